@@ -1,0 +1,1 @@
+//! The client of luassld without Lua: control connection, streams, listeners.

@@ -1,0 +1,4 @@
+//! luassld as a library: the front (control sockets, grants, contexts, connections) and the supervisor.
+
+pub mod identity;
+pub mod settings;

@@ -1,0 +1,1 @@
+//! Fixed-layout messages of the key process.

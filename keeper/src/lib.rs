@@ -1,0 +1,1 @@
+//! The process that holds private keys and signs handshakes.

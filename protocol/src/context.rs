@@ -1,0 +1,122 @@
+//! A context as a client describes it. It is declarative: the same description gives the same context, so that a
+//! client can make its contexts again after a fork or a restart of the daemon.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+
+/// The SHA-256 of a blob that was sent with [`crate::Blob`]: CA bundle, chain, CRL or DH parameters.
+pub type Digest = ByteArray<32>;
+
+/// TLS protocol versions that a context may be bounded by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ProtocolVersion {
+    /// TLS 1.2 (RFC 5246).
+    #[serde(rename = "TLSv1.2")]
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    #[serde(rename = "TLSv1.3")]
+    Tls13,
+}
+
+/// Where the certificates come from that a peer's chain must end in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrustSpec {
+    /// The operating system's certificates.
+    #[serde(skip_serializing_if = "is_false")]
+    pub system: bool,
+    /// Trusts that the configuration names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub named: Vec<String>,
+    /// CA certificates that the client brought, PEM, one or more in each blob.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Digest>,
+    /// CRLs that the client brought, PEM.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub crls: Vec<Digest>,
+}
+
+/// Which Diffie-Hellman parameters a TLS 1.2 server offers for DHE.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DhSpec {
+    /// Chosen by OpenSSL to fit the key.
+    Automatic,
+    /// A group of RFC 7919 by its name, such as `ffdhe2048`.
+    Named(String),
+    /// PEM parameters that the client brought.
+    Parameters(Digest),
+}
+
+/// A name that clients ask for (SNI) and the identity that answers to it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SniEntry {
+    /// A host name, or a wildcard such as `*.example.org`.
+    pub name: String,
+    /// The identity, by any name that it answers to.
+    pub identity: String,
+}
+
+/// Everything that makes a context; each field that is left out has the default of its line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContextSpec {
+    /// The identity to prove; none for a client without a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// More identities of a listener, chosen by the names in their certificates when a client asks (SNI).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<String>,
+    /// Identities of a listener by names of the client's choice; these win over names in certificates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sni: Vec<SniEntry>,
+    /// Refuse a server name that no identity answers to, in place of the default identity.
+    #[serde(skip_serializing_if = "is_false")]
+    pub sni_strict: bool,
+    /// The chain for `identity`, PEM, leaf first; its first certificate must carry the identity's public key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Digest>,
+    /// The certificates of the classic API's second argument: the chain where the first one carries the
+    /// identity's public key, otherwise trust anchors (together with the system's).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain_or_trust: Option<Digest>,
+    /// Trust; all empty means the system's.
+    pub trust: TrustSpec,
+    /// Sum of luassl's `VERIFY_` constants; left out: a client verifies, a server does not ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<u64>,
+    /// The longest chain below a trust anchor; default 4, as LuaSSL had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u32>,
+    /// Check every certificate of a chain for revocation; otherwise the leaf alone (where there are CRLs).
+    #[serde(skip_serializing_if = "is_false")]
+    pub crl_check_chain: bool,
+    /// Sum of luassl's `OP_` constants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub options: Option<u64>,
+    /// Ciphers of TLS 1.2, in OpenSSL's notation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ciphers: Option<String>,
+    /// Cipher suites of TLS 1.3, separated by colons.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ciphersuites: Option<String>,
+    /// Groups for the key exchange, separated by colons.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<String>,
+    /// Lowest version; default TLS 1.2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum_protocol: Option<ProtocolVersion>,
+    /// Highest version; default TLS 1.3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum_protocol: Option<ProtocolVersion>,
+    /// Application protocols (ALPN), in order of preference.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<String>,
+    /// Diffie-Hellman parameters; default automatic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dh: Option<DhSpec>,
+}
+
+pub(crate) fn is_false(value: &bool) -> bool {
+    !value
+}

@@ -1,0 +1,105 @@
+//! The codes of the wire and of Lua, and the one place that turns the first into the second.
+
+use serde::{Deserialize, Serialize};
+
+/// Why an operation or a connection failed, as a fixed word on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The peer closed the connection with close_notify.
+    Closed,
+    /// The TLS protocol failed: an alert, no common cipher, bytes that are not TLS.
+    Tls,
+    /// A deadline passed.
+    Timeout,
+    /// The TCP connection ended without close_notify.
+    Cut,
+    /// The keeper (or another part of the daemon) cannot be reached.
+    Unavailable,
+    /// The peer's certificate did not verify.
+    Verification,
+    /// An identity, trust or listener that is unknown to, or not granted to, the caller.
+    Refused,
+    /// A limit of the caller's grant or of the daemon is reached.
+    Limit,
+    /// The listener is in use with other settings or by another owner.
+    InUse,
+    /// A value in the request cannot be used: cipher list, option bit, group, certificate, token, context.
+    Invalid,
+    /// The descriptor that came along is missing, or no socket of the kind that is needed.
+    Descriptor,
+    /// The frame was no message, or its fields had the wrong types.
+    Malformed,
+    /// The frame was above the limit.
+    TooLarge,
+    /// The version of the protocol is not spoken here.
+    Version,
+    /// The operation is not known here.
+    UnknownOperation,
+    /// A fault of the daemon's own.
+    Internal,
+    /// A code that this side does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// The number that a Lua program sees for a failure (see the manual: the same on every call and every Lua).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum LuaCode {
+    /// Closed by the peer.
+    Closed = 0,
+    /// TLS failure.
+    Tls = -1,
+    /// Timeout, or would block.
+    Timeout = -2,
+    /// The connection was cut.
+    Cut = -3,
+    /// The daemon went away.
+    Daemon = -4,
+    /// Verification of the peer failed.
+    Verification = -5,
+    /// Refused: identity, grant or limit.
+    Refused = -6,
+    /// Misuse that was only found later.
+    Misuse = -7,
+}
+
+impl ErrorCode {
+    /// The number that Lua programs see for this code.
+    #[must_use]
+    pub fn lua(self) -> LuaCode {
+        match self {
+            Self::Closed => LuaCode::Closed,
+            Self::Tls => LuaCode::Tls,
+            Self::Timeout => LuaCode::Timeout,
+            Self::Cut => LuaCode::Cut,
+            Self::Unavailable | Self::Internal | Self::Other => LuaCode::Daemon,
+            Self::Verification => LuaCode::Verification,
+            Self::Refused | Self::Limit | Self::InUse => LuaCode::Refused,
+            Self::Invalid
+            | Self::Descriptor
+            | Self::Malformed
+            | Self::TooLarge
+            | Self::Version
+            | Self::UnknownOperation => LuaCode::Misuse,
+        }
+    }
+}
+
+/// A failure on the wire: a code for programs and a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of failure.
+    pub code: ErrorCode,
+    /// What failed and what to do about it; lower case, no final period.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure from its code and its sentence.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}

@@ -1,0 +1,464 @@
+//! Requests and answers on the control socket.
+//!
+//! A request is one flat map with `id`, `op` and the operation's fields; its answer is one flat map with the same
+//! `id` and either the answer's fields or `error`.
+
+use crate::{ContextSpec, DecodeError, Digest, Failure, context::is_false, from_body, to_frame};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_bytes::{ByteArray, ByteBuf};
+
+/// The 128-bit name of a connection; honoured on control connections of its owner only.
+pub type Token = ByteArray<16>;
+
+/// First request of a control connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`crate::VERSION`] of the client.
+    pub version: u32,
+    /// Features that the client knows; unknown ones are ignored.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// What the client is, for the log: `luassl 0.1.0 (Lua 5.4)`.
+    #[serde(default)]
+    pub client: String,
+}
+
+/// Answer to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version that both sides will speak.
+    pub version: u32,
+    /// Features of this front, such as `stream` and `lock_step`.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// What the daemon is: `luassld 0.1.0`.
+    pub server: String,
+    /// The OpenSSL that the front runs with.
+    pub openssl: String,
+    /// The largest frame body, in bytes, that the front reads.
+    pub frame_limit: u64,
+}
+
+/// Public material that contexts refer to by digest. Bounded by the frame and by the owner's quota.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// PEM bytes.
+    #[serde(with = "serde_bytes")]
+    pub data: Vec<u8>,
+}
+
+/// Answer to [`Blob`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobStored {
+    /// SHA-256 of the data.
+    pub digest: Digest,
+}
+
+/// Asks for a context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeContext {
+    /// What it is made of.
+    pub spec: ContextSpec,
+}
+
+/// Answer to [`MakeContext`]: a context, or the blobs that have to be sent first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextMade {
+    /// The context's number on this control connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<u64>,
+    /// Digests that the front does not have; send them as [`Blob`] and ask again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Digest>,
+}
+
+/// Names a context of this control connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreeContext {
+    /// The number from [`ContextMade`].
+    pub context: u64,
+}
+
+/// The side of the handshake that the front plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Accepts a handshake.
+    Server,
+    /// Begins a handshake.
+    Client,
+}
+
+/// How plaintext moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The front pumps between TLS and the connection's socket.
+    Stream,
+    /// The front works on the TCP socket only when asked.
+    LockStep,
+}
+
+/// Begins TLS on a connected TCP socket, which comes along as the request's one descriptor. The answer
+/// ([`Connecting`]) carries the connection's socket; the handshake's end follows on it as a framed
+/// [`crate::HandshakeResult`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connect {
+    /// The context's number.
+    pub context: u64,
+    /// The side to play.
+    pub role: Role,
+    /// How plaintext moves.
+    pub mode: Mode,
+    /// The name or address that the peer's certificate must carry (RFC 9525); left out: not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The server name to send; left out: `host`, where that is a name and no address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+}
+
+/// Answer to [`Connect`], with one descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connecting {
+    /// The connection's token.
+    pub token: Token,
+}
+
+/// Asks for a delivery socket of a listener: one that the configuration names, or the listening TCP socket that
+/// comes along as the request's one descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// The context's number.
+    pub context: u64,
+    /// The configured listener; left out: the descriptor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<String>,
+}
+
+/// Answer to [`Bind`], with one descriptor: the holder's delivery socket (SOCK_SEQPACKET).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The address that the listener is bound to, as `address:port`.
+    pub address: String,
+}
+
+/// Names a connection; the request of `status`, `info`, `peer_certificate`, `renegotiate` and `close`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Of {
+    /// The connection.
+    pub token: Token,
+}
+
+/// How a connection stands, seen from its peer's side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// True until the peer's side has ended.
+    pub open: bool,
+    /// How the peer's side ended: `closed`, `cut`, `tls` and so on. None while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Failure>,
+}
+
+/// Facts about an established connection; the answer to `info`, and part of a handshake's result.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Info {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub protocol: String,
+    /// OpenSSL's name of the cipher suite.
+    pub cipher: String,
+    /// Strength of the cipher in bits.
+    pub bits: u32,
+    /// The group of the key exchange, where there was one and OpenSSL tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Whether a session was resumed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub reused: bool,
+    /// The application protocol that both sides agreed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpn: Option<String>,
+    /// The server name that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// OpenSSL's number for the verification of the peer: 0 is good (X509_V_OK).
+    pub verify_code: i32,
+    /// The same in words; empty when the peer sent no certificate.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub verify_text: String,
+    /// Whether the peer sent a certificate.
+    #[serde(skip_serializing_if = "is_false")]
+    pub peer_certificate: bool,
+    /// The peer's address as `address:port`, `[address]:port` for IPv6, or empty.
+    pub peer: String,
+    /// The local address, likewise.
+    pub local: String,
+}
+
+/// The peer's certificate, read by the front; the answer to `peer_certificate`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PeerCertificate {
+    /// The leaf and what the peer sent with it, DER, leaf first; empty when the peer sent none.
+    pub chain: Vec<ByteBuf>,
+    /// The leaf as PEM.
+    pub pem: String,
+    /// The subject as RFC 2253 text.
+    pub subject: String,
+    /// The issuer as RFC 2253 text.
+    pub issuer: String,
+    /// dNSName and iPAddress entries of the subject alternative name.
+    pub names: Vec<String>,
+    /// Start of validity, seconds since 1970.
+    pub not_before: i64,
+    /// End of validity, seconds since 1970.
+    pub not_after: i64,
+    /// Serial number in hexadecimal.
+    pub serial: String,
+    /// SHA-1 of the DER in hexadecimal, lower case.
+    pub sha1: String,
+    /// SHA-256 of the DER in hexadecimal, lower case.
+    pub sha256: String,
+}
+
+/// Asks whether the peer's certificate carries a name; what `accept(expected)` needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerMatches {
+    /// The connection.
+    pub token: Token,
+    /// A host name or an IP address.
+    pub host: String,
+}
+
+/// Answer to [`PeerMatches`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matched {
+    /// Whether it does.
+    pub matches: bool,
+}
+
+/// Asks for keying material (RFC 5705).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// The connection.
+    pub token: Token,
+    /// The label, such as `EXPORTER-Channel-Binding`.
+    pub label: String,
+    /// How many bytes, at most 1024.
+    pub length: u32,
+    /// The context value; left out is not the same as empty in TLS 1.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ByteBuf>,
+}
+
+/// Answer to [`Export`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The keying material.
+    #[serde(with = "serde_bytes")]
+    pub data: Vec<u8>,
+}
+
+/// Options of a connection's TCP socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SocketOption {
+    /// TCP_NODELAY; on by default.
+    NoDelay,
+    /// SO_KEEPALIVE; off by default.
+    KeepAlive,
+}
+
+/// Sets an option of a connection's TCP socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetOption {
+    /// The connection.
+    pub token: Token,
+    /// Which one.
+    pub option: SocketOption,
+    /// On or off.
+    pub on: bool,
+}
+
+/// The answer of an operation that has nothing to tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {}
+
+/// One request, by operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// `hello`
+    Hello(Hello),
+    /// `blob`
+    Blob(Blob),
+    /// `context`
+    Context(Box<MakeContext>),
+    /// `free_context`
+    FreeContext(FreeContext),
+    /// `connect`, with one descriptor
+    Connect(Connect),
+    /// `bind`, with one descriptor unless a configured listener is named
+    Bind(Bind),
+    /// `status`
+    Status(Of),
+    /// `info`
+    Info(Of),
+    /// `peer_certificate`
+    PeerCertificate(Of),
+    /// `peer_matches`
+    PeerMatches(PeerMatches),
+    /// `export`
+    Export(Export),
+    /// `set_option`
+    SetOption(SetOption),
+    /// `renegotiate`: TLS 1.2 renegotiation; TLS 1.3 key update or post-handshake authentication
+    Renegotiate(Of),
+    /// `close`: close_notify goes out after everything that was written
+    Close(Of),
+    /// An operation that this side does not know
+    Unknown(String),
+}
+
+#[derive(Deserialize)]
+struct Head {
+    id: u64,
+    op: String,
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a, T> {
+    id: u64,
+    op: &'static str,
+    #[serde(flatten)]
+    fields: &'a T,
+}
+
+/// A request that could not be read, with its id where that much was readable.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct BadRequest {
+    /// The id to answer to; `None` where not even that could be read.
+    pub id: Option<u64>,
+    /// What was wrong.
+    #[source]
+    pub source: DecodeError,
+}
+
+impl Request {
+    /// Reads a request from a frame's body; its id comes first in the result.
+    ///
+    /// # Errors
+    /// [`BadRequest`] where the body is no map of the operation's fields.
+    pub fn decode(body: &[u8]) -> Result<(u64, Self), BadRequest> {
+        let head: Head = from_body(body).map_err(|source| BadRequest { id: None, source })?;
+        let fields = Self::decode_fields(&head.op, body)
+            .map_err(|source| BadRequest { id: Some(head.id), source })?;
+        Ok((head.id, fields))
+    }
+
+    fn decode_fields(op: &str, body: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match op {
+            "hello" => Self::Hello(from_body(body)?),
+            "blob" => Self::Blob(from_body(body)?),
+            "context" => Self::Context(Box::new(from_body(body)?)),
+            "free_context" => Self::FreeContext(from_body(body)?),
+            "connect" => Self::Connect(from_body(body)?),
+            "bind" => Self::Bind(from_body(body)?),
+            "status" => Self::Status(from_body(body)?),
+            "info" => Self::Info(from_body(body)?),
+            "peer_certificate" => Self::PeerCertificate(from_body(body)?),
+            "peer_matches" => Self::PeerMatches(from_body(body)?),
+            "export" => Self::Export(from_body(body)?),
+            "set_option" => Self::SetOption(from_body(body)?),
+            "renegotiate" => Self::Renegotiate(from_body(body)?),
+            "close" => Self::Close(from_body(body)?),
+            unknown => Self::Unknown(unknown.to_owned()),
+        })
+    }
+
+    /// Writes the request as a frame.
+    ///
+    /// # Errors
+    /// As [`crate::to_body`].
+    pub fn to_frame(&self, id: u64) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+        fn frame<T: Serialize>(
+            id: u64,
+            op: &'static str,
+            fields: &T,
+        ) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+            to_frame(&Outgoing { id, op, fields })
+        }
+        match self {
+            Self::Hello(fields) => frame(id, "hello", fields),
+            Self::Blob(fields) => frame(id, "blob", fields),
+            Self::Context(fields) => frame(id, "context", fields),
+            Self::FreeContext(fields) => frame(id, "free_context", fields),
+            Self::Connect(fields) => frame(id, "connect", fields),
+            Self::Bind(fields) => frame(id, "bind", fields),
+            Self::Status(fields) => frame(id, "status", fields),
+            Self::Info(fields) => frame(id, "info", fields),
+            Self::PeerCertificate(fields) => frame(id, "peer_certificate", fields),
+            Self::PeerMatches(fields) => frame(id, "peer_matches", fields),
+            Self::Export(fields) => frame(id, "export", fields),
+            Self::SetOption(fields) => frame(id, "set_option", fields),
+            Self::Renegotiate(fields) => frame(id, "renegotiate", fields),
+            Self::Close(fields) => frame(id, "close", fields),
+            Self::Unknown(_) => frame(id, "unknown", &Done {}),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ReplyHead {
+    id: u64,
+    #[serde(default)]
+    error: Option<Failure>,
+}
+
+#[derive(Serialize)]
+struct OutgoingReply<'a, T> {
+    id: u64,
+    #[serde(flatten)]
+    fields: &'a T,
+}
+
+#[derive(Serialize)]
+struct OutgoingError<'a> {
+    id: u64,
+    error: &'a Failure,
+}
+
+/// Writes the answer to request `id` as a frame.
+///
+/// # Errors
+/// As [`crate::to_body`].
+pub fn reply_frame<T: Serialize>(
+    id: u64,
+    outcome: &Result<T, Failure>,
+) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    match outcome {
+        Ok(fields) => to_frame(&OutgoingReply { id, fields }),
+        Err(error) => to_frame(&OutgoingError { id, error }),
+    }
+}
+
+/// Reads an answer: the id of its request, then the answer or the failure.
+///
+/// # Errors
+/// [`DecodeError::Malformed`] where the body is neither.
+pub fn decode_reply<T: DeserializeOwned>(body: &[u8]) -> Result<(u64, Result<T, Failure>), DecodeError> {
+    let head: ReplyHead = from_body(body)?;
+    match head.error {
+        Some(failure) => Ok((head.id, Err(failure))),
+        None => Ok((head.id, Ok(from_body(body)?))),
+    }
+}
+
+/// Reads only the id of an answer, to find the request that it belongs to.
+///
+/// # Errors
+/// [`DecodeError::Malformed`] where there is none.
+pub fn reply_id(body: &[u8]) -> Result<u64, DecodeError> {
+    Ok(from_body::<ReplyHead>(body)?.id)
+}

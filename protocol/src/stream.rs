@@ -1,0 +1,40 @@
+//! What is said on a connection's socket and on a delivery socket.
+
+use crate::{Failure, Info, Token};
+use serde::{Deserialize, Serialize};
+
+/// How a handshake ended. On an outgoing connection it is the one frame that comes before plaintext; on a delivery
+/// socket it is the message itself ([`Delivery`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandshakeResult {
+    /// Why it failed; none where it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// Facts about the connection; none where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<Info>,
+}
+
+/// The largest [`HandshakeResult`] frame and the largest [`Delivery`] message, in bytes.
+pub const MAX_RESULT: usize = 16 * 1024;
+
+/// One message on a delivery socket. With `error` it carries no descriptor, otherwise one: the connection's socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The connection's token; all zero for a handshake that failed.
+    pub token: Token,
+    /// How the handshake ended.
+    #[serde(flatten)]
+    pub result: HandshakeResult,
+}
+
+/// What a holder says on its delivery socket: each byte is one of these.
+pub mod holder {
+    /// Asks for one connection.
+    pub const ASK: u8 = b'a';
+    /// Asks for one connection or one failed handshake, whichever comes first.
+    pub const ASK_REPORT: u8 = b'r';
+    /// The connection of the oldest message that was not confirmed is in the holder's hands: from now on the front
+    /// pumps it, and will not give it to another holder.
+    pub const TAKEN: u8 = b't';
+}
