@@ -1,4 +1,5 @@
 //! luassld as a library: the front (control sockets, grants, contexts, connections) and the supervisor.
 
+pub mod config;
 pub mod identity;
 pub mod settings;
