@@ -43,6 +43,9 @@ pub enum DecodeError {
         /// The field.
         field: &'static str,
     },
+    /// A blob holds a private key, which no client has a reason to send.
+    #[error("there is a private key in what was sent: send certificates and parameters alone")]
+    PrivateKey,
     /// A list or a text in the message is longer than it may be.
     #[error("{field} is above its limit of {limit} {unit}")]
     Bound {
@@ -59,6 +62,7 @@ impl From<&DecodeError> for Failure {
     fn from(error: &DecodeError) -> Self {
         let code = match error {
             DecodeError::TooLarge { .. } | DecodeError::Bound { .. } => ErrorCode::TooLarge,
+            DecodeError::PrivateKey => ErrorCode::Invalid,
             DecodeError::Malformed(_)
             | DecodeError::NoMap
             | DecodeError::Trailing

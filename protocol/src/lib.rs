@@ -9,6 +9,7 @@ mod context;
 mod error;
 mod frame;
 mod lockstep;
+mod material;
 mod message;
 mod stream;
 
@@ -17,6 +18,7 @@ pub use context::*;
 pub use error::*;
 pub use frame::*;
 pub use lockstep::*;
+pub use material::*;
 pub use message::*;
 pub use stream::*;
 

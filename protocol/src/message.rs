@@ -3,7 +3,9 @@
 //! A request is one flat map with `id`, `op` and the operation's fields; its answer is one flat map with the same
 //! `id` and either the answer's fields or `error`.
 
-use crate::{ContextSpec, DecodeError, Digest, Failure, context::is_false, from_body, to_frame};
+use crate::{
+    ContextSpec, DecodeError, Digest, Failure, context::is_false, from_body, holds_private_key, to_frame,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -360,7 +362,7 @@ impl Request {
     fn decode_fields(op: &str, body: &[u8]) -> Result<Self, DecodeError> {
         Ok(match op {
             "hello" => Self::Hello(from_body(body)?),
-            "blob" => Self::Blob(from_body(body)?),
+            "blob" => Self::Blob(decode_blob(body)?),
             "context" => Self::Context(Box::new(decode_context(body)?)),
             "free_context" => Self::FreeContext(from_body(body)?),
             "connect" => Self::Connect(from_body(body)?),
@@ -426,6 +428,11 @@ impl Request {
     fn frame<T: Serialize>(&self, id: u64, fields: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {
         to_frame(&Outgoing { id, op: self.operation(), fields })
     }
+}
+
+fn decode_blob(body: &[u8]) -> Result<Blob, DecodeError> {
+    let blob: Blob = from_body(body)?;
+    if holds_private_key(&blob.data) { Err(DecodeError::PrivateKey) } else { Ok(blob) }
 }
 
 fn decode_context(body: &[u8]) -> Result<MakeContext, DecodeError> {

@@ -361,3 +361,12 @@ fn lists_and_texts_of_a_context_are_bounded() {
         Err("ciphers is above its limit of 4096 bytes".to_owned())
     );
 }
+
+#[test]
+fn a_blob_with_a_private_key_is_refused() {
+    let data = b"-----BEGIN EC PRIVATE KEY-----\n".to_vec();
+    let frame = Request::Blob(Blob { data }).to_frame(3).unwrap();
+    let bad = Request::decode(&body(&frame)).unwrap_err();
+    assert_eq!(bad.id, Some(3));
+    assert_eq!(Failure::from(&bad.source).code, ErrorCode::Invalid);
+}
