@@ -2,3 +2,4 @@
 
 pub mod identity;
 pub mod settings;
+pub mod tls;
