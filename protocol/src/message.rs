@@ -352,8 +352,8 @@ impl Request {
     /// [`BadRequest`] where the body is no map of the operation's fields.
     pub fn decode(body: &[u8]) -> Result<(u64, Self), BadRequest> {
         let head: Head = from_body(body).map_err(|source| BadRequest { id: None, source })?;
-        let fields = Self::decode_fields(&head.op, body)
-            .map_err(|source| BadRequest { id: Some(head.id), source })?;
+        let fields =
+            Self::decode_fields(&head.op, body).map_err(|source| BadRequest { id: Some(head.id), source })?;
         Ok((head.id, fields))
     }
 
