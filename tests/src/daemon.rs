@@ -181,6 +181,6 @@ fn names(pid: u32, name: &str) -> bool {
 pub fn fill_in(config: &str, directory: &Path) -> String {
     config
         .replace("SOCKET", &directory.join("luassl.sock").display().to_string())
-        .replace("PKI", &pki::file("").display().to_string().trim_end_matches('/'))
+        .replace("PKI", pki::file("").display().to_string().trim_end_matches('/'))
         .replace("DIR", &directory.display().to_string())
 }
