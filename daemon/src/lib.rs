@@ -7,3 +7,4 @@ pub mod logging;
 pub mod push;
 pub mod settings;
 pub mod supervisor;
+pub mod tls;
