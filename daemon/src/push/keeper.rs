@@ -2,7 +2,7 @@
 
 use super::files::{open_file, too_open};
 use super::{PushError, receive_within, send_within};
-use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
+use crate::config::{Config, FileRef, Finding, Front, Identity, Selection, Severity};
 use luassl_keeper_ipc::admin::{ANSWER_MAX, Answer, Blamed, Failed, Fault, Files, Loaded, Request, Rights};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +20,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// How many are in service.
+    pub fn serving(&self) -> usize {
+        self.outcomes.values().filter(|outcome| matches!(outcome, Outcome::Loaded(_))).count()
+    }
+
     /// How many identities there are, found files without a key not counted.
     pub fn declared(&self) -> usize {
         self.outcomes.values().filter(|outcome| **outcome != Outcome::NoIdentity).count()
@@ -188,18 +193,23 @@ impl From<Loaded<'_>> for LoadedIdentity {
     }
 }
 
+/// The keeper's warnings as findings; an expired certificate is an error, though it is served.
 fn warnings(name: &str, identity: &Identity, loaded: &Loaded<'_>) -> Vec<Finding> {
-    let place = certificate_place(identity);
+    let place = &identity.certificate.as_ref().unwrap_or(&identity.key).place;
     loaded
         .warnings
         .iter()
-        .map(|warning| Finding::warning(place.clone(), format!("identity `{name}`: {warning}")))
+        .map(|warning| {
+            // The keeper puts the remedy behind the cause.
+            let (cause, hint) = warning.split_once(": ").unwrap_or((warning, "see the certificate's file"));
+            let mut finding =
+                Finding::warning(place.clone(), format!("identity `{name}`: {cause}")).hint(hint);
+            if cause.contains(" expired ") {
+                finding.severity = Severity::Error;
+            }
+            finding
+        })
         .collect()
-}
-
-/// Where the chain of an identity is named.
-pub(crate) fn certificate_place(identity: &Identity) -> Place {
-    identity.certificate.as_ref().unwrap_or(&identity.key).place.clone()
 }
 
 fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>) -> Outcome {
