@@ -1,6 +1,7 @@
 //! The push to the keeper: which front has which identities, and each identity's open files.
 
 use super::files::{open_file, too_open};
+use super::settings::concerns;
 use super::{PushError, receive_within, send_within};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Selection, Severity};
 use luassl_keeper_ipc::admin::{ANSWER_MAX, Answer, Blamed, Failed, Fault, Files, Loaded, Request, Rights};
@@ -98,7 +99,10 @@ impl Channel<'_> {
         let rights = Rights {
             server: front.roles.server,
             client: front.roles.client,
-            rsa_key_exchange: config.grants.iter().any(|grant| grant.rsa_key_exchange),
+            rsa_key_exchange: config
+                .grants
+                .iter()
+                .any(|grant| grant.rsa_key_exchange && concerns(front, grant)),
         };
         let names: Vec<&str> = match &front.identities {
             Selection::All => Vec::new(),
@@ -122,7 +126,7 @@ impl Channel<'_> {
         identity: &Identity,
         findings: &mut Vec<Finding>,
     ) -> Result<Outcome, PushError> {
-        let opened = match Opened::of(name, identity, findings) {
+        let opened = match Opened::of(name, identity) {
             Ok(opened) => opened,
             Err(finding) => {
                 findings.push(*finding.clone());
@@ -135,6 +139,7 @@ impl Channel<'_> {
         self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors())?;
         match self.answer()? {
             Answer::Loaded(loaded) if loaded.name == name => {
+                findings.extend(opened.too_open.clone());
                 findings.extend(warnings(name, identity, &loaded));
                 Ok(Outcome::Loaded(loaded.into()))
             }
@@ -156,13 +161,18 @@ impl Channel<'_> {
 struct Opened {
     files: Files,
     descriptors: Vec<OwnedFd>,
+    /// A warning about the key's permissions.
+    too_open: Option<Finding>,
 }
 
 impl Opened {
-    fn of(name: &str, identity: &Identity, findings: &mut Vec<Finding>) -> Result<Self, Box<Finding>> {
+    fn of(name: &str, identity: &Identity) -> Result<Self, Box<Finding>> {
         let key = open_file(name, "key", &identity.key)?;
-        findings.extend(too_open(name, &identity.key, &key));
-        let mut opened = Self { files: Files { key: true, ..Files::default() }, descriptors: vec![key] };
+        let mut opened = Self {
+            files: Files { key: true, ..Files::default() },
+            too_open: too_open(name, &identity.key, &key),
+            descriptors: vec![key],
+        };
         opened.files.certificate = opened.add(name, "certificate", identity.certificate.as_ref())?;
         opened.files.password = opened.add(name, "password file", identity.password.as_ref())?;
         opened.files.staple = opened.add(name, "staple", identity.staple.as_ref())?;
