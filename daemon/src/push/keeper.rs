@@ -3,7 +3,7 @@
 use super::files::{open_file, too_open};
 use super::settings::concerns;
 use super::{PushError, receive_within, send_within};
-use crate::config::{Config, FileRef, Finding, Front, Identity, Selection, Severity};
+use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
 use luassl_keeper_ipc::admin::{ANSWER_MAX, Answer, Blamed, Failed, Fault, Files, Loaded, Request, Rights};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -203,39 +203,42 @@ impl From<Loaded<'_>> for LoadedIdentity {
     }
 }
 
-/// The keeper's warnings as findings; an expired certificate is an error, though it is served.
 fn warnings(name: &str, identity: &Identity, loaded: &Loaded<'_>) -> Vec<Finding> {
     let place = &identity.certificate.as_ref().unwrap_or(&identity.key).place;
-    loaded
-        .warnings
-        .iter()
-        .map(|warning| {
-            // The keeper puts the remedy behind the cause.
-            let (cause, hint) = warning.split_once(": ").unwrap_or((warning, "see the certificate's file"));
-            let mut finding =
-                Finding::warning(place.clone(), format!("identity `{name}`: {cause}")).hint(hint);
-            if cause.contains(" expired ") {
-                finding.severity = Severity::Error;
-            }
-            finding
-        })
-        .collect()
+    let finding = |warning: &&str| {
+        // The keeper puts the remedy behind the cause.
+        let (cause, hint) = warning.split_once(": ").unwrap_or((warning, "see the certificate's file"));
+        Finding::warning(place.clone(), format!("identity `{name}`: {cause}")).hint(hint)
+    };
+    loaded.warnings.iter().map(finding).collect()
 }
 
 fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>) -> Outcome {
     if identity.discovered && identity.certificate.is_none() && failed.kind == Fault::NoKey {
         return Outcome::NoIdentity;
     }
-    let file = match failed.file {
-        Blamed::Certificate => identity.certificate.as_ref(),
-        Blamed::Password => identity.password.as_ref(),
-        Blamed::Staple => identity.staple.as_ref(),
-        Blamed::Key | Blamed::None => None,
+    let cause = match failed.kind {
+        Fault::Mismatch => {
+            format!("identity `{}`: key and certificate do not match: {}", failed.name, failed.reason)
+        }
+        _ => format!("identity `{}`: {}", failed.name, failed.reason),
     };
-    let place = file.unwrap_or(&identity.key).place.clone();
-    let cause = format!("identity `{}`: {}", failed.name, failed.reason);
+    let place = place_of(identity, failed).clone();
     findings.push(Finding::error(place, cause.clone()).hint(remedy(identity, failed.kind)));
     Outcome::Failed(cause)
+}
+
+/// The line to mend: that of one file, or of the whole identity where two do not fit or one is missing.
+fn place_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Place {
+    let file = match (failed.kind, failed.file) {
+        (Fault::Mismatch, _) => None,
+        (Fault::Passphrase, _) => identity.password.as_ref(),
+        (_, Blamed::Certificate) => identity.certificate.as_ref().or(Some(&identity.key)),
+        (_, Blamed::Password) => identity.password.as_ref(),
+        (_, Blamed::Staple) => identity.staple.as_ref(),
+        (_, Blamed::Key | Blamed::None) => Some(&identity.key),
+    };
+    file.map_or(&identity.place, |file| &file.place)
 }
 
 fn remedy(identity: &Identity, kind: Fault) -> &'static str {
