@@ -1,10 +1,10 @@
 //! The control connection of a process: made when it is first needed, and again after a fork or a loss.
 
 use crate::control::{Answer, CallError, Link, REQUEST, request_deadline};
-use crate::deadline::{Deadline, Timeout};
+use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::path::socket_path;
-use luassl_protocol::{FreeContext, LuaCode, Of, Request, Status, Token};
+use luassl_protocol::{ErrorCode, Failure, FreeContext, LuaCode, Of, Request, Status, Token};
 use rustix::fd::BorrowedFd;
 use rustix::process::{Pid, getpid};
 use serde::de::DeserializeOwned;
@@ -63,15 +63,6 @@ impl Client {
         if generation == self.generation.get() {
             self.unused.borrow_mut().push((generation, context));
         }
-    }
-
-    /// One request and its answer; once more over a new connection where the old one was found closed.
-    pub(crate) fn call<T: DeserializeOwned>(
-        &self,
-        request: &Request,
-        deadline: Deadline,
-    ) -> Result<Answer<T>, Error> {
-        self.session(deadline, |session| session.call(request, None))
     }
 
     /// Several requests that must go over the same connection, such as a context and what is made with it. Run once
@@ -134,25 +125,35 @@ impl Client {
 
     /// How the peer's side of a connection ended that was made in `born`. Takes 1 s at most.
     pub(crate) fn verdict(&self, token: Token, born: Epoch) -> Error {
-        if born != self.epoch() {
-            return Error::daemon_gone();
-        }
         let deadline = request_deadline().at_most(VERDICT);
-        let status = self.session(deadline, |session| {
-            let answer = session.call::<Status>(&Request::Status(Of { token }), None);
-            // A front that was started since would not know the token: asking it has no use.
-            answer.map_err(|error| if matches!(error, CallError::NotSent) { CallError::Lost } else { error })
-        });
-        match status.map(|answer| answer.fields.end) {
+        match self
+            .ask_about::<Status>(&Request::Status(Of { token }), born, deadline)
+            .map(|status| status.end)
+        {
             Ok(Some(end)) => end.into(),
             Ok(None) => Error::new(LuaCode::Cut, "the connection was cut"),
             Err(_) => Error::daemon_gone(),
         }
     }
 
-    /// A request about one connection, such as `info` or `close`.
-    pub(crate) fn ask<T: DeserializeOwned>(&self, request: &Request, timeout: Timeout) -> Result<T, Error> {
-        Ok(self.call(request, timeout.bounded(REQUEST))?.fields)
+    /// A request about a connection that was made in `born`, such as `info` or `close`. A front that was started since
+    /// would only say that it does not know the token, so it is not asked.
+    pub(crate) fn ask_about<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        born: Epoch,
+        deadline: Deadline,
+    ) -> Result<T, Error> {
+        if born != self.epoch() {
+            return Err(Error::daemon_gone());
+        }
+        self.session(deadline, |session| {
+            if born != self.epoch() {
+                let gone = Failure::new(ErrorCode::Unavailable, Error::daemon_gone().message);
+                return Err(CallError::Failed(gone));
+            }
+            Ok(session.call(request, None)?.fields)
+        })
     }
 }
 

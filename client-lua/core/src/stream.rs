@@ -1,6 +1,7 @@
 //! A connection in stream mode: plaintext on a Unix socket, everything else by its token.
 
 use crate::client::{Client, Epoch};
+use crate::control::REQUEST;
 use crate::deadline::{Deadline, Timeout};
 use crate::error::Error;
 use luassl_protocol::{
@@ -348,12 +349,8 @@ impl Stream {
         Of { token: self.token }
     }
 
-    /// A front that died takes its connections along: another would only say that it does not know the token.
     fn ask<T: serde::de::DeserializeOwned>(&self, request: &Request, timeout: Timeout) -> Result<T, Error> {
-        if self.born != self.client.epoch() {
-            return Err(Error::daemon_gone());
-        }
-        self.client.ask(request, timeout)
+        self.client.ask_about(request, self.born, timeout.bounded(REQUEST))
     }
 }
 
