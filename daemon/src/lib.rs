@@ -1,4 +1,7 @@
 //! luassld as a library: the front (control sockets, grants, contexts, connections) and the supervisor.
 
+pub mod config;
 pub mod identity;
+pub mod push;
 pub mod settings;
+pub mod tls;

@@ -1,0 +1,8 @@
+//! The promises of luassl, each checked on the whole: `luassld run` as `make` built it, real Lua interpreters, real
+//! peers. `make` has to come first.
+
+#[macro_use]
+mod every_lua;
+
+mod api;
+mod quickstart;
