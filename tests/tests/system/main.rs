@@ -5,4 +5,5 @@
 mod every_lua;
 
 mod api;
+mod constants_on_the_wire;
 mod quickstart;
