@@ -5,5 +5,8 @@
 mod every_lua;
 
 mod api;
+mod bulk_and_ends;
 mod constants_on_the_wire;
+mod many_connections;
 mod quickstart;
+mod shared_listener;
