@@ -59,6 +59,19 @@ impl Daemon {
         Self::run(&mut command, scratch)
     }
 
+    /// As [`Daemon::with_identities`], with the programs in the directory `programs`.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn from_programs(programs: &Path, identities: &Path) -> Self {
+        let scratch = scratch();
+        let mut command = Command::new(programs.join("luassld"));
+        command.arg("run").arg("--identities").arg(identities);
+        command.arg("--socket").arg(scratch.path().join("luassl.sock"));
+        Self::run(&mut command, scratch)
+    }
+
     fn command() -> Command {
         let mut command = Command::new(built("bin/luassld"));
         command.arg("run");
