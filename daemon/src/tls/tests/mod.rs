@@ -5,3 +5,4 @@ mod pipe;
 mod pki;
 mod provider;
 mod signer;
+mod world;
