@@ -46,3 +46,11 @@ pub trait Signer: Send + Sync + 'static {
 
 /// A handle to whoever signs.
 pub type SharedSigner = Arc<dyn Signer>;
+
+/// Where the front finds the public halves of identities, as the keeper last sent them.
+pub trait IdentitySource: Send + Sync + 'static {
+    /// The generation in service of the identity declared as `name`.
+    fn current(&self, name: &str) -> Option<Arc<PublicIdentity>>;
+    /// Counts every change, so that what was built from identities can be built anew.
+    fn epoch(&self) -> u64;
+}

@@ -1,7 +1,9 @@
 //! luassld as a library: the front (control sockets, grants, contexts, connections) and the supervisor.
 
 pub mod config;
+pub mod front;
 pub mod identity;
+pub mod keeper;
 pub mod push;
 pub mod settings;
 pub mod tls;

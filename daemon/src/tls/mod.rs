@@ -32,3 +32,5 @@ pub enum TlsError {
 pub fn install(signer: SharedSigner) -> Result<(), TlsError> {
     provider::install(signer)
 }
+mod stub;
+pub use stub::*;
