@@ -176,21 +176,33 @@ pub(super) fn negotiated_group(ssl: &SslRef) -> Option<String> {
 }
 
 /// Prepares a key update in both directions (TLS 1.3).
-pub(super) fn key_update(ssl: &mut SslRef) -> Result<(), ErrorStack> {
+pub(super) fn key_update(ssl: &SslRef) -> Result<(), ErrorStack> {
     // SAFETY: the session is alive.
     check(unsafe { ffi::SSL_key_update(ssl.as_ptr(), ffi::SSL_KEY_UPDATE_REQUESTED) })
 }
 
 /// Prepares a renegotiation (TLS 1.2).
-pub(super) fn renegotiate(ssl: &mut SslRef) -> Result<(), ErrorStack> {
+pub(super) fn renegotiate(ssl: &SslRef) -> Result<(), ErrorStack> {
     // SAFETY: the session is alive.
     check(unsafe { ffi::SSL_renegotiate(ssl.as_ptr()) })
 }
 
 /// Prepares the request for a client's certificate after the handshake (TLS 1.3).
-pub(super) fn request_client_certificate(ssl: &mut SslRef) -> Result<(), ErrorStack> {
+pub(super) fn request_client_certificate(ssl: &SslRef) -> Result<(), ErrorStack> {
     // SAFETY: the session is alive.
     check(unsafe { ffi::SSL_verify_client_post_handshake(ssl.as_ptr()) })
+}
+
+/// Whether a renegotiation has been prepared and not finished.
+pub(super) fn renegotiation_is_pending(ssl: &SslRef) -> bool {
+    // SAFETY: the session is alive.
+    unsafe { ffi::SSL_renegotiate_pending(ssl.as_ptr()) != 0 }
+}
+
+/// Whether the peer's close_notify has arrived.
+pub(super) fn has_received_shutdown(ssl: &SslRef) -> bool {
+    // SAFETY: the session is alive.
+    unsafe { openssl_sys::SSL_get_shutdown(ssl.as_ptr()) & openssl_sys::SSL_RECEIVED_SHUTDOWN != 0 }
 }
 
 /// Whether a certificate carries a host name, by the given check flags.
