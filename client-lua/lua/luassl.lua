@@ -257,7 +257,10 @@ function Object:accept(expected)
   local stream, message, code, what = self._listener:accept(options.report == true, self._timeout)
   if not stream then
     failed(self, message, code)
-    return nil, message, code, what
+    if what then
+      return nil, message, code, what
+    end
+    return nil, message, code
   end
   if options.expected then
     local ok
