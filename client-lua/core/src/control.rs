@@ -24,7 +24,7 @@ use std::time::Duration;
 pub(crate) const REQUEST: Duration = Duration::from_secs(15);
 
 /// How often a receive looks at its deadline.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(500);
 
 /// Bytes of one receive; most answers are smaller.
 const CHUNK: usize = 4096;
@@ -243,4 +243,26 @@ fn unreachable(path: &Path, errno: Errno) -> Error {
 /// For callers that have no timeout of their own.
 pub(crate) fn request_deadline() -> Deadline {
     Timeout::After(REQUEST).deadline()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unreachable;
+    use luassl_protocol::LuaCode;
+    use rustix::io::Errno;
+    use std::path::Path;
+
+    #[test]
+    fn a_socket_that_cannot_be_reached_is_named_with_the_remedy() {
+        for (errno, code, remedy) in [
+            (Errno::NOENT, LuaCode::Daemon, "LUASSL_SOCKET"),
+            (Errno::CONNREFUSED, LuaCode::Daemon, "LUASSL_SOCKET"),
+            (Errno::ACCESS, LuaCode::Refused, "mode or group"),
+        ] {
+            let error = unreachable(Path::new("/a/luassl.sock"), errno);
+            assert_eq!(error.code, code);
+            assert!(error.message.contains("/a/luassl.sock"), "{}", error.message);
+            assert!(error.message.contains(remedy), "{}", error.message);
+        }
+    }
 }

@@ -62,6 +62,10 @@ impl Deadline {
         self.left() == Some(Duration::ZERO)
     }
 
+    pub(crate) fn is_never(self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether there is more time than `duration`.
     pub(crate) fn is_beyond(self, duration: Duration) -> bool {
         self.left().is_none_or(|left| left > duration)
