@@ -18,6 +18,9 @@ use std::time::Duration;
 /// How long a close waits for the peer's end of the connection.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long a renegotiation may take: above the daemon's own deadline for handshakes, so that its answer arrives.
+const RENEGOTIATION: Duration = Duration::from_secs(40);
+
 /// One TLS connection. Dropping it closes its descriptor, and the peer sees a cut.
 pub struct Stream {
     client: Rc<Client>,
@@ -228,7 +231,12 @@ impl Stream {
         if !clean || !matches!(self.handshake, Handshake::Done(_)) {
             return Ok(());
         }
-        self.ask::<Done>(&Request::Close(self.of()), timeout)?;
+        match self.ask::<Done>(&Request::Close(self.of()), timeout) {
+            Ok(_) => {}
+            Err(error) if matches!(error.code, LuaCode::Daemon | LuaCode::Timeout) => return Err(error),
+            // The connection has ended already, in a way that was not read: there is nothing left to close.
+            Err(_) => return Ok(()),
+        }
         if self.end.is_none() && !timeout.is_zero() {
             drain(&socket, scratch, timeout.bounded(DRAIN));
         }
@@ -328,7 +336,8 @@ impl Stream {
     /// As [`Stream::peer_certificate`], and a peer that refuses.
     pub fn renegotiate(&mut self, timeout: Timeout) -> Result<(), Error> {
         self.ready(timeout)?;
-        self.ask::<Done>(&Request::Renegotiate(self.of()), timeout)?;
+        let deadline = timeout.bounded(RENEGOTIATION);
+        self.client.ask_about::<Done>(&Request::Renegotiate(self.of()), self.born, deadline)?;
         Ok(())
     }
 
