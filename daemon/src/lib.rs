@@ -1,7 +1,12 @@
 //! luassld as a library: the front (control sockets, grants, contexts, connections) and the supervisor.
 
+pub mod cli;
 pub mod config;
+pub mod front;
 pub mod identity;
+pub mod keeper;
+pub mod logging;
 pub mod push;
 pub mod settings;
+pub mod supervisor;
 pub mod tls;

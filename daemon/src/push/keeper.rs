@@ -19,6 +19,13 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
+impl Report {
+    /// How many identities there are, found files without a key not counted.
+    pub fn declared(&self) -> usize {
+        self.outcomes.values().filter(|outcome| **outcome != Outcome::NoIdentity).count()
+    }
+}
+
 /// What became of one identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

@@ -5,5 +5,11 @@
 mod every_lua;
 
 mod api;
+mod bulk_and_ends;
 mod constants_on_the_wire;
+mod hostile;
+mod many_connections;
 mod quickstart;
+mod renewal;
+mod restarts;
+mod shared_listener;
