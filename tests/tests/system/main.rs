@@ -5,7 +5,9 @@
 mod every_lua;
 
 mod api;
+mod bad_input;
 mod bulk_and_ends;
+mod check_command;
 mod constants_on_the_wire;
 mod hostile;
 mod many_connections;
