@@ -59,46 +59,36 @@ fn stranger(socket: &Path, module: &Path) -> Agent {
     agent
 }
 
-/// Tests that need a second user say so, and do not run without root.
-fn is_root(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("{test} needs root: it starts a program as another user");
-    }
-    root
-}
+/// They start a program as another user.
+mod needs_root {
+    use super::*;
 
-#[test]
-fn no_permission_on_the_socket() {
-    if !is_root("no_permission_on_the_socket") {
-        return;
-    }
-    let daemon = Daemon::with_config(
-        "[control]\nsocket = 'SOCKET'\nmode = '0600'\n[identity.site]\nkey = 'PKI/keys/server.pem'\n\
+    #[test]
+    fn no_permission_on_the_socket() {
+        let daemon = Daemon::with_config(
+            "[control]\nsocket = 'SOCKET'\nmode = '0600'\n[identity.site]\nkey = 'PKI/keys/server.pem'\n\
          [[grant]]\nuser = UID\nidentities = ['site']\n",
-    );
-    let module = scratch();
-    let mut agent = stranger(&daemon.socket(), module.path());
-    refused(&agent.run("return ssl.wrap('site')"), -4, &[&daemon.socket().display().to_string(), "ermi"]);
-}
-
-#[test]
-fn a_user_without_a_grant_is_refused_as_for_an_unknown_identity() {
-    if !is_root("a_user_without_a_grant_is_refused_as_for_an_unknown_identity") {
-        return;
+        );
+        let module = scratch();
+        let mut agent = stranger(&daemon.socket(), module.path());
+        refused(&agent.run("return ssl.wrap('site')"), -4, &[&daemon.socket().display().to_string(), "ermi"]);
     }
-    let daemon = Daemon::with_config(
-        "[control]\nsocket = 'SOCKET'\n[identity.site]\nkey = 'PKI/keys/server.pem'\n\
+
+    #[test]
+    fn a_user_without_a_grant_is_refused_as_for_an_unknown_identity() {
+        let daemon = Daemon::with_config(
+            "[control]\nsocket = 'SOCKET'\n[identity.site]\nkey = 'PKI/keys/server.pem'\n\
          [identity.other]\nkey = 'PKI/keys/client.pem'\n\
          [[grant]]\nuser = UID\nidentities = ['site']\n[[grant]]\nuser = 65534\nidentities = ['other']\n",
-    );
-    let module = scratch();
-    let mut agent = stranger(&daemon.socket(), module.path());
-    let forbidden = agent.run("return ssl.wrap('site')");
-    let unknown = agent.run("return ssl.wrap('sate')");
-    refused(&forbidden, -6, &["site"]);
-    assert_eq!(forbidden.replace("site", "sate"), unknown);
-    assert_eq!(agent.run("return ssl.wrap('other') ~= nil"), "true");
+        );
+        let module = scratch();
+        let mut agent = stranger(&daemon.socket(), module.path());
+        let forbidden = agent.run("return ssl.wrap('site')");
+        let unknown = agent.run("return ssl.wrap('sate')");
+        refused(&forbidden, -6, &["site"]);
+        assert_eq!(forbidden.replace("site", "sate"), unknown);
+        assert_eq!(agent.run("return ssl.wrap('other') ~= nil"), "true");
+    }
 }
 
 #[test]
