@@ -4,6 +4,7 @@
 #[macro_use]
 mod every_lua;
 
+mod activation;
 mod api;
 mod bad_input;
 mod bulk_and_ends;
