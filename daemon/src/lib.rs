@@ -2,7 +2,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod front;
 pub mod identity;
+pub mod keeper;
 pub mod logging;
 pub mod push;
 pub mod settings;
