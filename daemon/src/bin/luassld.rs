@@ -1,7 +1,8 @@
 //! `luassld`: the supervisor and the front.
 
 use clap::Parser;
-use luassl_daemon::cli::{Luassld, LuassldCommand};
+use luassl_daemon::check;
+use luassl_daemon::cli::{ConfigArgs, Luassld, LuassldCommand};
 use luassl_daemon::config::Finding;
 use luassl_daemon::supervisor::{self, Programs, launch};
 use std::process::ExitCode;
@@ -17,9 +18,17 @@ fn main() -> ExitCode {
         LuassldCommand::Run(args) => Programs::installed()
             .map_err(|finding| vec![finding])
             .and_then(|programs| supervisor::run(&args.into(), programs)),
-        LuassldCommand::Check(_) | LuassldCommand::Front(_) => unreachable!(),
+        LuassldCommand::Check(args) => return check(args),
+        LuassldCommand::Front(_) => Err(vec![Finding::error(None, "no front yet")]),
     };
     let findings = outcome.err().unwrap_or_default();
     findings.iter().for_each(|finding| eprintln!("{finding}"));
     if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
+}
+
+fn check(args: ConfigArgs) -> ExitCode {
+    let verdict = check::run(&args.into());
+    verdict.findings.iter().for_each(|finding| println!("{finding}"));
+    println!("{}", verdict.summary());
+    ExitCode::from(verdict.exit_code())
 }

@@ -22,6 +22,8 @@ const LONGEST_NAME: usize = 64;
 pub(super) fn check(source: &Source, file: &raw::File, request: &Request) -> Loaded {
     let mut checker = Checker { source, findings: Vec::new() };
     let config = checker.config(file, request);
+    // In the order of the file, where the eye is.
+    checker.findings.sort_by_key(|finding| finding.place.as_ref().and_then(|place| place.line));
     let failed = checker.findings.iter().any(|finding| finding.severity == super::Severity::Error);
     Loaded { config: (!failed).then_some(config), findings: checker.findings }
 }
