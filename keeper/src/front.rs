@@ -93,7 +93,7 @@ impl Front {
             socket,
             changes: None,
             sent: BTreeMap::new(),
-            synced: false,
+            asked: false,
             out: Vec::new(),
         };
         if let Err(broken) = connection.run() {
@@ -132,7 +132,8 @@ struct Connection {
     changes: Option<Arc<OwnedFd>>,
     /// What the front knows.
     sent: BTreeMap<String, Arc<Public>>,
-    synced: bool,
+    /// Whether the front waits for the word that it has everything.
+    asked: bool,
     out: Vec<u8>,
 }
 
@@ -200,6 +201,7 @@ impl Connection {
             self.front.registry.subscribe(&changes);
             self.changes = Some(changes);
         }
+        self.asked = true;
         self.tell()
     }
 
@@ -226,7 +228,7 @@ impl Connection {
         for name in gone.keys() {
             self.send(&Answer::Withdrawn { name })?;
         }
-        if !std::mem::replace(&mut self.synced, true) {
+        if std::mem::take(&mut self.asked) {
             self.send(&Answer::Synced)?;
         }
         Ok(())
