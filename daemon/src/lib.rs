@@ -1,4 +1,10 @@
 //! luassld as a library: the front (control sockets, grants, contexts, connections) and the supervisor.
 
+pub mod cli;
+pub mod config;
 pub mod identity;
+pub mod logging;
+pub mod push;
 pub mod settings;
+pub mod supervisor;
+pub mod tls;

@@ -1,4 +1,15 @@
-//! The constants of the Lua API, with luassl's own fixed values. The daemon maps them to OpenSSL's by name.
+//! The constants of the Lua API, with luassl's own fixed values. The daemon maps them to OpenSSL's by name, so no
+//! number of a Lua program, or of an OpenSSL other than the daemon's, ever reaches OpenSSL.
+//!
+//! Programs add constants up, and a sum is not an OR. Hence the order of the bits:
+//! - a group (`OP_ALL`) is one bit of its own, lower than every bit of its members: adding a member does not carry,
+//!   and taking one away from the group gives a negative number, which is refused;
+//! - a block of members ends in a bit that is never given away, so that a member taken away from a group beside a
+//!   higher option borrows through that bit, and is refused as well;
+//! - what weakens TLS lies above a bit that is never given away, or beside its like: a harmless option that is
+//!   added twice never turns into one of these.
+//!
+//! Values are for ever: a program may have stored one.
 
 /// One named constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +25,239 @@ pub const VERIFY_NONE: u64 = 0;
 /// Ask the peer for a certificate and verify it.
 pub const VERIFY_PEER: u64 = 1;
 /// A server fails the handshake when the client sends no certificate.
-pub const VERIFY_FAIL_IF_NO_PEER_CERT: u64 = 2;
+pub const VERIFY_FAIL_IF_NO_PEER_CERT: u64 = 1 << 2;
 /// A server asks once, not again in renegotiations.
-pub const VERIFY_CLIENT_ONCE: u64 = 4;
+pub const VERIFY_CLIENT_ONCE: u64 = 1 << 4;
+/// A server asks after the handshake (TLS 1.3), when it is told to.
+pub const VERIFY_POST_HANDSHAKE: u64 = 1 << 6;
+
+/// Every `VERIFY_` constant. Between two bits lies one that is never given away, so that a constant added twice is
+/// refused: here it would silently mean something weaker. The last name is the one that LuaSSL's manual uses.
+pub const VERIFY: &[Constant] = &[
+    Constant { name: "VERIFY_NONE", value: VERIFY_NONE },
+    Constant { name: "VERIFY_PEER", value: VERIFY_PEER },
+    Constant { name: "VERIFY_FAIL_IF_NO_PEER_CERT", value: VERIFY_FAIL_IF_NO_PEER_CERT },
+    Constant { name: "VERIFY_CLIENT_ONCE", value: VERIFY_CLIENT_ONCE },
+    Constant { name: "VERIFY_POST_HANDSHAKE", value: VERIFY_POST_HANDSHAKE },
+    Constant { name: "FAIL_IF_NO_PEER_CERT", value: VERIFY_FAIL_IF_NO_PEER_CERT },
+];
+
+/// Every `OP_` constant: LuaSSL 1.0's and OpenSSL's from 3.0 to 3.6. Two names of one OpenSSL bit (the DTLS ones, the
+/// two of server preference) have two bits here, so that both may be added.
+pub const OPTIONS: &[Constant] = &[
+    // Groups; bits 1, 3 and 5 are never given away.
+    bit("OP_ALL", 0),
+    bit("OP_NO_SSL_MASK", 2),
+    bit("OP_NO_DTLS_MASK", 4),
+    // Bits up to 30 are safe with LuaJIT's bit.bor.
+    bit("OP_TLS_ROLLBACK_BUG", 6),
+    bit("OP_NO_SESSION_RESUMPTION_ON_RENEGOTIATION", 7),
+    bit("OP_CIPHER_SERVER_PREFERENCE", 8),
+    bit("OP_SERVER_PREFERENCE", 9),
+    bit("OP_PRIORITIZE_CHACHA", 10),
+    bit("OP_NO_TICKET", 11),
+    bit("OP_NO_COMPRESSION", 12),
+    bit("OP_NO_RENEGOTIATION", 13),
+    bit("OP_ENABLE_MIDDLEBOX_COMPAT", 14),
+    // Members of OP_NO_SSL_MASK; bit 20 is never given away.
+    bit("OP_NO_SSLv3", 15),
+    bit("OP_NO_TLSv1", 16),
+    bit("OP_NO_TLSv1_1", 17),
+    bit("OP_NO_TLSv1_2", 18),
+    bit("OP_NO_TLSv1_3", 19),
+    // Members of OP_NO_DTLS_MASK; bit 23 is never given away.
+    bit("OP_NO_DTLSv1", 21),
+    bit("OP_NO_DTLSv1_2", 22),
+    // Members of OP_ALL; bit 28 is never given away.
+    bit("OP_CRYPTOPRO_TLSEXT_BUG", 24),
+    bit("OP_TLSEXT_PADDING", 25),
+    bit("OP_SAFARI_ECDHE_ECDSA_BUG", 26),
+    bit("OP_DONT_INSERT_EMPTY_FRAGMENTS", 27),
+    bit("OP_CLEANSE_PLAINTEXT", 29),
+    bit("OP_DISABLE_TLSEXT_CA_NAMES", 30),
+    bit("OP_NO_QUERY_MTU", 31),
+    bit("OP_COOKIE_EXCHANGE", 32),
+    bit("OP_NO_TX_CERTIFICATE_COMPRESSION", 33),
+    bit("OP_NO_RX_CERTIFICATE_COMPRESSION", 34),
+    bit("OP_ENABLE_KTLS", 35),
+    bit("OP_ENABLE_KTLS_TX_ZEROCOPY_SENDFILE", 36),
+    bit("OP_CISCO_ANYCONNECT", 37),
+    // What weakens TLS; bit 38 is never given away, 49 to 52 are free.
+    bit("OP_LEGACY_SERVER_CONNECT", 39),
+    bit("OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION", 40),
+    bit("OP_ALLOW_CLIENT_RENEGOTIATION", 41),
+    bit("OP_IGNORE_UNEXPECTED_EOF", 42),
+    bit("OP_NO_EXTENDED_MASTER_SECRET", 43),
+    bit("OP_NO_ENCRYPT_THEN_MAC", 44),
+    bit("OP_NO_ANTI_REPLAY", 45),
+    bit("OP_ALLOW_NO_DHE_KEX", 46),
+    bit("OP_PREFER_NO_DHE_KEX", 47),
+    bit("OP_LEGACY_EC_POINT_FORMATS", 48),
+    retired("OP_MICROSOFT_SESS_ID_BUG"),
+    retired("OP_NETSCAPE_CHALLENGE_BUG"),
+    retired("OP_NETSCAPE_REUSE_CIPHER_CHANGE_BUG"),
+    retired("OP_SSLREF2_REUSE_CERT_TYPE_BUG"),
+    retired("OP_MICROSOFT_BIG_SSLV3_BUFFER"),
+    retired("OP_MSIE_SSLV2_RSA_PADDING"),
+    retired("OP_SSLEAY_080_CLIENT_DH_BUG"),
+    retired("OP_TLS_D5_BUG"),
+    retired("OP_TLS_BLOCK_PADDING_BUG"),
+    retired("OP_SINGLE_ECDH_USE"),
+    retired("OP_SINGLE_DH_USE"),
+    retired("OP_EPHEMERAL_RSA"),
+    retired("OP_NO_SSLv2"),
+    retired("OP_PKCS1_CHECK_1"),
+    retired("OP_PKCS1_CHECK_2"),
+    retired("OP_NETSCAPE_CA_DN_BUG"),
+    retired("OP_NETSCAPE_DEMO_CIPHER_CHANGE_BUG"),
+];
+
+const fn bit(name: &'static str, bit: u32) -> Constant {
+    Constant { name, value: 1 << bit }
+}
+
+const fn retired(name: &'static str) -> Constant {
+    Constant { name, value: 0 }
+}
+
+/// A sum with a bit that no constant has: a number from elsewhere, a constant added twice, or one taken away that
+/// was not in the sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{sum} is no sum of {prefix} constants: no constant has bit {bit} ({}), the nearest is {nearest}; \
+     add each constant once, or give a list of names",
+    1u64 << bit
+)]
+pub struct UnknownBit {
+    /// `OP_` or `VERIFY_`.
+    pub prefix: &'static str,
+    /// The sum that was given.
+    pub sum: u64,
+    /// Its lowest bit that is not known, from 0.
+    pub bit: u32,
+    /// The constant whose value is the nearest to that bit's.
+    pub nearest: &'static str,
+}
+
+/// A name that is no constant's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {prefix} constant {name:?}, the nearest is {nearest}")]
+pub struct UnknownName {
+    /// `OP_` or `VERIFY_`.
+    pub prefix: &'static str,
+    /// The name that was given.
+    pub name: String,
+    /// The constant that is spelt most like it.
+    pub nearest: &'static str,
+}
+
+/// A number from Lua that cannot be any sum of constants.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error(
+    "{number} is no sum of constants{}; give a list of names",
+    if *.number < 0.0 { " (a constant cannot be taken away from OP_ALL or another group)" } else { "" }
+)]
+pub struct NotASum {
+    /// The number that was given.
+    pub number: f64,
+}
+
+/// Checks a number as Lua has it (a double) before it is used as a sum; the bits are checked by [`option_names`] and
+/// [`verify_names`].
+///
+/// # Errors
+/// [`NotASum`] for a negative number, a fraction, infinity, NaN, and 2^53 or more, where doubles skip integers.
+pub fn sum_from_number(number: f64) -> Result<u64, NotASum> {
+    const BOUND: f64 = 9_007_199_254_740_992.0; // 2^53
+    if (0.0..BOUND).contains(&number) && number.fract() == 0.0 {
+        return Ok(number as u64);
+    }
+    Err(NotASum { number })
+}
+
+/// The names in a sum of `OP_` constants, as [`OPTIONS`] has them. A group comes as its own name. Retired ones leave
+/// no trace in a sum.
+///
+/// # Errors
+/// [`UnknownBit`] for a bit that no option has.
+pub fn option_names(sum: u64) -> Result<impl Iterator<Item = &'static str>, UnknownBit> {
+    names("OP_", OPTIONS, sum)
+}
+
+/// The sum of the named `OP_` constants; a name may come more than once. A name is written as in Lua
+/// (`OP_NO_SSLv3`), without its prefix (`NO_SSLv3`), or in LuaSec's manner (`no_sslv3`).
+///
+/// # Errors
+/// [`UnknownName`] for a name that no option has.
+pub fn option_sum<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<u64, UnknownName> {
+    sum("OP_", OPTIONS, names)
+}
+
+/// The names in a sum of `VERIFY_` constants; none for [`VERIFY_NONE`].
+///
+/// # Errors
+/// [`UnknownBit`] for a bit that no such constant has.
+pub fn verify_names(sum: u64) -> Result<impl Iterator<Item = &'static str>, UnknownBit> {
+    names("VERIFY_", VERIFY, sum)
+}
+
+/// The sum of the named `VERIFY_` constants; names as for [`option_sum`].
+///
+/// # Errors
+/// [`UnknownName`] for a name that no such constant has.
+pub fn verify_sum<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<u64, UnknownName> {
+    sum("VERIFY_", VERIFY, names)
+}
+
+fn names(
+    prefix: &'static str,
+    table: &'static [Constant],
+    sum: u64,
+) -> Result<impl Iterator<Item = &'static str>, UnknownBit> {
+    let known = table.iter().fold(0, |bits, constant| bits | constant.value);
+    if sum & !known != 0 {
+        let bit = (sum & !known).trailing_zeros();
+        return Err(UnknownBit { prefix, sum, bit, nearest: nearest_value(table, 1 << bit) });
+    }
+    // An alias has another's bit and lacks the prefix: it is not named a second time.
+    let named = table.iter().filter(move |constant| constant.name.starts_with(prefix));
+    Ok(named.filter(move |constant| sum & constant.value != 0).map(|constant| constant.name))
+}
+
+fn nearest_value(table: &'static [Constant], value: u64) -> &'static str {
+    let nearest = table.iter().min_by_key(|constant| constant.value.abs_diff(value));
+    nearest.map_or("", |constant| constant.name)
+}
+
+fn sum<S: AsRef<str>>(
+    prefix: &'static str,
+    table: &'static [Constant],
+    names: impl IntoIterator<Item = S>,
+) -> Result<u64, UnknownName> {
+    names.into_iter().try_fold(0, |sum, name| Ok(sum | value(prefix, table, name.as_ref())?))
+}
+
+fn value(prefix: &'static str, table: &'static [Constant], name: &str) -> Result<u64, UnknownName> {
+    let found = table.iter().find(|constant| {
+        let bare = bare(prefix, constant.name);
+        name == constant.name || name == bare || name == bare.to_ascii_lowercase()
+    });
+    found.map(|constant| constant.value).ok_or_else(|| UnknownName {
+        prefix,
+        name: name.to_owned(),
+        nearest: nearest_name(prefix, table, name),
+    })
+}
+
+fn nearest_name(prefix: &str, table: &'static [Constant], name: &str) -> &'static str {
+    // A name of any length may come from a client; only so much of it is compared.
+    let given: String = bare(prefix, name).chars().take(64).collect::<String>().to_ascii_lowercase();
+    let distance = |constant: &&Constant| {
+        strsim::osa_distance(&bare(prefix, constant.name).to_ascii_lowercase(), &given)
+    };
+    table.iter().min_by_key(distance).map_or("", |constant| constant.name)
+}
+
+fn bare<'a>(prefix: &str, name: &'a str) -> &'a str {
+    name.strip_prefix(prefix).unwrap_or(name)
+}

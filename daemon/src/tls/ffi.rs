@@ -1,0 +1,75 @@
+//! The functions of libcrypto and libssl 3 that the openssl-sys crate lacks.
+
+use openssl_sys::{OSSL_LIB_CTX, OSSL_PARAM};
+use std::ffi::{c_char, c_int, c_void};
+
+/// An entry of a provider's function table; the last one is [`Dispatch::END`].
+#[repr(C)]
+pub(super) struct Dispatch {
+    pub(super) function_id: c_int,
+    pub(super) function: Option<unsafe extern "C" fn()>,
+}
+
+impl Dispatch {
+    pub(super) const END: Self = Self { function_id: 0, function: None };
+}
+
+/// An algorithm that a provider offers; the last one is [`Algorithm::END`].
+#[repr(C)]
+pub(super) struct Algorithm {
+    pub(super) names: *const c_char,
+    pub(super) properties: *const c_char,
+    pub(super) functions: *const Dispatch,
+    pub(super) description: *const c_char,
+}
+
+impl Algorithm {
+    pub(super) const END: Self = Self {
+        names: std::ptr::null(),
+        properties: std::ptr::null(),
+        functions: std::ptr::null(),
+        description: std::ptr::null(),
+    };
+}
+
+// SAFETY: both tables point at immutable statics only.
+unsafe impl Sync for Dispatch {}
+// SAFETY: as above.
+unsafe impl Sync for Algorithm {}
+
+/// `OSSL_provider_init_fn`.
+pub(super) type ProviderInit = unsafe extern "C" fn(
+    handle: *const c_void,
+    from_core: *const Dispatch,
+    to_core: *mut *const Dispatch,
+    provider_context: *mut *mut c_void,
+) -> c_int;
+
+/// `OSSL_CALLBACK`.
+pub(super) type ParamsCallback = unsafe extern "C" fn(*const OSSL_PARAM, *mut c_void) -> c_int;
+
+pub(super) const OSSL_OP_KEYMGMT: c_int = 10;
+pub(super) const OSSL_OP_SIGNATURE: c_int = 12;
+pub(super) const OSSL_FUNC_PROVIDER_QUERY_OPERATION: c_int = 1027;
+
+pub(super) const OSSL_PARAM_INTEGER: u32 = 1;
+pub(super) const OSSL_PARAM_UNSIGNED_INTEGER: u32 = 2;
+pub(super) const OSSL_PARAM_UTF8_STRING: u32 = 4;
+pub(super) const OSSL_PARAM_OCTET_STRING: u32 = 5;
+
+pub(super) const OPENSSL_INIT_NO_LOAD_CONFIG: u64 = 0x80;
+
+/// `ERR_LIB_USER`: the first library number that is free for applications.
+pub(super) const ERR_LIB_USER: c_int = 128;
+
+unsafe extern "C" {
+    pub(super) fn OSSL_PROVIDER_add_builtin(
+        libctx: *mut OSSL_LIB_CTX,
+        name: *const c_char,
+        init: ProviderInit,
+    ) -> c_int;
+    pub(super) fn EVP_set_default_properties(libctx: *mut OSSL_LIB_CTX, properties: *const c_char) -> c_int;
+    pub(super) fn OSSL_PARAM_set_int(param: *mut OSSL_PARAM, value: c_int) -> c_int;
+    pub(super) fn OSSL_PARAM_set_utf8_string(param: *mut OSSL_PARAM, value: *const c_char) -> c_int;
+    pub(super) fn OSSL_PARAM_get_int(param: *const OSSL_PARAM, value: *mut c_int) -> c_int;
+}

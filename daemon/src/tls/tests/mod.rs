@@ -1,0 +1,7 @@
+//! Real handshakes between two sessions of this process, joined by buffers; keys lie behind a signer of the tests' own.
+
+mod handshakes;
+mod pipe;
+mod pki;
+mod provider;
+mod signer;

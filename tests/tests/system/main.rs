@@ -1,0 +1,15 @@
+//! The promises of luassl, each checked on the whole: `luassld run` as `make` built it, real Lua interpreters, real
+//! peers. `make` has to come first.
+
+#[macro_use]
+mod every_lua;
+
+mod api;
+mod bulk_and_ends;
+mod constants_on_the_wire;
+mod hostile;
+mod many_connections;
+mod quickstart;
+mod renewal;
+mod restarts;
+mod shared_listener;
