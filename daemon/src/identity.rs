@@ -23,6 +23,15 @@ pub struct PublicIdentity {
     pub staple: Option<Vec<u8>>,
 }
 
+/// Whoever knows the public halves of identities: the link to the keeper, or a test's own.
+pub trait IdentitySource: Send + Sync + 'static {
+    /// The generation of the identity `name` (as declared) that is in service, where there is one.
+    fn current(&self, name: &str) -> Option<Arc<PublicIdentity>>;
+
+    /// Counts every change of any identity.
+    fn epoch(&self) -> u64;
+}
+
 /// Why a signature could not be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {

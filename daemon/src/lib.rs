@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod identity;
+pub mod keeper;
 pub mod logging;
 pub mod push;
 pub mod settings;

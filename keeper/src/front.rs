@@ -10,9 +10,9 @@ use crate::registry::{Generation, Registry};
 use crate::sign::{Denied, sign};
 use crate::socket;
 use luassl_keeper_ipc::front::{Answer, Identity, REQUEST_MAX, Refusal, Request, Sign};
-use luassl_keeper_ipc::transport::{RecvError, RecvFlags, recv};
+use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
 use luassl_keeper_ipc::{Malformed, TooLong};
-use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -156,9 +156,9 @@ impl Connection {
     fn wait(&self) -> Result<(bool, bool), Errno> {
         let socket = self.socket.as_fd();
         match &self.changes {
-            None => socket::wait(&[socket], PollFlags::IN, None).map(|[request]| (request, false)),
+            None => wait([socket], PollFlags::IN, None).map(|[request]| (request, false)),
             Some(changes) => {
-                let ready = socket::wait(&[socket, changes.as_fd()], PollFlags::IN, None);
+                let ready = wait([socket, changes.as_fd()], PollFlags::IN, None);
                 ready.map(|[request, change]| (request, change))
             }
         }

@@ -88,8 +88,6 @@ fn a_front_has_its_roles_only() {
         for (front, server, client) in
             [("server", true, false), ("client", false, true), ("neither", false, false)]
         {
-            let scheme =
-                if message.starts_with(b"                    ") && !is_server { 0x0403 } else { 0x0403 };
             let signed = keeper.connect(front).sign("a", key_id, 0x0403, &message);
             let allowed = if is_server { server } else { client };
             assert_eq!(signed.is_ok(), allowed, "{front}: {signed:?}");
