@@ -1,9 +1,9 @@
 //! `luassld`: the supervisor and the front.
 
 use clap::Parser;
-use luassl_daemon::check;
-use luassl_daemon::cli::{ConfigArgs, Luassld, LuassldCommand};
-use luassl_daemon::config::Finding;
+use luassl_daemon::cli::{ConfigArgs, FrontArgs, Luassld, LuassldCommand};
+use luassl_daemon::config::{Finding, Log};
+use luassl_daemon::{check, front, listen_fds, logging};
 use luassl_daemon::supervisor::{self, Programs, launch};
 use std::process::ExitCode;
 
@@ -19,11 +19,18 @@ fn main() -> ExitCode {
             .map_err(|finding| vec![finding])
             .and_then(|programs| supervisor::run(&args.into(), programs)),
         LuassldCommand::Check(args) => return check(args),
-        LuassldCommand::Front(_) => Err(vec![Finding::error(None, "no front yet")]),
+        LuassldCommand::Front(args) => serve(args).map_err(|error| vec![Finding::error(None, error)]),
     };
     let findings = outcome.err().unwrap_or_default();
     findings.iter().for_each(|finding| eprintln!("{finding}"));
     if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
+}
+
+fn serve(args: FrontArgs) -> Result<(), String> {
+    logging::start(Log { level: args.log_level, format: args.log_format });
+    let sockets = listen_fds::take().map_err(|error| format!("the sockets that came along: {error}"))?;
+    let options = front::FrontOptions { name: args.name, keeper: args.keeper, sockets };
+    front::run(options).map_err(|error| error.to_string())
 }
 
 fn check(args: ConfigArgs) -> ExitCode {
