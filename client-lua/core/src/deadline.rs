@@ -62,6 +62,15 @@ impl Deadline {
         self.left() == Some(Duration::ZERO)
     }
 
+    pub(crate) fn is_never(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether there is more time than `duration`.
+    pub(crate) fn is_beyond(self, duration: Duration) -> bool {
+        self.left().is_none_or(|left| left > duration)
+    }
+
     /// The same moment, or the one `bound` from now where that is earlier.
     pub(crate) fn at_most(self, bound: Duration) -> Self {
         let bound = Instant::now().checked_add(bound);

@@ -136,25 +136,20 @@ impl Stream {
     /// How the connection ended (code 0 for a clean close), every time; or a timeout.
     pub fn read(&mut self, buffer: &mut [u8], timeout: Timeout) -> Result<usize, Error> {
         self.handshake(timeout)?;
-        let Some(socket) = &self.socket else { return Err(closed_here()) };
-        if let Some(end) = &self.end {
+        if let (Some(end), true) = (&self.end, self.is_open()) {
             return Err(end.clone());
         }
-        // The usual case, without reading the clock.
-        let flags = if timeout == Timeout::Never { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        match recv(socket, &mut *buffer, flags) {
-            Ok((_, length)) if length > 0 => Ok(length),
-            Ok(_) => Err(self.find_end()),
-            Err(_) => self.receive(buffer, timeout.deadline(), "nothing to read"),
-        }
+        self.receive(buffer, timeout.deadline(), "nothing to read")
     }
 
     fn receive(&mut self, buffer: &mut [u8], deadline: Deadline, what: &str) -> Result<usize, Error> {
+        let flags = if deadline.is_never() { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         loop {
             let Some(socket) = &self.socket else { return Err(closed_here()) };
-            match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
+            match recv(socket, &mut *buffer, flags) {
                 Ok((_, length)) if length > 0 => return Ok(length),
                 Err(Errno::INTR) => {}
+                // Also where a program made its descriptor non-blocking.
                 Err(Errno::AGAIN) => match deadline.wait(socket.as_fd(), PollFlags::IN) {
                     Ok(true) => {}
                     Ok(false) => return Err(Error::timeout(what)),
