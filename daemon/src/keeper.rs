@@ -1,23 +1,81 @@
-//! stub
-use crate::identity::*;
-use std::{path::PathBuf, sync::Arc, time::Duration};
-/// stub
-pub struct KeeperLink;
-#[allow(missing_docs)]
+//! The front's link to the keeper: which identities there are, and signatures with their keys.
+//!
+//! One thread holds the subscription and keeps [`Identities`] up to date. Each thread that signs has a socket of its
+//! own, so that signatures do not wait for each other. All of them share what is known of the keeper's health: when
+//! it is lost, one deadline begins, for all calls together; a call that comes after it fails at once, and the
+//! subscription's thread finds out when the keeper is back.
+
+mod call;
+mod health;
+mod identities;
+mod subscription;
+
+pub use identities::Identities;
+
+use crate::identity::{KeyId, SignError, Signer};
+use health::Health;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long a lost keeper is waited for, until [`KeeperLink::set_deadline`] says otherwise.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The link of a front to its keeper. Dropping it ends its thread.
+pub struct KeeperLink {
+    shared: Arc<Shared>,
+}
+
+/// What the subscription's thread and the callers have in common.
+struct Shared {
+    /// Tells the sockets of different links in one thread apart.
+    number: u64,
+    path: PathBuf,
+    health: Health,
+    identities: Identities,
+}
+
 impl KeeperLink {
-    pub fn start(_p: PathBuf, _d: Duration) -> Arc<Self> {
-        unimplemented!()
+    /// Starts the subscription to the keeper's socket at `path`. The keeper need not be there yet.
+    ///
+    /// # Errors
+    /// The system's, when it has no thread or descriptor left.
+    pub fn start(path: &Path) -> io::Result<Arc<Self>> {
+        static LINKS: AtomicU64 = AtomicU64::new(0);
+        let shared = Arc::new(Shared {
+            number: LINKS.fetch_add(1, Ordering::Relaxed),
+            path: path.to_owned(),
+            health: Health::new(DEADLINE)?,
+            identities: Identities::default(),
+        });
+        let subscriber = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("keeper-link".to_owned());
+        thread.spawn(move || subscription::run(&subscriber))?;
+        Ok(Arc::new(Self { shared }))
     }
-    pub fn set_deadline(&self, _d: Duration) {}
-    pub fn identities(&self) -> Arc<dyn IdentitySource> {
-        unimplemented!()
+
+    /// Sets how long a lost keeper is waited for, from the moment it was lost; in effect for calls under way, too.
+    pub fn set_deadline(&self, deadline: Duration) {
+        self.shared.health.set_deadline(deadline);
     }
-    pub fn is_synced(&self) -> bool {
-        false
+
+    /// The identities of this front.
+    #[must_use]
+    pub fn identities(&self) -> Identities {
+        self.shared.identities.clone()
     }
 }
+
 impl Signer for KeeperLink {
-    fn sign(&self, _n: &str, _k: KeyId, _s: u16, _m: &[u8]) -> Result<Vec<u8>, SignError> {
-        unimplemented!()
+    fn sign(&self, name: &str, key_id: KeyId, scheme: u16, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        call::sign(&self.shared, name, key_id, scheme, message)
+    }
+}
+
+impl Drop for KeeperLink {
+    fn drop(&mut self) {
+        self.shared.health.end();
     }
 }
