@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod front;
 pub mod identity;
 pub mod keeper;
 pub mod logging;

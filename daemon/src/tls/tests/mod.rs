@@ -1,7 +1,11 @@
 //! Real handshakes between two sessions of this process, joined by buffers; keys lie behind a signer of the tests' own.
 
+mod chains;
 mod handshakes;
 mod pipe;
 mod pki;
 mod provider;
+mod select;
 mod signer;
+mod trust;
+mod world;
