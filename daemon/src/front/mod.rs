@@ -99,7 +99,11 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     raise_descriptor_limit();
     interrupt::install()?;
+<<<<<<< HEAD
     let keeper = KeeperLink::start(&options.keeper)?;
+=======
+    let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
+>>>>>>> refs/heads/keeper
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let front = Arc::new(Front {

@@ -6,60 +6,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-/// The identities of a front. Clones share one state. While the keeper is away what it last told stays.
-#[derive(Clone, Default)]
-pub struct Identities {
-    state: Arc<State>,
-}
-
+/// The identities of a front.
 #[derive(Default)]
-struct State {
+pub(super) struct Identities {
     by_name: RwLock<BTreeMap<String, Arc<PublicIdentity>>>,
+    /// A change is visible before it is counted: whoever remembers the epoch first and reads after it misses none.
     epoch: AtomicU64,
     synced: Mutex<bool>,
     became_synced: Condvar,
 }
 
 impl Identities {
-    /// The generation of the identity `name` (as declared) that is in service.
-    #[must_use]
-    pub fn current(&self, name: &str) -> Option<Arc<PublicIdentity>> {
-        self.read().get(name).cloned()
-    }
-
-    /// All that are in service, by name.
-    #[must_use]
-    pub fn all(&self) -> Vec<Arc<PublicIdentity>> {
-        self.read().values().cloned().collect()
-    }
-
-    /// Counts every change of any identity. A change is visible before it is counted: whoever remembers the epoch
-    /// first and reads after it misses none.
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.state.epoch.load(Ordering::Acquire)
-    }
-
-    /// Whether the keeper has told all identities at least once.
-    #[must_use]
-    pub fn synced(&self) -> bool {
-        *self.state.synced.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until the keeper has told all identities; false when it has not within the time given.
-    #[must_use]
-    pub fn wait_synced(&self, time: Duration) -> bool {
-        let synced = self.state.synced.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.state.became_synced.wait_timeout_while(synced, time, |synced| !*synced);
+    /// Waits until the keeper has told everything once; false when it has not within the time given.
+    pub(super) fn wait_synced(&self, time: Duration) -> bool {
+        let synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.became_synced.wait_timeout_while(synced, time, |synced| !*synced);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<PublicIdentity>>> {
-        self.state.by_name.read().unwrap_or_else(PoisonError::into_inner)
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Arc<PublicIdentity>>> {
-        self.state.by_name.write().unwrap_or_else(PoisonError::into_inner)
+        self.by_name.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts an identity, unless it is known: a keeper that was started again counts generations from 1, and tells
@@ -88,22 +58,22 @@ impl Identities {
             self.count();
         }
         drop(by_name);
-        *self.state.synced.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.state.became_synced.notify_all();
+        *self.synced.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.became_synced.notify_all();
     }
 
     fn count(&self) {
-        self.state.epoch.fetch_add(1, Ordering::Release);
+        self.epoch.fetch_add(1, Ordering::Release);
     }
 }
 
 impl IdentitySource for Identities {
     fn current(&self, name: &str) -> Option<Arc<PublicIdentity>> {
-        Self::current(self, name)
+        self.read().get(name).cloned()
     }
 
     fn epoch(&self) -> u64 {
-        Self::epoch(self)
+        self.epoch.load(Ordering::Acquire)
     }
 }
 
@@ -148,7 +118,7 @@ mod tests {
         identities.put(identity("b", 1, 2));
         identities.finish(&BTreeSet::from(["b".to_owned()]));
         assert!(identities.current("a").is_none());
-        assert_eq!(identities.all().len(), 1);
+        assert!(identities.current("b").is_some());
         assert_eq!(identities.epoch(), 3);
     }
 }

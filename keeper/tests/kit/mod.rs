@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod process;
+
 use luassl_keeper::{Intake, Purpose, serve};
 use luassl_keeper_ipc::admin::{self, Files, Rights};
 use luassl_keeper_ipc::front::{self, Answer, Refusal, Sign};
@@ -159,6 +161,13 @@ impl Keeper {
         keeper
     }
 
+    /// Identity `a` for the front `web`, committed.
+    pub fn push_a(&self) {
+        self.front("web", BOTH, None);
+        self.load("a");
+        self.commit();
+    }
+
     pub fn load(&self, name: &str) -> Loaded {
         self.identity(name, [Some(&format!("{name}.key")), Some(&format!("{name}.crt")), None, None]).loaded()
     }
@@ -246,7 +255,7 @@ impl Message for front::Request<'_> {
 }
 
 impl Socket {
-    fn new(socket: OwnedFd) -> Self {
+    pub fn new(socket: OwnedFd) -> Self {
         for side in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
             sockopt::set_socket_timeout(&socket, side, Some(PATIENCE)).expect("timeout");
         }
