@@ -99,18 +99,14 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     raise_descriptor_limit();
     interrupt::install()?;
-<<<<<<< HEAD
-    let keeper = KeeperLink::start(&options.keeper)?;
-=======
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
->>>>>>> refs/heads/keeper
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let front = Arc::new(Front {
         active: RwLock::new(Arc::new(Active {
             generation: 0,
             settings: Settings::default(),
-            identities: Arc::new(keeper.identities()),
+            identities: keeper.identities(),
             listeners: HashMap::new(),
         })),
         pushed: watch::Sender::new(false),
@@ -198,7 +194,7 @@ impl Front {
     /// Waits, up to the keeper's deadline, until the keeper has said what it holds.
     async fn identities_synced(&self) {
         let deadline = tokio::time::Instant::now() + self.limits().keeper();
-        while !self.keeper.identities().synced() && tokio::time::Instant::now() < deadline {
+        while !self.keeper.is_synced() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(SYNC_POLL).await;
         }
     }
@@ -226,7 +222,7 @@ impl Front {
         *slot = Arc::new(Active {
             generation: slot.generation + 1,
             settings,
-            identities: Arc::new(self.keeper.identities()),
+            identities: self.keeper.identities(),
             listeners: sockets,
         });
         drop(slot);
