@@ -21,7 +21,7 @@ pub enum LuassldCommand {
     /// Load everything, say what is wrong, where, and how to mend it (exit 0: nothing, 1: warnings, 2: errors)
     Check(ConfigArgs),
     /// Serve Lua programs; takes its sockets from systemd or from `luassld run`
-    Front(FrontOptions),
+    Front(FrontArgs),
     /// For `luassld run` alone: become keeper or front
     #[command(hide = true)]
     Launch,
@@ -64,7 +64,7 @@ impl From<RunArgs> for Request {
 
 /// `luassld front`
 #[derive(Debug, Clone, Args)]
-pub struct FrontOptions {
+pub struct FrontArgs {
     /// The front's name
     #[arg(long, value_name = "NAME", default_value = crate::config::DEFAULT_FRONT)]
     pub name: String,
