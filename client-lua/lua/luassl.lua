@@ -22,16 +22,42 @@ Object.__name = "luassl"
 -- Metatables of objects; luassl.classic adds its own.
 local classes = { [Object] = true }
 
---- Throws at the line that called the method, where `self` is none of ours.
+-- The files of this module; what they throw is the fault of whoever called into them.
+local own_sources = {}
+
+--- Throws at the first line outside of this module.
+local function throw(message)
+  local level = 3
+  if debug and debug.getinfo then
+    level = 2
+    local frame = debug.getinfo(level, "S")
+    while frame and own_sources[frame.source] do
+      level = level + 1
+      frame = debug.getinfo(level, "S")
+    end
+  end
+  error(message, level)
+end
+
+--- Makes the file of the calling function one of this module's.
+local function own_source()
+  if debug and debug.getinfo then
+    own_sources[debug.getinfo(2, "S").source] = true
+  end
+end
+own_source()
+
+--- Throws where `self` is none of ours.
 local function check(self, method)
   if type(self) ~= "table" or not classes[getmetatable(self)] then
-    error(("calling '%s' on a bad self: use object:%s(...)"):format(method, method), 3)
+    throw(("calling '%s' on a bad self: use object:%s(...)"):format(method, method))
   end
 end
 
 local function check_argument(condition, method, position, wanted, value)
   if not condition then
-    error(("bad argument #%d to '%s' (%s expected, got %s)"):format(position, method, wanted, type(value)), 3)
+    local got = type(value) == "number" and tostring(value) or type(value)
+    throw(("bad argument #%d to '%s' (%s expected, got %s)"):format(position, method, wanted, got))
   end
 end
 
@@ -132,11 +158,11 @@ local function named(...)
   return options
 end
 
---- A context for wrap; what is thrown is thrown at the caller of wrap.
+--- A context for wrap; throws options that there are not.
 local function make_context(options)
   local context, message, code = core.context(options)
   if not context and not code then
-    error(message, 3)
+    throw(message)
   end
   return context, message, code
 end
@@ -231,7 +257,10 @@ function Object:accept(expected)
   local stream, message, code, what = self._listener:accept(options.report == true, self._timeout)
   if not stream then
     failed(self, message, code)
-    return nil, message, code, what
+    if what then
+      return nil, message, code, what
+    end
+    return nil, message, code
   end
   if options.expected then
     local ok
@@ -329,8 +358,9 @@ function Object:read(size)
   if size ~= nil then
     check_argument(is_whole(size) and size > 0, "read", 1, "whole number above 0", size)
   end
-  local stream, message, code = self._stream, nil, nil
+  local stream = self._stream
   if not stream then
+    local message, code
     stream, message, code = connection_of(self)
     if not stream then
       return nil, code, message
@@ -346,8 +376,9 @@ function Object:write(data)
     data = tostring(data)
   end
   check_argument(type(data) == "string", "write", 1, "string", data)
-  local stream, message, code = self._stream, nil, nil
+  local stream = self._stream
   if not stream then
+    local message, code
     stream, message, code = connection_of(self)
     if not stream then
       return code, message, 0
@@ -558,9 +589,14 @@ luassl._internal = {
   Object = Object,
   new = new,
   named = named,
-  context = core.context,
+  throw = throw,
+  own_source = own_source,
   register = function(class)
     classes[class] = true
+  end,
+  -- The connection is nobody else's: it is closed as soon as the object lets go of it.
+  own_connection = function(self)
+    self._handed_out = nil
   end,
 }
 

@@ -1,7 +1,7 @@
 //! The control connection of a process: made when it is first needed, and again after a fork or a loss.
 
-use crate::control::{Answer, CallError, Link, REQUEST, request_deadline};
-use crate::deadline::Deadline;
+use crate::control::{Answer, CallError, Link};
+use crate::deadline::{Deadline, Timeout};
 use crate::error::Error;
 use crate::path::socket_path;
 use luassl_protocol::{ErrorCode, Failure, FreeContext, LuaCode, Of, Request, Status, Token};
@@ -72,7 +72,6 @@ impl Client {
         deadline: Deadline,
         mut work: impl FnMut(&mut Session<'_>) -> Result<T, CallError>,
     ) -> Result<T, Error> {
-        let deadline = deadline.at_most(REQUEST);
         match self.once(deadline, &mut work) {
             Err(Attempt::Call(CallError::NotSent)) => {}
             outcome => return outcome.map_err(Error::from),
@@ -125,7 +124,7 @@ impl Client {
 
     /// How the peer's side of a connection ended that was made in `born`. Takes 1 s at most.
     pub(crate) fn verdict(&self, token: Token, born: Epoch) -> Error {
-        let deadline = request_deadline().at_most(VERDICT);
+        let deadline = Timeout::After(VERDICT).deadline();
         match self
             .ask_about::<Status>(&Request::Status(Of { token }), born, deadline)
             .map(|status| status.end)

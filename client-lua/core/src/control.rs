@@ -3,8 +3,10 @@
 use crate::deadline::{Deadline, Timeout};
 use crate::error::Error;
 use crate::transport::{receive, send};
+use bytes::{Bytes, BytesMut};
 use luassl_protocol::{
-    FRAME_HEADER, Failure, Hello, LuaCode, MAX_FRAME, Request, VERSION, Welcome, decode_reply, from_body,
+    DecodeError, FRAME_HEADER, Failure, Hello, LuaCode, MAX_FRAME, Request, VERSION, Welcome, decode_reply,
+    reply_id, take_frame,
 };
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +22,12 @@ use std::time::Duration;
 /// How long any request may take where the program's own timeout is not shorter. Above the daemon's own deadline of
 /// 10 s, so that its answer arrives where there is one.
 pub(crate) const REQUEST: Duration = Duration::from_secs(15);
+
+/// How often a receive looks at its deadline.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Bytes of one receive; most answers are smaller.
+const CHUNK: usize = 4096;
 
 /// An answer and the descriptor that came with it.
 pub(crate) struct Answer<T> {
@@ -57,6 +65,12 @@ impl CallError {
     }
 }
 
+impl From<DecodeError> for CallError {
+    fn from(error: DecodeError) -> Self {
+        Self::Garbage(error.to_string())
+    }
+}
+
 impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         let code = match &error {
@@ -74,13 +88,17 @@ pub(crate) struct Link {
     socket: OwnedFd,
     next_id: u64,
     frame_limit: usize,
+    inbox: BytesMut,
+    /// The descriptor that came with what is in the inbox: it is the awaited answer's, no other has one.
+    descriptor: Option<OwnedFd>,
 }
 
 impl Link {
     /// Connects and says hello as `client`.
     pub(crate) fn open(path: &Path, client: &str, deadline: Deadline) -> Result<Self, Error> {
         let socket = dial(path).map_err(|errno| unreachable(path, errno))?;
-        let mut link = Self { socket, next_id: 1, frame_limit: MAX_FRAME };
+        let inbox = BytesMut::new();
+        let mut link = Self { socket, next_id: 1, frame_limit: MAX_FRAME, inbox, descriptor: None };
         let hello = Hello { version: VERSION, features: vec!["stream".into()], client: client.into() };
         let answer = link.call::<Welcome>(&Request::Hello(hello), None, deadline);
         let welcome = answer.map_err(|error| match error {
@@ -100,11 +118,10 @@ impl Link {
     ) -> Result<Answer<T>, CallError> {
         let id = self.tell(request, fd, deadline)?;
         loop {
-            let (body, fd) = self.frame(deadline)?;
-            let head: Id = from_body(&body).map_err(|error| CallError::Garbage(error.to_string()))?;
-            if head.id == id {
-                let (_, outcome) =
-                    decode_reply(&body).map_err(|error| CallError::Garbage(error.to_string()))?;
+            let body = self.frame(deadline)?;
+            if reply_id(&body)? == id {
+                let (_, outcome) = decode_reply(&body)?;
+                let fd = self.descriptor.take();
                 return Ok(Answer { fields: outcome.map_err(CallError::Failed)?, fd });
             }
         }
@@ -150,37 +167,38 @@ impl Link {
         Ok(())
     }
 
-    fn frame(&self, deadline: Deadline) -> Result<(Vec<u8>, Option<OwnedFd>), CallError> {
-        let mut header = [0; FRAME_HEADER];
-        let fd = self.fill(&mut header, deadline)?;
-        let length = u32::from_be_bytes(header) as usize;
-        if length > MAX_FRAME {
-            return Err(CallError::Garbage(format!("a frame of {length} bytes")));
+    fn frame(&mut self, deadline: Deadline) -> Result<Bytes, CallError> {
+        loop {
+            if let Some(body) = take_frame(&mut self.inbox, MAX_FRAME)? {
+                return Ok(body);
+            }
+            self.fill(deadline)?;
         }
-        let mut body = vec![0; length];
-        let late = self.fill(&mut body, deadline)?;
-        Ok((body, fd.or(late)))
     }
 
-    fn fill(&self, buffer: &mut [u8], deadline: Deadline) -> Result<Option<OwnedFd>, CallError> {
-        let mut filled = 0;
-        let mut descriptor = None;
-        while filled < buffer.len() {
-            match receive(self.socket.as_fd(), &mut buffer[filled..], RecvFlags::DONTWAIT) {
+    /// Receives what there is. While the deadline is far the socket's own timeout saves a poll(2).
+    fn fill(&mut self, deadline: Deadline) -> Result<(), CallError> {
+        let mut buffer = [0; CHUNK];
+        loop {
+            let patient = deadline.is_beyond(TICK);
+            if !patient {
+                self.wait(PollFlags::IN, deadline)?;
+            }
+            let flags = if patient { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+            match receive(self.socket.as_fd(), &mut buffer, flags) {
                 Ok(received) if received.truncated => {
                     return Err(CallError::Garbage("too many open descriptors in this process".into()));
                 }
                 Ok(received) if received.length == 0 => return Err(CallError::Lost),
                 Ok(received) => {
-                    filled += received.length;
-                    descriptor = descriptor.or(received.fd);
+                    self.inbox.extend_from_slice(&buffer[..received.length]);
+                    self.descriptor = received.fd.or(self.descriptor.take());
+                    return Ok(());
                 }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait(PollFlags::IN, deadline)?,
+                Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(_) => return Err(CallError::Lost),
             }
         }
-        Ok(descriptor)
     }
 
     fn wait(&self, flags: PollFlags, deadline: Deadline) -> Result<(), CallError> {
@@ -192,15 +210,11 @@ impl Link {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct Id {
-    id: u64,
-}
-
 fn dial(path: &Path) -> Result<OwnedFd, Errno> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // A Unix socket's connect waits while the backlog is full, for as long as the send timeout says.
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(REQUEST))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(TICK))?;
     let address = SocketAddrUnix::new(path)?;
     rustix::io::retry_on_intr(|| connect(&socket, &address))?;
     Ok(socket)
@@ -229,4 +243,26 @@ fn unreachable(path: &Path, errno: Errno) -> Error {
 /// For callers that have no timeout of their own.
 pub(crate) fn request_deadline() -> Deadline {
     Timeout::After(REQUEST).deadline()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unreachable;
+    use luassl_protocol::LuaCode;
+    use rustix::io::Errno;
+    use std::path::Path;
+
+    #[test]
+    fn a_socket_that_cannot_be_reached_is_named_with_the_remedy() {
+        for (errno, code, remedy) in [
+            (Errno::NOENT, LuaCode::Daemon, "LUASSL_SOCKET"),
+            (Errno::CONNREFUSED, LuaCode::Daemon, "LUASSL_SOCKET"),
+            (Errno::ACCESS, LuaCode::Refused, "mode or group"),
+        ] {
+            let error = unreachable(Path::new("/a/luassl.sock"), errno);
+            assert_eq!(error.code, code);
+            assert!(error.message.contains("/a/luassl.sock"), "{}", error.message);
+            assert!(error.message.contains(remedy), "{}", error.message);
+        }
+    }
 }

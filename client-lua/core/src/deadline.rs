@@ -21,11 +21,12 @@ impl Timeout {
         self == Self::After(Duration::ZERO)
     }
 
-    /// What is left of it, `started` being when the operation began.
+    /// What is left of it, `started` being when the operation began. It does not become zero, which has a meaning of
+    /// its own.
     pub(crate) fn since(self, started: Instant) -> Self {
         match self {
             Self::After(duration) if !duration.is_zero() => {
-                Self::After(duration.saturating_sub(started.elapsed()))
+                Self::After(duration.saturating_sub(started.elapsed()).max(Duration::from_millis(1)))
             }
             other => other,
         }
@@ -62,13 +63,13 @@ impl Deadline {
         self.left() == Some(Duration::ZERO)
     }
 
-    /// The same moment, or the one `bound` from now where that is earlier.
-    pub(crate) fn at_most(self, bound: Duration) -> Self {
-        let bound = Instant::now().checked_add(bound);
-        Self(match (self.0, bound) {
-            (Some(own), Some(bound)) => Some(own.min(bound)),
-            (own, bound) => own.or(bound),
-        })
+    pub(crate) fn is_never(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether there is more time than `duration`.
+    pub(crate) fn is_beyond(self, duration: Duration) -> bool {
+        self.left().is_none_or(|left| left > duration)
     }
 
     /// Waits until the descriptor is ready for one of `flags` (or has failed). False: the deadline passed first.

@@ -56,7 +56,7 @@ impl StreamHandle {
     fn certificate(lua: &Lua, this: &mut Self, seconds: Option<f64>) -> Returned {
         match this.stream.peer_certificate(timeout(seconds)) {
             Ok(Some(certificate)) => value(lua, certificate_table(lua, &certificate)?),
-            Ok(None) => misuse(lua, "the peer sent no certificate"),
+            Ok(None) => value(lua, LuaNil),
             Err(error) => fail(lua, &error),
         }
     }
