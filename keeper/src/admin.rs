@@ -6,9 +6,8 @@ use crate::log;
 use crate::registry::{Push, Registry};
 use crate::socket;
 use luassl_keeper_ipc::admin::{self, Answer, Blamed, DESCRIPTORS_MAX, Failed, Fault, Loaded, Request};
-use luassl_keeper_ipc::transport::{RecvError, RecvFlags, recv};
+use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
 use luassl_keeper_ipc::{Malformed, TooLong};
-use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use std::os::fd::{AsFd, OwnedFd};
@@ -80,7 +79,7 @@ impl Session<'_> {
 
     /// Takes one request; false at the end of the connection.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, Broken> {
-        let [ready] = socket::wait(&[self.socket.as_fd()], PollFlags::IN, self.idle)?;
+        let [ready] = wait([self.socket.as_fd()], PollFlags::IN, self.idle)?;
         if !ready {
             return Err(Broken::Idle);
         }

@@ -10,9 +10,9 @@ use crate::registry::{Generation, Registry};
 use crate::sign::{Denied, sign};
 use crate::socket;
 use luassl_keeper_ipc::front::{Answer, Identity, REQUEST_MAX, Refusal, Request, Sign};
-use luassl_keeper_ipc::transport::{RecvError, RecvFlags, recv};
+use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
 use luassl_keeper_ipc::{Malformed, TooLong};
-use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -93,7 +93,7 @@ impl Front {
             socket,
             changes: None,
             sent: BTreeMap::new(),
-            synced: false,
+            asked: false,
             out: Vec::new(),
         };
         if let Err(broken) = connection.run() {
@@ -132,7 +132,8 @@ struct Connection {
     changes: Option<Arc<OwnedFd>>,
     /// What the front knows.
     sent: BTreeMap<String, Arc<Public>>,
-    synced: bool,
+    /// Whether the front waits for the word that it has everything.
+    asked: bool,
     out: Vec<u8>,
 }
 
@@ -155,9 +156,9 @@ impl Connection {
     fn wait(&self) -> Result<(bool, bool), Errno> {
         let socket = self.socket.as_fd();
         match &self.changes {
-            None => socket::wait(&[socket], PollFlags::IN, None).map(|[request]| (request, false)),
+            None => wait([socket], PollFlags::IN, None).map(|[request]| (request, false)),
             Some(changes) => {
-                let ready = socket::wait(&[socket, changes.as_fd()], PollFlags::IN, None);
+                let ready = wait([socket, changes.as_fd()], PollFlags::IN, None);
                 ready.map(|[request, change]| (request, change))
             }
         }
@@ -200,6 +201,7 @@ impl Connection {
             self.front.registry.subscribe(&changes);
             self.changes = Some(changes);
         }
+        self.asked = true;
         self.tell()
     }
 
@@ -226,7 +228,7 @@ impl Connection {
         for name in gone.keys() {
             self.send(&Answer::Withdrawn { name })?;
         }
-        if !std::mem::replace(&mut self.synced, true) {
+        if std::mem::take(&mut self.asked) {
             self.send(&Answer::Synced)?;
         }
         Ok(())

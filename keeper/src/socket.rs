@@ -1,35 +1,22 @@
 //! What fronts' and admin's sockets have in common: waiting, accepting, and sending within a bounded time.
 
 use crate::limits::SEND_DEADLINE;
-use luassl_keeper_ipc::transport::{SendFlags, send};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use luassl_keeper_ipc::transport::{PollFlags, SendFlags, send, wait};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SocketFlags, accept_with};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 /// Waits for a connection. Whether the listener is set to non-blocking does not matter.
 pub(crate) fn accept(listener: &OwnedFd) -> Result<OwnedFd, Errno> {
     loop {
-        wait(&[listener.as_fd()], PollFlags::IN, None)?;
+        wait([listener.as_fd()], PollFlags::IN, None)?;
         match retry_on_intr(|| accept_with(listener, SocketFlags::CLOEXEC)) {
             // Whoever connected has gone again.
             Err(Errno::AGAIN | Errno::CONNABORTED) => {}
             done => return done,
         }
     }
-}
-
-/// Waits until one of the sockets is ready, or has ended; says which are. None are after the time given.
-pub(crate) fn wait<const N: usize>(
-    sockets: &[BorrowedFd<'_>; N],
-    events: PollFlags,
-    time: Option<Duration>,
-) -> Result<[bool; N], Errno> {
-    let time = time.and_then(|time| Timespec::try_from(time).ok());
-    let mut polled = sockets.map(|socket| PollFd::from_borrowed_fd(socket, events));
-    retry_on_intr(|| poll(&mut polled, time.as_ref()))?;
-    Ok(polled.map(|one| !one.revents().is_empty()))
 }
 
 /// Sends a datagram; a peer that does not read has [`SEND_DEADLINE`] to begin.
@@ -45,7 +32,7 @@ pub(crate) fn send_soon(socket: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
             Err(error) => return Err(error),
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        let [ready] = wait(&[socket.as_fd()], PollFlags::OUT, Some(left))?;
+        let [ready] = wait([socket.as_fd()], PollFlags::OUT, Some(left))?;
         if !ready {
             return Err(Errno::TIMEDOUT);
         }

@@ -99,7 +99,7 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     raise_descriptor_limit();
     interrupt::install()?;
-    let keeper = KeeperLink::start(options.keeper, Limits::default().keeper());
+    let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let front = Arc::new(Front {

@@ -262,27 +262,33 @@ fn unsupported(what: &str) -> KeyFault {
 }
 
 fn curve(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {
-    let mut name = [0_u8; 64];
-    let mut length = 0;
-    // SAFETY: the name is written with its zero byte, or not at all where it does not fit.
-    let done = unsafe {
-        ffi::EVP_PKEY_get_utf8_string_param(
-            key.as_ptr(),
-            c"group".as_ptr(),
-            name.as_mut_ptr().cast(),
-            name.len(),
-            &raw mut length,
-        )
-    };
-    let name =
-        CStr::from_bytes_until_nul(&name).ok().filter(|_| done == 1).and_then(|name| name.to_str().ok());
-    match name {
+    let named = text(key, c"encoding").is_some_and(|encoding| encoding == "named_curve");
+    match text(key, c"group").filter(|_| named).as_deref() {
         Some("prime256v1" | "P-256") => Ok(KeyKind::P256),
         Some("secp384r1" | "P-384") => Ok(KeyKind::P384),
         Some(name) => Err(KeyFault::Unsupported(format!("an EC key on the curve {name} is not taken"))),
-        None => {
-            drop(CryptoError::last());
-            Err(unsupported("an EC key without a named curve is not taken"))
-        }
+        None => Err(unsupported("an EC key without a named curve is not taken")),
     }
+}
+
+/// A parameter of the public half, as text.
+fn text(key: &Owned<ffi::EVP_PKEY>, parameter: &CStr) -> Option<String> {
+    let mut text = [0_u8; 64];
+    let mut length = 0;
+    // SAFETY: the text is written with its zero byte, or not at all where it does not fit.
+    let done = unsafe {
+        let room = text.as_mut_ptr().cast();
+        ffi::EVP_PKEY_get_utf8_string_param(
+            key.as_ptr(),
+            parameter.as_ptr(),
+            room,
+            text.len(),
+            &raw mut length,
+        )
+    };
+    if done != 1 {
+        drop(CryptoError::last());
+        return None;
+    }
+    CStr::from_bytes_until_nul(&text).ok()?.to_str().ok().map(str::to_owned)
 }
