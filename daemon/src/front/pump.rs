@@ -366,7 +366,7 @@ impl Pump {
         if self.tcp_closed {
             return;
         }
-        if let Poll::Ready(Err(error)) = Pin::new(self.tls.get_mut()).poll_flush(cx) {
+        if let Poll::Ready(Err(error)) = Pin::new(self.tls.get_mut()).poll_send(cx) {
             self.break_off(transport_failure(&error, false));
         }
     }
