@@ -1,11 +1,12 @@
--- An echo server that holds all its connections through poll on getfd(). Prints its port. LuaJIT.
+-- An echo server that holds all its connections through poll on getfd(): echo_poll.lua [IDENTITY [LISTENER]].
+-- Prints its port, or `serving` for a listener of the configuration. LuaJIT.
 local posix = require "posix"
 local ssl = require "luassl"
 
 local listener = assert(ssl.wrap(arg[1] or "keys/server-p256.pem"))
-assert(listener:bind(0))
+assert(listener:bind(arg[2] and { listener = arg[2] } or 0))
 listener:settimeout(0)
-print(listener:getport())
+print(arg[2] and "serving" or listener:getport())
 io.flush()
 
 local watched = { listener }

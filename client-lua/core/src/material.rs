@@ -1,7 +1,7 @@
 //! Public material that the program brings: CA files and hashed directories, chains, CRLs, DH parameters. Read here,
 //! with the program's own rights, and sent as bytes.
 
-use luassl_protocol::Digest;
+use luassl_protocol::{Digest, without_private_keys};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -55,11 +55,12 @@ pub struct Material {
 }
 
 impl Material {
-    /// Material that is at hand.
+    /// Material that is at hand. A private key in it (one file for key and chain is common) stays here.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let digest: [u8; 32] = Sha256::digest(bytes).into();
-        Self { digest: Digest::new(digest), bytes: bytes.into() }
+        let public = without_private_keys(bytes);
+        let digest: [u8; 32] = Sha256::digest(&public).into();
+        Self { digest: Digest::new(digest), bytes: public.into() }
     }
 
     /// PEM text as it is; anything else names a file.

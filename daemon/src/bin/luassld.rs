@@ -20,7 +20,9 @@ fn main() -> ExitCode {
             .map_err(|finding| vec![finding])
             .and_then(|programs| supervisor::run(&args.into(), programs)),
         LuassldCommand::Check(args) => return check(args),
-        LuassldCommand::Front(args) => serve(args).map_err(|error| vec![Finding::error(None, error.to_string())]),
+        LuassldCommand::Front(args) => {
+            serve(args).map_err(|error| vec![Finding::error(None, error.to_string())])
+        }
     };
     let findings = outcome.err().unwrap_or_default();
     findings.iter().for_each(|finding| eprintln!("{finding}"));

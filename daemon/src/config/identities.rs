@@ -4,7 +4,7 @@ use super::checked::Checker;
 use super::directory::Discovered;
 use super::finding::{Finding, Place};
 use super::raw::{self, Text};
-use super::{FileRef, FileSource, Identity};
+use super::{FileRef, FileSource, Identity, Severity};
 use std::collections::BTreeMap;
 
 /// An identity's name or alias, in bytes.
@@ -101,12 +101,19 @@ impl Names {
         own.insert(0, name.to_owned());
         own.sort();
         own.dedup();
+        // A file that lies in a directory is left out; a declared one is an error.
+        let (severity, hint) = match identity.discovered {
+            true => (Severity::Warning, "it is left out: remove the file, or give it another name"),
+            false => {
+                (Severity::Error, "a name, alias or file belongs to one identity: remove it from the other")
+            }
+        };
         for each in own {
             if let Some(other) = self.0.get(&each) {
                 let cause =
                     format!("`{each}` is a name of identity `{other}` already, and so not of `{name}`");
-                let hint = "a name, alias or file belongs to one identity: remove it from the other";
-                checker.findings.push(Finding::error(identity.place.clone(), cause).hint(hint));
+                let finding = Finding::error(identity.place.clone(), cause).hint(hint);
+                checker.findings.push(Finding { severity, ..finding });
                 free = false;
             } else {
                 self.0.insert(each, name.to_owned());

@@ -6,6 +6,7 @@ mod accounts;
 mod checked;
 mod directory;
 mod finding;
+mod fronts;
 mod grants;
 mod identities;
 mod limits;

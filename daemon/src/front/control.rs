@@ -11,7 +11,7 @@ use super::{
 use crate::front::owner::Owner;
 use bytes::BytesMut;
 use luassl_keeper_ipc::transport::{self, RecvError};
-use luassl_protocol::{ErrorCode, Failure, Request, reply_frame, take_frame};
+use luassl_protocol::{Failure, Request, reply_frame, take_frame};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, accept_with},
@@ -117,7 +117,7 @@ impl Channel {
                     Ok(Some(frame)) => break frame,
                     Ok(None) => {}
                     Err(error) => {
-                        let failure = Failure::new(ErrorCode::TooLarge, error.to_string());
+                        let failure = Failure::from(&error);
                         return self.refuse(None, &failure, limits.request()).await;
                     }
                 }
@@ -133,7 +133,7 @@ impl Channel {
                 Ok(request) => request,
                 Err(bad) => {
                     descriptors.into_iter().for_each(sockets::close_elsewhere);
-                    let failure = Failure::new(ErrorCode::Malformed, bad.to_string());
+                    let failure = Failure::from(&bad.source);
                     self.refuse(bad.id, &failure, limits.request()).await?;
                     if bad.id.is_none() {
                         return Ok(());

@@ -64,6 +64,8 @@ pub fn command(
     transport::send(&ours, &order, &descriptors, SendFlags::DONTWAIT)?;
     let mut command = Command::new(launcher);
     command.arg("launch").env_clear().stdin(Stdio::from(childs)).stdout(Stdio::null());
+    // A Ctrl-C in a terminal is for the supervisor, which ends its children in their order.
+    command.process_group(0);
     Ok(command)
 }
 

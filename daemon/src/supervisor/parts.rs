@@ -70,13 +70,17 @@ impl Part for KeeperPart {
     }
 }
 
-/// A line for each identity that is new or not as it should be, and one for all.
+/// A line for each identity that was renewed or is not as it should be, and one for all.
 fn log(report: &Report) {
     say(&report.findings);
     for (name, outcome) in &report.outcomes {
         let Outcome::Loaded(loaded) = outcome else { continue };
-        if loaded.changed {
-            tracing::debug!("identity `{name}`: {}, generation {}", loaded.key_type, loaded.generation);
+        if loaded.changed && loaded.generation > 1 {
+            tracing::info!(
+                "identity `{name}` is renewed: {}, generation {}",
+                loaded.key_type,
+                loaded.generation
+            );
         }
     }
     tracing::info!("the keeper serves {} of {} identities", report.serving(), report.declared());

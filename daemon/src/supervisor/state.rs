@@ -5,10 +5,13 @@ use crate::config::{Config, DEFAULT_FRONT, Finding, Front, SocketFile};
 use crate::push::{Trusts, read_trusts};
 use rustix::net::SocketType;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The keeper's sockets: their fronts alone connect to them.
 const KEEPER_MODE: u32 = 0o600;
+/// The directory of the sockets, where it is made here.
+const DIRECTORY_MODE: u32 = 0o755;
 
 /// A configuration in force, with everything that was opened for it.
 #[derive(Debug)]
@@ -93,14 +96,17 @@ fn control_path(file: &SocketFile) -> Result<PathBuf, Finding> {
     Ok(directory.join("luassl.sock"))
 }
 
+/// Everybody may pass through to the control socket, whatever the umask; the other sockets have modes of their own.
 fn make_directory(directory: &Path) -> Result<(), Finding> {
-    match std::fs::create_dir(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(Finding::error(None, format!("{} cannot be made: {error}", directory.display()))
-                .hint("name another place with --socket PATH"))
-        }
-        _ => Ok(()),
-    }
+    let made = match std::fs::create_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        other => other,
+    };
+    let open = std::fs::Permissions::from_mode(DIRECTORY_MODE);
+    made.and_then(|()| std::fs::set_permissions(directory, open)).map_err(|error| {
+        Finding::error(None, format!("{} cannot be made: {error}", directory.display()))
+            .hint("name another place with --socket PATH")
+    })
 }
 
 fn keeper_path(control: &Path, name: &str, front: &Front) -> PathBuf {

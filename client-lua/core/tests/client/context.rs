@@ -45,6 +45,21 @@ fn material_is_sent_when_the_daemon_lacks_it_and_not_again() {
 }
 
 #[test]
+fn a_private_key_beside_a_chain_never_leaves_the_program() {
+    let front = Front::start();
+    let certificate = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let key = b"-----BEGIN PRIVATE KEY-----\nBBBB\n-----END PRIVATE KEY-----\n";
+    let mut recipe = Recipe::default();
+    recipe.chain(Material::from_bytes(&[&key[..], certificate].concat()));
+    Context::new(&client(&front), recipe).unwrap();
+    let sent = front.log().into_iter().find_map(|request| match request {
+        Request::Blob(blob) => Some(blob.data),
+        _ => None,
+    });
+    assert_eq!(sent.unwrap(), certificate);
+}
+
+#[test]
 fn material_above_the_daemons_limit_is_refused_by_name() {
     let front = Front::start();
     front.script().frame_limit = Some(1000);
