@@ -35,7 +35,7 @@ pub use failure::{failure, failure_of_io, failure_of_stack};
 pub use gate::may_sign;
 pub use info::info;
 pub use peer::{peer_certificate, peer_matches};
-pub use renew::{key_update, renegotiate, request_client_certificate};
+pub use renew::{HasSession, key_update, renegotiate, request_client_certificate};
 pub use trust::TrustStores;
 
 use crate::identity::SharedSigner;

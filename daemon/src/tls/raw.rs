@@ -175,20 +175,23 @@ pub(super) fn negotiated_group(ssl: &SslRef) -> Option<String> {
     Some(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
 
+// The three calls below change the session behind a shared reference, since streams show no other: their callers have
+// the stream for themselves.
+
 /// Prepares a key update in both directions (TLS 1.3).
-pub(super) fn key_update(ssl: &mut SslRef) -> Result<(), ErrorStack> {
+pub(super) fn key_update(ssl: &SslRef) -> Result<(), ErrorStack> {
     // SAFETY: the session is alive.
     check(unsafe { ffi::SSL_key_update(ssl.as_ptr(), ffi::SSL_KEY_UPDATE_REQUESTED) })
 }
 
 /// Prepares a renegotiation (TLS 1.2).
-pub(super) fn renegotiate(ssl: &mut SslRef) -> Result<(), ErrorStack> {
+pub(super) fn renegotiate(ssl: &SslRef) -> Result<(), ErrorStack> {
     // SAFETY: the session is alive.
     check(unsafe { ffi::SSL_renegotiate(ssl.as_ptr()) })
 }
 
 /// Prepares the request for a client's certificate after the handshake (TLS 1.3).
-pub(super) fn request_client_certificate(ssl: &mut SslRef) -> Result<(), ErrorStack> {
+pub(super) fn request_client_certificate(ssl: &SslRef) -> Result<(), ErrorStack> {
     // SAFETY: the session is alive.
     check(unsafe { ffi::SSL_verify_client_post_handshake(ssl.as_ptr()) })
 }

@@ -2,9 +2,11 @@
 
 mod chains;
 mod handshakes;
+mod negotiation;
 mod pipe;
 mod pki;
 mod provider;
+mod renewal;
 mod select;
 mod signer;
 mod trust;
