@@ -10,7 +10,7 @@ use std::rc::Rc;
 #[derive(Default, Clone)]
 struct Buffer(Rc<RefCell<VecDeque<u8>>>);
 
-/// One end of a pipe; an empty one would block.
+/// One end of a pipe; an empty one would block, or is at its end once the other end is gone.
 pub(super) struct End {
     incoming: Buffer,
     outgoing: Buffer,
@@ -28,7 +28,8 @@ impl Read for End {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut queue = self.incoming.0.borrow_mut();
         if queue.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
+            let gone = Rc::strong_count(&self.incoming.0) == 1;
+            return if gone { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
         queue.read(into)
     }
