@@ -181,19 +181,21 @@ fn a_staple_goes_with_its_certificate() {
         let identity = Arc::into_inner(root.identity(name, Kind::P256, &[host])).unwrap();
         Arc::new(PublicIdentity { staple: Some(staple.to_vec()), ..identity })
     };
+    // Responses that say why there is none (RFC 6960, 4.2.1), which is enough to tell them apart.
+    const ONE: &[u8] = &[0x30, 3, 10, 1, 1];
+    const TWO: &[u8] = &[0x30, 3, 10, 1, 2];
     let world = World::with([
-        stapled("one", "one.test", b"first response"),
-        stapled("two", "two.test", b"second response"),
+        stapled("one", "one.test", ONE),
+        stapled("two", "two.test", TWO),
+        stapled("broken", "broken.test", b"no response"),
         root.identity("three", Kind::P256, &["three.test"]),
     ]);
-    let identities = vec!["two".to_owned(), "three".to_owned()];
+    let identities = ["two", "three", "broken"].map(str::to_owned).to_vec();
     let server = world.context(&ContextSpec { identities, ..of("one") });
     let client = world.context(&ContextSpec::default());
-    for (host, staple) in [
-        ("one.test", Some(&b"first response"[..])),
-        ("two.test", Some(&b"second response"[..])),
-        ("three.test", None),
-    ] {
+    for (host, staple) in
+        [("one.test", Some(ONE)), ("two.test", Some(TWO)), ("three.test", None), ("broken.test", None)]
+    {
         let mut session = client.session(Role::Client, Some(host), None).unwrap();
         session.set_status_type(StatusType::OCSP).unwrap();
         let outcome = shake(server.session(Role::Server, None, None).unwrap(), session);
@@ -218,4 +220,13 @@ fn nothing_is_resumed_and_no_ticket_is_sent() {
         let (_, far) = outcome.established();
         assert!(!info(far.ssl()).reused);
     }
+}
+
+#[test]
+fn the_default_group_is_the_best_that_the_linked_openssl_has() {
+    let world = world();
+    let server = world.context(&of("server"));
+    let (_, client) = meet(&server, &world.context(&ContextSpec::default()), None).established();
+    let best = if openssl::version::number() >= 0x3050_0000 { "X25519MLKEM768" } else { "X25519" };
+    assert!(info(client.ssl()).group.unwrap().eq_ignore_ascii_case(best));
 }

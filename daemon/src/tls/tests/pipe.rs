@@ -84,8 +84,8 @@ pub(super) fn shake(mut server: Ssl, mut client: Ssl) -> Outcome {
     Outcome {
         server,
         client,
-        server_error: server_done.unwrap_or_else(|| Some(stalled())).into(),
-        client_error: client_done.unwrap_or_else(|| Some(stalled())).into(),
+        server_error: server_done.unwrap_or_else(|| Some(stalled())),
+        client_error: client_done.unwrap_or_else(|| Some(stalled())),
     }
 }
 
