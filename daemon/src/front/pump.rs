@@ -314,7 +314,7 @@ impl Pump {
         if !self.from_lua.is_empty() {
             return self.retry_leftover(cx);
         }
-        buffers::with_plain(|plain| match self.lua.receive(cx, plain) {
+        buffers::with_plain(|plain| match self.lua.receive(cx, plain, self.close_requested) {
             Arrival::Data(count) => {
                 let taken = self.encrypt(cx, &plain[..count]);
                 if !self.broken && taken < count {
@@ -366,7 +366,7 @@ impl Pump {
         if self.tcp_closed {
             return;
         }
-        if let Poll::Ready(Err(error)) = self.tls.get_mut().poll_send(cx) {
+        if let Poll::Ready(Err(error)) = Pin::new(self.tls.get_mut()).poll_send(cx) {
             self.break_off(transport_failure(&error, false));
         }
     }
@@ -467,12 +467,12 @@ impl Pump {
             let _ = reply.send(Err(Failure::new(ErrorCode::Closed, "the connection has ended")));
             return;
         }
-        match tls::renegotiate(self.tls.ssl()) {
+        match tls::renegotiate(&mut self.tls) {
             // The next read begins it: data of the peer's may come before its answer, and only a read takes that.
             Ok(Renewal::Handshake) if !self.connection.server => {}
             Ok(_) => {
                 self.send_handshake_message(cx);
-                if !self.broken && tls::request_client_certificate(self.tls.ssl()) {
+                if !self.broken && tls::request_client_certificate(&mut self.tls) {
                     self.send_handshake_message(cx);
                 }
             }
