@@ -314,7 +314,7 @@ impl Pump {
         if !self.from_lua.is_empty() {
             return self.retry_leftover(cx);
         }
-        buffers::with_plain(|plain| match self.lua.receive(cx, plain, self.close_requested) {
+        buffers::with_plain(|plain| match self.lua.receive(cx, plain) {
             Arrival::Data(count) => {
                 let taken = self.encrypt(cx, &plain[..count]);
                 if !self.broken && taken < count {
@@ -366,7 +366,7 @@ impl Pump {
         if self.tcp_closed {
             return;
         }
-        if let Poll::Ready(Err(error)) = Pin::new(self.tls.get_mut()).poll_send(cx) {
+        if let Poll::Ready(Err(error)) = self.tls.get_mut().poll_send(cx) {
             self.break_off(transport_failure(&error, false));
         }
     }

@@ -210,15 +210,16 @@ impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let Some(buffers) = &self.loan else { return Poll::Ready(Err(not_connected())) };
         if buffers.cipher_out.len() - self.sent > MAX_BACKLOG {
-            ready!(self.as_mut().poll_send(cx))?;
+            ready!(self.poll_send(cx))?;
         }
         let Some(buffers) = &mut self.loan else { return Poll::Ready(Err(not_connected())) };
         buffers.cipher_out.extend_from_slice(data);
         Poll::Ready(Ok(data.len()))
     }
 
-    /// Sends what it can. OpenSSL's flush has no way to be tried again: what is left is sent by [`Self::poll_send`].
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends what can be sent. OpenSSL takes a flush that waits for an error, so what is left over stays for
+    /// [`Transport::poll_send`].
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.poll_send(cx) {
             Poll::Pending => Poll::Ready(Ok(())),
             ready => ready,
@@ -226,15 +227,15 @@ impl AsyncWrite for Transport {
     }
 
     /// Flushes alone: TCP's FIN follows when both directions have ended, and the pump decides that.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send(cx)
     }
 }
 
 impl Transport {
-    /// Sends all ciphertext that waits.
-    pub(super) fn poll_send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+    /// Sends everything; ready when it has all left.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self;
         let Some(buffers) = &mut this.loan else { return Poll::Ready(Ok(())) };
         while this.sent < buffers.cipher_out.len() {
             let Socket::Registered(fd) = &this.socket else { return Poll::Ready(Err(not_connected())) };
