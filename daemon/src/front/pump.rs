@@ -314,7 +314,7 @@ impl Pump {
         if !self.from_lua.is_empty() {
             return self.retry_leftover(cx);
         }
-        buffers::with_plain(|plain| match self.lua.receive(cx, plain) {
+        buffers::with_plain(|plain| match self.lua.receive(cx, plain, self.close_requested) {
             Arrival::Data(count) => {
                 let taken = self.encrypt(cx, &plain[..count]);
                 if !self.broken && taken < count {
