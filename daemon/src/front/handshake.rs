@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{io::AsyncWrite, time::timeout};
+use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 /// How long a failed handshake's alert may take to reach the peer before TCP is closed.
@@ -67,9 +67,14 @@ fn poll_handshake(
     role: Role,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), openssl::ssl::Error>> {
-    with_buffers(tls, |tls| match role {
-        Role::Server => Pin::new(tls).poll_accept(cx),
-        Role::Client => Pin::new(tls).poll_connect(cx),
+    with_buffers(tls, |tls| {
+        let outcome = match role {
+            Role::Server => Pin::new(&mut *tls).poll_accept(cx),
+            Role::Client => Pin::new(&mut *tls).poll_connect(cx),
+        };
+        // What is left of a flight goes out when the socket has room; an error comes back from the next read.
+        let _ = tls.get_mut().poll_send(cx);
+        outcome
     })
 }
 
@@ -85,7 +90,7 @@ fn with_buffers<T>(tls: &mut SslStream<Transport>, work: impl FnOnce(&mut SslStr
 /// Lets the alert arrive: a socket that is closed with unread data resets the connection, and the peer would see
 /// no alert.
 async fn say_goodbye(tls: &mut SslStream<Transport>) {
-    let flushed = std::future::poll_fn(|cx| with_buffers(tls, |tls| Pin::new(tls.get_mut()).poll_flush(cx)));
+    let flushed = std::future::poll_fn(|cx| with_buffers(tls, |tls| tls.get_mut().poll_send(cx)));
     if matches!(timeout(ALERT_LINGER, flushed).await, Ok(Ok(()))) {
         tls.get_mut().finish_sending();
         let discarded = std::future::poll_fn(|cx| with_buffers(tls, |tls| tls.get_mut().poll_discard(cx)));

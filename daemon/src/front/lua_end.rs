@@ -102,6 +102,24 @@ impl LuaEnd {
         sent
     }
 
+    /// Receives what Lua has written before a close message: asks the kernel, and not what the runtime has noticed
+    /// so far. `Nothing` is certain then.
+    pub(super) fn receive_last(&mut self, room: &mut [u8]) -> Arrival {
+        let Socket::Registered(fd) = &self.socket else { return Arrival::End(End::Lost) };
+        loop {
+            match recv(fd.get_ref(), &mut *room, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Arrival::End(self.end()),
+                Ok((_, count)) => return Arrival::Data(count),
+                Err(Errno::WOULDBLOCK) => return Arrival::Nothing,
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    self.gone = true;
+                    return Arrival::End(End::Lost);
+                }
+            }
+        }
+    }
+
     /// Receives what Lua has written.
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Arrival {
         let Socket::Registered(fd) = &self.socket else { return Arrival::End(End::Lost) };

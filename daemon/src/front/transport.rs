@@ -210,15 +210,32 @@ impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let Some(buffers) = &self.loan else { return Poll::Ready(Err(not_connected())) };
         if buffers.cipher_out.len() - self.sent > MAX_BACKLOG {
-            ready!(self.as_mut().poll_flush(cx))?;
+            ready!(self.poll_send(cx))?;
         }
         let Some(buffers) = &mut self.loan else { return Poll::Ready(Err(not_connected())) };
         buffers.cipher_out.extend_from_slice(data);
         Poll::Ready(Ok(data.len()))
     }
 
+    /// For OpenSSL, which takes a flush that has to wait for a failure (its BIO knows no retry here): what the kernel
+    /// has no room for stays in the backlog, and whoever drives the connection sends it with [`Self::poll_send`].
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+        match self.poll_send(cx) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            ready => ready,
+        }
+    }
+
+    /// Flushes alone: TCP's FIN follows when both directions have ended, and the pump decides that.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl Transport {
+    /// Sends the backlog; ready when all of it is in the kernel.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self;
         let Some(buffers) = &mut this.loan else { return Poll::Ready(Ok(())) };
         while this.sent < buffers.cipher_out.len() {
             let Socket::Registered(fd) = &this.socket else { return Poll::Ready(Err(not_connected())) };
@@ -242,13 +259,6 @@ impl AsyncWrite for Transport {
         Poll::Ready(Ok(()))
     }
 
-    /// Flushes alone: TCP's FIN follows when both directions have ended, and the pump decides that.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(cx)
-    }
-}
-
-impl Transport {
     /// Closes the socket: taken from epoll first (a copy that a client holds would keep a live entry there), and
     /// without lingering, whatever the client has set.
     pub(super) fn close(&mut self) {
