@@ -72,8 +72,8 @@ fn poll_handshake(
             Role::Server => Pin::new(&mut *tls).poll_accept(cx),
             Role::Client => Pin::new(&mut *tls).poll_connect(cx),
         };
-        // Whatever comes of it shows in the next call; here it matters that the task wakes for what is left to send.
-        let _ = Pin::new(tls.get_mut()).poll_send(cx);
+        // What is left of a flight goes out when the socket has room; an error comes back from the next read.
+        let _ = tls.get_mut().poll_send(cx);
         outcome
     })
 }
@@ -90,7 +90,7 @@ fn with_buffers<T>(tls: &mut SslStream<Transport>, work: impl FnOnce(&mut SslStr
 /// Lets the alert arrive: a socket that is closed with unread data resets the connection, and the peer would see
 /// no alert.
 async fn say_goodbye(tls: &mut SslStream<Transport>) {
-    let flushed = std::future::poll_fn(|cx| with_buffers(tls, |tls| Pin::new(tls.get_mut()).poll_send(cx)));
+    let flushed = std::future::poll_fn(|cx| with_buffers(tls, |tls| tls.get_mut().poll_send(cx)));
     if matches!(timeout(ALERT_LINGER, flushed).await, Ok(Ok(()))) {
         tls.get_mut().finish_sending();
         let discarded = std::future::poll_fn(|cx| with_buffers(tls, |tls| tls.get_mut().poll_discard(cx)));

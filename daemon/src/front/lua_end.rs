@@ -102,13 +102,27 @@ impl LuaEnd {
         sent
     }
 
-    /// Receives what Lua has written, where the runtime has seen some; `at_once` looks into the socket itself, since
-    /// what was written before a close message may not have been seen yet.
-    pub(super) fn receive(&mut self, cx: &mut Context<'_>, room: &mut [u8], at_once: bool) -> Arrival {
+    /// Receives what Lua has written before a close message: asks the kernel, and not what the runtime has noticed
+    /// so far. `Nothing` is certain then.
+    pub(super) fn receive_last(&mut self, room: &mut [u8]) -> Arrival {
         let Socket::Registered(fd) = &self.socket else { return Arrival::End(End::Lost) };
-        if at_once && let Ok((_, count @ 1..)) = recv(fd.get_ref(), &mut *room, RecvFlags::DONTWAIT) {
-            return Arrival::Data(count);
+        loop {
+            match recv(fd.get_ref(), &mut *room, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Arrival::End(self.end()),
+                Ok((_, count)) => return Arrival::Data(count),
+                Err(Errno::WOULDBLOCK) => return Arrival::Nothing,
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    self.gone = true;
+                    return Arrival::End(End::Lost);
+                }
+            }
         }
+    }
+
+    /// Receives what Lua has written.
+    pub(super) fn receive(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Arrival {
+        let Socket::Registered(fd) = &self.socket else { return Arrival::End(End::Lost) };
         loop {
             let Poll::Ready(ready) = fd.poll_read_ready(cx) else { return Arrival::Nothing };
             let Ok(mut guard) = ready else { return Arrival::End(End::Lost) };
@@ -160,7 +174,7 @@ impl LuaEnd {
             return false;
         }
         let mut scratch = [0; 4096];
-        matches!(self.receive(cx, &mut scratch, false), Arrival::Data(_))
+        matches!(self.receive(cx, &mut scratch), Arrival::Data(_))
     }
 
     /// Whether the other end has gone altogether; otherwise the task is woken when it does.

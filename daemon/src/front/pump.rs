@@ -314,7 +314,7 @@ impl Pump {
         if !self.from_lua.is_empty() {
             return self.retry_leftover(cx);
         }
-        buffers::with_plain(|plain| match self.lua.receive(cx, plain, self.close_requested) {
+        buffers::with_plain(|plain| match self.next_from_lua(cx, plain) {
             Arrival::Data(count) => {
                 let taken = self.encrypt(cx, &plain[..count]);
                 if !self.broken && taken < count {
@@ -334,6 +334,10 @@ impl Pump {
             }
             Arrival::Nothing => false,
         })
+    }
+
+    fn next_from_lua(&mut self, cx: &mut Context<'_>, plain: &mut [u8]) -> Arrival {
+        if self.close_requested { self.lua.receive_last(plain) } else { self.lua.receive(cx, plain) }
     }
 
     fn retry_leftover(&mut self, cx: &mut Context<'_>) -> bool {
@@ -366,7 +370,7 @@ impl Pump {
         if self.tcp_closed {
             return;
         }
-        if let Poll::Ready(Err(error)) = Pin::new(self.tls.get_mut()).poll_send(cx) {
+        if let Poll::Ready(Err(error)) = self.tls.get_mut().poll_send(cx) {
             self.break_off(transport_failure(&error, false));
         }
     }

@@ -210,15 +210,16 @@ impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let Some(buffers) = &self.loan else { return Poll::Ready(Err(not_connected())) };
         if buffers.cipher_out.len() - self.sent > MAX_BACKLOG {
-            ready!(self.as_mut().poll_send(cx))?;
+            ready!(self.poll_send(cx))?;
         }
         let Some(buffers) = &mut self.loan else { return Poll::Ready(Err(not_connected())) };
         buffers.cipher_out.extend_from_slice(data);
         Poll::Ready(Ok(data.len()))
     }
 
-    /// Sends what it can. OpenSSL's flush has no way to be tried again: what is left is sent by [`Self::poll_send`].
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// For OpenSSL, which takes a flush that has to wait for a failure (its BIO knows no retry here): what the kernel
+    /// has no room for stays in the backlog, and whoever drives the connection sends it with [`Self::poll_send`].
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.poll_send(cx) {
             Poll::Pending => Poll::Ready(Ok(())),
             ready => ready,
@@ -232,9 +233,9 @@ impl AsyncWrite for Transport {
 }
 
 impl Transport {
-    /// Sends all ciphertext that waits.
-    pub(super) fn poll_send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+    /// Sends the backlog; ready when all of it is in the kernel.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self;
         let Some(buffers) = &mut this.loan else { return Poll::Ready(Ok(())) };
         while this.sent < buffers.cipher_out.len() {
             let Socket::Registered(fd) = &this.socket else { return Poll::Ready(Err(not_connected())) };
