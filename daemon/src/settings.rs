@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Everything that a front needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,5 +151,31 @@ impl Default for Limits {
             blob_bytes_per_owner: 8 << 20,
             frame_bytes: 1 << 20,
         }
+    }
+}
+
+impl Limits {
+    /// The deadline of a handshake.
+    #[must_use]
+    pub fn handshake(&self) -> Duration {
+        Duration::from_millis(self.handshake_ms.into())
+    }
+
+    /// How long a connection that is being shut down may go without progress.
+    #[must_use]
+    pub fn shutdown(&self) -> Duration {
+        Duration::from_millis(self.shutdown_ms.into())
+    }
+
+    /// The deadline of a control request.
+    #[must_use]
+    pub fn request(&self) -> Duration {
+        Duration::from_millis(self.request_ms.into())
+    }
+
+    /// The deadline of a call to the keeper.
+    #[must_use]
+    pub fn keeper(&self) -> Duration {
+        Duration::from_millis(self.keeper_ms.into())
     }
 }

@@ -1,6 +1,7 @@
 //! A context as a client describes it. It is declarative: the same description gives the same context, so that a
 //! client can make its contexts again after a fork or a restart of the daemon.
 
+use crate::DecodeError;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
@@ -115,6 +116,60 @@ pub struct ContextSpec {
     /// Diffie-Hellman parameters; default automatic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dh: Option<DhSpec>,
+}
+
+/// The most entries of a list in a [`ContextSpec`], but for the two below.
+pub const MAX_LIST: usize = 64;
+/// The most identities, and the most SNI entries, of a [`ContextSpec`].
+pub const MAX_NAMES: usize = 4096;
+/// The longest text in a [`ContextSpec`], in bytes.
+pub const MAX_TEXT: usize = 4096;
+
+impl ContextSpec {
+    /// Checks the bounds of lists and texts: a front keeps what it is sent.
+    ///
+    /// # Errors
+    /// [`DecodeError::Bound`] with the first field that is above its limit.
+    pub fn check_bounds(&self) -> Result<(), DecodeError> {
+        check_entries("identities", self.identities.len(), MAX_NAMES)?;
+        check_entries("sni", self.sni.len(), MAX_NAMES)?;
+        check_entries("alpn", self.alpn.len(), MAX_LIST)?;
+        check_entries("trust.named", self.trust.named.len(), MAX_LIST)?;
+        check_entries("trust.certificates", self.trust.certificates.len(), MAX_LIST)?;
+        check_entries("trust.crls", self.trust.crls.len(), MAX_LIST)?;
+        self.texts().try_for_each(|(field, text)| check_text(field, text))
+    }
+
+    fn texts(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let group = match &self.dh {
+            Some(DhSpec::Named(name)) => Some(name),
+            _ => None,
+        };
+        let lone = [
+            ("identity", self.identity.as_ref()),
+            ("ciphers", self.ciphers.as_ref()),
+            ("ciphersuites", self.ciphersuites.as_ref()),
+            ("groups", self.groups.as_ref()),
+            ("dh", group),
+        ];
+        let lone = lone.into_iter().filter_map(|(field, text)| Some((field, text?)));
+        let sni = self.sni.iter().flat_map(|entry| [("sni", &entry.name), ("sni", &entry.identity)]);
+        lone.chain(self.identities.iter().map(|text| ("identities", text)))
+            .chain(self.alpn.iter().map(|text| ("alpn", text)))
+            .chain(self.trust.named.iter().map(|text| ("trust.named", text)))
+            .chain(sni)
+    }
+}
+
+fn check_entries(field: &'static str, entries: usize, limit: usize) -> Result<(), DecodeError> {
+    if entries > limit { Err(DecodeError::Bound { field, limit, unit: "entries" }) } else { Ok(()) }
+}
+
+fn check_text(field: &'static str, text: &str) -> Result<(), DecodeError> {
+    if text.len() > MAX_TEXT {
+        return Err(DecodeError::Bound { field, limit: MAX_TEXT, unit: "bytes" });
+    }
+    Ok(())
 }
 
 pub(crate) fn is_false(value: &bool) -> bool {

@@ -1,14 +1,19 @@
 //! Frames: a 4-byte big-endian length, then one MessagePack value. The length is checked against a bound before
 //! anything is allocated for it.
 
+use crate::{ErrorCode, Failure};
 use bytes::{Buf, Bytes, BytesMut};
-use serde::{Serialize, de::DeserializeOwned};
+use rmp_serde::{Deserializer, decode::Error};
+use serde::{Deserialize, Serialize};
 
 /// The largest body of a control frame, in bytes, where the configuration says nothing else.
 pub const MAX_FRAME: usize = 1 << 20;
 
 /// The bytes of the length that goes before each frame.
 pub const FRAME_HEADER: usize = 4;
+
+/// The deepest nesting of a body. The messages themselves need five levels; unknown fields may need more.
+pub const MAX_DEPTH: usize = 32;
 
 /// Why bytes from the other side are no frame or no message.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +29,47 @@ pub enum DecodeError {
     /// The body is not the MessagePack map that was expected.
     #[error("malformed message: {0}")]
     Malformed(#[from] rmp_serde::decode::Error),
+    /// The body is a MessagePack value, but no map.
+    #[error("malformed message: it is no MessagePack map")]
+    NoMap,
+    /// Something follows the body's map.
+    #[error("malformed message: bytes follow its map")]
+    Trailing,
+    /// A field is left out that the operation needs.
+    #[error("malformed message: {operation} needs the field {field}")]
+    Missing {
+        /// The operation.
+        operation: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// A blob holds a private key, which no client has a reason to send.
+    #[error("there is a private key in what was sent: send certificates and parameters alone")]
+    PrivateKey,
+    /// A list or a text in the message is longer than it may be.
+    #[error("{field} is above its limit of {limit} {unit}")]
+    Bound {
+        /// The field.
+        field: &'static str,
+        /// How much it may hold.
+        limit: usize,
+        /// What the limit counts: `entries` or `bytes`.
+        unit: &'static str,
+    },
+}
+
+impl From<&DecodeError> for Failure {
+    fn from(error: &DecodeError) -> Self {
+        let code = match error {
+            DecodeError::TooLarge { .. } | DecodeError::Bound { .. } => ErrorCode::TooLarge,
+            DecodeError::PrivateKey => ErrorCode::Invalid,
+            DecodeError::Malformed(_)
+            | DecodeError::NoMap
+            | DecodeError::Trailing
+            | DecodeError::Missing { .. } => ErrorCode::Malformed,
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 /// Takes one frame's body from the front of `buffer`, or `None` until it has arrived whole.
@@ -63,10 +109,21 @@ pub fn to_frame<T: Serialize>(message: &T) -> Result<Vec<u8>, rmp_serde::encode:
     Ok(frame)
 }
 
-/// Decodes a body. Unknown fields are ignored, so that a newer side may say more.
+/// Decodes a body, which is one map and nothing after it. Unknown fields are ignored, so that a newer side may say
+/// more. What it allocates is bounded by the body's own size: a list's announced length is not believed.
 ///
 /// # Errors
-/// [`DecodeError::Malformed`] for anything but the map of `T`.
-pub fn from_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
-    Ok(rmp_serde::from_slice(body)?)
+/// [`DecodeError`] for anything but the map of `T`.
+pub fn from_body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
+    if !body.first().is_some_and(|marker| matches!(marker, 0x80..=0x8f | 0xde | 0xdf)) {
+        return Err(DecodeError::NoMap);
+    }
+    let mut deserializer = Deserializer::from_read_ref(body);
+    deserializer.set_max_depth(MAX_DEPTH);
+    let value = T::deserialize(&mut deserializer)?;
+    // Only at the end of the bytes is there no marker to read.
+    match <()>::deserialize(&mut deserializer) {
+        Err(Error::InvalidMarkerRead(_)) => Ok(value),
+        _ => Err(DecodeError::Trailing),
+    }
 }

@@ -8,6 +8,8 @@ mod constants;
 mod context;
 mod error;
 mod frame;
+mod lockstep;
+mod material;
 mod message;
 mod stream;
 
@@ -15,8 +17,20 @@ pub use constants::*;
 pub use context::*;
 pub use error::*;
 pub use frame::*;
+pub use lockstep::*;
+pub use material::*;
 pub use message::*;
 pub use stream::*;
 
 /// The version of the protocol that this crate speaks; `hello` carries it both ways.
 pub const VERSION: u32 = 1;
+
+/// Words that `hello` may carry in `features`.
+pub mod feature {
+    /// Connections in stream mode.
+    pub const STREAM: &str = "stream";
+    /// Connections in lock-step mode.
+    pub const LOCK_STEP: &str = "lock_step";
+    /// Lock-step handshakes that stop at the ClientHello and ask the client (reserved).
+    pub const CLIENT_HELLO: &str = "client_hello";
+}

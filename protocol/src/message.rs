@@ -3,7 +3,9 @@
 //! A request is one flat map with `id`, `op` and the operation's fields; its answer is one flat map with the same
 //! `id` and either the answer's fields or `error`.
 
-use crate::{ContextSpec, DecodeError, Digest, Failure, context::is_false, from_body, to_frame};
+use crate::{
+    ContextSpec, DecodeError, Digest, Failure, context::is_false, from_body, holds_private_key, to_frame,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -329,7 +331,7 @@ struct Head {
 #[derive(Serialize)]
 struct Outgoing<'a, T> {
     id: u64,
-    op: &'static str,
+    op: &'a str,
     #[serde(flatten)]
     fields: &'a T,
 }
@@ -360,8 +362,8 @@ impl Request {
     fn decode_fields(op: &str, body: &[u8]) -> Result<Self, DecodeError> {
         Ok(match op {
             "hello" => Self::Hello(from_body(body)?),
-            "blob" => Self::Blob(from_body(body)?),
-            "context" => Self::Context(Box::new(from_body(body)?)),
+            "blob" => Self::Blob(decode_blob(body)?),
+            "context" => Self::Context(Box::new(decode_context(body)?)),
             "free_context" => Self::FreeContext(from_body(body)?),
             "connect" => Self::Connect(from_body(body)?),
             "bind" => Self::Bind(from_body(body)?),
@@ -377,36 +379,66 @@ impl Request {
         })
     }
 
+    /// The operation's name on the wire.
+    #[must_use]
+    pub fn operation(&self) -> &str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Blob(_) => "blob",
+            Self::Context(_) => "context",
+            Self::FreeContext(_) => "free_context",
+            Self::Connect(_) => "connect",
+            Self::Bind(_) => "bind",
+            Self::Status(_) => "status",
+            Self::Info(_) => "info",
+            Self::PeerCertificate(_) => "peer_certificate",
+            Self::PeerMatches(_) => "peer_matches",
+            Self::Export(_) => "export",
+            Self::SetOption(_) => "set_option",
+            Self::Renegotiate(_) => "renegotiate",
+            Self::Close(_) => "close",
+            Self::Unknown(operation) => operation,
+        }
+    }
+
     /// Writes the request as a frame.
     ///
     /// # Errors
     /// As [`crate::to_body`].
     pub fn to_frame(&self, id: u64) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-        fn frame<T: Serialize>(
-            id: u64,
-            op: &'static str,
-            fields: &T,
-        ) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-            to_frame(&Outgoing { id, op, fields })
-        }
         match self {
-            Self::Hello(fields) => frame(id, "hello", fields),
-            Self::Blob(fields) => frame(id, "blob", fields),
-            Self::Context(fields) => frame(id, "context", fields),
-            Self::FreeContext(fields) => frame(id, "free_context", fields),
-            Self::Connect(fields) => frame(id, "connect", fields),
-            Self::Bind(fields) => frame(id, "bind", fields),
-            Self::Status(fields) => frame(id, "status", fields),
-            Self::Info(fields) => frame(id, "info", fields),
-            Self::PeerCertificate(fields) => frame(id, "peer_certificate", fields),
-            Self::PeerMatches(fields) => frame(id, "peer_matches", fields),
-            Self::Export(fields) => frame(id, "export", fields),
-            Self::SetOption(fields) => frame(id, "set_option", fields),
-            Self::Renegotiate(fields) => frame(id, "renegotiate", fields),
-            Self::Close(fields) => frame(id, "close", fields),
-            Self::Unknown(_) => frame(id, "unknown", &Done {}),
+            Self::Hello(fields) => self.frame(id, fields),
+            Self::Blob(fields) => self.frame(id, fields),
+            Self::Context(fields) => self.frame(id, fields),
+            Self::FreeContext(fields) => self.frame(id, fields),
+            Self::Connect(fields) => self.frame(id, fields),
+            Self::Bind(fields) => self.frame(id, fields),
+            Self::Status(fields)
+            | Self::Info(fields)
+            | Self::PeerCertificate(fields)
+            | Self::Renegotiate(fields)
+            | Self::Close(fields) => self.frame(id, fields),
+            Self::PeerMatches(fields) => self.frame(id, fields),
+            Self::Export(fields) => self.frame(id, fields),
+            Self::SetOption(fields) => self.frame(id, fields),
+            Self::Unknown(_) => self.frame(id, &Done {}),
         }
     }
+
+    fn frame<T: Serialize>(&self, id: u64, fields: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+        to_frame(&Outgoing { id, op: self.operation(), fields })
+    }
+}
+
+fn decode_blob(body: &[u8]) -> Result<Blob, DecodeError> {
+    let blob: Blob = from_body(body)?;
+    if holds_private_key(&blob.data) { Err(DecodeError::PrivateKey) } else { Ok(blob) }
+}
+
+fn decode_context(body: &[u8]) -> Result<MakeContext, DecodeError> {
+    let request: MakeContext = from_body(body)?;
+    request.spec.check_bounds()?;
+    Ok(request)
 }
 
 #[derive(Deserialize)]

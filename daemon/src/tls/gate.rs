@@ -16,6 +16,12 @@ pub fn may_sign(may: bool) {
     MAY_SIGN.set(may);
 }
 
+/// Whether this thread may wait for signatures.
+#[must_use]
+pub fn signing_is_allowed() -> bool {
+    MAY_SIGN.get()
+}
+
 /// The callback of `SSL_CTX_set_cert_cb`: go on, or suspend the session.
 pub(super) extern "C" fn gate(_ssl: *mut SSL, _argument: *mut c_void) -> c_int {
     const GO_ON: c_int = 1;

@@ -32,10 +32,12 @@ mod versions;
 
 pub use context::{Context, ContextSource, Floors};
 pub use failure::{failure, failure_of_io, failure_of_stack};
-pub use gate::may_sign;
+pub use gate::{may_sign, signing_is_allowed};
 pub use info::info;
 pub use peer::{peer_certificate, peer_matches};
-pub use renew::{HasSession, key_update, renegotiate, request_client_certificate};
+pub use renew::{
+    Renewal, peer_has_closed, renegotiate, renegotiation_is_pending, request_client_certificate,
+};
 pub use trust::TrustStores;
 
 use crate::identity::SharedSigner;

@@ -196,6 +196,18 @@ pub(super) fn request_client_certificate(ssl: &SslRef) -> Result<(), ErrorStack>
     check(unsafe { ffi::SSL_verify_client_post_handshake(ssl.as_ptr()) })
 }
 
+/// Whether a renegotiation has been prepared and not finished.
+pub(super) fn renegotiation_is_pending(ssl: &SslRef) -> bool {
+    // SAFETY: the session is alive.
+    unsafe { ffi::SSL_renegotiate_pending(ssl.as_ptr()) != 0 }
+}
+
+/// Whether the peer's close_notify has arrived.
+pub(super) fn has_received_shutdown(ssl: &SslRef) -> bool {
+    // SAFETY: the session is alive.
+    unsafe { openssl_sys::SSL_get_shutdown(ssl.as_ptr()) & openssl_sys::SSL_RECEIVED_SHUTDOWN != 0 }
+}
+
 /// Whether a certificate carries a host name, by the given check flags.
 pub(super) fn carries_host(certificate: &X509Ref, host: &str, flags: u32) -> bool {
     // SAFETY: the certificate is alive, the name has its length, and no name is asked back.
@@ -219,6 +231,12 @@ pub(super) fn carries_address(certificate: &X509Ref, address: IpAddr) -> bool {
     };
     // SAFETY: the certificate is alive, and the address has its length.
     unsafe { openssl_sys::X509_check_ip(certificate.as_ptr(), octets.as_ptr(), octets.len(), 0) == 1 }
+}
+
+/// Whether a certificate may issue others.
+pub(super) fn is_authority(certificate: &X509Ref) -> bool {
+    // SAFETY: the certificate is alive; what the call caches in it is guarded by a lock of its own.
+    unsafe { ffi::X509_check_ca(certificate.as_ptr()) != 0 }
 }
 
 /// A name as RFC 2253 text.

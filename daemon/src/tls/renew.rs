@@ -1,52 +1,54 @@
 //! New keys and new credentials on an established session. Each call only prepares: the caller then drives the
-//! session (a handshake call, or the next read or write) on a thread that may sign.
+//! session (a handshake call, or the next read or write).
 
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
-use openssl::ssl::{SslRef, SslStream};
+use openssl::ssl::{SslRef, SslVerifyMode, SslVersion};
 
-/// A stream with a session. Whoever has it mutably has the session for himself, although the stream shows it shared.
-pub trait HasSession {
-    /// The session.
-    fn session(&self) -> &SslRef;
+/// What [`renegotiate`] has prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// TLS 1.2: a new handshake. A server's is asked for by a message; a client's runs with the next read.
+    Handshake,
+    /// TLS 1.3: a key update in both directions, which is one message (RFC 8446, 4.6.3).
+    KeyUpdate,
 }
 
-impl<S> HasSession for SslStream<S> {
-    fn session(&self) -> &SslRef {
-        self.ssl()
+/// Prepares what the protocol version offers: a renegotiation in TLS 1.2, a key update in TLS 1.3.
+///
+/// # Errors
+/// `Tls` while a handshake is under way, and where renegotiation is switched off.
+pub fn renegotiate(ssl: &SslRef) -> Result<Renewal, Failure> {
+    if ssl.version2() == Some(SslVersion::TLS1_3) {
+        raw::key_update(ssl).map_err(|error| failure("update its keys", &error))?;
+        Ok(Renewal::KeyUpdate)
+    } else {
+        raw::renegotiate(ssl).map_err(|error| failure("renegotiate", &error))?;
+        Ok(Renewal::Handshake)
     }
 }
 
-impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite> HasSession for tokio_openssl::SslStream<S> {
-    fn session(&self) -> &SslRef {
-        self.ssl()
-    }
+/// Prepares a server's request for the client's certificate after the handshake (RFC 8446, 4.6.2), where the server
+/// asks for certificates and the client offered it. False where there is nothing to ask.
+#[must_use]
+pub fn request_client_certificate(ssl: &SslRef) -> bool {
+    ssl.is_server()
+        && ssl.version2() == Some(SslVersion::TLS1_3)
+        && ssl.verify_mode().contains(SslVerifyMode::PEER)
+        && raw::quietly(|| raw::request_client_certificate(ssl).is_ok())
 }
 
-/// Prepares a renegotiation; TLS 1.2 has it.
-///
-/// # Errors
-/// `Tls` in TLS 1.3, and while a handshake is under way.
-pub fn renegotiate(stream: &mut impl HasSession) -> Result<(), Failure> {
-    raw::renegotiate(stream.session()).map_err(|error| failure("renegotiate", &error))
+/// Whether a renegotiation has been prepared and not finished.
+#[must_use]
+pub fn renegotiation_is_pending(ssl: &SslRef) -> bool {
+    raw::renegotiation_is_pending(ssl)
 }
 
-/// Prepares a key update in both directions; TLS 1.3 has it.
-///
-/// # Errors
-/// `Tls` in TLS 1.2, and while a handshake is under way.
-pub fn key_update(stream: &mut impl HasSession) -> Result<(), Failure> {
-    raw::key_update(stream.session()).map_err(|error| failure("update its keys", &error))
-}
-
-/// Prepares a server's request for the client's certificate after the handshake (RFC 8446, 4.6.2).
-///
-/// # Errors
-/// `Tls` where the client did not offer it, on a client, and in TLS 1.2.
-pub fn request_client_certificate(stream: &mut impl HasSession) -> Result<(), Failure> {
-    raw::request_client_certificate(stream.session())
-        .map_err(|error| failure("ask for a certificate", &error))
+/// Whether the peer's close_notify has arrived.
+#[must_use]
+pub fn peer_has_closed(ssl: &SslRef) -> bool {
+    raw::has_received_shutdown(ssl)
 }
 
 fn failure(what: &str, error: &ErrorStack) -> Failure {

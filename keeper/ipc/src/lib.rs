@@ -1,1 +1,22 @@
-//! Fixed-layout messages of the key process.
+//! Fixed-layout messages of the key process, and the way they travel.
+//!
+//! Each message is one datagram of an AF_UNIX SOCK_SEQPACKET socket: a byte that says which message it is, then its
+//! fields in a fixed order, integers little-endian, byte strings behind their length, and nothing after the last
+//! field. There is no self-describing format here on purpose: the keeper holds keys, and what reads bytes from a
+//! process that reads the network must be small enough to be read whole. Decoders check every length against what is
+//! there before they use it, allocate nothing that a sender chose the size of, and never panic.
+//!
+//! [`front`] is what fronts and keeper say to each other, [`admin`] what supervisor and keeper do, [`transport`]
+//! sends and receives datagrams with descriptors (for the front's admin socket, too).
+
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod front;
+pub mod transport;
+mod wire;
+
+pub use wire::{Malformed, TooLong};
+
+/// Longest name of an identity or a front, in bytes.
+pub const NAME_MAX: usize = 255;

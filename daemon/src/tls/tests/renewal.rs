@@ -4,7 +4,8 @@ use super::pipe::{End, Session, pass};
 use super::pki::{Authority, Kind};
 use super::world::{World, meet, of};
 use crate::tls::{
-    failure, info, key_update, may_sign, peer_certificate, renegotiate, request_client_certificate,
+    Renewal, failure, info, may_sign, peer_certificate, renegotiate, renegotiation_is_pending,
+    request_client_certificate,
 };
 use luassl_protocol::{
     ContextSpec, ErrorCode, ProtocolVersion, Role, VERIFY_PEER, VERIFY_POST_HANDSHAKE, option_sum,
@@ -51,8 +52,11 @@ fn a_server_renegotiates_tls_1_2() {
     let client = world.context(&of("client"));
     let (mut server, mut client) = meet(&server, &client, None).established();
     let before = finished(&client);
-    renegotiate(&mut server).unwrap();
+    assert_eq!(renegotiate(server.ssl()).unwrap(), Renewal::Handshake);
+    assert!(renegotiation_is_pending(server.ssl()));
+    server.do_handshake().unwrap();
     assert!(settle(&mut server, &mut client).is_none());
+    assert!(!renegotiation_is_pending(server.ssl()));
     assert_ne!(finished(&client), before);
     pass(&mut client, &mut server, b"after");
     pass(&mut server, &mut client, b"after");
@@ -73,7 +77,7 @@ fn a_client_renegotiates_where_the_server_allows_it_and_is_refused_where_not() {
         let server = world.context(&tls12(ContextSpec { options, ..of("server") }));
         let (mut server, mut client) =
             meet(&server, &world.context(&ContextSpec::default()), None).established();
-        renegotiate(&mut client).unwrap();
+        assert_eq!(renegotiate(client.ssl()).unwrap(), Renewal::Handshake);
         let end = settle(&mut client, &mut server);
         assert_eq!(end.is_none(), allowed);
         if let Some((error, at_client)) = end {
@@ -89,23 +93,22 @@ fn keys_are_updated_in_tls_1_3() {
     let (mut server, mut client) =
         meet(&world.context(&of("server")), &world.context(&ContextSpec::default()), None).established();
     for _ in 0..3 {
-        key_update(&mut client).unwrap();
+        assert_eq!(renegotiate(client.ssl()).unwrap(), Renewal::KeyUpdate);
         pass(&mut client, &mut server, b"under new keys");
-        key_update(&mut server).unwrap();
+        assert_eq!(renegotiate(server.ssl()).unwrap(), Renewal::KeyUpdate);
         pass(&mut server, &mut client, b"under new keys");
     }
-    let refusal = renegotiate(&mut client).unwrap_err();
-    assert_eq!(refusal.code, ErrorCode::Tls);
-    assert!(refusal.message.starts_with("the session cannot renegotiate: "), "{refusal}");
 }
 
 #[test]
-fn tls_1_2_has_no_key_update() {
+fn a_renegotiation_that_is_switched_off_is_refused() {
     let world = world();
-    let (_, mut client) =
-        meet(&world.context(&tls12(of("server"))), &world.context(&ContextSpec::default()), None)
-            .established();
-    assert_eq!(key_update(&mut client).unwrap_err().code, ErrorCode::Tls);
+    let options = Some(option_sum(["OP_NO_RENEGOTIATION"]).unwrap());
+    let client = world.context(&ContextSpec { options, ..ContextSpec::default() });
+    let (_, client) = meet(&world.context(&tls12(of("server"))), &client, None).established();
+    let refusal = renegotiate(client.ssl()).unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::Tls);
+    assert!(refusal.message.starts_with("the session cannot renegotiate: "), "{refusal}");
     assert!(ErrorStack::get().errors().is_empty());
 }
 
@@ -116,13 +119,12 @@ fn a_client_with_an_identity_authenticates_after_the_handshake() {
     let server = world.context(&ContextSpec { verify, ..of("server") });
     let (mut near, mut far) = meet(&server, &world.context(&of("client")), None).established();
     assert!(!info(near.ssl()).peer_certificate);
-    request_client_certificate(&mut near).unwrap();
+    assert!(request_client_certificate(near.ssl()));
     assert!(settle(&mut near, &mut far).is_none());
     assert_eq!(peer_certificate(near.ssl()).names, ["client.test"]);
 
-    let (mut near, _) = meet(&server, &world.context(&ContextSpec::default()), None).established();
-    let refusal = request_client_certificate(&mut near).unwrap_err();
-    assert!(refusal.message.starts_with("the session cannot ask for a certificate"), "{refusal}");
+    let (near, far) = meet(&server, &world.context(&ContextSpec::default()), None).established();
+    assert!(!request_client_certificate(near.ssl()) && !request_client_certificate(far.ssl()));
     assert!(ErrorStack::get().errors().is_empty());
 }
 
@@ -132,7 +134,7 @@ fn a_thread_that_may_not_sign_suspends_and_another_resumes() {
     let verify = Some(VERIFY_PEER + VERIFY_POST_HANDSHAKE);
     let server = world.context(&ContextSpec { verify, ..of("server") });
     let (mut near, mut far) = meet(&server, &world.context(&of("client")), None).established();
-    request_client_certificate(&mut near).unwrap();
+    assert!(request_client_certificate(near.ssl()));
     near.do_handshake().unwrap();
     may_sign(false);
     let suspended = far.ssl_read(&mut [0; 8]).unwrap_err();
@@ -155,4 +157,21 @@ fn a_handshake_on_a_thread_that_may_not_sign_is_suspended() {
     let _ = client.do_handshake();
     let error = server.do_handshake().unwrap_err();
     assert_eq!(error.code().as_raw(), WANT_X509_LOOKUP);
+}
+
+#[test]
+fn a_renegotiation_is_suspended_on_a_thread_that_may_not_sign() {
+    let world = world();
+    let server = world.context(&tls12(ContextSpec { verify: Some(VERIFY_PEER), ..of("server") }));
+    let (mut near, mut far) = meet(&server, &world.context(&of("client")), None).established();
+    renegotiate(near.ssl()).unwrap();
+    near.do_handshake().unwrap();
+    far.ssl_read(&mut [0; 8]).unwrap_err();
+    may_sign(false);
+    for _ in 0..2 {
+        assert_eq!(near.ssl_read(&mut [0; 8]).unwrap_err().code().as_raw(), WANT_X509_LOOKUP);
+    }
+    may_sign(true);
+    assert!(settle(&mut near, &mut far).is_none());
+    pass(&mut far, &mut near, b"after");
 }

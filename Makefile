@@ -1,0 +1,84 @@
+# The one door to this repository. `make help` lists what it opens.
+#
+# Variables: OFFLINE=1 (never ask the network: packagers, and machines whose crates are fetched), DESTDIR= and
+# PREFIX= (install), LUAS= (the Lua ABIs to build the module for), CARGO=.
+
+CARGO      ?= cargo
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+LUAS       ?= 5.1 5.2 5.3 5.4 5.5 jit
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+SYSUSERS   ?= $(PREFIX)/lib/sysusers.d
+TMPFILES   ?= $(PREFIX)/lib/tmpfiles.d
+
+FLAGS      := --locked $(if $(OFFLINE),--offline)
+BINARIES   := luassld luassl-keeper luasslctl
+BUILD      := build
+# 5.4 -> lua54, jit -> luajit: the features of the crate luassl-lua.
+feature     = lua$(subst .,,$(1))
+
+export CARGO FLAGS OFFLINE
+
+.PHONY: all bin lua deps lint-deps demo check test test-long bench lint install clean help tools
+
+all: bin lua ## build/bin and build/lua, release profile
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+bin:
+	$(CARGO) build $(FLAGS) --release -p luassl-daemon -p luassl-keeper
+	@mkdir -p $(BUILD)/bin
+	@for name in $(BINARIES); do scripts/copy-changed target/release/$$name $(BUILD)/bin/$$name; done
+
+lua: $(LUAS:%=lua-%)
+
+# One target directory for each ABI: cargo would otherwise write every module to the same file.
+lua-%:
+	$(CARGO) build $(FLAGS) --release -p luassl-lua --features $(call feature,$*) --target-dir target/$(call feature,$*)
+	@mkdir -p $(BUILD)/lua/$*
+	@scripts/copy-changed target/$(call feature,$*)/release/libluassl_core.so $(BUILD)/lua/$*/luassl_core.so
+	@scripts/copy-lua client-lua/lua $(BUILD)/lua/$*
+
+tools: # what tests and demo need beside the product: the key scanner and a Lua 5.5
+	$(CARGO) build $(FLAGS) --release -p luassl-tests --bins --target-dir target/tools
+	$(CARGO) build $(FLAGS) --release -p luassl-test-lua55 --target-dir target/tools
+	@mkdir -p $(BUILD)/test
+	@scripts/copy-changed target/tools/release/keyscan $(BUILD)/test/keyscan
+	@scripts/copy-changed target/tools/release/lua55 $(BUILD)/test/lua5.5
+
+deps: ## Debian's packages, where one is missing (needs root or sudo)
+	@scripts/deps
+
+lint-deps:
+	@scripts/deps lint
+
+demo: deps ## two Lua programs talk TLS; a scan finds the key in neither
+	@$(MAKE) --no-print-directory all tools
+	@demo/demo.sh
+
+check: all tools ## unit tests and the short end-to-end tests
+	@scripts/run-tests quick
+
+test: deps ## every test; at most 20 minutes
+	@$(MAKE) --no-print-directory all tools
+	@scripts/run-tests full
+
+test-long: deps ## make test, then what takes longer
+	@$(MAKE) --no-print-directory all tools
+	@scripts/run-tests long
+
+bench: deps ## luassl beside Debian's LuaSec, in one run
+	@$(MAKE) --no-print-directory all
+	$(CARGO) run $(FLAGS) --release -p luassl-bench --target-dir target/tools -- $(BENCH)
+
+lint: lint-deps ## formatting, lints, licences, crate budgets, arrows between crates
+	@scripts/lint
+
+install: all ## into $(DESTDIR)$(PREFIX)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' UNITDIR='$(UNITDIR)' SYSUSERS='$(SYSUSERS)' TMPFILES='$(TMPFILES)' \
+	    LUAS='$(LUAS)' scripts/install
+
+clean: ## forget what was built
+	$(CARGO) clean
+	rm -rf $(BUILD)

@@ -1,0 +1,307 @@
+//! From the raw structs to the checked ones: paths made absolute, names looked up, defaults filled in. Goes on after
+//! an error, so that one run of `luassld check` names them all.
+
+use super::finding::{Finding, Place, nearest};
+use super::raw::{self, Text};
+use super::source::Source;
+use super::{
+    Config, Listener, Loaded, Log, LogFormat, Request, Roles, SocketFile, Trust, accounts, directory, fronts,
+    grants, identities, limits,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::{Spanned, Value};
+
+/// sun_path of unix(7) less its final zero.
+const LONGEST_SOCKET_PATH: usize = 107;
+/// Names of sockets, fronts and listeners travel in LISTEN_FDNAMES, which sd_listen_fds(3) bounds at 255 bytes.
+const LONGEST_NAME: usize = 64;
+
+/// Checks `file`, which was read from `source`, with what the command line adds.
+pub(super) fn check(source: &Source, file: &raw::File, request: &Request) -> Loaded {
+    let mut checker = Checker { source, findings: Vec::new() };
+    let config = checker.config(file, request);
+    // In the order of the file, where the eye is.
+    checker.findings.sort_by_key(|finding| finding.place.as_ref().and_then(|place| place.line));
+    let failed = checker.findings.iter().any(|finding| finding.severity == super::Severity::Error);
+    Loaded { config: (!failed).then_some(config), findings: checker.findings }
+}
+
+/// Collects findings while it goes through one file.
+pub(super) struct Checker<'a> {
+    pub(super) source: &'a Source,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Checker<'_> {
+    fn config(&mut self, file: &raw::File, request: &Request) -> Config {
+        let discovered = self.discovered(file, request);
+        let identities = identities::check(self, file, discovered);
+        let sockets = self.tables(&file.socket, Self::socket);
+        let listeners = self.tables(&file.listener, Self::listener);
+        self.distinct_addresses(file);
+        let fronts = fronts::check(self, file, &identities);
+        let grants = grants::check(self, file, &identities);
+        let config = Config {
+            control: self.control(&file.control, request),
+            sockets,
+            fronts,
+            identities,
+            trusts: self.tables(&file.trust, Self::trust),
+            listeners,
+            grants,
+            limits: limits::check(self, &file.limits),
+            log: self.log(&file.log),
+        };
+        self.distinct_sockets(file, &config);
+        config
+    }
+
+    pub(super) fn error(&mut self, span: Range<usize>, cause: impl Into<String>, hint: impl Into<String>) {
+        let place = self.source.place(span);
+        self.findings.push(Finding::error(place, cause).hint(hint));
+    }
+
+    /// A path of the file: as it stands where it is absolute, else from the file's directory.
+    pub(super) fn path(&mut self, text: &Text) -> PathBuf {
+        let given = Path::new(text.get_ref());
+        if given.as_os_str().is_empty() || text.get_ref().contains('\0') {
+            self.error(text.span(), "this is no path", "name a file");
+        }
+        if given.is_absolute() {
+            return given.to_owned();
+        }
+        let joined = self.source.directory().join(given);
+        std::path::absolute(&joined).unwrap_or(joined)
+    }
+
+    pub(super) fn socket_path(&mut self, text: &Text) -> PathBuf {
+        let path = self.path(text);
+        let length = path.as_os_str().len();
+        if length > LONGEST_SOCKET_PATH {
+            let cause = format!("a socket's path of {length} bytes is too long");
+            self.error(text.span(), cause, format!("the kernel takes at most {LONGEST_SOCKET_PATH}"));
+        }
+        path
+    }
+
+    /// Every table of a kind, under names that are fit for LISTEN_FDNAMES.
+    pub(super) fn tables<R, C>(
+        &mut self,
+        raw: &raw::Tables<R>,
+        check: fn(&mut Self, &Text, &R) -> C,
+    ) -> BTreeMap<String, C> {
+        raw.iter()
+            .map(|(name, table)| {
+                self.plain_name(name);
+                (name.get_ref().clone(), check(self, name, table))
+            })
+            .collect()
+    }
+
+    fn plain_name(&mut self, name: &Text) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        let text = name.get_ref();
+        if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(plain) {
+            let hint = format!("use up to {LONGEST_NAME} letters, digits, `_`, `-` and `.`");
+            self.error(name.span(), format!("`{text}` cannot be a name here"), hint);
+        }
+    }
+
+    fn control(&mut self, raw: &raw::Control, request: &Request) -> SocketFile {
+        let configured = raw.socket.as_ref().map(|path| self.socket_path(path));
+        let path = request.socket.clone().or(configured);
+        self.socket_file(path, raw.mode.as_ref(), raw.group.as_ref())
+    }
+
+    fn socket(&mut self, _name: &Text, raw: &raw::Socket) -> SocketFile {
+        let path = raw.path.as_ref().map(|path| self.socket_path(path));
+        self.socket_file(path, raw.mode.as_ref(), raw.group.as_ref())
+    }
+
+    fn socket_file(
+        &mut self,
+        path: Option<PathBuf>,
+        mode: Option<&Spanned<Value>>,
+        group: Option<&Spanned<Value>>,
+    ) -> SocketFile {
+        let group = group.and_then(|group| self.account(group, "group", accounts::gid_of));
+        let mode = mode.and_then(|mode| self.mode(mode)).unwrap_or(super::SOCKET_MODE);
+        SocketFile { path, mode, group }
+    }
+
+    /// A file mode: `"0660"` or `0o660`. A decimal 660 comes out above 0o777 and is an error.
+    fn mode(&mut self, value: &Spanned<Value>) -> Option<u32> {
+        let mode = match value.get_ref() {
+            Value::String(text) => u32::from_str_radix(text.trim_start_matches("0o"), 8).ok(),
+            Value::Integer(number) => u32::try_from(*number).ok(),
+            _ => None,
+        };
+        let mode = mode.filter(|mode| *mode <= 0o777);
+        if mode.is_none() {
+            self.error(value.span(), "this is no file mode", "write it in octal, such as \"0660\"");
+        }
+        mode
+    }
+
+    /// A user or a group by name or number.
+    pub(super) fn account(
+        &mut self,
+        value: &Spanned<Value>,
+        kind: &str,
+        look_up: fn(&str) -> std::io::Result<Option<u32>>,
+    ) -> Option<u32> {
+        let fault = match value.get_ref() {
+            Value::Integer(number) => match u32::try_from(*number) {
+                Ok(id) if id != u32::MAX => return Some(id),
+                _ => format!("{number} is no {kind}'s number"),
+            },
+            Value::String(text) => match text.parse().map_or_else(|_| look_up(text), |id| Ok(Some(id))) {
+                Ok(Some(id)) => return Some(id),
+                Ok(None) => format!("unknown {kind} `{text}`"),
+                Err(error) => format!("{kind} `{text}` cannot be looked up: {error}"),
+            },
+            _ => format!("this is no {kind}"),
+        };
+        let hint = format!(
+            "name a {kind} that `getent {kind_db}` knows, or give its number",
+            kind_db = match kind {
+                "user" => "passwd",
+                other => other,
+            }
+        );
+        self.error(value.span(), fault, hint);
+        None
+    }
+
+    fn listener(&mut self, name: &Text, raw: &raw::Listener) -> Listener {
+        let place = self.source.place(name.span());
+        let address = raw.address.as_ref().and_then(|text| {
+            let address = text.get_ref().parse().ok();
+            if address.is_none() {
+                let cause = format!("`{}` is no address to listen on", text.get_ref());
+                self.error(text.span(), cause, "write IP:PORT, such as \"0.0.0.0:443\" or \"[::]:443\"");
+            }
+            address
+        });
+        Listener { address, place }
+    }
+
+    fn distinct_addresses(&mut self, file: &raw::File) {
+        let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, raw) in &file.listener {
+            let Some(address) = &raw.address else { continue };
+            if let Some(other) = taken.insert(address.get_ref(), name.get_ref()) {
+                let cause = format!("listener `{other}` has the address {} already", address.get_ref());
+                self.error(address.span(), cause, "give each listener an address of its own");
+            }
+        }
+    }
+
+    fn trust(&mut self, name: &Text, raw: &raw::Trust) -> Trust {
+        if name.get_ref() == "system" {
+            let cause = "`system` is the operating system's trust and cannot be declared";
+            self.error(name.span(), cause, "choose another name");
+        }
+        if raw.file.is_none() && raw.directory.is_none() {
+            let cause = format!("trust `{}` has no certificates", name.get_ref());
+            self.error(name.span(), cause, "give it `file`, `directory` or both");
+        }
+        let mut path = |text: &Option<Text>| text.as_ref().map(|text| self.path(text));
+        let (file, directory, crl) = (path(&raw.file), path(&raw.directory), path(&raw.crl));
+        Trust { file, directory, crl, place: self.source.place(name.span()) }
+    }
+
+    fn log(&mut self, raw: &raw::Log) -> Log {
+        let mut log = Log::default();
+        if let Some(text) = &raw.level {
+            match text.get_ref().parse() {
+                Ok(level) if text.get_ref().parse::<usize>().is_err() => log.level = level,
+                _ => self.error(
+                    text.span(),
+                    format!("unknown level `{}`", text.get_ref()),
+                    "known are error, warn, info, debug and trace",
+                ),
+            }
+        }
+        if let Some(text) = &raw.format {
+            match text.get_ref().as_str() {
+                "text" => log.format = LogFormat::Text,
+                "journal" => log.format = LogFormat::Journal,
+                other => {
+                    self.error(text.span(), format!("unknown format `{other}`"), "known are text and journal")
+                }
+            }
+        }
+        log
+    }
+
+    pub(super) fn roles(&mut self, texts: Option<&raw::Texts>) -> Roles {
+        let Some(texts) = texts else { return Roles { server: true, client: true } };
+        let mut roles = Roles { server: false, client: false };
+        for text in texts {
+            match text.get_ref().as_str() {
+                "server" => roles.server = true,
+                "client" => roles.client = true,
+                other => {
+                    self.error(text.span(), format!("unknown role `{other}`"), "known are server and client");
+                }
+            }
+        }
+        roles
+    }
+
+    /// Whether `text` is among `known`; if not, an error that names the kind and the nearest one.
+    pub(super) fn refers<'k>(
+        &mut self,
+        text: &Text,
+        kind: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) -> bool {
+        let known: Vec<&str> = known.into_iter().collect();
+        let name = text.get_ref().as_str();
+        if known.contains(&name) {
+            return true;
+        }
+        let hint = nearest(name, known)
+            .map_or_else(|| format!("declare [{kind}.{name}]"), |near| format!("did you mean `{near}`?"));
+        self.error(text.span(), format!("unknown {kind} `{name}`"), hint);
+        false
+    }
+
+    fn discovered(&mut self, file: &raw::File, request: &Request) -> Vec<directory::Discovered> {
+        let configured = file.identities.directory.as_ref().map(|text| {
+            let place = self.source.place(text.span());
+            (self.path(text), place)
+        });
+        let named = request
+            .identities
+            .iter()
+            .map(|path| (std::path::absolute(path).unwrap_or_else(|_| path.clone()), Place::file(path)));
+        let mut found = Vec::new();
+        for (path, place) in configured.into_iter().chain(named) {
+            match directory::list(&path) {
+                Ok(more) => found.extend(more),
+                Err(error) => self.findings.push(
+                    Finding::error(place, format!("{} cannot be read: {error}", path.display()))
+                        .hint("name a directory of identities"),
+                ),
+            }
+        }
+        found
+    }
+
+    fn distinct_sockets(&mut self, file: &raw::File, config: &Config) {
+        let named = file.socket.values().filter_map(|raw| raw.path.as_ref());
+        let keepers = file.front.values().filter_map(|raw| raw.keeper_socket.as_ref());
+        let mut taken: BTreeSet<PathBuf> = config.control.path.iter().cloned().collect();
+        for text in named.chain(keepers) {
+            let path = self.path(text);
+            if !taken.insert(path) {
+                let cause = format!("{} is another socket's path already", text.get_ref());
+                self.error(text.span(), cause, "give each socket a path of its own");
+            }
+        }
+    }
+}

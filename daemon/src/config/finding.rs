@@ -1,0 +1,120 @@
+//! What is wrong with a configuration or with what it names: where, why, and how to mend it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where in a file something stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// The line, from 1; none for the file as a whole.
+    pub line: Option<usize>,
+}
+
+impl Place {
+    /// A file as a whole.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { file: path.into(), line: None }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.file.display())?;
+        self.line.map_or(Ok(()), |line| write!(out, ":{line}"))
+    }
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It works, but perhaps not as meant.
+    Warning,
+    /// It, or a part of it, does not work.
+    Error,
+}
+
+/// One thing that an operator should know. Printed on one line, or on two with its hint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// Where it stands; none where no file says it.
+    pub place: Option<Place>,
+    /// What is wrong and why.
+    pub cause: String,
+    /// How to mend it.
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// An error at `place`.
+    pub fn error(place: impl Into<Option<Place>>, cause: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, place: place.into(), cause: cause.into(), hint: None }
+    }
+
+    /// A warning at `place`.
+    pub fn warning(place: impl Into<Option<Place>>, cause: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(place, cause) }
+    }
+
+    /// The same with a remedy.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self.severity {
+            Severity::Warning => "warning: ",
+            Severity::Error => "error: ",
+        })?;
+        if let Some(place) = &self.place {
+            write!(out, "{place}: ")?;
+        }
+        out.write_str(&self.cause)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(out, "\nhint: {hint}"))
+    }
+}
+
+/// The name among `known` that `given` was most likely meant to be.
+pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Below this similarity a suggestion confuses more than it helps.
+    const ALIKE: f64 = 0.7;
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(given, name), name))
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_has_place_cause_and_hint() {
+        let place = Place { file: "luassl.toml".into(), line: Some(12) };
+        let finding = Finding::error(place, "unknown key `kee`").hint("did you mean `key`?");
+        assert_eq!(
+            finding.to_string(),
+            "error: luassl.toml:12: unknown key `kee`\nhint: did you mean `key`?"
+        );
+    }
+
+    #[test]
+    fn a_warning_may_stand_alone() {
+        assert_eq!(Finding::warning(None, "odd").to_string(), "warning: odd");
+    }
+
+    #[test]
+    fn nothing_alike_gives_no_suggestion() {
+        assert_eq!(nearest("kee", ["certificate", "key"]), Some("key"));
+        assert_eq!(nearest("zzz", ["certificate", "key"]), None);
+    }
+}

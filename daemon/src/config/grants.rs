@@ -1,0 +1,122 @@
+//! `[[grant]]`: for whom, and what.
+
+use super::checked::Checker;
+use super::finding::Finding;
+use super::raw::{self, Text};
+use super::{Identity, accounts, limits};
+use crate::settings::{Grant, Grantee};
+use luassl_protocol::ProtocolVersion;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Checks every grant; one that is not for exactly one grantee is left out, and an error.
+pub(super) fn check(
+    checker: &mut Checker<'_>,
+    file: &raw::File,
+    identities: &BTreeMap<String, Identity>,
+) -> Vec<Grant> {
+    file.grant
+        .iter()
+        .filter_map(|raw| {
+            for text in raw.get_ref().identities.iter().filter(|text| text.get_ref() != "*") {
+                refers_to_identity(checker, text, file, identities);
+            }
+            for text in raw.get_ref().listeners.iter().filter(|text| text.get_ref() != "*") {
+                checker.refers(text, "listener", names(&file.listener));
+            }
+            grant(checker, raw.span(), raw.get_ref(), file)
+        })
+        .collect()
+}
+
+/// The names of tables.
+pub(super) fn names<T>(tables: &raw::Tables<T>) -> impl Iterator<Item = &str> {
+    tables.keys().map(|name| name.get_ref().as_str())
+}
+
+/// An identity that is not there is an error; only a warning where a directory may bring it one day, since a
+/// certificate that went away must not stand in the way of the next reload.
+pub(super) fn refers_to_identity(
+    checker: &mut Checker<'_>,
+    text: &Text,
+    file: &raw::File,
+    identities: &BTreeMap<String, Identity>,
+) {
+    let before = checker.findings.len();
+    let known = checker.refers(text, "identity", identities.keys().map(String::as_str));
+    if !known && file.identities.directory.is_some() {
+        for finding in checker.findings.split_off(before) {
+            let warning = Finding { severity: super::Severity::Warning, ..finding };
+            checker.findings.push(warning);
+        }
+    }
+}
+
+fn grant(checker: &mut Checker<'_>, span: Range<usize>, raw: &raw::Grant, file: &raw::File) -> Option<Grant> {
+    let grantee = grantee(checker, span, raw, file);
+    let roles = checker.roles(raw.roles.as_ref());
+    let minimum_protocol = minimum_protocol(checker, raw.minimum_protocol.as_ref());
+    let max_connections = limits::quota(checker, raw.max_connections.as_ref());
+    let max_contexts = limits::quota(checker, raw.max_contexts.as_ref());
+    let texts = |texts: &raw::Texts| texts.iter().map(|text| text.get_ref().clone()).collect();
+    Some(Grant {
+        grantee: grantee?,
+        identities: texts(&raw.identities),
+        server: roles.server,
+        client: roles.client,
+        listeners: texts(&raw.listeners),
+        listen: raw.listen.unwrap_or(true),
+        connect: raw.connect.unwrap_or(true),
+        minimum_protocol,
+        verify_required: raw.verify_required,
+        key_log: raw.key_log,
+        rsa_key_exchange: raw.rsa_key_exchange,
+        audit: raw.audit,
+        max_connections,
+        max_contexts,
+    })
+}
+
+fn grantee(
+    checker: &mut Checker<'_>,
+    span: Range<usize>,
+    raw: &raw::Grant,
+    file: &raw::File,
+) -> Option<Grantee> {
+    match (&raw.user, &raw.group, &raw.socket) {
+        (Some(user), None, None) => checker.account(user, "user", accounts::uid_of).map(Grantee::User),
+        (None, Some(group), None) => checker.account(group, "group", accounts::gid_of).map(Grantee::Group),
+        (None, None, Some(socket)) => {
+            let known = checker.refers(socket, "socket", names(&file.socket));
+            known.then(|| Grantee::Socket(socket.get_ref().clone()))
+        }
+        (None, None, None) => {
+            checker.error(span, "a grant to nobody", "give it one of `user`, `group` and `socket`");
+            None
+        }
+        _ => {
+            checker.error(
+                span,
+                "a grant to more than one",
+                "give it one of `user`, `group` and `socket`, and write a [[grant]] for each",
+            );
+            None
+        }
+    }
+}
+
+fn minimum_protocol(checker: &mut Checker<'_>, text: Option<&Text>) -> ProtocolVersion {
+    let Some(text) = text else { return ProtocolVersion::Tls12 };
+    match text.get_ref().as_str() {
+        "TLSv1.2" => ProtocolVersion::Tls12,
+        "TLSv1.3" => ProtocolVersion::Tls13,
+        other => {
+            checker.error(
+                text.span(),
+                format!("unknown protocol `{other}`"),
+                "known are TLSv1.2 and TLSv1.3",
+            );
+            ProtocolVersion::Tls12
+        }
+    }
+}

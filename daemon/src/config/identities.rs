@@ -1,0 +1,124 @@
+//! `[identity.NAME]` and what directories bring: files, and names that lead to one identity each.
+
+use super::checked::Checker;
+use super::directory::Discovered;
+use super::finding::{Finding, Place};
+use super::raw::{self, Text};
+use super::{FileRef, FileSource, Identity, Severity};
+use std::collections::BTreeMap;
+
+/// An identity's name or alias, in bytes.
+const LONGEST_NAME: usize = 255;
+/// What stands before the name of a systemd credential.
+const CREDENTIAL: &str = "credential:";
+
+/// Checks the declared identities, adds the discovered ones, and sees that no name leads to two.
+pub(super) fn check(
+    checker: &mut Checker<'_>,
+    file: &raw::File,
+    discovered: Vec<Discovered>,
+) -> BTreeMap<String, Identity> {
+    let mut names = Names::default();
+    let mut identities = BTreeMap::new();
+    for (name, raw) in &file.identity {
+        let Some(identity) = identity(checker, name, raw) else { continue };
+        names.add(checker, name.get_ref(), &identity);
+        identities.insert(name.get_ref().clone(), identity);
+    }
+    for found in discovered {
+        let name = found.name.clone();
+        let identity = from_directory(found);
+        if names.add(checker, &name, &identity) {
+            identities.insert(name, identity);
+        }
+    }
+    identities
+}
+
+fn identity(checker: &mut Checker<'_>, name: &Text, raw: &raw::Identity) -> Option<Identity> {
+    fit_name(checker, name);
+    for alias in &raw.aliases {
+        fit_name(checker, alias);
+    }
+    let Some(key) = &raw.key else {
+        let cause = format!("identity `{}` has no `key`", name.get_ref());
+        checker.error(name.span(), cause, "name the file of its private key");
+        return None;
+    };
+    let mut optional = |text: &Option<Text>| text.as_ref().map(|text| file_ref(checker, text));
+    let certificate = optional(&raw.certificate);
+    let password = optional(&raw.password_file);
+    let staple = optional(&raw.staple);
+    let aliases = raw.aliases.iter().map(|alias| alias.get_ref().clone()).collect();
+    let key = file_ref(checker, key);
+    let place = checker.source.place(name.span());
+    Some(Identity { key, certificate, password, staple, aliases, place, discovered: false })
+}
+
+fn from_directory(found: Discovered) -> Identity {
+    let file =
+        |path: std::path::PathBuf| FileRef { place: Place::file(&path), source: FileSource::Path(path) };
+    Identity {
+        place: Place::file(&found.key),
+        key: file(found.key),
+        certificate: found.certificate.map(file),
+        password: None,
+        staple: None,
+        aliases: Vec::new(),
+        discovered: true,
+    }
+}
+
+fn file_ref(checker: &mut Checker<'_>, text: &Text) -> FileRef {
+    let place = checker.source.place(text.span());
+    let Some(name) = text.get_ref().strip_prefix(CREDENTIAL) else {
+        return FileRef { source: FileSource::Path(checker.path(text)), place };
+    };
+    if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
+        let hint = "write \"credential:NAME\", with the name that LoadCredential= gives it";
+        checker.error(text.span(), format!("`{name}` is no credential's name"), hint);
+    }
+    FileRef { source: FileSource::Credential(name.to_owned()), place }
+}
+
+fn fit_name(checker: &mut Checker<'_>, text: &Text) {
+    let name = text.get_ref();
+    if name.is_empty() || name.len() > LONGEST_NAME || name == "*" || name.contains(char::is_control) {
+        let hint = format!("use 1 to {LONGEST_NAME} bytes without control characters, and not `*`");
+        checker.error(text.span(), format!("`{}` cannot be an identity's name", name.escape_debug()), hint);
+    }
+}
+
+/// Which identity each name leads to.
+#[derive(Default)]
+struct Names(BTreeMap<String, String>);
+
+impl Names {
+    /// Whether all names of `identity` were free; an error for each that was not.
+    fn add(&mut self, checker: &mut Checker<'_>, name: &str, identity: &Identity) -> bool {
+        let mut free = true;
+        let mut own: Vec<String> = identity.other_names();
+        own.insert(0, name.to_owned());
+        own.sort();
+        own.dedup();
+        // A file that lies in a directory is left out; a declared one is an error.
+        let (severity, hint) = match identity.discovered {
+            true => (Severity::Warning, "it is left out: remove the file, or give it another name"),
+            false => {
+                (Severity::Error, "a name, alias or file belongs to one identity: remove it from the other")
+            }
+        };
+        for each in own {
+            if let Some(other) = self.0.get(&each) {
+                let cause =
+                    format!("`{each}` is a name of identity `{other}` already, and so not of `{name}`");
+                let finding = Finding::error(identity.place.clone(), cause).hint(hint);
+                checker.findings.push(Finding { severity, ..finding });
+                free = false;
+            } else {
+                self.0.insert(each, name.to_owned());
+            }
+        }
+        free
+    }
+}

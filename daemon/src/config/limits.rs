@@ -1,0 +1,89 @@
+//! `[limits]`: deadlines in seconds, bounds as counts.
+
+use super::checked::Checker;
+use super::raw;
+use crate::settings::Limits;
+use toml::Spanned;
+
+/// No deadline is longer than a day, in seconds.
+const LONGEST_DEADLINE: f64 = 86_400.0;
+/// No deadline is shorter than this, in seconds: below it nothing succeeds.
+const SHORTEST_DEADLINE: f64 = 0.01;
+/// A control frame must hold a context with its names and still be a bounded allocation, in bytes.
+const FRAME_BYTES: std::ops::RangeInclusive<i64> = 16 << 10..=64 << 20;
+/// Any other bound.
+const COUNT: std::ops::RangeInclusive<i64> = 1..=1 << 30;
+
+/// Fills what is given into the defaults.
+pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
+    let mut limits = Limits::default();
+    let deadlines = [
+        (&raw.handshake, &mut limits.handshake_ms),
+        (&raw.shutdown, &mut limits.shutdown_ms),
+        (&raw.request, &mut limits.request_ms),
+        (&raw.keeper, &mut limits.keeper_ms),
+    ];
+    for (given, limit) in deadlines {
+        deadline(checker, given.as_ref(), limit);
+    }
+    let counts = [
+        (&raw.connections_per_owner, &mut limits.connections_per_owner),
+        (&raw.connections, &mut limits.connections),
+        (&raw.contexts_per_owner, &mut limits.contexts_per_owner),
+        (&raw.contexts, &mut limits.contexts),
+        (&raw.listeners_per_owner, &mut limits.listeners_per_owner),
+        (&raw.listeners, &mut limits.listeners),
+        (&raw.handshakes_per_owner, &mut limits.handshakes_per_owner),
+        (&raw.handshakes, &mut limits.handshakes),
+        (&raw.undelivered_per_owner, &mut limits.undelivered_per_owner),
+        (&raw.undelivered, &mut limits.undelivered),
+        (&raw.control_connections_per_owner, &mut limits.control_connections_per_owner),
+        (&raw.control_connections, &mut limits.control_connections),
+        (&raw.blob_bytes_per_owner, &mut limits.blob_bytes_per_owner),
+    ];
+    for (given, limit) in counts {
+        if let Some(number) = count(checker, given.as_ref(), COUNT) {
+            *limit = number;
+        }
+    }
+    if let Some(number) = count(checker, raw.frame_bytes.as_ref(), FRAME_BYTES) {
+        limits.frame_bytes = number;
+    }
+    limits
+}
+
+fn deadline(checker: &mut Checker<'_>, given: Option<&Spanned<f64>>, limit: &mut u32) {
+    let Some(seconds) = given else { return };
+    if (SHORTEST_DEADLINE..=LONGEST_DEADLINE).contains(seconds.get_ref()) {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "in the range just checked"
+        )]
+        let milliseconds = (seconds.get_ref() * 1000.0) as u32;
+        *limit = milliseconds;
+    } else {
+        let hint = format!("give seconds from {SHORTEST_DEADLINE} to {LONGEST_DEADLINE}");
+        checker.error(seconds.span(), format!("{} is no deadline", seconds.get_ref()), hint);
+    }
+}
+
+/// A count in `range`; none where there is none, or where it is outside, which is an error.
+pub(super) fn count(
+    checker: &mut Checker<'_>,
+    given: Option<&Spanned<i64>>,
+    range: std::ops::RangeInclusive<i64>,
+) -> Option<u32> {
+    let given = given?;
+    if !range.contains(given.get_ref()) {
+        let hint = format!("give a number from {} to {}", range.start(), range.end());
+        checker.error(given.span(), format!("{} is out of range", given.get_ref()), hint);
+        return None;
+    }
+    u32::try_from(*given.get_ref()).ok()
+}
+
+/// A bound of a grant.
+pub(super) fn quota(checker: &mut Checker<'_>, given: Option<&Spanned<i64>>) -> Option<u32> {
+    count(checker, given, COUNT)
+}

@@ -1,0 +1,196 @@
+//! The configuration as it stands in the file. Nothing but [`super::checked`] reads these structs.
+//!
+//! Values keep their place (`Spanned`), so that a finding can name the line. Where two types will do (a user by name or
+//! number, a mode as text or number), the value is taken as it is and judged later, with a message of our own.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::{Spanned, Value};
+
+/// A text with its place.
+pub(super) type Text = Spanned<String>;
+/// A list of texts, each with its place.
+pub(super) type Texts = Vec<Text>;
+/// Tables by name.
+pub(super) type Tables<T> = BTreeMap<Text, T>;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    /// `[control]`
+    pub control: Control,
+    /// `[socket.NAME]`
+    pub socket: Tables<Socket>,
+    /// `[front.NAME]`
+    pub front: Tables<Front>,
+    /// `[identity.NAME]`
+    pub identity: Tables<Identity>,
+    /// `[identities]`
+    pub identities: Identities,
+    /// `[trust.NAME]`
+    pub trust: Tables<Trust>,
+    /// `[listener.NAME]`
+    pub listener: Tables<Listener>,
+    /// `[[grant]]`
+    pub grant: Vec<Spanned<Grant>>,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[control]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Control {
+    /// Path of the control socket.
+    pub socket: Option<Text>,
+    /// Its mode.
+    pub mode: Option<Spanned<Value>>,
+    /// Its group.
+    pub group: Option<Spanned<Value>>,
+}
+
+/// `[socket.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Socket {
+    /// Path of the socket.
+    pub path: Option<Text>,
+    /// Its mode.
+    pub mode: Option<Spanned<Value>>,
+    /// Its group.
+    pub group: Option<Spanned<Value>>,
+}
+
+/// `[front.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Front {
+    /// Path of the keeper's socket for this front.
+    pub keeper_socket: Option<Text>,
+    /// Names of its identities.
+    pub identities: Option<Texts>,
+    /// `server`, `client`.
+    pub roles: Option<Texts>,
+    /// Named control sockets that it serves.
+    pub sockets: Option<Texts>,
+    /// Named listeners that it serves.
+    pub listeners: Option<Texts>,
+}
+
+/// `[identity.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Identity {
+    /// Key file, or `credential:NAME`.
+    pub key: Option<Text>,
+    /// Certificate file, leaf first.
+    pub certificate: Option<Text>,
+    /// File with the key's passphrase, or `credential:NAME`.
+    pub password_file: Option<Text>,
+    /// OCSP response, DER.
+    pub staple: Option<Text>,
+    /// Other names.
+    pub aliases: Texts,
+}
+
+/// `[identities]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Identities {
+    /// A directory of identities.
+    pub directory: Option<Text>,
+}
+
+/// `[trust.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Trust {
+    /// A bundle of certificates.
+    pub file: Option<Text>,
+    /// A directory of certificates (and CRLs), as `openssl rehash` makes it.
+    pub directory: Option<Text>,
+    /// A file of CRLs.
+    pub crl: Option<Text>,
+}
+
+/// `[listener.NAME]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listener {
+    /// `IP:PORT`.
+    pub address: Option<Text>,
+}
+
+/// `[[grant]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Grant {
+    /// A user, by name or number.
+    pub user: Option<Spanned<Value>>,
+    /// A group, by name or number.
+    pub group: Option<Spanned<Value>>,
+    /// A named control socket.
+    pub socket: Option<Text>,
+    /// Names of identities, or `*`.
+    pub identities: Texts,
+    /// `server`, `client`.
+    pub roles: Option<Texts>,
+    /// Names of listeners, or `*`.
+    pub listeners: Texts,
+    /// Whether listening sockets of the caller's own are taken.
+    pub listen: Option<bool>,
+    /// Whether connected sockets of the caller's own are taken.
+    pub connect: Option<bool>,
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub minimum_protocol: Option<Text>,
+    /// Whether the peer must be verified.
+    pub verify_required: bool,
+    /// Whether secrets may be logged.
+    pub key_log: bool,
+    /// Whether RSA key exchange is allowed.
+    pub rsa_key_exchange: bool,
+    /// Whether each use is logged.
+    pub audit: bool,
+    /// Bound on connections.
+    pub max_connections: Option<Spanned<i64>>,
+    /// Bound on contexts.
+    pub max_contexts: Option<Spanned<i64>>,
+}
+
+/// `[limits]`: deadlines in seconds, and counts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the names are those of settings::Limits, which says what they mean")]
+pub(super) struct Limits {
+    pub handshake: Option<Spanned<f64>>,
+    pub shutdown: Option<Spanned<f64>>,
+    pub request: Option<Spanned<f64>>,
+    pub keeper: Option<Spanned<f64>>,
+    pub connections_per_owner: Option<Spanned<i64>>,
+    pub connections: Option<Spanned<i64>>,
+    pub contexts_per_owner: Option<Spanned<i64>>,
+    pub contexts: Option<Spanned<i64>>,
+    pub listeners_per_owner: Option<Spanned<i64>>,
+    pub listeners: Option<Spanned<i64>>,
+    pub handshakes_per_owner: Option<Spanned<i64>>,
+    pub handshakes: Option<Spanned<i64>>,
+    pub undelivered_per_owner: Option<Spanned<i64>>,
+    pub undelivered: Option<Spanned<i64>>,
+    pub control_connections_per_owner: Option<Spanned<i64>>,
+    pub control_connections: Option<Spanned<i64>>,
+    pub blob_bytes_per_owner: Option<Spanned<i64>>,
+    pub frame_bytes: Option<Spanned<i64>>,
+}
+
+/// `[log]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: Option<Text>,
+    /// `text` or `journal`.
+    pub format: Option<Text>,
+}

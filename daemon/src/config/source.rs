@@ -1,0 +1,122 @@
+//! The text of a configuration file: its lines, and the TOML reader's errors in an operator's words.
+
+use super::finding::{Finding, Place, nearest};
+use super::raw;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// No configuration is larger than this, in bytes; a larger file is taken for a mistake.
+const MAX_FILE: u64 = 1 << 20;
+
+/// A configuration file that was read.
+#[derive(Debug)]
+pub(super) struct Source {
+    file: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// Reads `file` whole.
+    ///
+    /// # Errors
+    /// A finding where it cannot be read, is too large or is not UTF-8.
+    pub(super) fn read(file: &Path) -> Result<Self, Finding> {
+        let unreadable = |error: std::io::Error| {
+            Finding::error(Place::file(file), format!("the configuration cannot be read: {error}"))
+                .hint("name another one with --config FILE")
+        };
+        let mut text = String::new();
+        let length = std::fs::File::open(file)
+            .and_then(|opened| opened.take(MAX_FILE + 1).read_to_string(&mut text))
+            .map_err(unreadable)?;
+        if length as u64 > MAX_FILE {
+            return Err(Finding::error(Place::file(file), format!("larger than {MAX_FILE} bytes")));
+        }
+        Ok(Self { file: file.to_owned(), text })
+    }
+
+    /// A text that has already been read; `file` is for the messages.
+    pub(super) fn from_text(file: &Path, text: &str) -> Self {
+        Self { file: file.to_owned(), text: text.to_owned() }
+    }
+
+    /// The directory that relative paths in the file start from.
+    pub(super) fn directory(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The place of a span of bytes: the line where it starts.
+    pub(super) fn place(&self, span: Range<usize>) -> Place {
+        Place { file: self.file.clone(), line: Some(self.line(span.start)) }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        let bytes = self.text.as_bytes();
+        bytes[..offset.min(bytes.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// Reads the TOML into the raw structs.
+    ///
+    /// # Errors
+    /// A finding at the first place that does not fit.
+    pub(super) fn parse(&self) -> Result<raw::File, Finding> {
+        toml::from_str(&self.text).map_err(|error| self.explain(&error))
+    }
+
+    fn explain(&self, error: &toml::de::Error) -> Finding {
+        let span = error.span().unwrap_or(0..0);
+        let place = self.place(span.clone());
+        let message = error.message();
+        if let Some(rest) = message.strip_prefix("unknown field ") {
+            return self.unknown_key(place, rest, span.start);
+        }
+        if let Some(rest) = message.strip_prefix("invalid type: ") {
+            return wrong_type(place, rest);
+        }
+        if message == "duplicate key" {
+            return Finding::error(place, "the same key or table stands here a second time")
+                .hint("remove one of the two");
+        }
+        Finding::error(place, format!("no TOML: {}", message.lines().collect::<Vec<_>>().join(", ")))
+    }
+
+    /// `rest` is serde's "`given`, expected one of `a`, `b`".
+    fn unknown_key(&self, place: Place, rest: &str, offset: usize) -> Finding {
+        let mut quoted = rest.split('`').skip(1).step_by(2);
+        let given = quoted.next().unwrap_or_default();
+        let known: Vec<&str> = quoted.collect();
+        let table = self.table(offset).map_or_else(String::new, |table| format!(" in {table}"));
+        let hint = nearest(given, known.iter().copied()).map_or_else(
+            || format!("known here are {}", known.join(", ")),
+            |name| format!("did you mean `{name}`?"),
+        );
+        Finding::error(place, format!("unknown key `{given}`{table}")).hint(hint)
+    }
+
+    /// The header of the table around `offset`; none at the top and in a header itself.
+    fn table(&self, offset: usize) -> Option<&str> {
+        let before = self.text.get(..offset)?;
+        let mut lines = before.lines();
+        let own = if before.ends_with('\n') { "" } else { lines.next_back()? };
+        if own.trim_start().starts_with('[') {
+            return None;
+        }
+        lines.rev().map(str::trim).find(|line| line.starts_with('[') && line.ends_with(']'))
+    }
+}
+
+/// `rest` is serde's "string \"x\", expected i64".
+fn wrong_type(place: Place, rest: &str) -> Finding {
+    let (found, expected) = rest.rsplit_once(", expected ").unwrap_or((rest, "something else"));
+    let wanted = match expected {
+        "i64" => "a whole number",
+        "f64" => "a number",
+        "a string" => "a text in quotes",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        other if other == "a map" || other.starts_with("struct ") => "a table",
+        other => other,
+    };
+    Finding::error(place, format!("this must be {wanted}, and is {}", found.replace('`', "")))
+}

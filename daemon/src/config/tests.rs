@@ -1,0 +1,326 @@
+use super::*;
+use proptest::prelude::*;
+
+/// A configuration with one of everything.
+const SAMPLE: &str = r#"
+[control]
+mode = "0660"
+group = "root"
+
+[socket.tenant]
+path = "/run/x/tenant.sock"
+mode = 0o600
+
+[front.default]
+keeper_socket = "/run/x/keeper.sock"
+identities = ["a"]
+roles = ["server"]
+
+[identity.a]
+key = "a.key"
+certificate = "/etc/x/a.crt"
+password_file = "credential:a-pass"
+aliases = ["www.a.example"]
+
+[trust.internal]
+file = "ca.pem"
+
+[listener.https]
+address = "[::]:443"
+
+[[grant]]
+user = "root"
+identities = ["*"]
+
+[[grant]]
+group = 5
+identities = ["a"]
+roles = ["client"]
+listeners = ["https"]
+listen = false
+minimum_protocol = "TLSv1.3"
+max_connections = 7
+
+[[grant]]
+socket = "tenant"
+
+[limits]
+handshake = 2.5
+connections = 12
+
+[log]
+level = "debug"
+format = "journal"
+"#;
+
+fn read(text: &str) -> Loaded {
+    load_text(Path::new("/etc/x/luassl.toml"), text, &Request::default())
+}
+
+fn only_error(text: &str) -> String {
+    let loaded = read(text);
+    assert!(loaded.config.is_none(), "no configuration comes with an error: {text}");
+    let lines: Vec<String> = loaded.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines[0].replace("error: /etc/x/luassl.toml:", "")
+}
+
+#[test]
+fn everything_is_read() {
+    let loaded = read(SAMPLE);
+    assert_eq!(loaded.findings, []);
+    let config = loaded.config.expect("no errors");
+    assert_eq!(config.control, SocketFile { path: None, mode: 0o660, group: Some(0) });
+    assert_eq!(config.sockets["tenant"].mode, 0o600);
+    let front = &config.fronts["default"];
+    assert!(front.control && front.sockets.contains("tenant") && front.listeners.contains("https"));
+    assert_eq!(front.roles, Roles { server: true, client: false });
+    assert!(front.identities.contains("a") && !front.identities.contains("b"));
+    let identity = &config.identities["a"];
+    assert_eq!(identity.other_names(), ["/etc/x/a.key", "/etc/x/a.crt", "www.a.example"]);
+    assert_eq!(
+        identity.password.as_ref().map(|file| file.source.clone()),
+        Some(FileSource::Credential("a-pass".into()))
+    );
+    assert_eq!(config.grants[0].grantee, Grantee::User(0));
+    assert!(config.grants[0].server && config.grants[0].client && config.grants[0].listen);
+    assert_eq!(config.grants[1].grantee, Grantee::Group(5));
+    assert!(!config.grants[1].server && !config.grants[1].listen && config.grants[1].connect);
+    assert_eq!(config.grants[1].max_connections, Some(7));
+    assert_eq!(config.grants[2].grantee, Grantee::Socket("tenant".into()));
+    assert_eq!((config.limits.handshake_ms, config.limits.connections), (2_500, 12));
+    assert_eq!(config.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Journal });
+}
+
+#[test]
+fn each_mistake_has_its_line_and_its_hint() {
+    let table = [
+        ("\n[contrl]\n", "2: unknown key `contrl`\nhint: did you mean `control`?"),
+        ("[identity.a]\nkay = 'a'", "2: unknown key `kay` in [identity.a]\nhint: did you mean `key`?"),
+        ("[log]\nzzz = 'a'", "2: unknown key `zzz` in [log]\nhint: known here are level, format"),
+        ("[identity.a]\nkey = 3", "2: this must be a text in quotes, and is integer 3"),
+        ("[limits]\nconnections = 'x'", "2: this must be a whole number, and is string \"x\""),
+        ("identity = 3", "1: this must be a table, and is integer 3"),
+        ("[[grant]]\nuser = 0\nlisten = 1", "3: this must be true or false, and is integer 1"),
+        (
+            "[log]\nlevel='info'\nlevel='warn'",
+            "3: the same key or table stands here a second time\nhint: remove one of the two",
+        ),
+        ("[identity.a\n", "1: no TOML: unclosed table, expected `]`"),
+        (
+            "[identity.a]\naliases = []",
+            "1: identity `a` has no `key`\nhint: name the file of its private key",
+        ),
+        (
+            "[[grant]]\nuser = 'no-such-user'",
+            "2: unknown user `no-such-user`\nhint: name a user that `getent passwd` knows, or give its number",
+        ),
+        (
+            "[[grant]]\ngroup = 'no-such-group'",
+            "2: unknown group `no-such-group`\nhint: name a group that `getent group` knows, or give its number",
+        ),
+        (
+            "[[grant]]\nuser = -1",
+            "2: -1 is no user's number\nhint: name a user that `getent passwd` knows, or give its number",
+        ),
+        ("\n[[grant]]\n", "2: a grant to nobody\nhint: give it one of `user`, `group` and `socket`"),
+        (
+            "[[grant]]\nuser = 0\ngroup = 0",
+            "1: a grant to more than one\n\
+             hint: give it one of `user`, `group` and `socket`, and write a [[grant]] for each",
+        ),
+        (
+            "[identity.web]\nkey = '/k'\n[[grant]]\nuser = 0\nidentities = ['wep']",
+            "5: unknown identity `wep`\nhint: did you mean `web`?",
+        ),
+        (
+            "[[grant]]\nuser = 0\nlisteners = ['https']",
+            "3: unknown listener `https`\nhint: declare [listener.https]",
+        ),
+        ("[[grant]]\nsocket = 'x'", "2: unknown socket `x`\nhint: declare [socket.x]"),
+        (
+            "[[grant]]\nuser = 0\nroles = ['sever']",
+            "3: unknown role `sever`\nhint: known are server and client",
+        ),
+        (
+            "[[grant]]\nuser = 0\nminimum_protocol = 'SSLv3'",
+            "3: unknown protocol `SSLv3`\nhint: known are TLSv1.2 and TLSv1.3",
+        ),
+        (
+            "[[grant]]\nuser = 0\nmax_contexts = 0",
+            "3: 0 is out of range\nhint: give a number from 1 to 1073741824",
+        ),
+        (
+            "[identity.a]\nkey = '/a'\n[identity.b]\nkey = '/b'\naliases = ['a']",
+            "3: `a` is a name of identity `a` already, and so not of `b`\n\
+             hint: a name, alias or file belongs to one identity: remove it from the other",
+        ),
+        (
+            "[identity.a]\nkey = '/a'\n[identity.b]\nkey = '/a'",
+            "3: `/a` is a name of identity `a` already, and so not of `b`\n\
+             hint: a name, alias or file belongs to one identity: remove it from the other",
+        ),
+        (
+            "[identity.'*']\nkey = '/a'",
+            "1: `*` cannot be an identity's name\n\
+             hint: use 1 to 255 bytes without control characters, and not `*`",
+        ),
+        (
+            "[identity.a]\nkey = 'credential:../x'",
+            "2: `../x` is no credential's name\n\
+             hint: write \"credential:NAME\", with the name that LoadCredential= gives it",
+        ),
+        (
+            "[listener.a]\naddress = 'localhost:443'",
+            "2: `localhost:443` is no address to listen on\n\
+             hint: write IP:PORT, such as \"0.0.0.0:443\" or \"[::]:443\"",
+        ),
+        (
+            "[listener.a]\naddress='0.0.0.0:1'\n[listener.b]\naddress='0.0.0.0:1'",
+            "4: listener `a` has the address 0.0.0.0:1 already\nhint: give each listener an address of its own",
+        ),
+        (
+            "[listener.'a:b']\n",
+            "1: `a:b` cannot be a name here\nhint: use up to 64 letters, digits, `_`, `-` and `.`",
+        ),
+        ("[control]\nmode = 660", "2: this is no file mode\nhint: write it in octal, such as \"0660\""),
+        (
+            "[control]\nsocket = '/x'\n[socket.a]\npath = '/x'",
+            "4: /x is another socket's path already\nhint: give each socket a path of its own",
+        ),
+        (
+            "[trust.a]\ncrl = 'x'",
+            "1: trust `a` has no certificates\nhint: give it `file`, `directory` or both",
+        ),
+        (
+            "[trust.system]\nfile = 'x'",
+            "1: `system` is the operating system's trust and cannot be declared\nhint: choose another name",
+        ),
+        ("[limits]\nhandshake = 0", "2: 0 is no deadline\nhint: give seconds from 0.01 to 86400"),
+        ("[limits]\nframe_bytes = 10", "2: 10 is out of range\nhint: give a number from 16384 to 67108864"),
+        (
+            "[log]\nlevel = 'loud'",
+            "2: unknown level `loud`\nhint: known are error, warn, info, debug and trace",
+        ),
+        ("[log]\nformat = 'xml'", "2: unknown format `xml`\nhint: known are text and journal"),
+        (
+            "[front.a]\n[front.b]",
+            "1: no front serves the control socket\nhint: name one of the fronts `default`",
+        ),
+        ("[front.default]\n[front.b]\nsockets = ['x']", "3: unknown socket `x`\nhint: declare [socket.x]"),
+        (
+            "[identities]\ndirectory = '/no/such/directory'",
+            "2: /no/such/directory cannot be read: No such file or directory (os error 2)\n\
+             hint: name a directory of identities",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(only_error(text), expected, "for\n{text}");
+    }
+}
+
+#[test]
+fn one_run_names_every_mistake() {
+    let text = "[control]\nmode = 'x'\n[[grant]]\nuser = 'no-such-user'\n[limits]\nkeeper = -1\n";
+    let lines: Vec<Option<usize>> = read(text)
+        .findings
+        .iter()
+        .map(|finding| finding.place.as_ref().and_then(|place| place.line))
+        .collect();
+    assert_eq!(lines.len(), 3);
+    for line in [2, 4, 6] {
+        assert!(lines.contains(&Some(line)), "line {line} in {lines:?}");
+    }
+}
+
+#[test]
+fn without_a_configuration_the_starter_has_every_grant() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("a.pem"), "").expect("written");
+    let request = Request { identities: vec![directory.path().to_owned()], ..Request::default() };
+    let config = load(&request).config.expect("no errors");
+    assert_eq!(config.grants.len(), 1);
+    assert_eq!(config.grants[0].grantee, Grantee::User(rustix::process::getuid().as_raw()));
+    assert!(config.identities["a"].discovered);
+    assert_eq!(config.fronts.keys().collect::<Vec<_>>(), ["default"]);
+}
+
+#[test]
+fn a_certificate_that_went_away_does_not_stop_the_others() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = format!(
+        "[identities]\ndirectory = '{}'\n[[grant]]\nuser = 0\nidentities = ['gone']",
+        directory.path().display()
+    );
+    let loaded = read(&text);
+    assert!(loaded.config.is_some());
+    assert_eq!(loaded.findings[0].severity, Severity::Warning);
+}
+
+#[test]
+fn a_second_file_of_a_name_is_left_out() {
+    let directories = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    for directory in &directories {
+        std::fs::write(directory.path().join("ca.pem"), "").expect("written");
+    }
+    let identities = directories.iter().map(|directory| directory.path().to_owned()).collect();
+    let loaded = load(&Request { identities, ..Request::default() });
+    let second = directories[1].path().join("ca.pem");
+    assert_eq!(
+        loaded.findings[0].to_string(),
+        format!(
+            "warning: {}: there is another identity `ca`\n\
+             hint: it is left out: remove the file, or give it another name",
+            second.display()
+        )
+    );
+    let key = &loaded.config.expect("no errors").identities["ca"].key;
+    assert_eq!(key.source, FileSource::Path(directories[0].path().join("ca.pem")));
+}
+
+#[test]
+fn fronts_get_what_they_claim_and_default_the_rest() {
+    let text = "[socket.a]\npath='/a'\n[socket.b]\npath='/b'\n[listener.l]\n\
+                [front.x]\nsockets=['a']\nidentities=[]\n[front.default]\n";
+    let config = read(text).config.expect("no errors");
+    let (x, rest) = (&config.fronts["x"], &config.fronts["default"]);
+    assert!(x.sockets.contains("a") && !x.sockets.contains("b") && x.listeners.is_empty() && !x.control);
+    assert!(rest.sockets.contains("b") && rest.listeners.contains("l") && rest.control);
+    assert_eq!(x.identities, Selection::Only(BTreeSet::new()));
+    let nobodys = "[socket.a]\npath='/a'\n[front.x]\n[front.y]\n";
+    let causes: Vec<String> = read(nobodys).findings.into_iter().map(|finding| finding.cause).collect();
+    assert_eq!(causes, ["no front serves socket `a`", "no front serves the control socket"]);
+    let twice = "[socket.a]\npath='/a'\n[front.default]\nsockets=['a']\n[front.y]\nsockets=['a']\n";
+    assert_eq!(only_error(twice), "6: two fronts claim socket `a`\nhint: remove it from one of them");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let request = Request { config: Some("/no/such.toml".into()), ..Request::default() };
+    let loaded = load(&request);
+    assert_eq!(
+        loaded.findings[0].to_string(),
+        "error: /no/such.toml: the configuration cannot be read: No such file or directory (os error 2)\n\
+         hint: name another one with --config FILE"
+    );
+}
+
+proptest! {
+    /// Whatever a slip of the keyboard makes of a configuration, the answer is a configuration or a finding.
+    #[test]
+    fn mutated_configurations_never_panic(
+        edits in proptest::collection::vec((0..SAMPLE.len(), any::<Option<char>>()), 1..8),
+    ) {
+        let mut text: Vec<char> = SAMPLE.chars().collect();
+        for (at, edit) in edits {
+            let at = at % text.len();
+            match edit {
+                Some(letter) => text[at] = letter,
+                None => drop(text.remove(at)),
+            }
+        }
+        let loaded = read(&text.into_iter().collect::<String>());
+        let failed = loaded.findings.iter().any(|finding| finding.severity == Severity::Error);
+        prop_assert_eq!(loaded.config.is_none(), failed);
+    }
+}

@@ -1,0 +1,75 @@
+//! The supervisor's door: pushes of the configuration and the trust bundles.
+
+use super::{Front, readiness};
+use crate::push::{self, Push, PushReply};
+use luassl_keeper_ipc::transport::{self, RecvError};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags, SocketFlags, accept_with, sockopt::socket_acceptconn},
+};
+use std::{io, os::fd::OwnedFd, sync::Arc};
+
+/// The largest message of the supervisor, in bytes; what is larger comes in a memfd.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Serves the admin socket, whether it is one connection or listens for them.
+pub(super) async fn serve(front: Arc<Front>, admin: OwnedFd) -> io::Result<()> {
+    if !socket_acceptconn(&admin)? {
+        return converse(&front, admin).await;
+    }
+    rustix::io::ioctl_fionbio(&admin, true)?;
+    let listening = readiness::register(admin)?;
+    loop {
+        let mut guard = listening.readable().await?;
+        match accept_with(listening.get_ref(), SocketFlags::CLOEXEC) {
+            Ok(socket) => {
+                let front = Arc::clone(&front);
+                tokio::spawn(async move {
+                    if let Err(error) = admit(&front, socket).await {
+                        tracing::warn!("an admin connection ended: {error}");
+                    }
+                });
+            }
+            Err(Errno::WOULDBLOCK) => guard.clear_ready(),
+            Err(error) => tracing::warn!("accept on the admin socket failed: {error}"),
+        }
+    }
+}
+
+/// Root's and the front's own user's alone, whatever the socket's mode says.
+async fn admit(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
+    let uid = super::peer::credentials(&socket)?.uid;
+    if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("uid {uid} is not the supervisor's"),
+        ));
+    }
+    converse(front, socket).await
+}
+
+async fn converse(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
+    let socket = readiness::register(socket)?;
+    let mut message = vec![0; MAX_MESSAGE];
+    loop {
+        let mut guard = socket.readable().await?;
+        match transport::recv(socket.get_ref(), &mut message, transport::DESCRIPTORS_MAX, RecvFlags::DONTWAIT)
+        {
+            Ok(received) if received.len == 0 => return Ok(()),
+            Ok(received) => {
+                let reply = take(front, &message[..received.len], received.descriptors);
+                transport::send(socket.get_ref(), &reply, &[], SendFlags::DONTWAIT)?;
+            }
+            Err(RecvError::System(Errno::WOULDBLOCK)) => guard.clear_ready(),
+            Err(error) => return Err(io::Error::other(error.to_string())),
+        }
+    }
+}
+
+fn take(front: &Arc<Front>, message: &[u8], descriptors: Vec<OwnedFd>) -> Vec<u8> {
+    let faults = match push::receive_settings(message, descriptors) {
+        Ok(Push { settings, listeners }) => front.activate(settings, listeners),
+        Err(error) => vec![format!("the push cannot be read: {error}")],
+    };
+    luassl_protocol::to_body(&PushReply { faults }).unwrap_or_default()
+}

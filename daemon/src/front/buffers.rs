@@ -1,0 +1,51 @@
+//! Buffers that belong to a thread, so that an idle connection holds none (`docs/architecture.md`, "One byte").
+
+use std::cell::RefCell;
+
+/// How much ciphertext one receive takes, and how much plaintext one pass moves, in bytes.
+pub(super) const BATCH: usize = 128 * 1024;
+
+/// What OpenSSL adds to each record at most (RFC 5246, 6.2.3: 2,048; in practice some 30), for the capacity of the
+/// outgoing buffer alone.
+const RECORD_OVERHEAD: usize = 256;
+
+/// One thread's buffers for ciphertext.
+pub(super) struct Buffers {
+    /// As received.
+    pub(super) cipher_in: Box<[u8]>,
+    /// To be sent.
+    pub(super) cipher_out: Vec<u8>,
+}
+
+impl Buffers {
+    fn new() -> Self {
+        Self {
+            cipher_in: vec![0; BATCH].into_boxed_slice(),
+            cipher_out: Vec::with_capacity(BATCH + (BATCH / 16384 + 1) * RECORD_OVERHEAD),
+        }
+    }
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Option<Buffers>> = const { RefCell::new(None) };
+    static PLAIN: RefCell<Option<Box<[u8]>>> = const { RefCell::new(None) };
+}
+
+/// Lends this thread's buffers for one activation of a connection; they come back by [`give_back`].
+pub(super) fn lend() -> Buffers {
+    BUFFERS.with_borrow_mut(Option::take).unwrap_or_else(Buffers::new)
+}
+
+/// Takes the buffers back for the next connection.
+pub(super) fn give_back(mut buffers: Buffers) {
+    buffers.cipher_out.clear();
+    BUFFERS.with_borrow_mut(|slot| *slot = Some(buffers));
+}
+
+/// Runs `work` with this thread's buffer for plaintext.
+pub(super) fn with_plain<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut plain = PLAIN.with_borrow_mut(Option::take).unwrap_or_else(|| vec![0; BATCH].into_boxed_slice());
+    let outcome = work(&mut plain);
+    PLAIN.with_borrow_mut(|slot| *slot = Some(plain));
+    outcome
+}

@@ -1,0 +1,193 @@
+//! Connections by token: what the control socket can ask of them, and how it reaches the pump that has them.
+
+use super::{owner::Owner, quota::Slot};
+use luassl_protocol::{Done, ErrorCode, Failure, Info, Status, Token};
+use openssl::ssl::SslRef;
+use std::{
+    collections::{HashMap, VecDeque},
+    os::fd::BorrowedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+use tokio::sync::oneshot;
+
+/// Ended connections whose verdict can still be asked for.
+const REMEMBERED_ENDS: usize = 4096;
+
+/// Requests that may wait for one connection's pump.
+const INBOX_LIMIT: usize = 64;
+
+/// A question that is answered where the connection lives.
+pub(super) type Question = Box<dyn FnOnce(&SslRef, Option<BorrowedFd<'_>>) + Send>;
+
+/// What the control socket asks of a pump.
+pub(super) enum Command {
+    /// Look at the session or its socket.
+    Ask(Question),
+    /// Send close_notify after everything that Lua wrote.
+    Close(oneshot::Sender<Result<Done, Failure>>),
+    /// Renegotiate, update keys or ask for a certificate, whichever fits.
+    Renegotiate(oneshot::Sender<Result<Done, Failure>>),
+}
+
+#[derive(Default)]
+struct Inbox {
+    commands: VecDeque<Command>,
+    waker: Option<Waker>,
+    ended: bool,
+}
+
+/// One connection, as the control socket sees it.
+pub(super) struct Connection {
+    pub(super) token: Token,
+    pub(super) owner: Owner,
+    /// Whether the server role is played.
+    pub(super) server: bool,
+    inbox: Mutex<Inbox>,
+    end: Mutex<Option<Failure>>,
+    _slot: Slot,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    pub(super) fn new(token: Token, owner: Owner, server: bool, slot: Slot) -> Self {
+        Self { token, owner, server, inbox: Mutex::default(), end: Mutex::default(), _slot: slot }
+    }
+
+    /// Hands a command to the pump.
+    ///
+    /// # Errors
+    /// When the connection has ended, or too much waits for it already.
+    pub(super) fn send(&self, command: Command) -> Result<(), Failure> {
+        let mut inbox = lock(&self.inbox);
+        if inbox.ended {
+            return Err(unknown_token());
+        }
+        if inbox.commands.len() >= INBOX_LIMIT {
+            return Err(Failure::new(ErrorCode::Limit, "too many requests wait for this connection"));
+        }
+        inbox.commands.push_back(command);
+        if let Some(waker) = inbox.waker.take() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// The next command; the waker is kept for the one after.
+    pub(super) fn next_command(&self, waker: &Waker) -> Option<Command> {
+        let mut inbox = lock(&self.inbox);
+        let command = inbox.commands.pop_front();
+        if command.is_none() && !inbox.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            inbox.waker = Some(waker.clone());
+        }
+        command
+    }
+
+    /// Records how the peer's side ended; the first verdict stays.
+    pub(super) fn record_end(&self, end: Failure) {
+        lock(&self.end).get_or_insert(end);
+    }
+
+    /// How the connection stands.
+    pub(super) fn status(&self) -> Status {
+        let end = lock(&self.end).clone();
+        Status { open: end.is_none(), end }
+    }
+
+    fn close_inbox(&self) {
+        let mut inbox = lock(&self.inbox);
+        inbox.ended = true;
+        inbox.commands.clear();
+        inbox.waker = None;
+    }
+}
+
+fn unknown_token() -> Failure {
+    Failure::new(ErrorCode::Invalid, "no such connection of yours: it has ended, or the token is wrong")
+}
+
+#[derive(Default)]
+struct Table {
+    live: HashMap<[u8; 16], Arc<Connection>>,
+    ended: HashMap<[u8; 16], (Owner, Status)>,
+    order: VecDeque<[u8; 16]>,
+}
+
+/// All connections of a front.
+#[derive(Default)]
+pub(super) struct Connections {
+    table: Mutex<Table>,
+}
+
+impl Connections {
+    /// Makes the token unguessable and enters the connection.
+    ///
+    /// # Errors
+    /// When the kernel gives no random bytes.
+    pub(super) fn enter(&self, owner: Owner, server: bool, slot: Slot) -> Result<Arc<Connection>, Failure> {
+        let mut token = [0; 16];
+        openssl::rand::rand_bytes(&mut token)
+            .map_err(|_| Failure::new(ErrorCode::Internal, "no random bytes for a token"))?;
+        let connection = Arc::new(Connection::new(Token::new(token), owner, server, slot));
+        lock(&self.table).live.insert(token, Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// Takes an ended connection out; its verdict stays for a while.
+    pub(super) fn leave(&self, connection: &Connection) {
+        connection.close_inbox();
+        let token = *connection.token;
+        let mut table = lock(&self.table);
+        table.live.remove(&token);
+        table.ended.insert(token, (connection.owner.clone(), connection.status()));
+        table.order.push_back(token);
+        if table.order.len() > REMEMBERED_ENDS
+            && let Some(oldest) = table.order.pop_front()
+        {
+            table.ended.remove(&oldest);
+        }
+    }
+
+    /// The live connection of that token, for its owner alone.
+    ///
+    /// # Errors
+    /// The same for an unknown token and for another owner's.
+    pub(super) fn find(&self, token: &Token, owner: &Owner) -> Result<Arc<Connection>, Failure> {
+        match lock(&self.table).live.get(&**token) {
+            Some(connection) if connection.owner == *owner => Ok(Arc::clone(connection)),
+            _ => Err(unknown_token()),
+        }
+    }
+
+    /// How a live or lately ended connection stands.
+    ///
+    /// # Errors
+    /// As [`Connections::find`].
+    pub(super) fn status(&self, token: &Token, owner: &Owner) -> Result<Status, Failure> {
+        let table = lock(&self.table);
+        match (table.live.get(&**token), table.ended.get(&**token)) {
+            (Some(connection), _) if connection.owner == *owner => Ok(connection.status()),
+            (_, Some((of, status))) if of == owner => Ok(status.clone()),
+            _ => Err(unknown_token()),
+        }
+    }
+}
+
+/// Fills in the addresses of a connection's socket.
+pub(super) fn with_addresses(mut info: Info, fd: Option<BorrowedFd<'_>>) -> Info {
+    let Some(fd) = fd else { return info };
+    info.peer = rustix::net::getpeername(fd).ok().flatten().as_ref().map(address_text).unwrap_or_default();
+    info.local = rustix::net::getsockname(fd).ok().as_ref().map(address_text).unwrap_or_default();
+    info
+}
+
+/// `address:port`, with brackets around an IPv6 address; IPv4 in IPv6 is shown as IPv4.
+pub(super) fn address_text(address: &rustix::net::SocketAddrAny) -> String {
+    match std::net::SocketAddr::try_from(address.clone()) {
+        Ok(address) => std::net::SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+        Err(_) => String::new(),
+    }
+}

@@ -1,0 +1,226 @@
+//! Contexts of clients: what they asked for, and the OpenSSL contexts that this gives under each grant.
+
+use super::{
+    Active, Front,
+    owner::Owner,
+    policy::{self, Caller, Operation, Way},
+    quota::Slot,
+};
+use crate::{
+    settings::Grant,
+    tls::{self, Floors},
+};
+use luassl_protocol::{ContextSpec, Digest, ErrorCode, Failure, Role};
+use openssl::ssl::Ssl;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+/// A context as a client described it, with the bytes that it refers to.
+pub(super) struct Recipe {
+    pub(super) spec: ContextSpec,
+    pub(super) blobs: HashMap<Digest, Arc<[u8]>>,
+    pub(super) _slot: Slot,
+}
+
+impl Recipe {
+    /// All identities that the description names, as it names them.
+    pub(super) fn identities(&self) -> Vec<String> {
+        identities_of(&self.spec)
+    }
+}
+
+/// All identities that a description names.
+pub(super) fn identities_of(spec: &ContextSpec) -> Vec<String> {
+    let by_sni = spec.sni.iter().map(|entry| entry.identity.clone());
+    spec.identity.iter().cloned().chain(spec.identities.iter().cloned()).chain(by_sni).collect()
+}
+
+/// The digests that a description refers to.
+pub(super) fn digests_of(spec: &ContextSpec) -> Vec<Digest> {
+    let mut digests: Vec<Digest> = spec.chain.iter().chain(&spec.chain_or_trust).copied().collect();
+    digests.extend(spec.trust.certificates.iter().chain(&spec.trust.crls).copied());
+    if let Some(luassl_protocol::DhSpec::Parameters(digest)) = &spec.dh {
+        digests.push(*digest);
+    }
+    digests
+}
+
+/// Whoever asked, kept for as long as what was asked for lasts.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    pub(super) owner: Owner,
+    pub(super) gids: Arc<[u32]>,
+}
+
+impl Asker {
+    pub(super) fn caller(&self) -> Caller<'_> {
+        Caller { uid: self.owner.uid, gids: &self.gids, socket: &self.owner.socket }
+    }
+}
+
+/// An OpenSSL context and the generation of the configuration that it was made under.
+type Current = (u64, Arc<tls::Context>);
+
+/// A recipe in use: new sessions by it, under the grant that holds at that moment.
+pub(super) struct Sessions {
+    pub(super) asker: Asker,
+    recipe: Arc<Recipe>,
+    listener: Option<String>,
+    /// What it gave last, for each role, and under which generation of the configuration.
+    current: Mutex<[Option<Current>; 2]>,
+}
+
+impl Sessions {
+    pub(super) fn new(asker: Asker, recipe: Arc<Recipe>, listener: Option<String>) -> Self {
+        Self { asker, recipe, listener, current: Mutex::default() }
+    }
+
+    /// Whether the settings of another use are the same.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.asker.owner == other.asker.owner
+            && self.listener == other.listener
+            && self.recipe.spec == other.recipe.spec
+    }
+
+    /// A session for one handshake.
+    ///
+    /// # Errors
+    /// Why there is none: no grant (any more), an identity that is not loaded, a host that cannot be checked.
+    pub(super) fn session(
+        &self,
+        front: &Front,
+        role: Role,
+        host: Option<&str>,
+        sni: Option<&str>,
+    ) -> Result<Ssl, Failure> {
+        self.context(front, role)?.session(role, host, sni)
+    }
+
+    /// The OpenSSL context under the present configuration; made anew when that has changed.
+    fn context(&self, front: &Front, role: Role) -> Result<Arc<tls::Context>, Failure> {
+        let active = front.active();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &mut current[usize::from(role == Role::Server)];
+        if let Some((generation, context)) = slot
+            && *generation == active.generation
+        {
+            return Ok(Arc::clone(context));
+        }
+        let way = self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener);
+        let made = front.contexts.build(front, &active, &self.asker, &self.recipe, Some(role), way);
+        let context = match (made, &slot) {
+            (Ok(context), _) => context,
+            // What a reload has broken leaves the former context in service; what it forbids does not.
+            (Err(failure), Some((_, former))) if failure.code != ErrorCode::Refused => {
+                tracing::warn!("a context keeps its former state: {failure}");
+                Arc::clone(former)
+            }
+            (Err(failure), _) => return Err(failure),
+        };
+        *slot = Some((active.generation, Arc::clone(&context)));
+        Ok(context)
+    }
+}
+
+/// What decides which OpenSSL context a recipe gives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct CacheKey {
+    owner: Owner,
+    spec: ContextSpec,
+    floors: Floors,
+    generation: u64,
+}
+
+impl From<&Grant> for Floors {
+    fn from(grant: &Grant) -> Self {
+        Self {
+            minimum_protocol: grant.minimum_protocol,
+            verify_required: grant.verify_required,
+            rsa_key_exchange: grant.rsa_key_exchange,
+        }
+    }
+}
+
+/// OpenSSL contexts by what they are made of, as long as somebody uses them.
+#[derive(Default)]
+pub(super) struct Contexts {
+    cache: Mutex<HashMap<CacheKey, Weak<tls::Context>>>,
+}
+
+/// Dead entries are swept out when the cache has grown by this many.
+const SWEEP_AT: usize = 256;
+
+impl Contexts {
+    /// The context that a recipe gives under the asker's grant.
+    ///
+    /// # Errors
+    /// Refused by the grants; an identity without a loaded key; a setting that OpenSSL does not take.
+    pub(super) fn build(
+        &self,
+        front: &Front,
+        active: &Active,
+        asker: &Asker,
+        recipe: &Recipe,
+        role: Option<Role>,
+        way: Way<'_>,
+    ) -> Result<Arc<tls::Context>, Failure> {
+        let identities = recipe.identities();
+        let operation = Operation { identities: &identities, role, way };
+        let grant = policy::decide(&active.settings, asker.caller(), operation).map_err(|denial| {
+            tracing::info!(uid = asker.owner.uid, socket = %asker.owner.socket, "refused: {denial}");
+            denial.into_failure()
+        })?;
+        let floors = Floors::from(grant);
+        let key = CacheKey {
+            owner: asker.owner.clone(),
+            spec: recipe.spec.clone(),
+            floors,
+            generation: active.generation,
+        };
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = cache.get(&key).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let context = Arc::new(make(front, active, recipe, floors)?);
+        if cache.len() >= SWEEP_AT {
+            cache.retain(|_, known| known.strong_count() > 0);
+        }
+        cache.insert(key, Arc::downgrade(&context));
+        Ok(context)
+    }
+}
+
+fn make(front: &Front, active: &Active, recipe: &Recipe, floors: Floors) -> Result<tls::Context, Failure> {
+    let source = tls::ContextSource {
+        spec: with_declared_names(active, &recipe.spec)?,
+        blobs: recipe.blobs.clone(),
+        floors,
+    };
+    tls::Context::new(source, Arc::clone(&active.identities), Arc::clone(&front.trusts))
+}
+
+/// The same description with each identity under its declared name.
+fn with_declared_names(active: &Active, spec: &ContextSpec) -> Result<ContextSpec, Failure> {
+    let declared = |asked: &mut String| -> Result<(), Failure> {
+        // The grant has been found by this name, so it is declared.
+        let name = policy::declared(&active.settings, asked)
+            .ok_or_else(|| policy::Denial::Identity(asked.clone()).into_failure())?;
+        if let Some(fault) = active.settings.identities.get(name).and_then(|identity| identity.fault.as_ref())
+            && active.identities.current(name).is_none()
+        {
+            return Err(Failure::new(
+                ErrorCode::Unavailable,
+                format!("identity \"{asked}\" is not loaded: {fault}"),
+            ));
+        }
+        name.clone_into(asked);
+        Ok(())
+    };
+    let mut spec = spec.clone();
+    spec.identity.as_mut().map(declared).transpose()?;
+    spec.identities.iter_mut().try_for_each(declared)?;
+    spec.sni.iter_mut().try_for_each(|entry| declared(&mut entry.identity))?;
+    Ok(spec)
+}

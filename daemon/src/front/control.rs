@@ -1,0 +1,231 @@
+//! A control connection: frames in, answers out, descriptors with the frames that they came with.
+
+use super::{
+    Front,
+    context::Asker,
+    operations::Session,
+    peer,
+    quota::{Bound, Kind},
+    readiness, sockets,
+};
+use crate::front::owner::Owner;
+use bytes::BytesMut;
+use luassl_keeper_ipc::transport::{self, RecvError};
+use luassl_protocol::{Failure, Request, reply_frame, take_frame};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags, SocketFlags, accept_with},
+};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::unix::AsyncFd,
+    time::{Instant, timeout, timeout_at},
+};
+
+/// Descriptors that may wait for their frames on one control connection.
+const MAX_WAITING_DESCRIPTORS: usize = 16;
+
+/// How much one receive takes, in bytes.
+const CHUNK: usize = 16 * 1024;
+
+/// An answer, with the descriptors that ride on it.
+pub(super) struct Answer {
+    pub(super) frame: Vec<u8>,
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+/// Accepts control connections for ever; `name` is the named control socket's, or `control`.
+pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd) -> io::Result<()> {
+    rustix::io::ioctl_fionbio(&listening, true)?;
+    let listening = readiness::register(listening)?;
+    loop {
+        let mut guard = listening.readable().await?;
+        match accept_with(listening.get_ref(), SocketFlags::CLOEXEC) {
+            Ok(socket) => welcome(&front, &name, socket),
+            Err(Errno::WOULDBLOCK) => guard.clear_ready(),
+            Err(Errno::CONNABORTED | Errno::INTR) => {}
+            Err(error) => {
+                tracing::warn!("accept on control socket \"{name}\" failed: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: OwnedFd) {
+    let front = Arc::clone(front);
+    let name = Arc::clone(name);
+    tokio::spawn(async move {
+        if let Err(error) = converse(&front, name, socket).await {
+            tracing::debug!("a control connection ended: {error}");
+        }
+    });
+}
+
+async fn converse(front: &Arc<Front>, name: Arc<str>, socket: OwnedFd) -> io::Result<()> {
+    let credentials = peer::credentials(&socket)?;
+    let owner = Owner { socket: name, uid: credentials.uid };
+    front.ready().await;
+    let mut channel = Channel::new(socket)?;
+    let limits = front.limits();
+    let bound = Bound { owner: limits.control_connections_per_owner, all: Some(limits.control_connections) };
+    let slot = match front.quotas.take(&owner, Kind::ControlConnections, 1, bound) {
+        Ok(slot) => slot,
+        Err(failure) => return channel.refuse(None, &failure, limits.request()).await,
+    };
+    let asker = Asker { owner, gids: credentials.gids.into() };
+    let mut session = Session::new(Arc::clone(front), asker);
+    let outcome = channel.run(front, &mut session).await;
+    drop(slot);
+    outcome
+}
+
+/// Descriptors and the place in the stream where the receive that brought them ended: they belong to the frame
+/// that holds the byte before it.
+struct Batch {
+    end: u64,
+    descriptors: Vec<OwnedFd>,
+}
+
+struct Channel {
+    socket: AsyncFd<OwnedFd>,
+    buffer: BytesMut,
+    /// The place in the stream of the buffer's first byte.
+    consumed: u64,
+    batches: Vec<Batch>,
+}
+
+impl Channel {
+    fn new(socket: OwnedFd) -> io::Result<Self> {
+        let socket = readiness::register(socket)?;
+        Ok(Self { socket, buffer: BytesMut::new(), consumed: 0, batches: Vec::new() })
+    }
+
+    /// Reads requests and answers them, one after the other, until the client goes.
+    async fn run(&mut self, front: &Arc<Front>, session: &mut Session) -> io::Result<()> {
+        loop {
+            let limits = front.limits();
+            let limit = limits.frame_bytes as usize;
+            let mut begun = None;
+            let frame = loop {
+                match take_frame(&mut self.buffer, limit) {
+                    Ok(Some(frame)) => break frame,
+                    Ok(None) => {}
+                    Err(error) => {
+                        let failure = Failure::from(&error);
+                        return self.refuse(None, &failure, limits.request()).await;
+                    }
+                }
+                if begun.is_none() && (!self.buffer.is_empty() || !session.is_introduced()) {
+                    begun = Some(Instant::now());
+                }
+                if !self.receive(begun.map(|begun| begun + limits.request())).await? {
+                    return Ok(());
+                }
+            };
+            let descriptors = self.descriptors_of(frame.len());
+            let (id, request) = match Request::decode(&frame) {
+                Ok(request) => request,
+                Err(bad) => {
+                    descriptors.into_iter().for_each(sockets::close_elsewhere);
+                    let failure = Failure::from(&bad.source);
+                    self.refuse(bad.id, &failure, limits.request()).await?;
+                    if bad.id.is_none() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            let answer = session.answer(id, request, descriptors).await;
+            self.send(answer, limits.request()).await?;
+        }
+    }
+
+    /// The descriptors that came with the frame of `length` bytes that has just been taken.
+    fn descriptors_of(&mut self, length: usize) -> Vec<OwnedFd> {
+        let end = self.consumed + (luassl_protocol::FRAME_HEADER + length) as u64;
+        self.consumed = end;
+        let mut mine = Vec::new();
+        while self.batches.first().is_some_and(|batch| batch.end <= end) {
+            mine.append(&mut self.batches.remove(0).descriptors);
+        }
+        mine
+    }
+
+    /// Receives some bytes; false at the end. A frame that has begun, and the first one, have a deadline.
+    async fn receive(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
+        let Some(deadline) = deadline else { return self.receive_some().await };
+        timeout_at(deadline, self.receive_some()).await.map_err(|_| {
+            io::Error::new(io::ErrorKind::TimedOut, "half a frame, or no hello, within [limits] request")
+        })?
+    }
+
+    async fn receive_some(&mut self) -> io::Result<bool> {
+        let mut chunk = [0; CHUNK];
+        loop {
+            let mut guard = self.socket.readable().await?;
+            let flags = RecvFlags::DONTWAIT;
+            match transport::recv(self.socket.get_ref(), &mut chunk, MAX_WAITING_DESCRIPTORS, flags) {
+                Ok(received) => return self.keep(&chunk[..received.len], received.descriptors),
+                Err(RecvError::System(Errno::WOULDBLOCK)) => guard.clear_ready(),
+                Err(error) => return Err(io::Error::other(error.to_string())),
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) -> io::Result<bool> {
+        self.buffer.extend_from_slice(bytes);
+        if !descriptors.is_empty() {
+            let end = self.consumed + self.buffer.len() as u64;
+            self.batches.push(Batch { end, descriptors });
+        }
+        let waiting: usize = self.batches.iter().map(|batch| batch.descriptors.len()).sum();
+        if waiting > MAX_WAITING_DESCRIPTORS {
+            return Err(io::Error::other("too many descriptors"));
+        }
+        Ok(!bytes.is_empty())
+    }
+
+    async fn refuse(&mut self, id: Option<u64>, failure: &Failure, deadline: Duration) -> io::Result<()> {
+        let frame = reply_frame::<luassl_protocol::Done>(id.unwrap_or(0), &Err(failure.clone()))
+            .map_err(io::Error::other)?;
+        self.send(Answer { frame, descriptors: Vec::new() }, deadline).await
+    }
+
+    /// Sends an answer within the deadline; its descriptors ride on its first byte.
+    async fn send(&mut self, answer: Answer, deadline: Duration) -> io::Result<()> {
+        timeout(deadline, self.send_all(answer))
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answers"))?
+    }
+
+    async fn send_all(&mut self, answer: Answer) -> io::Result<()> {
+        let mut descriptors: Vec<_> = answer.descriptors.iter().map(AsFd::as_fd).collect();
+        let mut rest = &answer.frame[..];
+        while !rest.is_empty() {
+            match transport::send(self.socket.get_ref(), rest, &descriptors, SendFlags::DONTWAIT) {
+                Ok(count) => {
+                    descriptors.clear();
+                    rest = &rest[count..];
+                }
+                Err(Errno::WOULDBLOCK) => self.socket.writable().await?.clear_ready(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Channel {
+    /// Descriptors that no frame claimed are as hostile as any.
+    fn drop(&mut self) {
+        for batch in self.batches.drain(..) {
+            batch.descriptors.into_iter().for_each(sockets::close_elsewhere);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The front: control sockets, grants, contexts and connections. It reads the network and holds no key.
+//!
+//! It opens no file, connects to nothing but its keeper's socket and binds nothing: what it needs is passed to it.
+
+mod admin;
+mod buffers;
+mod connection;
+mod context;
+mod control;
+mod counters;
+mod handshake;
+mod holder;
+mod interrupt;
+mod listener;
+mod lua_end;
+mod operations;
+mod owner;
+mod peer;
+mod policy;
+mod pump;
+mod quota;
+mod readiness;
+mod sockets;
+mod transport;
+mod workers;
+
+use crate::{
+    identity::IdentitySource,
+    keeper::KeeperLink,
+    settings::{Limits, Settings},
+    tls,
+};
+use context::Asker;
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// What `luassld front` is started with.
+#[derive(Debug)]
+pub struct FrontOptions {
+    /// The front's name, which the keeper's and the supervisor's words go by.
+    pub name: String,
+    /// The keeper's socket for this front.
+    pub keeper: PathBuf,
+    /// The sockets that came along, by name: `admin`, `control`, `socket.NAME`, `listener.NAME`.
+    pub sockets: Vec<(String, OwnedFd)>,
+}
+
+/// Why a front could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum FrontError {
+    /// A system call failed.
+    #[error("the front cannot start: {0}")]
+    System(#[from] io::Error),
+    /// OpenSSL cannot be used.
+    #[error("the front cannot start: {0}")]
+    Tls(#[from] tls::TlsError),
+    /// Nobody could ever talk to it.
+    #[error("the front was given no socket named \"{0}\" (LISTEN_FDNAMES)")]
+    MissingSocket(&'static str),
+}
+
+/// The configuration in force, built whole and then swapped in.
+struct Active {
+    generation: u64,
+    settings: Settings,
+    identities: Arc<dyn IdentitySource>,
+    listeners: HashMap<String, Arc<OwnedFd>>,
+}
+
+/// A running front; shared by all its threads.
+struct Front {
+    active: RwLock<Arc<Active>>,
+    pushed: watch::Sender<bool>,
+    trusts: Arc<tls::TrustStores>,
+    keeper: Arc<KeeperLink>,
+    quotas: quota::Quotas,
+    connections: connection::Connections,
+    contexts: context::Contexts,
+    acceptors: listener::Acceptors,
+    counters: counters::Counters,
+    pumps: workers::Workers,
+    signers: workers::Workers,
+}
+
+/// How often a request that waits for the keeper's identities looks again.
+const SYNC_POLL: Duration = Duration::from_millis(10);
+
+/// Runs a front until SIGTERM or until its supervisor has gone.
+///
+/// # Errors
+/// [`FrontError`] when it cannot start.
+pub fn run(options: FrontOptions) -> Result<(), FrontError> {
+    raise_descriptor_limit();
+    interrupt::install()?;
+    let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
+    tls::install(Arc::clone(&keeper) as Arc<_>)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let front = Arc::new(Front {
+        active: RwLock::new(Arc::new(Active {
+            generation: 0,
+            settings: Settings::default(),
+            identities: keeper.identities(),
+            listeners: HashMap::new(),
+        })),
+        pushed: watch::Sender::new(false),
+        trusts: Arc::default(),
+        keeper,
+        quotas: quota::Quotas::default(),
+        connections: connection::Connections::default(),
+        contexts: context::Contexts::default(),
+        acceptors: listener::Acceptors::default(),
+        counters: counters::Counters::default(),
+        pumps: workers::Workers::start("pump", cores, false)?,
+        signers: workers::Workers::start("handshake", cores.max(2), true)?,
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(front, options.sockets))
+}
+
+async fn serve(front: Arc<Front>, sockets: Vec<(String, OwnedFd)>) -> Result<(), FrontError> {
+    let mut admin = None;
+    let mut controls = 0;
+    let mut listeners = Vec::new();
+    for (name, socket) in sockets {
+        if name == "admin" {
+            admin = Some(socket);
+        } else if let Some(listener) = name.strip_prefix("listener.") {
+            listeners.push((listener.to_owned(), socket));
+        } else if name == "control" || name.starts_with("socket.") {
+            controls += 1;
+            let name = name.strip_prefix("socket.").unwrap_or(&name);
+            tokio::spawn(serve_control(Arc::clone(&front), name.into(), socket));
+        } else {
+            tracing::warn!("a socket named \"{name}\" came along, and nothing is known of it");
+        }
+    }
+    if controls == 0 {
+        return Err(FrontError::MissingSocket("control"));
+    }
+    front.keep_listeners(listeners);
+    let admin = admin.ok_or(FrontError::MissingSocket("admin"))?;
+    let admin = tokio::spawn(admin::serve(Arc::clone(&front), admin));
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!("no READY=1: {error}");
+    }
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        ended = admin => match ended {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Ok(()),
+        },
+    }
+}
+
+async fn serve_control(front: Arc<Front>, name: Arc<str>, socket: OwnedFd) {
+    if let Err(error) = control::serve(front, Arc::clone(&name), socket).await {
+        tracing::error!("control socket \"{name}\" is out of service: {error}");
+    }
+}
+
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!("the limit of open descriptors stays at {:?}: {error}", limit.current);
+    }
+}
+
+impl Front {
+    fn active(&self) -> Arc<Active> {
+        Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn limits(&self) -> Limits {
+        self.active().settings.limits.clone()
+    }
+
+    /// Waits for the first push.
+    async fn ready(&self) {
+        let mut pushed = self.pushed.subscribe();
+        // The sender lives as long as the front.
+        let _ = pushed.wait_for(|pushed| *pushed).await;
+    }
+
+    /// Waits, up to the keeper's deadline, until the keeper has said what it holds.
+    async fn identities_synced(&self) {
+        let deadline = tokio::time::Instant::now() + self.limits().keeper();
+        while !self.keeper.is_synced() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(SYNC_POLL).await;
+        }
+    }
+
+    /// Keeps the listeners that came with the start, for the first push to find.
+    fn keep_listeners(&self, listeners: Vec<(String, OwnedFd)>) {
+        let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        let active = Active {
+            generation: slot.generation,
+            settings: slot.settings.clone(),
+            identities: Arc::clone(&slot.identities),
+            listeners: listeners.into_iter().map(|(name, socket)| (name, Arc::new(socket))).collect(),
+        };
+        *slot = Arc::new(active);
+    }
+
+    /// Puts a pushed configuration in force; what is wrong with it is told, and the rest holds.
+    fn activate(&self, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> Vec<String> {
+        let faults = self.trusts.update(&settings.trusts);
+        self.keeper.set_deadline(settings.limits.keeper());
+        let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        let mut sockets = slot.listeners.clone();
+        sockets.extend(listeners.into_iter().map(|(name, socket)| (name, Arc::new(socket))));
+        sockets.retain(|name, _| settings.listeners.contains(name));
+        *slot = Arc::new(Active {
+            generation: slot.generation + 1,
+            settings,
+            identities: self.keeper.identities(),
+            listeners: sockets,
+        });
+        drop(slot);
+        self.pushed.send_replace(true);
+        faults
+    }
+
+    /// How many connections an asker may have: the largest that its grants give, or the default.
+    fn connection_bound(&self, asker: &Asker) -> u32 {
+        let active = self.active();
+        let default = active.settings.limits.connections_per_owner;
+        policy::largest(&active.settings, asker.caller(), |grant| grant.max_connections, default)
+    }
+
+    /// How many contexts an asker may have, likewise.
+    fn context_bound(&self, asker: &Asker) -> u32 {
+        let active = self.active();
+        let default = active.settings.limits.contexts_per_owner;
+        policy::largest(&active.settings, asker.caller(), |grant| grant.max_contexts, default)
+    }
+}

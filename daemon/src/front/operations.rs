@@ -1,0 +1,431 @@
+//! The operations of a control connection, one function each.
+
+use super::{
+    Front,
+    connection::{Command, Connection, with_addresses},
+    context::{Asker, Recipe, Sessions, digests_of, identities_of},
+    control::Answer,
+    handshake, holder,
+    listener::{Listener, ListenerKey},
+    policy::Way,
+    pump::Pump,
+    quota::{Bound, Kind, Slot},
+    sockets,
+};
+use crate::tls;
+use luassl_protocol::{
+    Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ContextMade, ContextSpec, Digest,
+    Done, ErrorCode, Export, Exported, Failure, FreeContext, HandshakeResult, Hello, Info, Matched, Mode, Of,
+    PeerCertificate, PeerMatches, Request, Role, SetOption, SocketOption, Status, Token, VERSION, Welcome,
+    reply_frame, to_frame,
+};
+use openssl::ssl::SslRef;
+use rustix::net::{SendFlags, send, sockopt};
+use serde::Serialize;
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+use tokio::sync::oneshot;
+
+/// The largest amount of keying material that one request exports, in bytes.
+const MAX_EXPORT: u32 = 1024;
+
+/// What one control connection has made.
+pub(super) struct Session {
+    front: Arc<Front>,
+    asker: Asker,
+    introduced: bool,
+    contexts: HashMap<u64, Made>,
+    next_context: u64,
+    blobs: HashMap<[u8; 32], (Arc<[u8]>, Slot)>,
+}
+
+/// A context of this control connection.
+struct Made {
+    recipe: Arc<Recipe>,
+    /// Its use with sockets of the client's own.
+    sessions: Sessions,
+    /// Keeps what was made for the check alive for the first use.
+    _checked: Arc<tls::Context>,
+}
+
+type Outcome<T> = Result<T, Failure>;
+
+impl Session {
+    pub(super) fn new(front: Arc<Front>, asker: Asker) -> Self {
+        Self {
+            front,
+            asker,
+            introduced: false,
+            contexts: HashMap::new(),
+            next_context: 1,
+            blobs: HashMap::new(),
+        }
+    }
+
+    /// Whether `hello` has been said.
+    pub(super) fn is_introduced(&self) -> bool {
+        self.introduced
+    }
+
+    /// Carries a request out. Descriptors that it does not take are closed on a thread of their own.
+    pub(super) async fn answer(
+        &mut self,
+        id: u64,
+        request: Request,
+        mut descriptors: Vec<OwnedFd>,
+    ) -> Answer {
+        let answer = if self.introduced || matches!(request, Request::Hello(_)) {
+            self.carry_out(id, request, &mut descriptors).await
+        } else {
+            plain(id, Err::<Done, _>(Failure::new(ErrorCode::Version, "say hello first")))
+        };
+        descriptors.into_iter().for_each(sockets::close_elsewhere);
+        answer
+    }
+
+    async fn carry_out(&mut self, id: u64, request: Request, descriptors: &mut Vec<OwnedFd>) -> Answer {
+        match request {
+            Request::Hello(hello) => plain(id, self.hello(&hello)),
+            Request::Blob(blob) => plain(id, self.blob(blob)),
+            Request::Context(make) => plain(id, self.context(make.spec).await),
+            Request::FreeContext(free) => plain(id, self.free_context(&free)),
+            Request::Connect(connect) => with_descriptor(id, self.connect(connect, descriptors)),
+            Request::Bind(bind) => with_descriptor(id, self.bind(bind, descriptors)),
+            Request::Status(of) => plain(id, self.status(&of)),
+            Request::Info(of) => plain(id, self.info(&of).await),
+            Request::PeerCertificate(of) => plain(id, self.peer_certificate(&of).await),
+            Request::PeerMatches(ask) => plain(id, self.peer_matches(ask).await),
+            Request::Export(export) => plain(id, self.export(export).await),
+            Request::SetOption(set) => plain(id, self.set_option(set).await),
+            Request::Renegotiate(of) => plain(id, self.renegotiate(&of).await),
+            Request::Close(of) => plain(id, self.close(&of).await),
+            Request::Unknown(op) => plain(
+                id,
+                Err::<Done, _>(Failure::new(
+                    ErrorCode::UnknownOperation,
+                    format!("operation \"{op}\" is not known to this luassld"),
+                )),
+            ),
+        }
+    }
+
+    fn hello(&mut self, hello: &Hello) -> Outcome<Welcome> {
+        if hello.version != VERSION {
+            return Err(Failure::new(
+                ErrorCode::Version,
+                format!(
+                    "version {} of the protocol is not spoken here, only {VERSION}: use a module and a luassld of like age",
+                    hello.version
+                ),
+            ));
+        }
+        self.introduced = true;
+        tracing::debug!(uid = self.asker.owner.uid, client = %hello.client, "hello");
+        Ok(Welcome {
+            version: VERSION,
+            features: vec!["stream".to_owned()],
+            server: concat!("luassld ", env!("CARGO_PKG_VERSION")).to_owned(),
+            openssl: openssl::version::version().to_owned(),
+            frame_limit: u64::from(self.front.limits().frame_bytes),
+        })
+    }
+
+    fn blob(&mut self, blob: Blob) -> Outcome<BlobStored> {
+        let digest = openssl::sha::sha256(&blob.data);
+        if !self.blobs.contains_key(&digest) {
+            let bound = Bound { owner: self.front.limits().blob_bytes_per_owner, all: None };
+            let amount = blob.data.len() as u64;
+            let slot = self.front.quotas.take(&self.asker.owner, Kind::BlobBytes, amount, bound)?;
+            self.blobs.insert(digest, (blob.data.into(), slot));
+        }
+        Ok(BlobStored { digest: Digest::new(digest) })
+    }
+
+    async fn context(&mut self, spec: ContextSpec) -> Outcome<ContextMade> {
+        let missing: Vec<_> =
+            digests_of(&spec).into_iter().filter(|digest| !self.blobs.contains_key(&**digest)).collect();
+        if !missing.is_empty() {
+            return Ok(ContextMade { context: None, missing });
+        }
+        if !identities_of(&spec).is_empty() {
+            self.front.identities_synced().await;
+        }
+        let limits = self.front.limits();
+        let own = self.front.context_bound(&self.asker);
+        let bound = Bound { owner: own, all: Some(limits.contexts) };
+        let slot = self.front.quotas.take(&self.asker.owner, Kind::Contexts, 1, bound)?;
+        let blobs = digests_of(&spec)
+            .iter()
+            .filter_map(|digest| Some((*digest, Arc::clone(&self.blobs.get(&**digest)?.0))))
+            .collect();
+        let recipe = Arc::new(Recipe { spec, blobs, _slot: slot });
+        let active = self.front.active();
+        let checked =
+            self.front.contexts.build(&self.front, &active, &self.asker, &recipe, None, Way::Context)?;
+        let sessions = Sessions::new(self.asker.clone(), Arc::clone(&recipe), None);
+        let number = self.next_context;
+        self.next_context += 1;
+        self.contexts.insert(number, Made { recipe, sessions, _checked: checked });
+        Ok(ContextMade { context: Some(number), missing: Vec::new() })
+    }
+
+    fn free_context(&mut self, free: &FreeContext) -> Outcome<Done> {
+        self.contexts.remove(&free.context).map(|_| Done {}).ok_or_else(|| unknown_context(free.context))
+    }
+
+    fn made(&self, context: u64) -> Outcome<&Made> {
+        self.contexts.get(&context).ok_or_else(|| unknown_context(context))
+    }
+
+    // -- connections ---------------------------------------------------------------------------------------------
+
+    fn connect(&self, connect: Connect, descriptors: &mut Vec<OwnedFd>) -> Outcome<(Connecting, OwnedFd)> {
+        let tcp = sockets::connected_tcp(the_one(descriptors)?)?;
+        if connect.mode == Mode::LockStep {
+            return Err(Failure::new(
+                ErrorCode::Invalid,
+                "lock-step connections are not offered by this luassld",
+            ));
+        }
+        let (host, sni) = (connect.host.as_deref(), connect.sni.as_deref());
+        let ssl = self.made(connect.context)?.sessions.session(&self.front, connect.role, host, sni)?;
+        let limits = self.front.limits();
+        let take = |kind, own, all| {
+            self.front.quotas.take(&self.asker.owner, kind, 1, Bound { owner: own, all: Some(all) })
+        };
+        let handshake_slot = take(Kind::Handshakes, limits.handshakes_per_owner, limits.handshakes)?;
+        let own = self.front.connection_bound(&self.asker);
+        let connection_slot = take(Kind::Connections, own, limits.connections)?;
+        let (ours, theirs) = sockets::stream_pair()?;
+        let server = connect.role == Role::Server;
+        let connection = self.front.connections.enter(self.asker.owner.clone(), server, connection_slot)?;
+        let token = connection.token;
+        let front = Arc::clone(&self.front);
+        self.front.signers.spawn(Box::pin(async move {
+            run_outgoing(front, connection, ssl, tcp, connect.role, ours).await;
+            drop(handshake_slot);
+        }));
+        Ok((Connecting { token }, theirs))
+    }
+
+    fn bind(&self, bind: Bind, descriptors: &mut Vec<OwnedFd>) -> Outcome<(BoundAnswer, OwnedFd)> {
+        let recipe = Arc::clone(&self.made(bind.context)?.recipe);
+        let sessions = Sessions::new(self.asker.clone(), recipe, bind.listener.clone());
+        // Refused here, and not at the first peer.
+        drop(sessions.session(&self.front, Role::Server, None, None)?);
+        let (key, socket) = match bind.listener {
+            Some(name) => self.named_listener(name)?,
+            None => {
+                let fd = sockets::listening_tcp(the_one(descriptors)?)?;
+                (ListenerKey::Own(sockets::cookie(fd.as_fd())?), Arc::new(fd))
+            }
+        };
+        let address = rustix::net::getsockname(&*socket).ok();
+        let address = address.as_ref().map(super::connection::address_text).unwrap_or_default();
+        let (ours, theirs) = sockets::delivery_pair()?;
+        let ours = Arc::new(ours);
+        let (listener, holder) = self.join(key, socket, sessions, &ours)?;
+        tokio::spawn(holder::listen(Arc::clone(&self.front), listener, holder, ours));
+        Ok((BoundAnswer { address }, theirs))
+    }
+
+    fn named_listener(&self, name: String) -> Outcome<(ListenerKey, Arc<OwnedFd>)> {
+        match self.front.active().listeners.get(&name) {
+            Some(socket) => Ok((ListenerKey::Named(name), Arc::clone(socket))),
+            None => Err(Failure::new(
+                ErrorCode::Unavailable,
+                format!(
+                    "listener \"{name}\" has no socket: luassld could not bind it, or no socket unit passes it"
+                ),
+            )),
+        }
+    }
+
+    /// Joins the running listener of that key, or starts it.
+    fn join(
+        &self,
+        key: ListenerKey,
+        socket: Arc<OwnedFd>,
+        sessions: Sessions,
+        delivery: &Arc<OwnedFd>,
+    ) -> Outcome<(Arc<Listener>, u64)> {
+        if let Some(running) = self.front.acceptors.find(&key) {
+            if running.owner != self.asker.owner || !running.sessions.is_like(&sessions) {
+                return Err(Failure::new(
+                    ErrorCode::InUse,
+                    "the listener is in use with other settings, or by another user",
+                ));
+            }
+            if let Some(holder) = running.add_holder(Arc::clone(delivery)) {
+                return Ok((running, holder));
+            }
+        }
+        let limits = self.front.limits();
+        let bound = Bound { owner: limits.listeners_per_owner, all: Some(limits.listeners) };
+        let slot = self.front.quotas.take(&self.asker.owner, Kind::Listeners, 1, bound)?;
+        let owner = self.asker.owner.clone();
+        let listener = Listener::start(&self.front, owner, key, socket, sessions, slot)?;
+        let holder = listener
+            .add_holder(Arc::clone(delivery))
+            .ok_or_else(|| Failure::new(ErrorCode::Internal, "the listener ended as it began"))?;
+        Ok((listener, holder))
+    }
+
+    // -- questions about a connection ----------------------------------------------------------------------------
+
+    fn find(&self, token: &Token) -> Outcome<Arc<Connection>> {
+        self.front.connections.find(token, &self.asker.owner)
+    }
+
+    fn status(&self, of: &Of) -> Outcome<Status> {
+        self.front.connections.status(&of.token, &self.asker.owner)
+    }
+
+    /// Puts a question to the pump that has the connection.
+    async fn ask<T: Send + 'static>(
+        &self,
+        token: &Token,
+        question: impl FnOnce(&SslRef, Option<BorrowedFd<'_>>) -> Outcome<T> + Send + 'static,
+    ) -> Outcome<T> {
+        let (reply, answer) = oneshot::channel();
+        let question = Box::new(move |ssl: &SslRef, fd: Option<BorrowedFd<'_>>| {
+            // The asker may have gone: then nobody needs the answer.
+            let _ = reply.send(question(ssl, fd));
+        });
+        self.find(token)?.send(Command::Ask(question))?;
+        self.wait(answer).await
+    }
+
+    async fn wait<T>(&self, answer: oneshot::Receiver<Outcome<T>>) -> Outcome<T> {
+        let deadline = self.front.limits().handshake();
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Failure::new(ErrorCode::Closed, "the connection has ended")),
+            Err(_) => Err(Failure::new(ErrorCode::Timeout, "the peer did not answer in time")),
+        }
+    }
+
+    async fn info(&self, of: &Of) -> Outcome<Info> {
+        self.ask(&of.token, |ssl, fd| Ok(with_addresses(tls::info(ssl), fd))).await
+    }
+
+    async fn peer_certificate(&self, of: &Of) -> Outcome<PeerCertificate> {
+        self.ask(&of.token, |ssl, _| Ok(tls::peer_certificate(ssl))).await
+    }
+
+    async fn peer_matches(&self, ask: PeerMatches) -> Outcome<Matched> {
+        self.ask(&ask.token, move |ssl, _| Ok(Matched { matches: tls::peer_matches(ssl, &ask.host) })).await
+    }
+
+    async fn export(&self, export: Export) -> Outcome<Exported> {
+        if export.length > MAX_EXPORT {
+            return Err(Failure::new(
+                ErrorCode::Invalid,
+                format!("at most {MAX_EXPORT} bytes can be exported"),
+            ));
+        }
+        self.ask(&export.token, move |ssl, _| {
+            let mut data = vec![0; export.length as usize];
+            let context = export.context.as_ref().map(|context| &context[..]);
+            ssl.export_keying_material(&mut data, &export.label, context)
+                .map_err(|_| Failure::new(ErrorCode::Tls, "OpenSSL exports no keying material here"))?;
+            Ok(Exported { data })
+        })
+        .await
+    }
+
+    async fn set_option(&self, set: SetOption) -> Outcome<Done> {
+        self.ask(&set.token, move |_, fd| {
+            let gone = || Failure::new(ErrorCode::Closed, "the connection has ended");
+            let fd = fd.ok_or_else(gone)?;
+            let outcome = match set.option {
+                SocketOption::NoDelay => sockopt::set_tcp_nodelay(fd, set.on),
+                SocketOption::KeepAlive => sockopt::set_socket_keepalive(fd, set.on),
+            };
+            outcome.map(|()| Done {}).map_err(|_| gone())
+        })
+        .await
+    }
+
+    async fn renegotiate(&self, of: &Of) -> Outcome<Done> {
+        let (reply, answer) = oneshot::channel();
+        self.find(&of.token)?.send(Command::Renegotiate(reply))?;
+        self.wait(answer).await
+    }
+
+    async fn close(&self, of: &Of) -> Outcome<Done> {
+        let (reply, answer) = oneshot::channel();
+        self.find(&of.token)?.send(Command::Close(reply))?;
+        self.wait(answer).await
+    }
+}
+
+/// An outgoing (or attached) connection: the handshake, its result on the stream, then the pump.
+async fn run_outgoing(
+    front: Arc<Front>,
+    connection: Arc<Connection>,
+    ssl: openssl::ssl::Ssl,
+    tcp: OwnedFd,
+    role: Role,
+    stream: OwnedFd,
+) {
+    let limits = front.limits();
+    let outcome = tokio::select! {
+        outcome = handshake::handshake(ssl, tcp, role, limits.handshake()) => outcome,
+        () = holder::hung_up(&stream) => {
+            front.connections.leave(&connection);
+            return;
+        }
+    };
+    let result = match &outcome {
+        Ok(established) => HandshakeResult { error: None, info: Some(established.info.clone()) },
+        Err(failure) => HandshakeResult { error: Some(failure.clone()), info: None },
+    };
+    let frame = to_frame(&result).unwrap_or_default();
+    // The socket is fresh, and its buffer holds many such frames; where Lua has gone, the pump will see it.
+    let _ = send(&stream, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    match outcome {
+        Ok(established) => {
+            Pump::new(front, connection, established.tls, stream, limits.shutdown()).start();
+        }
+        Err(failure) => {
+            front.counters.handshake_failed(&failure);
+            connection.record_end(failure);
+            front.connections.leave(&connection);
+        }
+    }
+}
+
+fn the_one(descriptors: &mut Vec<OwnedFd>) -> Outcome<OwnedFd> {
+    match descriptors.len() {
+        1 => Ok(descriptors.remove(0)),
+        0 => Err(Failure::new(ErrorCode::Descriptor, "no descriptor came with the request")),
+        _ => Err(Failure::new(ErrorCode::Descriptor, "more than one descriptor came with the request")),
+    }
+}
+
+fn unknown_context(number: u64) -> Failure {
+    Failure::new(ErrorCode::Invalid, format!("context {number} is not one of this connection's"))
+}
+
+fn plain<T: Serialize>(id: u64, outcome: Outcome<T>) -> Answer {
+    Answer { frame: encode(id, &outcome), descriptors: Vec::new() }
+}
+
+fn with_descriptor<T: Serialize>(id: u64, outcome: Outcome<(T, OwnedFd)>) -> Answer {
+    match outcome {
+        Ok((answer, descriptor)) => Answer { frame: encode(id, &Ok(answer)), descriptors: vec![descriptor] },
+        Err(failure) => plain(id, Err::<Done, _>(failure)),
+    }
+}
+
+fn encode<T: Serialize>(id: u64, outcome: &Outcome<T>) -> Vec<u8> {
+    reply_frame(id, outcome).unwrap_or_else(|error| {
+        tracing::error!("an answer cannot be written: {error}");
+        let failure = Failure::new(ErrorCode::Internal, "the answer cannot be written");
+        reply_frame::<Done>(id, &Err(failure)).unwrap_or_default()
+    })
+}

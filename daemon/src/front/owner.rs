@@ -1,0 +1,12 @@
+//! Whom tokens, listeners, contexts and quotas belong to.
+
+use std::sync::Arc;
+
+/// (name of the control socket, uid): a program reaches what it made through the same socket as the same user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Owner {
+    /// The named control socket, or `control`.
+    pub(super) socket: Arc<str>,
+    /// By SO_PEERCRED.
+    pub(super) uid: u32,
+}

@@ -1,0 +1,142 @@
+//! Bounds: how much of everything one owner, and all together, may hold.
+
+use super::owner::Owner;
+use luassl_protocol::{ErrorCode, Failure};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// Established connections.
+    Connections,
+    /// Contexts.
+    Contexts,
+    /// Listeners.
+    Listeners,
+    /// Handshakes under way.
+    Handshakes,
+    /// Finished connections that nobody has taken.
+    Undelivered,
+    /// Control connections.
+    ControlConnections,
+    /// Bytes of blobs.
+    BlobBytes,
+}
+
+impl Kind {
+    /// In words, with the key of `[limits]` that bounds it.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Connections => ("connections", "connections"),
+            Self::Contexts => ("contexts", "contexts"),
+            Self::Listeners => ("listeners", "listeners"),
+            Self::Handshakes => ("handshakes under way", "handshakes"),
+            Self::Undelivered => ("connections that nobody has accepted", "undelivered"),
+            Self::ControlConnections => ("control connections", "control_connections"),
+            Self::BlobBytes => ("bytes of certificates", "blob_bytes"),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    all: HashMap<Kind, u64>,
+    owners: HashMap<(Owner, Kind), u64>,
+}
+
+/// The counters of a front.
+#[derive(Clone, Default)]
+pub(super) struct Quotas {
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// A held part of a quota; dropping it gives the part back.
+pub(super) struct Slot {
+    quotas: Quotas,
+    owner: Owner,
+    kind: Kind,
+    amount: u64,
+}
+
+/// The bounds for one kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    /// For one owner.
+    pub(super) owner: u32,
+    /// For all together; `None` where only owners are bounded.
+    pub(super) all: Option<u32>,
+}
+
+impl Quotas {
+    /// Takes `amount` of `kind` for `owner`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Limit`] where that would pass a bound; nothing is taken then.
+    pub(super) fn take(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<Slot, Failure> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = counts.all.get(&kind).copied().unwrap_or(0) + amount;
+        let own = counts.owners.get(&(owner.clone(), kind)).copied().unwrap_or(0) + amount;
+        let (what, key) = kind.words();
+        if own > u64::from(bound.owner) {
+            return Err(limit(what, bound.owner, &format!("{key}_per_owner")));
+        }
+        if let Some(most) = bound.all
+            && all > u64::from(most)
+        {
+            return Err(limit(what, most, key));
+        }
+        counts.all.insert(kind, all);
+        counts.owners.insert((owner.clone(), kind), own);
+        Ok(Slot { quotas: self.clone(), owner: owner.clone(), kind, amount })
+    }
+}
+
+fn limit(what: &str, bound: u32, key: &str) -> Failure {
+    Failure::new(
+        ErrorCode::Limit,
+        format!("the limit of {bound} {what} is reached ([limits] {key}, or the grant)"),
+    )
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut counts = self.quotas.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(all) = counts.all.get_mut(&self.kind) {
+            *all = all.saturating_sub(self.amount);
+        }
+        let key = (self.owner.clone(), self.kind);
+        if let Some(own) = counts.owners.get_mut(&key) {
+            *own = own.saturating_sub(self.amount);
+            if *own == 0 {
+                counts.owners.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(uid: u32) -> Owner {
+        Owner { socket: "control".into(), uid }
+    }
+
+    #[test]
+    fn a_bound_for_an_owner_leaves_room_for_others() {
+        let quotas = Quotas::default();
+        let bound = Bound { owner: 2, all: Some(3) };
+        let _first = quotas.take(&owner(1), Kind::Contexts, 1, bound).unwrap();
+        let second = quotas.take(&owner(1), Kind::Contexts, 1, bound).unwrap();
+        let refused = quotas.take(&owner(1), Kind::Contexts, 1, bound).err().unwrap();
+        assert_eq!(refused.code, ErrorCode::Limit);
+        assert!(refused.message.contains("contexts_per_owner"), "{}", refused.message);
+        let _third = quotas.take(&owner(2), Kind::Contexts, 1, bound).unwrap();
+        assert!(quotas.take(&owner(3), Kind::Contexts, 1, bound).is_err(), "the bound for all");
+        drop(second);
+        assert!(quotas.take(&owner(1), Kind::Contexts, 1, bound).is_ok(), "what is given back can be taken");
+    }
+}

@@ -1,0 +1,212 @@
+//! The push to a front: one datagram with the settings in a memory file, and the listeners' sockets behind it.
+
+use super::PushError;
+use crate::settings::Settings;
+use luassl_keeper_ipc::transport;
+use rustix::fs::{FileType, MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+/// The settings as MessagePack, in bytes: room for thousands of identities and some hundred CA bundles.
+const MAX_SETTINGS: u64 = 64 << 20;
+/// The datagram of a push, and that of its answer, in bytes: a receive buffer of this size never cuts one.
+pub const MAX_MESSAGE: usize = 64 << 10;
+/// Descriptors that may come with a push.
+pub const MAX_DESCRIPTORS: usize = transport::DESCRIPTORS_MAX;
+/// Faults in an answer; those beyond it are counted only.
+const MAX_FAULTS: usize = 64;
+/// A fault's text in an answer, in characters.
+const MAX_FAULT: usize = 500;
+/// The version of the push that this code speaks: supervisor and front are of one package.
+const VERSION: u32 = 1;
+
+/// What goes before the descriptors: the memory file first, then one socket for each name.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    listeners: Vec<String>,
+}
+
+/// A push as the front receives it.
+#[derive(Debug)]
+pub struct Push {
+    /// The settings.
+    pub settings: Settings,
+    /// Listening sockets that the front has not had yet, by the name of their listener.
+    pub listeners: Vec<(String, OwnedFd)>,
+}
+
+/// What a front says to a push: it is in force, except for what is named here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushReply {
+    /// What could not be used, for people.
+    pub faults: Vec<String>,
+}
+
+impl PushReply {
+    /// The answer's datagram, cut to what fits.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut faults: Vec<String> = self
+            .faults
+            .iter()
+            .take(MAX_FAULTS)
+            .map(|fault| fault.chars().take(MAX_FAULT).collect())
+            .collect();
+        if let Some(more) = self.faults.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
+            faults.push(format!("and {more} more"));
+        }
+        // Texts alone: nothing in it can fail to be written, and an empty answer would be malformed, not lost.
+        rmp_serde::to_vec_named(&Self { faults }).unwrap_or_default()
+    }
+}
+
+/// Sends `settings` and the sockets of `listeners`, and waits for the front's answer.
+///
+/// # Errors
+/// [`PushError`] where the settings are too large, or the front does not take them.
+pub fn send_settings(
+    admin: BorrowedFd<'_>,
+    settings: &Settings,
+    listeners: &[(String, BorrowedFd<'_>)],
+) -> Result<PushReply, PushError> {
+    let memory = memory_file(settings)?;
+    let names = listeners.iter().map(|(name, _)| name.clone()).collect();
+    let header = encode(&Header { version: VERSION, listeners: names })?;
+    if header.len() > MAX_MESSAGE {
+        return Err(PushError::TooLarge { what: "the list of listeners", limit: MAX_MESSAGE as u64 });
+    }
+    let mut descriptors = vec![memory.as_fd()];
+    descriptors.extend(listeners.iter().map(|(_, socket)| *socket));
+    super::send_within(admin, &header, &descriptors)?;
+    let mut answer = vec![0; MAX_MESSAGE];
+    let length = super::receive_within(admin, &mut answer)?;
+    rmp_serde::from_slice(&answer[..length]).map_err(malformed)
+}
+
+/// Reads what [`send_settings`] sent: a datagram's bytes (at most 64 KiB) and the descriptors that came with it.
+///
+/// # Errors
+/// [`PushError`] where the datagram is none of this version, or its memory file cannot be read.
+pub fn receive_settings(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Result<Push, PushError> {
+    let header: Header = rmp_serde::from_slice(bytes).map_err(malformed)?;
+    if header.version != VERSION {
+        return Err(PushError::Malformed(format!("version {} of the push is not spoken", header.version)));
+    }
+    let mut descriptors = descriptors.into_iter();
+    let memory =
+        descriptors.next().ok_or_else(|| PushError::Malformed("no settings came along".to_owned()))?;
+    if descriptors.len() != header.listeners.len() {
+        return Err(PushError::Malformed("a socket for each listener did not come along".to_owned()));
+    }
+    let settings = rmp_serde::from_slice(&read_whole(memory)?).map_err(malformed)?;
+    Ok(Push { settings, listeners: header.listeners.into_iter().zip(descriptors).collect() })
+}
+
+fn malformed(error: impl std::fmt::Display) -> PushError {
+    PushError::Malformed(error.to_string())
+}
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>, PushError> {
+    rmp_serde::to_vec_named(value).map_err(malformed)
+}
+
+/// The settings in a memory file that nobody can change any more.
+fn memory_file(settings: &Settings) -> Result<File, PushError> {
+    let bytes = encode(settings)?;
+    if bytes.len() as u64 > MAX_SETTINGS {
+        return Err(PushError::TooLarge { what: "the settings of a front", limit: MAX_SETTINGS });
+    }
+    let mut file =
+        File::from(memfd_create("luassl-settings", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    file.write_all(&bytes).map_err(system)?;
+    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    Ok(file)
+}
+
+fn read_whole(memory: OwnedFd) -> Result<Vec<u8>, PushError> {
+    let status = fstat(&memory)?;
+    let size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
+    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+        return Err(PushError::Malformed("the settings are in no file".to_owned()));
+    }
+    if size > MAX_SETTINGS {
+        return Err(PushError::TooLarge { what: "the settings of a front", limit: MAX_SETTINGS });
+    }
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+    File::from(memory).read_exact_at(&mut bytes, 0).map_err(system)?;
+    Ok(bytes)
+}
+
+fn system(error: std::io::Error) -> PushError {
+    PushError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::net::TcpListener;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a pair")
+    }
+
+    #[test]
+    fn settings_and_sockets_arrive_and_are_answered() {
+        let (supervisor, front) = pair();
+        let settings =
+            Settings { front: "default".into(), listeners: vec!["a".into()], ..Settings::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let sent = settings.clone();
+        let reply = std::thread::scope(|scope| {
+            let sender = scope
+                .spawn(|| send_settings(supervisor.as_fd(), &sent, &[("a".to_owned(), listener.as_fd())]));
+            let mut buffer = vec![0; MAX_MESSAGE];
+            let received = recv(&front, &mut buffer, MAX_DESCRIPTORS, RecvFlags::empty()).expect("a push");
+            let push = receive_settings(&buffer[..received.len], received.descriptors).expect("well-formed");
+            assert_eq!(push.settings, settings);
+            let (name, socket) = push.listeners.into_iter().next().expect("one listener");
+            assert_eq!((name.as_str(), TcpListener::from(socket).local_addr().ok()), ("a", Some(address)));
+            let reply = PushReply { faults: vec!["trust x: no certificate".into()] };
+            send(&front, &reply.encode(), &[], SendFlags::empty()).expect("sent");
+            sender.join().expect("no panic")
+        });
+        assert_eq!(reply.expect("answered").faults, ["trust x: no certificate"]);
+    }
+
+    #[test]
+    fn a_front_that_goes_away_is_told_from_one_that_is_slow() {
+        let (supervisor, front) = pair();
+        drop(front);
+        let answer = send_settings(supervisor.as_fd(), &Settings::default(), &[]);
+        assert!(matches!(answer, Err(PushError::Closed)), "{answer:?}");
+    }
+
+    #[test]
+    fn a_push_without_its_sockets_is_refused() {
+        let header = encode(&Header { version: VERSION, listeners: vec!["a".into()] }).expect("encoded");
+        let memory = || OwnedFd::from(memory_file(&Settings::default()).expect("a memory file"));
+        assert!(matches!(receive_settings(&header, vec![memory()]), Err(PushError::Malformed(_))));
+        assert!(matches!(receive_settings(&header, vec![]), Err(PushError::Malformed(_))));
+        assert!(matches!(receive_settings(b"\xc1", vec![memory()]), Err(PushError::Malformed(_))));
+        let (pipe, _other) = rustix::pipe::pipe().expect("a pipe");
+        let none = encode(&Header { version: VERSION, listeners: vec![] }).expect("encoded");
+        assert!(matches!(receive_settings(&none, vec![pipe]), Err(PushError::Malformed(_))));
+        assert!(receive_settings(&none, vec![memory()]).is_ok());
+    }
+
+    #[test]
+    fn an_answer_of_any_size_fits() {
+        let reply = PushReply { faults: vec!["x".repeat(100_000); 1_000] }.encode();
+        assert!(reply.len() <= MAX_MESSAGE);
+        let read: PushReply = rmp_serde::from_slice(&reply).expect("well-formed");
+        assert_eq!(read.faults.last().map(String::as_str), Some("and 936 more"));
+    }
+}

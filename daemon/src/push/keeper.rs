@@ -1,0 +1,259 @@
+//! The push to the keeper: which front has which identities, and each identity's open files.
+
+use super::files::{open_file, too_open};
+use super::settings::concerns;
+use super::{PushError, receive_within, send_within};
+use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
+use luassl_keeper_ipc::admin::{ANSWER_MAX, Answer, Blamed, Failed, Fault, Files, Loaded, Request, Rights};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Names in one message; with names of the greatest length it stays below the message's bound.
+const NAMES_IN_A_MESSAGE: usize = 128;
+
+/// What a push made of every identity, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Every identity of the configuration.
+    pub outcomes: BTreeMap<String, Outcome>,
+    /// What an operator should know, in the order of the identities.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// How many are in service.
+    pub fn serving(&self) -> usize {
+        self.outcomes.values().filter(|outcome| matches!(outcome, Outcome::Loaded(_))).count()
+    }
+
+    /// How many identities there are, found files without a key not counted.
+    pub fn declared(&self) -> usize {
+        self.outcomes.values().filter(|outcome| **outcome != Outcome::NoIdentity).count()
+    }
+}
+
+/// What became of one identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in service.
+    Loaded(LoadedIdentity),
+    /// It is not, or an older generation of it is; why is for people.
+    Failed(String),
+    /// A file in a directory of identities that has no key: no identity at all.
+    NoIdentity,
+}
+
+/// What the keeper says about an identity that it serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedIdentity {
+    /// Counts up with each change.
+    pub generation: u64,
+    /// Whether this push changed it.
+    pub changed: bool,
+    /// For people: `RSA 2048`, `P-256`, `Ed25519`.
+    pub key_type: String,
+    /// Start of the leaf's validity, seconds since 1970; 0 for a bare key.
+    pub not_before: i64,
+    /// End of the leaf's validity, seconds since 1970; 0 for a bare key.
+    pub not_after: i64,
+    /// Host names and addresses of the leaf.
+    pub names: Vec<String>,
+}
+
+/// Pushes `config` to the keeper behind `admin`, and reads its answer for each identity.
+///
+/// # Errors
+/// [`PushError`] where the keeper goes away or talks nonsense; an identity's own fault is in the report instead.
+pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, PushError> {
+    let mut channel = Channel { admin, request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+    for (name, front) in &config.fronts {
+        channel.front(name, front, config)?;
+    }
+    let mut report = Report::default();
+    for (name, identity) in &config.identities {
+        let outcome = channel.identity(name, identity, &mut report.findings)?;
+        report.outcomes.insert(name.clone(), outcome);
+    }
+    channel.commit()?;
+    Ok(report)
+}
+
+struct Channel<'a> {
+    admin: BorrowedFd<'a>,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Channel<'_> {
+    fn send(&mut self, request: &Request<'_>, descriptors: &[BorrowedFd<'_>]) -> Result<(), PushError> {
+        request.encode(&mut self.request).map_err(|error| PushError::Malformed(error.to_string()))?;
+        send_within(self.admin, &self.request, descriptors)
+    }
+
+    fn answer(&mut self) -> Result<Answer<'_>, PushError> {
+        let length = receive_within(self.admin, &mut self.answer)?;
+        Answer::decode(&self.answer[..length]).map_err(|error| PushError::Malformed(error.to_string()))
+    }
+
+    fn front(&mut self, name: &str, front: &Front, config: &Config) -> Result<(), PushError> {
+        let rights = Rights {
+            server: front.roles.server,
+            client: front.roles.client,
+            rsa_key_exchange: config
+                .grants
+                .iter()
+                .any(|grant| grant.rsa_key_exchange && concerns(front, grant)),
+        };
+        let names: Vec<&str> = match &front.identities {
+            Selection::All => Vec::new(),
+            Selection::Only(names) => names.iter().map(String::as_str).collect(),
+        };
+        let all = front.identities == Selection::All;
+        // A front without identities is told all the same.
+        let mut pieces: Vec<&[&str]> = names.chunks(NAMES_IN_A_MESSAGE).collect();
+        if pieces.is_empty() {
+            pieces.push(&[]);
+        }
+        for piece in pieces {
+            self.send(&Request::Front { name, rights, all, identities: piece.to_vec() }, &[])?;
+        }
+        Ok(())
+    }
+
+    fn identity(
+        &mut self,
+        name: &str,
+        identity: &Identity,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Outcome, PushError> {
+        let opened = match Opened::of(name, identity) {
+            Ok(opened) => opened,
+            Err(finding) => {
+                findings.push(*finding.clone());
+                // Named without its files, so that the keeper keeps what it has of it.
+                self.send(&Request::Identity { name, files: Files::default() }, &[])?;
+                self.answer()?;
+                return Ok(Outcome::Failed(finding.cause));
+            }
+        };
+        self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors())?;
+        match self.answer()? {
+            Answer::Loaded(loaded) if loaded.name == name => {
+                findings.extend(opened.too_open.clone());
+                findings.extend(warnings(name, identity, &loaded));
+                Ok(Outcome::Loaded(loaded.into()))
+            }
+            Answer::Failed(failed) if failed.name == name => Ok(failure(identity, &failed, findings)),
+            _ => Err(PushError::Malformed(format!("no answer about identity `{name}`"))),
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), PushError> {
+        self.send(&Request::Commit, &[])?;
+        match self.answer()? {
+            Answer::Committed => Ok(()),
+            _ => Err(PushError::Malformed("no answer to the commit".to_owned())),
+        }
+    }
+}
+
+/// An identity's open files, in the order in which the keeper wants them.
+struct Opened {
+    files: Files,
+    descriptors: Vec<OwnedFd>,
+    /// A warning about the key's permissions.
+    too_open: Option<Finding>,
+}
+
+impl Opened {
+    fn of(name: &str, identity: &Identity) -> Result<Self, Box<Finding>> {
+        let key = open_file(name, "key", &identity.key)?;
+        let mut opened = Self {
+            files: Files { key: true, ..Files::default() },
+            too_open: too_open(name, &identity.key, &key),
+            descriptors: vec![key],
+        };
+        opened.files.certificate = opened.add(name, "certificate", identity.certificate.as_ref())?;
+        opened.files.password = opened.add(name, "password file", identity.password.as_ref())?;
+        opened.files.staple = opened.add(name, "staple", identity.staple.as_ref())?;
+        Ok(opened)
+    }
+
+    fn add(&mut self, name: &str, what: &str, file: Option<&FileRef>) -> Result<bool, Box<Finding>> {
+        let Some(file) = file else { return Ok(false) };
+        self.descriptors.push(open_file(name, what, file)?);
+        Ok(true)
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.descriptors.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+impl From<Loaded<'_>> for LoadedIdentity {
+    fn from(loaded: Loaded<'_>) -> Self {
+        Self {
+            generation: loaded.generation,
+            changed: loaded.changed,
+            key_type: loaded.key_type.to_owned(),
+            not_before: loaded.not_before,
+            not_after: loaded.not_after,
+            names: loaded.names.into_iter().map(str::to_owned).collect(),
+        }
+    }
+}
+
+fn warnings(name: &str, identity: &Identity, loaded: &Loaded<'_>) -> Vec<Finding> {
+    let place = &identity.certificate.as_ref().unwrap_or(&identity.key).place;
+    let finding = |warning: &&str| {
+        // The keeper puts the remedy behind the cause.
+        let (cause, hint) = warning.split_once(": ").unwrap_or((warning, "see the certificate's file"));
+        Finding::warning(place.clone(), format!("identity `{name}`: {cause}")).hint(hint)
+    };
+    loaded.warnings.iter().map(finding).collect()
+}
+
+fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>) -> Outcome {
+    if identity.discovered && identity.certificate.is_none() && failed.kind == Fault::NoKey {
+        return Outcome::NoIdentity;
+    }
+    let cause = match failed.kind {
+        Fault::Mismatch => {
+            format!("identity `{}`: key and certificate do not match: {}", failed.name, failed.reason)
+        }
+        _ => format!("identity `{}`: {}", failed.name, failed.reason),
+    };
+    let place = place_of(identity, failed).clone();
+    findings.push(Finding::error(place, cause.clone()).hint(remedy(identity, failed.kind)));
+    Outcome::Failed(cause)
+}
+
+/// The line to mend: that of one file, or of the whole identity where two do not fit or one is missing.
+fn place_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Place {
+    let file = match (failed.kind, failed.file) {
+        (Fault::Mismatch, _) => None,
+        (Fault::Passphrase, _) => identity.password.as_ref(),
+        (_, Blamed::Certificate) => identity.certificate.as_ref().or(Some(&identity.key)),
+        (_, Blamed::Password) => identity.password.as_ref(),
+        (_, Blamed::Staple) => identity.staple.as_ref(),
+        (_, Blamed::Key | Blamed::None) => Some(&identity.key),
+    };
+    file.map_or(&identity.place, |file| &file.place)
+}
+
+fn remedy(identity: &Identity, kind: Fault) -> &'static str {
+    match kind {
+        Fault::Unreadable => "name a regular file",
+        Fault::NoKey => "name a PEM file with a private key",
+        Fault::Passphrase if identity.password.is_none() => {
+            "name the file with its passphrase: `password_file`"
+        }
+        Fault::Passphrase => "put the key's passphrase on the first line of `password_file`",
+        Fault::Unsupported => "use RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519",
+        Fault::BadCertificate => "name a PEM file with the certificate first and its issuers behind it",
+        Fault::Mismatch => "name the certificate that was issued for this key, or the key that belongs to it",
+        Fault::BadStaple => "name an OCSP response in DER",
+        Fault::Limit => "declare fewer identities, or shorten the chain",
+        Fault::Internal => "see the keeper's log",
+    }
+}

@@ -1,0 +1,338 @@
+//! What the supervisor and the keeper say to each other over the keeper's admin socket.
+//!
+//! A push is a [`Request::Front`] for each front, a [`Request::Identity`] for each identity and a
+//! [`Request::Commit`]; nothing that it says takes effect before the commit, and nothing of it is left when the
+//! socket closes without one. `Front` has no answer, `Identity` is answered by [`Answer::Loaded`] or
+//! [`Answer::Failed`], `Commit` by [`Answer::Committed`]; the supervisor reads each answer before it sends the next
+//! identity.
+
+use crate::wire::{Malformed, Reader, TooLong, Writer};
+
+/// Longest request, in bytes. A list of identities that does not fit goes into several [`Request::Front`].
+pub const REQUEST_MAX: usize = 64 << 10;
+
+/// Longest answer, in bytes: a receive buffer of this size never cuts one.
+pub const ANSWER_MAX: usize = 96 << 10;
+
+/// Descriptors that come with one request, at most.
+pub const DESCRIPTORS_MAX: usize = 4;
+
+const FRONT: u8 = 0x41;
+const IDENTITY: u8 = 0x42;
+const COMMIT: u8 = 0x43;
+
+const LOADED: u8 = 0xc1;
+const FAILED: u8 = 0xc2;
+const COMMITTED: u8 = 0xc3;
+
+/// What a front may have signed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Messages of the server role.
+    pub server: bool,
+    /// Messages of the client role.
+    pub client: bool,
+    /// RSA key exchange of TLS 1.2.
+    pub rsa_key_exchange: bool,
+}
+
+impl Rights {
+    fn decode(bits: u8) -> Result<Self, Malformed> {
+        if bits & !7 != 0 {
+            return Err(Malformed::Value);
+        }
+        Ok(Self { server: bits & 1 != 0, client: bits & 2 != 0, rsa_key_exchange: bits & 4 != 0 })
+    }
+
+    fn encode(self) -> u8 {
+        u8::from(self.server) | u8::from(self.client) << 1 | u8::from(self.rsa_key_exchange) << 2
+    }
+}
+
+/// Which files of an identity; those of a request come as descriptors in the order of the fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Files {
+    /// The private key, with or without certificates behind it. Always there.
+    pub key: bool,
+    /// The certificate chain.
+    pub certificate: bool,
+    /// The passphrase of the key.
+    pub password: bool,
+    /// The OCSP response.
+    pub staple: bool,
+}
+
+impl Files {
+    /// How many there are.
+    #[must_use]
+    pub fn count(self) -> usize {
+        [self.key, self.certificate, self.password, self.staple].into_iter().filter(|is| *is).count()
+    }
+
+    fn decode(bits: u8) -> Result<Self, Malformed> {
+        if bits & !15 != 0 {
+            return Err(Malformed::Value);
+        }
+        let bit = |n: u8| bits & (1 << n) != 0;
+        Ok(Self { key: bit(0), certificate: bit(1), password: bit(2), staple: bit(3) })
+    }
+
+    fn encode(self) -> u8 {
+        let [key, certificate, password, staple] =
+            [self.key, self.certificate, self.password, self.staple].map(u8::from);
+        key | certificate << 1 | password << 2 | staple << 3
+    }
+}
+
+/// From the supervisor to the keeper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// What a front has. A second one for the same front adds its identities to the first's.
+    Front {
+        /// The front's name, as in its socket's `front.NAME`.
+        name: &'a str,
+        /// What it may have signed.
+        rights: Rights,
+        /// Whether it has every identity; the list then does not matter.
+        all: bool,
+        /// Names of its identities.
+        identities: Vec<&'a str>,
+    },
+    /// An identity, with its files' descriptors.
+    Identity {
+        /// Its name.
+        name: &'a str,
+        /// Which files came along.
+        files: Files,
+    },
+    /// What was said since the last commit takes effect; what was not said is withdrawn.
+    Commit,
+}
+
+impl<'a> Request<'a> {
+    /// Reads one datagram.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are no request.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let request = match reader.u8()? {
+            FRONT => Self::Front {
+                name: reader.name()?,
+                rights: Rights::decode(reader.u8()?)?,
+                all: reader.bool()?,
+                identities: reader.list(Reader::name)?,
+            },
+            IDENTITY => Self::Identity { name: reader.name()?, files: Files::decode(reader.u8()?)? },
+            COMMIT => Self::Commit,
+            kind => return Err(Malformed::Kind(kind)),
+        };
+        reader.end()?;
+        Ok(request)
+    }
+
+    /// Writes the datagram into `out`, whose former content is lost.
+    ///
+    /// # Errors
+    /// [`TooLong`] when it would be longer than [`REQUEST_MAX`] or a name is none.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        match self {
+            Self::Front { name, rights, all, identities } => {
+                let mut writer = Writer::new(out, REQUEST_MAX, FRONT);
+                writer.name(name)?;
+                writer.raw(&[rights.encode(), u8::from(*all)])?;
+                writer.list(identities, Writer::name)
+            }
+            Self::Identity { name, files } => {
+                let mut writer = Writer::new(out, REQUEST_MAX, IDENTITY);
+                writer.name(name)?;
+                writer.raw(&[files.encode()])
+            }
+            Self::Commit => {
+                Writer::new(out, REQUEST_MAX, COMMIT);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// From the keeper to the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// An identity was read and found good; it serves from the next commit.
+    Loaded(Loaded<'a>),
+    /// An identity is not usable; what was in service stays.
+    Failed(Failed<'a>),
+    /// The push has taken effect.
+    Committed,
+}
+
+/// What an identity turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The generation that it is, or will be from the commit on.
+    pub generation: u64,
+    /// Whether key, chain or staple differ from what is in service.
+    pub changed: bool,
+    /// For people: `RSA 2048`, `P-256`, `P-384`, `Ed25519`.
+    pub key_type: &'a str,
+    /// Start of the leaf's validity, in seconds since 1970; 0 for a bare key.
+    pub not_before: i64,
+    /// End of the leaf's validity, in seconds since 1970; 0 for a bare key.
+    pub not_after: i64,
+    /// The leaf's subject alternative names: host names and IP addresses.
+    pub names: Vec<&'a str>,
+    /// What an operator should know, for people.
+    pub warnings: Vec<&'a str>,
+}
+
+/// Why an identity is not usable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Which file is to blame.
+    pub file: Blamed,
+    /// What sort of fault it is.
+    pub kind: Fault,
+    /// Cause and remedy, for people.
+    pub reason: &'a str,
+}
+
+/// The file that a failure is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blamed {
+    /// No file in particular.
+    None,
+    /// The private key's.
+    Key,
+    /// The certificate's.
+    Certificate,
+    /// The passphrase's.
+    Password,
+    /// The OCSP response's.
+    Staple,
+}
+
+/// What sort of fault an identity has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Not a regular file, too long, or not readable.
+    Unreadable,
+    /// No private key in the file, or one that cannot be read.
+    NoKey,
+    /// A passphrase is missing or wrong.
+    Passphrase,
+    /// A kind or size of key that is not supported.
+    Unsupported,
+    /// The certificate file has no certificate, or one that cannot be read.
+    BadCertificate,
+    /// Key and certificate do not belong to each other.
+    Mismatch,
+    /// The staple is no OCSP response.
+    BadStaple,
+    /// A bound was reached: on identities, or on the size of a chain.
+    Limit,
+    /// libcrypto failed, or the request was wrong.
+    Internal,
+}
+
+const BLAMED: [Blamed; 5] =
+    [Blamed::None, Blamed::Key, Blamed::Certificate, Blamed::Password, Blamed::Staple];
+
+const FAULTS: [Fault; 9] = [
+    Fault::Unreadable,
+    Fault::NoKey,
+    Fault::Passphrase,
+    Fault::Unsupported,
+    Fault::BadCertificate,
+    Fault::Mismatch,
+    Fault::BadStaple,
+    Fault::Limit,
+    Fault::Internal,
+];
+
+/// A value's place in its table is its code on the wire.
+fn code<T: PartialEq>(table: &[T], value: &T) -> u8 {
+    table
+        .iter()
+        .position(|known| known == value)
+        .and_then(|place| u8::try_from(place).ok())
+        .unwrap_or(u8::MAX)
+}
+
+fn from_code<T: Copy>(table: &[T], code: u8) -> Result<T, Malformed> {
+    table.get(usize::from(code)).copied().ok_or(Malformed::Value)
+}
+
+impl<'a> Answer<'a> {
+    /// Reads one datagram.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are no answer.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let answer = match reader.u8()? {
+            LOADED => Self::Loaded(Loaded::decode(&mut reader)?),
+            FAILED => Self::Failed(Failed {
+                name: reader.name()?,
+                file: from_code(&BLAMED, reader.u8()?)?,
+                kind: from_code(&FAULTS, reader.u8()?)?,
+                reason: reader.text()?,
+            }),
+            COMMITTED => Self::Committed,
+            kind => return Err(Malformed::Kind(kind)),
+        };
+        reader.end()?;
+        Ok(answer)
+    }
+
+    /// Writes the datagram into `out`, whose former content is lost.
+    ///
+    /// # Errors
+    /// [`TooLong`] when it would be longer than [`ANSWER_MAX`].
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        match self {
+            Self::Loaded(loaded) => loaded.encode(out),
+            Self::Failed(failed) => {
+                let mut writer = Writer::new(out, ANSWER_MAX, FAILED);
+                writer.name(failed.name)?;
+                writer.raw(&[code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind)])?;
+                writer.text(failed.reason)
+            }
+            Self::Committed => {
+                Writer::new(out, ANSWER_MAX, COMMITTED);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<'a> Loaded<'a> {
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            name: reader.name()?,
+            generation: reader.u64()?,
+            changed: reader.bool()?,
+            key_type: reader.text()?,
+            not_before: reader.i64()?,
+            not_after: reader.i64()?,
+            names: reader.list(Reader::text)?,
+            warnings: reader.list(Reader::text)?,
+        })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let mut writer = Writer::new(out, ANSWER_MAX, LOADED);
+        writer.name(self.name)?;
+        writer.raw(&self.generation.to_le_bytes())?;
+        writer.raw(&[u8::from(self.changed)])?;
+        writer.text(self.key_type)?;
+        writer.raw(&self.not_before.to_le_bytes())?;
+        writer.raw(&self.not_after.to_le_bytes())?;
+        writer.list(&self.names, Writer::text)?;
+        writer.list(&self.warnings, Writer::text)
+    }
+}

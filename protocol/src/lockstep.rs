@@ -1,0 +1,197 @@
+//! What is said on the socket of a connection in lock-step mode: frames, strictly in turn. The client asks, the front
+//! works on the TCP socket until it would wait, and answers. Between two questions the front does not touch it.
+
+use crate::{DecodeError, Failure, Info, context::is_false, from_body, to_frame};
+use serde::{Deserialize, Serialize};
+use serde_bytes::Bytes;
+
+/// The most plaintext in one message, in bytes: what a read returns, what a write carries.
+pub const MAX_LOCK_STEP_DATA: usize = 128 * 1024;
+/// The least that a read may ask for, in bytes: one TLS record's plaintext. A smaller `max` counts as this.
+pub const MIN_LOCK_STEP_READ: usize = 16 * 1024;
+/// The largest body of a frame on a lock-step socket, in bytes.
+pub const MAX_LOCK_STEP_FRAME: usize = MAX_LOCK_STEP_DATA + 16 * 1024;
+
+/// What the client asks. It borrows the plaintext, which is large and soon gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockStepRequest<'a> {
+    /// Goes on with the handshake.
+    Handshake,
+    /// Reads plaintext: what is there, but no more than `max` bytes.
+    Read {
+        /// The bound, from [`MIN_LOCK_STEP_READ`] to [`MAX_LOCK_STEP_DATA`]; outside, the nearer of the two counts.
+        max: u32,
+    },
+    /// Writes plaintext.
+    Write {
+        /// At most [`MAX_LOCK_STEP_DATA`] bytes. After an answer that did not take all, it begins with the same bytes.
+        data: &'a [u8],
+    },
+    /// Sends close_notify, and looks for the peer's.
+    Shutdown,
+    /// Asks for the facts about the connection.
+    Info,
+    /// Ends the connection: close_notify where it can go at once, then nothing more on this socket.
+    Close,
+    /// Answers [`LockStepState::NeedClientHello`] (reserved); the handshake goes on.
+    ClientHello {
+        /// The context to go on with; left out: the present one.
+        context: Option<u64>,
+        /// The application protocol to agree on; left out: none.
+        alpn: Option<&'a str>,
+        /// Fails the handshake with `unrecognized_name`.
+        refuse: bool,
+    },
+    /// An operation that this side does not know.
+    Unknown(&'a str),
+}
+
+/// What came of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockStepState {
+    /// Done.
+    Ok,
+    /// Ask again when the TCP socket is readable.
+    WantRead,
+    /// Ask again when the TCP socket is writable.
+    WantWrite,
+    /// The handshake waits for [`LockStepRequest::ClientHello`] (reserved).
+    NeedClientHello,
+    /// Failed; but for `invalid`, each later question has the same answer.
+    Error,
+}
+
+/// What a peer's ClientHello says that a client decides by (reserved).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientHello {
+    /// The server name that it asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// The application protocols that it offers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<String>,
+}
+
+/// The front's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockStepAnswer<'a> {
+    /// What came of it.
+    pub state: LockStepState,
+    /// The front holds something to read that the TCP socket's readiness does not show: read before you poll.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pending: bool,
+    /// To `read`: everything that was decrypted.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<&'a Bytes>,
+    /// To `write`: how many bytes lie in records that are wholly in the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<u32>,
+    /// To `shutdown`: whether the peer's close_notify has been seen too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+    /// To `handshake` and `info`: facts about the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<Info>,
+    /// With [`LockStepState::NeedClientHello`]: what to decide by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_hello: Option<ClientHello>,
+    /// With [`LockStepState::Error`]: what failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
+impl LockStepAnswer<'_> {
+    /// An answer that has nothing to tell but its state.
+    #[must_use]
+    pub fn new(state: LockStepState) -> Self {
+        Self {
+            state,
+            pending: false,
+            data: None,
+            taken: None,
+            complete: None,
+            info: None,
+            client_hello: None,
+            error: None,
+        }
+    }
+
+    /// The answer that something failed.
+    #[must_use]
+    pub fn failed(error: Failure) -> Self {
+        Self { error: Some(error), ..Self::new(LockStepState::Error) }
+    }
+}
+
+/// Every field that a request may have, as it is on the wire.
+#[derive(Default, Serialize, Deserialize)]
+struct Wire<'a> {
+    op: &'a str,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max: Option<u32>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Bytes>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    context: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alpn: Option<&'a str>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    refuse: bool,
+}
+
+impl<'a> LockStepRequest<'a> {
+    /// The operation's name on the wire.
+    #[must_use]
+    pub fn operation(&self) -> &'a str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Read { .. } => "read",
+            Self::Write { .. } => "write",
+            Self::Shutdown => "shutdown",
+            Self::Info => "info",
+            Self::Close => "close",
+            Self::ClientHello { .. } => "client_hello",
+            Self::Unknown(operation) => operation,
+        }
+    }
+
+    /// Reads a request from a frame's body.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where the body is no map of the operation's fields.
+    pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let Wire { op, max, data, context, alpn, refuse } = from_body(body)?;
+        Ok(match op {
+            "handshake" => Self::Handshake,
+            "read" => Self::Read { max: needed(max, "read", "max")? },
+            "write" => Self::Write { data: needed(data, "write", "data")? },
+            "shutdown" => Self::Shutdown,
+            "info" => Self::Info,
+            "close" => Self::Close,
+            "client_hello" => Self::ClientHello { context, alpn, refuse },
+            unknown => Self::Unknown(unknown),
+        })
+    }
+
+    /// Writes the request as a frame.
+    ///
+    /// # Errors
+    /// As [`crate::to_body`].
+    pub fn to_frame(&self) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+        let op = self.operation();
+        to_frame(&match *self {
+            Self::Read { max } => Wire { op, max: Some(max), ..Wire::default() },
+            Self::Write { data } => Wire { op, data: Some(Bytes::new(data)), ..Wire::default() },
+            Self::ClientHello { context, alpn, refuse } => {
+                Wire { op, context, alpn, refuse, ..Wire::default() }
+            }
+            _ => Wire { op, ..Wire::default() },
+        })
+    }
+}
+
+fn needed<T>(value: Option<T>, operation: &'static str, field: &'static str) -> Result<T, DecodeError> {
+    value.ok_or(DecodeError::Missing { operation, field })
+}

@@ -1,0 +1,200 @@
+//! `luassld run`, from what `make` built.
+
+use crate::process::{Process, children, command_line, signal_pid};
+use crate::{built, pki, scratch, until};
+use rustix::process::Signal;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// A running daemon: a supervisor with its front and its keeper.
+pub struct Daemon {
+    process: Process,
+    directory: TempDir,
+}
+
+impl Daemon {
+    /// With the identities of the development PKI, and every grant for whoever runs the test.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with_identities(&pki::keys())
+    }
+
+    /// With the identities in `directory`.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn with_identities(directory: &Path) -> Self {
+        let scratch = scratch();
+        let mut command = Self::command();
+        command.arg("--identities").arg(directory).arg("--socket").arg(scratch.path().join("luassl.sock"));
+        Self::run(&mut command, scratch)
+    }
+
+    /// With a configuration; `SOCKET` in it stands for the control socket's path, `PKI` for the development PKI,
+    /// `DIR` for the daemon's directory and `UID` for the user that runs the test.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn with_config(config: &str) -> Self {
+        let scratch = scratch();
+        Self::with_config_in(config, scratch)
+    }
+
+    /// As [`Daemon::with_config`], in a directory that has files already.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn with_config_in(config: &str, scratch: TempDir) -> Self {
+        let path = scratch.path().join("luassl.toml");
+        std::fs::write(&path, fill_in(config, scratch.path())).expect("the configuration");
+        let mut command = Self::command();
+        command.arg("--config").arg(path);
+        Self::run(&mut command, scratch)
+    }
+
+    /// As [`Daemon::with_identities`], with the programs in the directory `programs`.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn from_programs(programs: &Path, identities: &Path) -> Self {
+        let scratch = scratch();
+        let mut command = Command::new(programs.join("luassld"));
+        command.arg("run").arg("--identities").arg(identities);
+        command.arg("--socket").arg(scratch.path().join("luassl.sock"));
+        Self::run(&mut command, scratch)
+    }
+
+    fn command() -> Command {
+        let mut command = Command::new(built("bin/luassld"));
+        command.arg("run");
+        command
+    }
+
+    fn run(command: &mut Command, directory: TempDir) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        // Programs of other users reach the control socket where a test lets them.
+        let _ = std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755));
+        let mut process = Process::start(command.current_dir(directory.path()));
+        assert_eq!(process.line(), "ready", "{}", process.transcript());
+        Self { process, directory }
+    }
+
+    /// Its directory: the control socket is `luassl.sock` in it.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The path of its control socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("luassl.sock")
+    }
+
+    /// Process id of the supervisor.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Process id of the front.
+    #[must_use]
+    pub fn front(&self) -> u32 {
+        self.child("front")
+    }
+
+    /// Process id of the keeper.
+    #[must_use]
+    pub fn keeper(&self) -> u32 {
+        self.child("luassl-keeper")
+    }
+
+    fn child(&self, name: &str) -> u32 {
+        let mut found = None;
+        until(&format!("the supervisor's {name}"), || {
+            found = children(self.pid()).into_iter().find(|pid| names(*pid, name));
+            found.is_some()
+        });
+        found.unwrap_or_default()
+    }
+
+    /// Kills the front, waits until the supervisor has another, and gives the new one's id.
+    pub fn kill_front(&self) -> u32 {
+        self.replace(self.front(), Self::front)
+    }
+
+    /// Kills the keeper, waits until the supervisor has another, and gives the new one's id.
+    pub fn kill_keeper(&self) -> u32 {
+        self.replace(self.keeper(), Self::keeper)
+    }
+
+    fn replace(&self, old: u32, current: impl Fn(&Self) -> u32) -> u32 {
+        signal_pid(old, Signal::KILL);
+        let mut new = old;
+        until("the supervisor to start it again", || {
+            new = current(self);
+            new != old
+        });
+        new
+    }
+
+    /// Sends a signal to the supervisor.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Everything that the daemon has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.errors()
+    }
+
+    /// Waits until the log has `text` in it.
+    pub fn expect_log(&self, text: &str) {
+        self.process.expect_error(text);
+    }
+
+    /// The process of the supervisor, for its end.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.process.transcript());
+        }
+        self.process.signal(Signal::TERM);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while self.process.runs() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+/// Whether the process `pid` is the child called `name`: `luassld front …` or `luassl-keeper`.
+fn names(pid: u32, name: &str) -> bool {
+    let line = command_line(pid);
+    let mut words = line.split(' ');
+    let program = words.next().is_some_and(|program| program.rsplit('/').next() == Some(name));
+    program || words.next() == Some(name)
+}
+
+/// Puts the places of a test into a configuration.
+#[must_use]
+pub fn fill_in(config: &str, directory: &Path) -> String {
+    config
+        .replace("UID", &rustix::process::getuid().as_raw().to_string())
+        .replace("SOCKET", &directory.join("luassl.sock").display().to_string())
+        .replace("PKI", pki::file("").display().to_string().trim_end_matches('/'))
+        .replace("DIR", &directory.display().to_string())
+}

@@ -1,0 +1,20 @@
+//! The promises of luassl, each checked on the whole: `luassld run` as `make` built it, real Lua interpreters, real
+//! peers. `make` has to come first.
+
+#[macro_use]
+mod every_lua;
+
+mod activation;
+mod api;
+mod bad_input;
+mod beyond;
+mod bulk_and_ends;
+mod check_command;
+mod constants_on_the_wire;
+mod grants;
+mod hostile;
+mod many_connections;
+mod quickstart;
+mod renewal;
+mod restarts;
+mod shared_listener;
