@@ -155,8 +155,8 @@ impl Listener {
             }
             holding.arrived();
             if received.truncated {
-                // The front gives it to another holder when it sees no confirmation and this socket closed.
-                self.holding = None;
+                // Confirmed all the same, or the next confirmation would be taken for this one's. The peer sees a cut.
+                holding.say(&[holder::TAKEN])?;
                 return Err(Error::new(
                     LuaCode::Refused,
                     "a connection came, but this process has too many open descriptors",

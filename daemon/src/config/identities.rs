@@ -28,6 +28,10 @@ pub(super) fn check(
     for found in discovered {
         let name = found.name.clone();
         let identity = from_directory(found);
+        if let Some(finding) = unfit(&name, &identity.place) {
+            checker.findings.push(Finding { severity: Severity::Warning, ..finding });
+            continue;
+        }
         if names.add(checker, &name, &identity) {
             identities.insert(name, identity);
         }
@@ -82,11 +86,20 @@ fn file_ref(checker: &mut Checker<'_>, text: &Text) -> FileRef {
 }
 
 fn fit_name(checker: &mut Checker<'_>, text: &Text) {
-    let name = text.get_ref();
-    if name.is_empty() || name.len() > LONGEST_NAME || name == "*" || name.contains(char::is_control) {
-        let hint = format!("use 1 to {LONGEST_NAME} bytes without control characters, and not `*`");
-        checker.error(text.span(), format!("`{}` cannot be an identity's name", name.escape_debug()), hint);
+    if let Some(finding) = unfit(text.get_ref(), &checker.source.place(text.span())) {
+        checker.findings.push(finding);
     }
+}
+
+/// What is wrong with a name, if anything.
+fn unfit(name: &str, place: &Place) -> Option<Finding> {
+    let fits =
+        !name.is_empty() && name.len() <= LONGEST_NAME && name != "*" && !name.contains(char::is_control);
+    (!fits).then(|| {
+        let hint = format!("use 1 to {LONGEST_NAME} bytes without control characters, and not `*`");
+        Finding::error(place.clone(), format!("`{}` cannot be an identity's name", name.escape_debug()))
+            .hint(hint)
+    })
 }
 
 /// Which identity each name leads to.
@@ -110,8 +123,11 @@ impl Names {
         };
         for each in own {
             if let Some(other) = self.0.get(&each) {
-                let cause =
-                    format!("`{each}` is a name of identity `{other}` already, and so not of `{name}`");
+                let cause = if other == name {
+                    format!("there is another identity `{name}`")
+                } else {
+                    format!("`{each}` is a name of identity `{other}` already, and so not of `{name}`")
+                };
                 let finding = Finding::error(identity.place.clone(), cause).hint(hint);
                 checker.findings.push(Finding { severity, ..finding });
                 free = false;

@@ -21,7 +21,7 @@ pub(super) async fn listen(front: Arc<Front>, listener: Arc<Listener>, id: u64, 
         Err(error) => tracing::error!("cannot listen to a holder: {error}"),
     }
     if listener.remove_holder(id) {
-        front.acceptors.stop(&listener);
+        front.acceptors.stop(&listener, delivery);
     }
 }
 

@@ -471,12 +471,12 @@ impl Pump {
             let _ = reply.send(Err(Failure::new(ErrorCode::Closed, "the connection has ended")));
             return;
         }
-        match tls::renegotiate(self.tls.ssl()) {
+        match tls::renegotiate(&mut self.tls) {
             // The next read begins it: data of the peer's may come before its answer, and only a read takes that.
             Ok(Renewal::Handshake) if !self.connection.server => {}
             Ok(_) => {
                 self.send_handshake_message(cx);
-                if !self.broken && tls::request_client_certificate(self.tls.ssl()) {
+                if !self.broken && tls::request_client_certificate(&mut self.tls) {
                     self.send_handshake_message(cx);
                 }
             }

@@ -3,7 +3,7 @@
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::pkey::{PKey, Params};
-use openssl::ssl::SslContextBuilder;
+use openssl::ssl::{SslContextBuilder, SslRef};
 use std::ffi::CString;
 
 /// What no list brings back: nobody to authenticate, nothing encrypted.
@@ -28,20 +28,30 @@ pub(super) fn set_ciphers(
 ) -> Result<(), Failure> {
     let given = ciphers.unwrap_or("DEFAULT");
     refuse_nul("cipher string", given)?;
-    let suffix = if rsa_key_exchange { "" } else { RSA_KEY_EXCHANGE };
-    if context.set_cipher_list(&format!("{given}{NEVER}{suffix}")).is_ok() {
+    if context.set_cipher_list(&list(given, rsa_key_exchange)).is_ok() {
         return Ok(());
     }
-    let with_rsa = context.set_cipher_list(&format!("{given}{NEVER}"));
-    Err(match with_rsa {
-        Ok(()) => Failure::new(
-            ErrorCode::Refused,
-            format!(
-                "cipher string {given:?} has RSA key exchange only, which needs a grant of rsa_key_exchange"
-            ),
-        ),
-        Err(_) => invalid(format!("cipher string {given:?} selects no cipher; try openssl ciphers -v on it")),
-    })
+    if context.set_cipher_list(&list(given, true)).is_ok() {
+        return Err(only_rsa(given, "needs a grant of rsa_key_exchange"));
+    }
+    Err(invalid(format!("cipher string {given:?} selects no cipher; see openssl ciphers -v")))
+}
+
+/// Takes RSA key exchange from a server's session, since a keeper signs and does not decrypt.
+pub(super) fn without_rsa_key_exchange(ssl: &mut SslRef, ciphers: Option<&str>) -> Result<(), Failure> {
+    let given = ciphers.unwrap_or("DEFAULT");
+    ssl.set_cipher_list(&list(given, false))
+        .map_err(|_| only_rsa(given, "is for outgoing connections only: a keeper does not decrypt"))
+}
+
+fn list(given: &str, rsa_key_exchange: bool) -> String {
+    let rsa = if rsa_key_exchange { "" } else { RSA_KEY_EXCHANGE };
+    format!("{given}{NEVER}{rsa}")
+}
+
+fn only_rsa(given: &str, why: &str) -> Failure {
+    let message = format!("cipher string {given:?} has RSA key exchange only, which {why}");
+    Failure::new(ErrorCode::Refused, message)
 }
 
 /// Sets the cipher suites of TLS 1.3.

@@ -5,6 +5,7 @@ use super::{pem, provider, raw};
 use crate::identity::PublicIdentity;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
+use openssl::ocsp::OcspResponse;
 use openssl::pkey::{Id, PKey, Private, Public};
 use openssl::ssl::{SslContextBuilder, SslRef};
 use openssl::stack::Stack;
@@ -20,6 +21,7 @@ pub(super) struct Credentials {
     leaf: X509,
     chain: Stack<X509>,
     key: PKey<Private>,
+    stapled: bool,
 }
 
 impl Credentials {
@@ -39,7 +41,14 @@ impl Credentials {
         }
         let key = provider::private_key(&identity).map_err(|error| unusable(&identity, &error))?;
         let chain = stack(rest).map_err(|error| unusable(&identity, &error))?;
-        Ok(Self { host_names: host_names(leaf), leaf: leaf.clone(), chain, key, identity })
+        Ok(Self {
+            host_names: host_names(leaf),
+            leaf: leaf.clone(),
+            chain,
+            key,
+            stapled: is_stapled(&identity),
+            identity,
+        })
     }
 
     /// The algorithm of the key: a session can have one certificate of each.
@@ -60,8 +69,18 @@ impl Credentials {
 
     /// The OCSP response for `certificate`, where that is this one's and has one.
     pub(super) fn staple_for(&self, certificate: &X509Ref) -> Option<&[u8]> {
-        self.identity.staple.as_deref().filter(|_| *certificate == *self.leaf)
+        self.identity.staple.as_deref().filter(|_| self.stapled && *certificate == *self.leaf)
     }
+}
+
+/// Whether an identity has a staple that can be used: OpenSSL 3.6 fails the handshake for one that cannot.
+fn is_stapled(identity: &PublicIdentity) -> bool {
+    let Some(staple) = &identity.staple else { return false };
+    let readable = OcspResponse::from_der(staple).is_ok();
+    if !readable {
+        tracing::warn!("identity {:?}: the staple is no OCSP response and is left out", identity.name);
+    }
+    readable
 }
 
 /// Whether the first of some certificates carries the identity's public key.

@@ -91,12 +91,12 @@ pub(super) fn set_dh_parameters(
 
 /// The parameters of a named group of RFC 7919.
 pub(super) fn named_dh_parameters(group: &CStr) -> Result<PKey<Params>, ErrorStack> {
-    let mut name = group.to_bytes().to_vec();
+    // libcrypto reads such a text up to its zero byte, whatever its size.
     let param = openssl_sys::OSSL_PARAM {
         key: c"group".as_ptr(),
         data_type: ffi::OSSL_PARAM_UTF8_STRING,
-        data: name.as_mut_ptr().cast(),
-        data_size: name.len(),
+        data: group.as_ptr().cast_mut().cast(),
+        data_size: group.count_bytes(),
         return_size: usize::MAX,
     };
     // SAFETY: a C string, null is the default library context.
@@ -174,6 +174,9 @@ pub(super) fn negotiated_group(ssl: &SslRef) -> Option<String> {
     // SAFETY: a C string, copied before anything else happens.
     Some(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
+
+// The three calls below change the session behind a shared reference, since streams show no other: their callers have
+// the stream for themselves.
 
 /// Prepares a key update in both directions (TLS 1.3).
 pub(super) fn key_update(ssl: &SslRef) -> Result<(), ErrorStack> {

@@ -4,7 +4,25 @@
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
-use openssl::ssl::{SslRef, SslVerifyMode, SslVersion};
+use openssl::ssl::{SslRef, SslStream, SslVerifyMode, SslVersion};
+
+/// A stream with a session. Whoever has it mutably has the session for himself, although the stream shows it shared.
+pub trait HasSession {
+    /// The session.
+    fn session(&self) -> &SslRef;
+}
+
+impl<S> HasSession for SslStream<S> {
+    fn session(&self) -> &SslRef {
+        self.ssl()
+    }
+}
+
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite> HasSession for tokio_openssl::SslStream<S> {
+    fn session(&self) -> &SslRef {
+        self.ssl()
+    }
+}
 
 /// What [`renegotiate`] has prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +37,8 @@ pub enum Renewal {
 ///
 /// # Errors
 /// `Tls` while a handshake is under way, and where renegotiation is switched off.
-pub fn renegotiate(ssl: &SslRef) -> Result<Renewal, Failure> {
+pub fn renegotiate(stream: &mut impl HasSession) -> Result<Renewal, Failure> {
+    let ssl = stream.session();
     if ssl.version2() == Some(SslVersion::TLS1_3) {
         raw::key_update(ssl).map_err(|error| failure("update its keys", &error))?;
         Ok(Renewal::KeyUpdate)
@@ -32,7 +51,8 @@ pub fn renegotiate(ssl: &SslRef) -> Result<Renewal, Failure> {
 /// Prepares a server's request for the client's certificate after the handshake (RFC 8446, 4.6.2), where the server
 /// asks for certificates and the client offered it. False where there is nothing to ask.
 #[must_use]
-pub fn request_client_certificate(ssl: &SslRef) -> bool {
+pub fn request_client_certificate(stream: &mut impl HasSession) -> bool {
+    let ssl = stream.session();
     ssl.is_server()
         && ssl.version2() == Some(SslVersion::TLS1_3)
         && ssl.verify_mode().contains(SslVerifyMode::PEER)
