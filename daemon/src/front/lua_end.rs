@@ -48,11 +48,13 @@ pub(super) struct LuaEnd {
     gone: bool,
     /// The front has shut its writing side down.
     shut: bool,
+    /// And its reading side too: what Lua still writes fails.
+    shut_both: bool,
 }
 
 impl LuaEnd {
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { socket: Socket::Parked(fd), reads: true, gone: false, shut: false }
+        Self { socket: Socket::Parked(fd), reads: true, gone: false, shut: false, shut_both: false }
     }
 
     pub(super) fn register(&mut self) -> io::Result<()> {
@@ -194,10 +196,11 @@ impl LuaEnd {
 
     /// Shuts the front's writing side down, once, or both sides; true when that was news.
     pub(super) fn shut(&mut self, both: bool) -> bool {
-        if self.shut {
+        if self.shut && (self.shut_both || !both) {
             return false;
         }
         self.shut = true;
+        self.shut_both = both;
         let fd = match &self.socket {
             Socket::Registered(fd) => fd.get_ref(),
             Socket::Parked(fd) => fd,
