@@ -8,8 +8,11 @@ mod connection;
 mod context;
 mod control;
 mod counters;
+mod descriptors;
 mod handshake;
 mod holder;
+mod home;
+mod hub;
 mod interrupt;
 mod listener;
 mod lua_end;
@@ -22,6 +25,8 @@ mod quota;
 mod readiness;
 mod sockets;
 mod transport;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use crate::{
@@ -72,7 +77,7 @@ struct Active {
     settings: Settings,
     trusts: Arc<tls::TrustStores>,
     identities: Arc<dyn IdentitySource>,
-    listeners: HashMap<String, Arc<OwnedFd>>,
+    listeners: HashMap<String, Arc<sockets::Tcp>>,
 }
 
 /// A running front; shared by all its threads.
@@ -81,12 +86,10 @@ struct Front {
     pushed: watch::Sender<bool>,
     keeper: Arc<KeeperLink>,
     quotas: quota::Quotas,
-    connections: connection::Connections,
+    home: Arc<home::Home>,
     contexts: context::Contexts,
     acceptors: listener::Acceptors,
     counters: counters::Counters,
-    pumps: workers::Workers,
-    signers: workers::Workers,
 }
 
 /// How often a request that waits for the keeper's identities looks again.
@@ -113,12 +116,10 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         pushed: watch::Sender::new(false),
         keeper,
         quotas: quota::Quotas::default(),
-        connections: connection::Connections::default(),
+        home: Arc::new(home::Home::start(cores)?),
         contexts: context::Contexts::default(),
         acceptors: listener::Acceptors::default(),
         counters: counters::Counters::default(),
-        pumps: workers::Workers::start("pump", cores, false)?,
-        signers: workers::Workers::start("handshake", cores.max(2), true)?,
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(front, options.sockets))
@@ -207,7 +208,7 @@ impl Front {
             settings: slot.settings.clone(),
             trusts: Arc::clone(&slot.trusts),
             identities: Arc::clone(&slot.identities),
-            listeners: listeners.into_iter().map(|(name, socket)| (name, Arc::new(socket))).collect(),
+            listeners: listeners.into_iter().map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket)))).collect(),
         };
         *slot = Arc::new(active);
     }
@@ -218,7 +219,7 @@ impl Front {
         self.keeper.set_deadline(settings.limits.keeper());
         let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
         let mut sockets = slot.listeners.clone();
-        sockets.extend(listeners.into_iter().map(|(name, socket)| (name, Arc::new(socket))));
+        sockets.extend(listeners.into_iter().map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket)))));
         sockets.retain(|name, _| settings.listeners.contains(name));
         *slot = Arc::new(Active {
             generation: slot.generation + 1,

@@ -32,5 +32,6 @@ pub enum TlsError {
 pub fn install(signer: SharedSigner) -> Result<(), TlsError> {
     provider::install(signer)
 }
+#[allow(unsafe_code)]
 mod stub;
 pub use stub::*;

@@ -34,7 +34,7 @@ impl Context {
     }
 }
 pub fn info(_s: &SslRef) -> Info {
-    todo!()
+    Info::default()
 }
 pub fn peer_certificate(_s: &SslRef) -> PeerCertificate {
     todo!()
@@ -42,19 +42,24 @@ pub fn peer_certificate(_s: &SslRef) -> PeerCertificate {
 pub fn peer_matches(_s: &SslRef, _h: &str) -> bool {
     todo!()
 }
-pub fn failure(_e: &openssl::ssl::Error, _s: &SslRef) -> Failure {
-    todo!()
+pub fn failure(e: &openssl::ssl::Error, _s: &SslRef) -> Failure {
+    Failure::new(ErrorCode::Tls, e.to_string())
 }
 pub fn renegotiate(_s: &SslRef, _server: bool) -> Result<(), Failure> {
     todo!()
 }
 pub fn renegotiation_is_pending(_s: &SslRef) -> bool {
-    todo!()
+    false
 }
-pub fn may_sign(_m: bool) {}
+thread_local! { static MAY_SIGN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) }; }
+pub fn may_sign(m: bool) {
+    MAY_SIGN.set(m);
+}
 pub fn signing_is_allowed() -> bool {
-    todo!()
+    MAY_SIGN.get()
 }
-pub fn peer_has_closed(_s: &SslRef) -> bool {
-    todo!()
+pub fn peer_has_closed(s: &SslRef) -> bool {
+    use foreign_types_shared::ForeignTypeRef;
+    // SAFETY: a valid SSL.
+    unsafe { openssl_sys::SSL_get_shutdown(s.as_ptr()) & 2 != 0 }
 }
