@@ -21,6 +21,8 @@ export CARGO FLAGS OFFLINE
 
 .PHONY: all bin lua deps lint-deps demo check test test-long bench lint install clean help tools
 
+.NOTPARALLEL:
+
 all: bin lua ## build/bin and build/lua, release profile
 
 help: ## this list
@@ -33,11 +35,12 @@ bin:
 
 lua: $(LUAS:%=lua-%)
 
-# One target directory for each ABI: cargo would otherwise write every module to the same file.
+# One target directory for all ABIs, so that what they share is built once; cargo writes every module to the same
+# file, so each is copied before the next is built (.NOTPARALLEL).
 lua-%:
-	$(CARGO) build $(FLAGS) --release -p luassl-lua --features $(call feature,$*) --target-dir target/$(call feature,$*)
+	$(CARGO) build $(FLAGS) --release -p luassl-lua --features $(call feature,$*) --target-dir target/lua
 	@mkdir -p $(BUILD)/lua/$*
-	@scripts/copy-changed target/$(call feature,$*)/release/libluassl_core.so $(BUILD)/lua/$*/luassl_core.so
+	@scripts/copy-changed target/lua/release/libluassl_core.so $(BUILD)/lua/$*/luassl_core.so
 	@scripts/copy-lua client-lua/lua $(BUILD)/lua/$*
 
 tools: # what tests and demo need beside the product: the key scanner and a Lua 5.5

@@ -7,7 +7,7 @@ local wrap = ssl.wrap
 function ssl.wrap(...)
   local object = wrap(...)
   local proxy = {}
-  function proxy:accept(...)
+  function proxy.accept(_, ...)
     object:accept(...)
     local info = object:info()
     io.stderr:write(("    [%s, %s]\n"):format(info.protocol, info.cipher))

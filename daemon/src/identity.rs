@@ -23,6 +23,15 @@ pub struct PublicIdentity {
     pub staple: Option<Vec<u8>>,
 }
 
+/// Whoever knows the public halves of identities: the link to the keeper, or a test's own.
+pub trait IdentitySource: Send + Sync + 'static {
+    /// The generation of the identity `name` (as declared) that is in service, where there is one.
+    fn current(&self, name: &str) -> Option<Arc<PublicIdentity>>;
+
+    /// Counts every change of any identity.
+    fn epoch(&self) -> u64;
+}
+
 /// Why a signature could not be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
@@ -46,11 +55,3 @@ pub trait Signer: Send + Sync + 'static {
 
 /// A handle to whoever signs.
 pub type SharedSigner = Arc<dyn Signer>;
-
-/// Where the front finds the public halves of identities, as the keeper last sent them.
-pub trait IdentitySource: Send + Sync + 'static {
-    /// The generation in service of the identity declared as `name`.
-    fn current(&self, name: &str) -> Option<Arc<PublicIdentity>>;
-    /// Counts every change, so that what was built from identities can be built anew.
-    fn epoch(&self) -> u64;
-}

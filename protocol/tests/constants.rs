@@ -228,3 +228,11 @@ proptest! {
         prop_assert_eq!(names_of(sum), chosen.iter().map(|constant| constant.name).collect::<BTreeSet<_>>());
     }
 }
+
+#[test]
+fn the_manual_has_every_constant() {
+    let manual = include_str!("../../docs/manual.md");
+    for constant in OPTIONS.iter().chain(VERIFY) {
+        assert!(manual.contains(&format!("`{}`", constant.name)), "{}", constant.name);
+    }
+}

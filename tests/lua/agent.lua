@@ -13,7 +13,7 @@ local function show(value)
   if type(value) == "number" and value % 1 == 0 and value > -2^53 and value < 2^53 then
     return ("%d"):format(value)
   end
-  if type(value) == "table" or type(value) == "userdata" then return type(value) end
+  if type(value) == "table" or type(value) == "userdata" then return "object" end
   return tostring(value)
 end
 

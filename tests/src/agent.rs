@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A Lua interpreter that runs `tests/lua/agent.lua`.
 ///
-/// Results are shown as Lua would write them: `nil`, `-2`, `"text"`, and `table` or `userdata` for objects.
+/// Results are shown as Lua would write them: `nil`, `-2`, `"text"`, and `object` for tables and userdata.
 pub struct Agent {
     process: Process,
 }

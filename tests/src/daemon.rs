@@ -35,8 +35,8 @@ impl Daemon {
         Self::run(&mut command, scratch)
     }
 
-    /// With a configuration; `SOCKET` in it stands for the control socket's path, `PKI` for the development PKI and
-    /// `DIR` for the daemon's directory.
+    /// With a configuration; `SOCKET` in it stands for the control socket's path, `PKI` for the development PKI,
+    /// `DIR` for the daemon's directory and `UID` for the user that runs the test.
     ///
     /// # Panics
     /// When it does not become ready.
@@ -56,6 +56,19 @@ impl Daemon {
         std::fs::write(&path, fill_in(config, scratch.path())).expect("the configuration");
         let mut command = Self::command();
         command.arg("--config").arg(path);
+        Self::run(&mut command, scratch)
+    }
+
+    /// As [`Daemon::with_identities`], with the programs in the directory `programs`.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn from_programs(programs: &Path, identities: &Path) -> Self {
+        let scratch = scratch();
+        let mut command = Command::new(programs.join("luassld"));
+        command.arg("run").arg("--identities").arg(identities);
+        command.arg("--socket").arg(scratch.path().join("luassl.sock"));
         Self::run(&mut command, scratch)
     }
 
@@ -180,6 +193,7 @@ fn names(pid: u32, name: &str) -> bool {
 #[must_use]
 pub fn fill_in(config: &str, directory: &Path) -> String {
     config
+        .replace("UID", &rustix::process::getuid().as_raw().to_string())
         .replace("SOCKET", &directory.join("luassl.sock").display().to_string())
         .replace("PKI", pki::file("").display().to_string().trim_end_matches('/'))
         .replace("DIR", &directory.display().to_string())

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod daemon;
+pub mod echo;
 pub mod lua;
 pub mod memory;
 pub mod needles;

@@ -3,7 +3,7 @@
 use crate::daemon::Daemon;
 use crate::process::Process;
 use crate::{built, pki, repository};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// One Lua implementation.
@@ -38,6 +38,12 @@ impl Lua {
     /// `keys/server.pem`), talking to `daemon`.
     #[must_use]
     pub fn command(self, daemon: &Daemon) -> Command {
+        self.command_at(&daemon.socket())
+    }
+
+    /// As [`Lua::command`], talking to whoever listens on `socket`.
+    #[must_use]
+    pub fn command_at(self, socket: &Path) -> Command {
         let program =
             if self.command.is_empty() { built("test/lua5.5") } else { PathBuf::from(self.command) };
         let module = built("lua").join(self.abi);
@@ -47,7 +53,7 @@ impl Lua {
             .current_dir(pki::file(""))
             .env("LUA_PATH", format!("{}/?.lua;{}/?.lua;;", module.display(), tests.display()))
             .env("LUA_CPATH", format!("{}/?.so;;", module.display()))
-            .env("LUASSL_SOCKET", daemon.socket());
+            .env("LUASSL_SOCKET", socket);
         command
     }
 

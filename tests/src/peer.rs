@@ -137,7 +137,14 @@ impl Server {
     /// # Errors
     /// Why TCP or the handshake failed, in OpenSSL's words.
     pub fn accept(&self) -> Result<Tls, String> {
-        let stream = self.accept_tcp().map_err(|error| error.to_string())?;
+        self.handshake(self.accept_tcp().map_err(|error| error.to_string())?)
+    }
+
+    /// The handshake on a connection of [`Server::accept_tcp`].
+    ///
+    /// # Errors
+    /// Why it failed, in OpenSSL's words.
+    pub fn handshake(&self, stream: TcpStream) -> Result<Tls, String> {
         self.acceptor.accept(stream).map_err(|error| error.to_string())
     }
 

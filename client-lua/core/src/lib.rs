@@ -1,1 +1,31 @@
-//! The client of luassld without Lua: control connection, streams, listeners.
+//! The client of luassld without Lua: control connection, contexts, streams, listeners.
+//!
+//! Everything blocks, with deadlines by poll(2); there is no thread, no async runtime and no OpenSSL here. A program
+//! may fork at any time: whatever belongs to one process is made again in the other when it is next needed.
+#![deny(unsafe_code)]
+
+mod adopt;
+mod client;
+mod context;
+mod control;
+mod deadline;
+mod error;
+mod listener;
+mod material;
+mod opening;
+mod path;
+mod stream;
+mod tcp;
+mod transport;
+
+pub use adopt::{AdoptError, Adopted};
+pub use client::Client;
+pub use context::{Context, Recipe};
+pub use deadline::Timeout;
+pub use error::Error;
+pub use listener::{Accepted, Asking, Listener};
+pub use material::{Material, MaterialError};
+pub use opening::{Opening, Terms};
+pub use path::socket_path;
+pub use stream::{Stream, WriteError};
+pub use tcp::{Dialer, Direction};

@@ -1,2 +1,42 @@
-//! Placeholder of the first commit.
-fn main() {}
+//! `luassld`: the supervisor and the front.
+
+use clap::Parser;
+use luassl_daemon::cli::{ConfigArgs, FrontArgs, Luassld, LuassldCommand};
+use luassl_daemon::config::{Finding, Log};
+use luassl_daemon::front::{self, FrontError, FrontOptions};
+use luassl_daemon::supervisor::{self, Programs, launch};
+use luassl_daemon::{check, listen_fds, logging};
+use std::process::ExitCode;
+
+/// What a command gives back that could not do what it should.
+const FAILURE: u8 = 2;
+
+fn main() -> ExitCode {
+    // Before anything else: a child closes what it was not meant to inherit.
+    let arguments = Luassld::parse();
+    let outcome = match arguments.command {
+        LuassldCommand::Launch => Err(vec![Finding::error(None, launch::launch().to_string())]),
+        LuassldCommand::Run(args) => Programs::installed()
+            .map_err(|finding| vec![finding])
+            .and_then(|programs| supervisor::run(&args.into(), programs)),
+        LuassldCommand::Check(args) => return check(args),
+        LuassldCommand::Front(args) => {
+            serve(args).map_err(|error| vec![Finding::error(None, error.to_string())])
+        }
+    };
+    let findings = outcome.err().unwrap_or_default();
+    findings.iter().for_each(|finding| eprintln!("{finding}"));
+    if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
+}
+
+fn serve(args: FrontArgs) -> Result<(), FrontError> {
+    logging::start(Log { level: args.log_level, format: args.log_format });
+    front::run(FrontOptions { name: args.name, keeper: args.keeper, sockets: listen_fds::take()? })
+}
+
+fn check(args: ConfigArgs) -> ExitCode {
+    let verdict = check::run(&args.into());
+    verdict.findings.iter().for_each(|finding| println!("{finding}"));
+    println!("{}", verdict.summary());
+    ExitCode::from(verdict.exit_code())
+}

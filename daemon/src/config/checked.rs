@@ -5,8 +5,8 @@ use super::finding::{Finding, Place, nearest};
 use super::raw::{self, Text};
 use super::source::Source;
 use super::{
-    Config, DEFAULT_FRONT, Front, Listener, Loaded, Log, LogFormat, Request, Roles, Selection, SocketFile,
-    Trust, accounts, directory, grants, identities, limits,
+    Config, Listener, Loaded, Log, LogFormat, Request, Roles, SocketFile, Trust, accounts, directory, fronts,
+    grants, identities, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -22,6 +22,8 @@ const LONGEST_NAME: usize = 64;
 pub(super) fn check(source: &Source, file: &raw::File, request: &Request) -> Loaded {
     let mut checker = Checker { source, findings: Vec::new() };
     let config = checker.config(file, request);
+    // In the order of the file, where the eye is.
+    checker.findings.sort_by_key(|finding| finding.place.as_ref().and_then(|place| place.line));
     let failed = checker.findings.iter().any(|finding| finding.severity == super::Severity::Error);
     Loaded { config: (!failed).then_some(config), findings: checker.findings }
 }
@@ -39,7 +41,7 @@ impl Checker<'_> {
         let sockets = self.tables(&file.socket, Self::socket);
         let listeners = self.tables(&file.listener, Self::listener);
         self.distinct_addresses(file);
-        let fronts = self.fronts(file, &identities);
+        let fronts = fronts::check(self, file, &identities);
         let grants = grants::check(self, file, &identities);
         let config = Config {
             control: self.control(&file.control, request),
@@ -74,7 +76,7 @@ impl Checker<'_> {
         std::path::absolute(&joined).unwrap_or(joined)
     }
 
-    fn socket_path(&mut self, text: &Text) -> PathBuf {
+    pub(super) fn socket_path(&mut self, text: &Text) -> PathBuf {
         let path = self.path(text);
         let length = path.as_os_str().len();
         if length > LONGEST_SOCKET_PATH {
@@ -85,7 +87,7 @@ impl Checker<'_> {
     }
 
     /// Every table of a kind, under names that are fit for LISTEN_FDNAMES.
-    fn tables<R, C>(
+    pub(super) fn tables<R, C>(
         &mut self,
         raw: &raw::Tables<R>,
         check: fn(&mut Self, &Text, &R) -> C,
@@ -290,103 +292,6 @@ impl Checker<'_> {
         found
     }
 
-    fn fronts(
-        &mut self,
-        file: &raw::File,
-        identities: &BTreeMap<String, super::Identity>,
-    ) -> BTreeMap<String, Front> {
-        let mut fronts: BTreeMap<String, Front> = self.tables(&file.front, Self::front);
-        for front in file.front.values() {
-            let named = front.identities.iter().flatten().filter(|text| text.get_ref() != "*");
-            for text in named {
-                grants::refers_to_identity(self, text, file, identities);
-            }
-        }
-        if fronts.is_empty() {
-            fronts.insert(DEFAULT_FRONT.to_owned(), Front::with_everything());
-        }
-        self.assign(file, &mut fronts);
-        fronts
-    }
-
-    fn front(&mut self, _name: &Text, raw: &raw::Front) -> Front {
-        let keeper_socket = raw.keeper_socket.as_ref().map(|text| self.socket_path(text));
-        let set = |texts: &Option<raw::Texts>| -> BTreeSet<String> {
-            texts.iter().flatten().map(|text| text.get_ref().clone()).collect()
-        };
-        let identities = match set(&raw.identities) {
-            names if raw.identities.is_some() && !names.contains("*") => Selection::Only(names),
-            _ => Selection::All,
-        };
-        let roles = self.roles(raw.roles.as_ref());
-        let (sockets, listeners) = (set(&raw.sockets), set(&raw.listeners));
-        Front { keeper_socket, identities, roles, control: false, sockets, listeners }
-    }
-
-    /// Gives every socket and listener to one front: the one that claims it, else the only one, else `default`.
-    fn assign(&mut self, file: &raw::File, fronts: &mut BTreeMap<String, Front>) {
-        let names: Vec<String> = fronts.keys().cloned().collect();
-        let rest = match names.as_slice() {
-            [only] => Some(only.clone()),
-            _ => names.into_iter().find(|name| name == DEFAULT_FRONT),
-        };
-        self.claims(file);
-        self.give(&file.socket, "socket", rest.as_deref(), fronts, |front| &mut front.sockets);
-        self.give(&file.listener, "listener", rest.as_deref(), fronts, |front| &mut front.listeners);
-        match rest.and_then(|name| fronts.get_mut(&name)) {
-            Some(front) => front.control = true,
-            None => {
-                let span = file.front.keys().next().map_or(0..0, Spanned::span);
-                let cause = "no front serves the control socket";
-                self.error(span, cause, format!("name one of the fronts `{DEFAULT_FRONT}`"));
-            }
-        }
-    }
-
-    /// What fronts claim must be declared, and claimed once.
-    fn claims(&mut self, file: &raw::File) {
-        let mut claimed = BTreeSet::new();
-        for front in file.front.values() {
-            let sockets = front.sockets.iter().flatten().map(|text| ("socket", text));
-            let listeners = front.listeners.iter().flatten().map(|text| ("listener", text));
-            for (kind, text) in sockets.chain(listeners) {
-                let known: Vec<&str> = match kind {
-                    "socket" => file.socket.keys().map(|name| name.get_ref().as_str()).collect(),
-                    _ => file.listener.keys().map(|name| name.get_ref().as_str()).collect(),
-                };
-                self.refers(text, kind, known);
-                if !claimed.insert((kind, text.get_ref())) {
-                    let cause = format!("two fronts claim {kind} `{}`", text.get_ref());
-                    self.error(text.span(), cause, "remove it from one of them");
-                }
-            }
-        }
-    }
-
-    fn give<R>(
-        &mut self,
-        declared: &raw::Tables<R>,
-        kind: &str,
-        rest: Option<&str>,
-        fronts: &mut BTreeMap<String, Front>,
-        set: fn(&mut Front) -> &mut BTreeSet<String>,
-    ) {
-        for name in declared.keys() {
-            if fronts.values_mut().any(|front| set(front).contains(name.get_ref())) {
-                continue;
-            }
-            match rest.and_then(|rest| fronts.get_mut(rest)) {
-                Some(front) => {
-                    set(front).insert(name.get_ref().clone());
-                }
-                None => {
-                    let hint = format!("add it to `{kind}s` of one [front.NAME]");
-                    self.error(name.span(), format!("no front serves {kind} `{}`", name.get_ref()), hint);
-                }
-            }
-        }
-    }
-
     fn distinct_sockets(&mut self, file: &raw::File, config: &Config) {
         let named = file.socket.values().filter_map(|raw| raw.path.as_ref());
         let keepers = file.front.values().filter_map(|raw| raw.keeper_socket.as_ref());
@@ -397,19 +302,6 @@ impl Checker<'_> {
                 let cause = format!("{} is another socket's path already", text.get_ref());
                 self.error(text.span(), cause, "give each socket a path of its own");
             }
-        }
-    }
-}
-
-impl Front {
-    fn with_everything() -> Self {
-        Self {
-            keeper_socket: None,
-            identities: Selection::All,
-            roles: Roles { server: true, client: true },
-            control: false,
-            sockets: BTreeSet::new(),
-            listeners: BTreeSet::new(),
         }
     }
 }

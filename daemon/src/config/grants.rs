@@ -29,7 +29,8 @@ pub(super) fn check(
         .collect()
 }
 
-fn names<T>(tables: &raw::Tables<T>) -> impl Iterator<Item = &str> {
+/// The names of tables.
+pub(super) fn names<T>(tables: &raw::Tables<T>) -> impl Iterator<Item = &str> {
     tables.keys().map(|name| name.get_ref().as_str())
 }
 

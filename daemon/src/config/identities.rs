@@ -4,7 +4,7 @@ use super::checked::Checker;
 use super::directory::Discovered;
 use super::finding::{Finding, Place};
 use super::raw::{self, Text};
-use super::{FileRef, FileSource, Identity};
+use super::{FileRef, FileSource, Identity, Severity};
 use std::collections::BTreeMap;
 
 /// An identity's name or alias, in bytes.
@@ -22,14 +22,17 @@ pub(super) fn check(
     let mut identities = BTreeMap::new();
     for (name, raw) in &file.identity {
         let Some(identity) = identity(checker, name, raw) else { continue };
-        names.add(checker, name.get_ref(), &identity, &checker.source.place(name.span()));
+        names.add(checker, name.get_ref(), &identity);
         identities.insert(name.get_ref().clone(), identity);
     }
     for found in discovered {
-        let place = Place::file(&found.key);
         let name = found.name.clone();
         let identity = from_directory(found);
-        if names.add(checker, &name, &identity, &place) {
+        if let Some(finding) = unfit(&name, &identity.place) {
+            checker.findings.push(Finding { severity: Severity::Warning, ..finding });
+            continue;
+        }
+        if names.add(checker, &name, &identity) {
             identities.insert(name, identity);
         }
     }
@@ -52,13 +55,15 @@ fn identity(checker: &mut Checker<'_>, name: &Text, raw: &raw::Identity) -> Opti
     let staple = optional(&raw.staple);
     let aliases = raw.aliases.iter().map(|alias| alias.get_ref().clone()).collect();
     let key = file_ref(checker, key);
-    Some(Identity { key, certificate, password, staple, aliases, discovered: false })
+    let place = checker.source.place(name.span());
+    Some(Identity { key, certificate, password, staple, aliases, place, discovered: false })
 }
 
 fn from_directory(found: Discovered) -> Identity {
     let file =
         |path: std::path::PathBuf| FileRef { place: Place::file(&path), source: FileSource::Path(path) };
     Identity {
+        place: Place::file(&found.key),
         key: file(found.key),
         certificate: found.certificate.map(file),
         password: None,
@@ -81,11 +86,20 @@ fn file_ref(checker: &mut Checker<'_>, text: &Text) -> FileRef {
 }
 
 fn fit_name(checker: &mut Checker<'_>, text: &Text) {
-    let name = text.get_ref();
-    if name.is_empty() || name.len() > LONGEST_NAME || name == "*" || name.contains(char::is_control) {
-        let hint = format!("use 1 to {LONGEST_NAME} bytes without control characters, and not `*`");
-        checker.error(text.span(), format!("`{}` cannot be an identity's name", name.escape_debug()), hint);
+    if let Some(finding) = unfit(text.get_ref(), &checker.source.place(text.span())) {
+        checker.findings.push(finding);
     }
+}
+
+/// What is wrong with a name, if anything.
+fn unfit(name: &str, place: &Place) -> Option<Finding> {
+    let fits =
+        !name.is_empty() && name.len() <= LONGEST_NAME && name != "*" && !name.contains(char::is_control);
+    (!fits).then(|| {
+        let hint = format!("use 1 to {LONGEST_NAME} bytes without control characters, and not `*`");
+        Finding::error(place.clone(), format!("`{}` cannot be an identity's name", name.escape_debug()))
+            .hint(hint)
+    })
 }
 
 /// Which identity each name leads to.
@@ -94,18 +108,28 @@ struct Names(BTreeMap<String, String>);
 
 impl Names {
     /// Whether all names of `identity` were free; an error for each that was not.
-    fn add(&mut self, checker: &mut Checker<'_>, name: &str, identity: &Identity, place: &Place) -> bool {
+    fn add(&mut self, checker: &mut Checker<'_>, name: &str, identity: &Identity) -> bool {
         let mut free = true;
         let mut own: Vec<String> = identity.other_names();
         own.insert(0, name.to_owned());
         own.sort();
         own.dedup();
+        // A file that lies in a directory is left out; a declared one is an error.
+        let (severity, hint) = match identity.discovered {
+            true => (Severity::Warning, "it is left out: remove the file, or give it another name"),
+            false => {
+                (Severity::Error, "a name, alias or file belongs to one identity: remove it from the other")
+            }
+        };
         for each in own {
             if let Some(other) = self.0.get(&each) {
-                let cause =
-                    format!("`{each}` is a name of identity `{other}` already, and so not of `{name}`");
-                let hint = "a name, alias or file belongs to one identity: remove it from the other";
-                checker.findings.push(Finding::error(place.clone(), cause).hint(hint));
+                let cause = if other == name {
+                    format!("there is another identity `{name}`")
+                } else {
+                    format!("`{each}` is a name of identity `{other}` already, and so not of `{name}`")
+                };
+                let finding = Finding::error(identity.place.clone(), cause).hint(hint);
+                checker.findings.push(Finding { severity, ..finding });
                 free = false;
             } else {
                 self.0.insert(each, name.to_owned());

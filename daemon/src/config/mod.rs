@@ -6,6 +6,7 @@ mod accounts;
 mod checked;
 mod directory;
 mod finding;
+mod fronts;
 mod grants;
 mod identities;
 mod limits;
@@ -145,6 +146,8 @@ pub struct Identity {
     pub staple: Option<FileRef>,
     /// The aliases that the configuration gives it.
     pub aliases: Vec<String>,
+    /// Where it is declared; the key's file where it was discovered.
+    pub place: Place,
     /// A file that was found in a directory: without a key in it, it is no identity, and that is no fault.
     pub discovered: bool,
 }

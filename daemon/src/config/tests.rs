@@ -258,6 +258,43 @@ fn a_certificate_that_went_away_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_second_file_of_a_name_is_left_out() {
+    let directories = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    for directory in &directories {
+        std::fs::write(directory.path().join("ca.pem"), "").expect("written");
+    }
+    let identities = directories.iter().map(|directory| directory.path().to_owned()).collect();
+    let loaded = load(&Request { identities, ..Request::default() });
+    let second = directories[1].path().join("ca.pem");
+    assert_eq!(
+        loaded.findings[0].to_string(),
+        format!(
+            "warning: {}: there is another identity `ca`\n\
+             hint: it is left out: remove the file, or give it another name",
+            second.display()
+        )
+    );
+    let key = &loaded.config.expect("no errors").identities["ca"].key;
+    assert_eq!(key.source, FileSource::Path(directories[0].path().join("ca.pem")));
+}
+
+#[test]
+fn fronts_get_what_they_claim_and_default_the_rest() {
+    let text = "[socket.a]\npath='/a'\n[socket.b]\npath='/b'\n[listener.l]\n\
+                [front.x]\nsockets=['a']\nidentities=[]\n[front.default]\n";
+    let config = read(text).config.expect("no errors");
+    let (x, rest) = (&config.fronts["x"], &config.fronts["default"]);
+    assert!(x.sockets.contains("a") && !x.sockets.contains("b") && x.listeners.is_empty() && !x.control);
+    assert!(rest.sockets.contains("b") && rest.listeners.contains("l") && rest.control);
+    assert_eq!(x.identities, Selection::Only(BTreeSet::new()));
+    let nobodys = "[socket.a]\npath='/a'\n[front.x]\n[front.y]\n";
+    let causes: Vec<String> = read(nobodys).findings.into_iter().map(|finding| finding.cause).collect();
+    assert_eq!(causes, ["no front serves socket `a`", "no front serves the control socket"]);
+    let twice = "[socket.a]\npath='/a'\n[front.default]\nsockets=['a']\n[front.y]\nsockets=['a']\n";
+    assert_eq!(only_error(twice), "6: two fronts claim socket `a`\nhint: remove it from one of them");
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let request = Request { config: Some("/no/such.toml".into()), ..Request::default() };
     let loaded = load(&request);

@@ -6,8 +6,11 @@ use super::{
     policy::{self, Caller, Operation, Way},
     quota::Slot,
 };
-use crate::{settings::Grant, tls};
-use luassl_protocol::{ContextSpec, Digest, ErrorCode, Failure, ProtocolVersion, Role};
+use crate::{
+    settings::Grant,
+    tls::{self, Floors},
+};
+use luassl_protocol::{ContextSpec, Digest, ErrorCode, Failure, Role};
 use openssl::ssl::Ssl;
 use std::{
     collections::HashMap,
@@ -17,7 +20,7 @@ use std::{
 /// A context as a client described it, with the bytes that it refers to.
 pub(super) struct Recipe {
     pub(super) spec: ContextSpec,
-    pub(super) blobs: HashMap<[u8; 32], Arc<[u8]>>,
+    pub(super) blobs: HashMap<Digest, Arc<[u8]>>,
     pub(super) _slot: Slot,
 }
 
@@ -106,7 +109,16 @@ impl Sessions {
             return Ok(Arc::clone(context));
         }
         let way = self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener);
-        let context = front.contexts.build(&active, &self.asker, &self.recipe, Some(role), way)?;
+        let made = front.contexts.build(front, &active, &self.asker, &self.recipe, Some(role), way);
+        let context = match (made, &slot) {
+            (Ok(context), _) => context,
+            // What a reload has broken leaves the former context in service; what it forbids does not.
+            (Err(failure), Some((_, former))) if failure.code != ErrorCode::Refused => {
+                tracing::warn!("a context keeps its former state: {failure}");
+                Arc::clone(former)
+            }
+            (Err(failure), _) => return Err(failure),
+        };
         *slot = Some((active.generation, Arc::clone(&context)));
         Ok(context)
     }
@@ -119,14 +131,6 @@ struct CacheKey {
     spec: ContextSpec,
     floors: Floors,
     generation: u64,
-}
-
-/// What a grant demands, and Lua cannot loosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Floors {
-    minimum_protocol: ProtocolVersion,
-    verify_required: bool,
-    rsa_key_exchange: bool,
 }
 
 impl From<&Grant> for Floors {
@@ -155,6 +159,7 @@ impl Contexts {
     /// Refused by the grants; an identity without a loaded key; a setting that OpenSSL does not take.
     pub(super) fn build(
         &self,
+        front: &Front,
         active: &Active,
         asker: &Asker,
         recipe: &Recipe,
@@ -178,7 +183,7 @@ impl Contexts {
         if let Some(known) = cache.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let context = Arc::new(make(active, recipe, floors)?);
+        let context = Arc::new(make(front, active, recipe, floors)?);
         if cache.len() >= SWEEP_AT {
             cache.retain(|_, known| known.strong_count() > 0);
         }
@@ -187,17 +192,13 @@ impl Contexts {
     }
 }
 
-fn make(active: &Active, recipe: &Recipe, floors: Floors) -> Result<tls::Context, Failure> {
+fn make(front: &Front, active: &Active, recipe: &Recipe, floors: Floors) -> Result<tls::Context, Failure> {
     let source = tls::ContextSource {
         spec: with_declared_names(active, &recipe.spec)?,
         blobs: recipe.blobs.clone(),
-        floors: tls::Floors {
-            minimum_protocol: floors.minimum_protocol,
-            verify_required: floors.verify_required,
-            rsa_key_exchange: floors.rsa_key_exchange,
-        },
+        floors,
     };
-    tls::Context::new(source, Arc::clone(&active.identities), Arc::clone(&active.trusts))
+    tls::Context::new(source, Arc::clone(&active.identities), Arc::clone(&front.trusts))
 }
 
 /// The same description with each identity under its declared name.

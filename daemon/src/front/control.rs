@@ -13,7 +13,7 @@ use super::{
 };
 use bytes::BytesMut;
 use luassl_keeper_ipc::transport::{self, DESCRIPTORS_MAX, RecvError};
-use luassl_protocol::{ErrorCode, Failure, Request, reply_frame, take_frame};
+use luassl_protocol::{Failure, Request, reply_frame, take_frame};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, accept_with},
@@ -131,7 +131,7 @@ impl Channel {
                     Ok(Some(frame)) => break frame,
                     Ok(None) => {}
                     Err(error) => {
-                        let failure = Failure::new(ErrorCode::TooLarge, error.to_string());
+                        let failure = Failure::from(&error);
                         return self.refuse(None, &failure, limits.request()).await;
                     }
                 }
@@ -153,7 +153,7 @@ impl Channel {
                     self.send(answer, limits.request()).await?;
                 }
                 Err(bad) => {
-                    let failure = Failure::new(ErrorCode::Malformed, bad.to_string());
+                    let failure = Failure::from(&bad.source);
                     self.refuse(bad.id, &failure, limits.request()).await?;
                     if bad.id.is_none() {
                         return Ok(());

@@ -17,7 +17,7 @@ pub(super) async fn listen(
 ) {
     hear_all(&delivery, |said| listener.heard(id, said)).await;
     if listener.remove_holder(id) {
-        front.acceptors.stop(&listener);
+        front.acceptors.stop(&listener, delivery);
     }
 }
 

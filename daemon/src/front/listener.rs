@@ -343,8 +343,10 @@ impl Acceptors {
     }
 
     /// Stops a listener's thread on a thread made for that, since a system call of a client's making may hold it:
-    /// it is interrupted until it has confirmed. shutdown(2) would end the socket for all who share it.
-    pub(super) fn stop(&self, listener: &Arc<Listener>) {
+    /// it is interrupted until it has confirmed. shutdown(2) would end the socket for all who share it. The last
+    /// holder's delivery socket is closed when the listening socket has been: its end of file tells a program that
+    /// waits for it that the address is free.
+    pub(super) fn stop(&self, listener: &Arc<Listener>, delivery: Arc<ClientSocket>) {
         let mut running = self.running();
         let Some(at) = running.iter().position(|(other, _)| Arc::ptr_eq(other, listener)) else { return };
         let (listener, thread) = running.swap_remove(at);
@@ -357,6 +359,7 @@ impl Acceptors {
                 thread::sleep(INTERRUPT_EVERY);
             }
             let _ = thread.join();
+            drop(delivery);
         };
         if let Err(error) = thread::Builder::new().name("stop".into()).spawn(join) {
             tracing::error!("no thread to stop a listener with: {error}");

@@ -75,7 +75,6 @@ pub enum FrontError {
 struct Active {
     generation: u64,
     settings: Settings,
-    trusts: Arc<tls::TrustStores>,
     identities: Arc<dyn IdentitySource>,
     listeners: HashMap<String, Arc<sockets::Tcp>>,
 }
@@ -84,6 +83,7 @@ struct Active {
 struct Front {
     active: RwLock<Arc<Active>>,
     pushed: watch::Sender<bool>,
+    trusts: Arc<tls::TrustStores>,
     keeper: Arc<KeeperLink>,
     quotas: quota::Quotas,
     home: Arc<home::Home>,
@@ -102,18 +102,18 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     raise_descriptor_limit();
     interrupt::install()?;
-    let keeper = KeeperLink::start(options.keeper, Limits::default().keeper());
+    let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let front = Arc::new(Front {
         active: RwLock::new(Arc::new(Active {
             generation: 0,
             settings: Settings::default(),
-            trusts: Arc::new(tls::TrustStores::default()),
             identities: keeper.identities(),
             listeners: HashMap::new(),
         })),
         pushed: watch::Sender::new(false),
+        trusts: Arc::default(),
         keeper,
         quotas: quota::Quotas::default(),
         home: Arc::new(home::Home::start(cores)?),
@@ -206,7 +206,6 @@ impl Front {
         let active = Active {
             generation: slot.generation,
             settings: slot.settings.clone(),
-            trusts: Arc::clone(&slot.trusts),
             identities: Arc::clone(&slot.identities),
             listeners: listeners.into_iter().map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket)))).collect(),
         };
@@ -215,7 +214,7 @@ impl Front {
 
     /// Puts a pushed configuration in force; what is wrong with it is told, and the rest holds.
     fn activate(&self, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> Vec<String> {
-        let (trusts, faults) = tls::TrustStores::new(&settings.trusts);
+        let faults = self.trusts.update(&settings.trusts);
         self.keeper.set_deadline(settings.limits.keeper());
         let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
         let mut sockets = slot.listeners.clone();
@@ -224,7 +223,6 @@ impl Front {
         *slot = Arc::new(Active {
             generation: slot.generation + 1,
             settings,
-            trusts: Arc::new(trusts),
             identities: self.keeper.identities(),
             listeners: sockets,
         });

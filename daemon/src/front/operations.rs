@@ -157,11 +157,12 @@ impl Session {
         let slot = self.front.quotas.take(&self.asker.owner, Kind::Contexts, 1, bound)?;
         let blobs = digests_of(&spec)
             .iter()
-            .filter_map(|digest| Some((**digest, Arc::clone(&self.blobs.get(&**digest)?.0))))
+            .filter_map(|digest| Some((*digest, Arc::clone(&self.blobs.get(&**digest)?.0))))
             .collect();
         let recipe = Arc::new(Recipe { spec, blobs, _slot: slot });
         let active = self.front.active();
-        let checked = self.front.contexts.build(&active, &self.asker, &recipe, None, Way::Context)?;
+        let checked =
+            self.front.contexts.build(&self.front, &active, &self.asker, &recipe, None, Way::Context)?;
         let sessions = Sessions::new(self.asker.clone(), Arc::clone(&recipe), None);
         let number = self.next_context;
         self.next_context += 1;
@@ -266,7 +267,7 @@ impl Session {
         let owner = self.asker.owner.clone();
         let listener = Listener::start(&self.front, owner, key, socket, sessions, slot)?;
         let Some(holder) = listener.add_holder(Arc::clone(delivery)) else {
-            self.front.acceptors.stop(&listener);
+            self.front.acceptors.stop(&listener, Arc::clone(delivery));
             return Err(Failure::new(ErrorCode::Descriptor, "the socket listens no more"));
         };
         Ok((listener, holder))

@@ -1,6 +1,7 @@
 //! The push to the keeper: which front has which identities, and each identity's open files.
 
 use super::files::{open_file, too_open};
+use super::settings::concerns;
 use super::{PushError, receive_within, send_within};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
 use luassl_keeper_ipc::admin::{ANSWER_MAX, Answer, Blamed, Failed, Fault, Files, Loaded, Request, Rights};
@@ -17,6 +18,18 @@ pub struct Report {
     pub outcomes: BTreeMap<String, Outcome>,
     /// What an operator should know, in the order of the identities.
     pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// How many are in service.
+    pub fn serving(&self) -> usize {
+        self.outcomes.values().filter(|outcome| matches!(outcome, Outcome::Loaded(_))).count()
+    }
+
+    /// How many identities there are, found files without a key not counted.
+    pub fn declared(&self) -> usize {
+        self.outcomes.values().filter(|outcome| **outcome != Outcome::NoIdentity).count()
+    }
 }
 
 /// What became of one identity.
@@ -86,7 +99,10 @@ impl Channel<'_> {
         let rights = Rights {
             server: front.roles.server,
             client: front.roles.client,
-            rsa_key_exchange: config.grants.iter().any(|grant| grant.rsa_key_exchange),
+            rsa_key_exchange: config
+                .grants
+                .iter()
+                .any(|grant| grant.rsa_key_exchange && concerns(front, grant)),
         };
         let names: Vec<&str> = match &front.identities {
             Selection::All => Vec::new(),
@@ -110,7 +126,7 @@ impl Channel<'_> {
         identity: &Identity,
         findings: &mut Vec<Finding>,
     ) -> Result<Outcome, PushError> {
-        let opened = match Opened::of(name, identity, findings) {
+        let opened = match Opened::of(name, identity) {
             Ok(opened) => opened,
             Err(finding) => {
                 findings.push(*finding.clone());
@@ -123,6 +139,7 @@ impl Channel<'_> {
         self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors())?;
         match self.answer()? {
             Answer::Loaded(loaded) if loaded.name == name => {
+                findings.extend(opened.too_open.clone());
                 findings.extend(warnings(name, identity, &loaded));
                 Ok(Outcome::Loaded(loaded.into()))
             }
@@ -144,13 +161,18 @@ impl Channel<'_> {
 struct Opened {
     files: Files,
     descriptors: Vec<OwnedFd>,
+    /// A warning about the key's permissions.
+    too_open: Option<Finding>,
 }
 
 impl Opened {
-    fn of(name: &str, identity: &Identity, findings: &mut Vec<Finding>) -> Result<Self, Box<Finding>> {
+    fn of(name: &str, identity: &Identity) -> Result<Self, Box<Finding>> {
         let key = open_file(name, "key", &identity.key)?;
-        findings.extend(too_open(name, &identity.key, &key));
-        let mut opened = Self { files: Files { key: true, ..Files::default() }, descriptors: vec![key] };
+        let mut opened = Self {
+            files: Files { key: true, ..Files::default() },
+            too_open: too_open(name, &identity.key, &key),
+            descriptors: vec![key],
+        };
         opened.files.certificate = opened.add(name, "certificate", identity.certificate.as_ref())?;
         opened.files.password = opened.add(name, "password file", identity.password.as_ref())?;
         opened.files.staple = opened.add(name, "staple", identity.staple.as_ref())?;
@@ -182,33 +204,41 @@ impl From<Loaded<'_>> for LoadedIdentity {
 }
 
 fn warnings(name: &str, identity: &Identity, loaded: &Loaded<'_>) -> Vec<Finding> {
-    let place = certificate_place(identity);
-    loaded
-        .warnings
-        .iter()
-        .map(|warning| Finding::warning(place.clone(), format!("identity `{name}`: {warning}")))
-        .collect()
-}
-
-/// Where the chain of an identity is named.
-pub(crate) fn certificate_place(identity: &Identity) -> Place {
-    identity.certificate.as_ref().unwrap_or(&identity.key).place.clone()
+    let place = &identity.certificate.as_ref().unwrap_or(&identity.key).place;
+    let finding = |warning: &&str| {
+        // The keeper puts the remedy behind the cause.
+        let (cause, hint) = warning.split_once(": ").unwrap_or((warning, "see the certificate's file"));
+        Finding::warning(place.clone(), format!("identity `{name}`: {cause}")).hint(hint)
+    };
+    loaded.warnings.iter().map(finding).collect()
 }
 
 fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>) -> Outcome {
     if identity.discovered && identity.certificate.is_none() && failed.kind == Fault::NoKey {
         return Outcome::NoIdentity;
     }
-    let file = match failed.file {
-        Blamed::Certificate => identity.certificate.as_ref(),
-        Blamed::Password => identity.password.as_ref(),
-        Blamed::Staple => identity.staple.as_ref(),
-        Blamed::Key | Blamed::None => None,
+    let cause = match failed.kind {
+        Fault::Mismatch => {
+            format!("identity `{}`: key and certificate do not match: {}", failed.name, failed.reason)
+        }
+        _ => format!("identity `{}`: {}", failed.name, failed.reason),
     };
-    let place = file.unwrap_or(&identity.key).place.clone();
-    let cause = format!("identity `{}`: {}", failed.name, failed.reason);
+    let place = place_of(identity, failed).clone();
     findings.push(Finding::error(place, cause.clone()).hint(remedy(identity, failed.kind)));
     Outcome::Failed(cause)
+}
+
+/// The line to mend: that of one file, or of the whole identity where two do not fit or one is missing.
+fn place_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Place {
+    let file = match (failed.kind, failed.file) {
+        (Fault::Mismatch, _) => None,
+        (Fault::Passphrase, _) => identity.password.as_ref(),
+        (_, Blamed::Certificate) => identity.certificate.as_ref().or(Some(&identity.key)),
+        (_, Blamed::Password) => identity.password.as_ref(),
+        (_, Blamed::Staple) => identity.staple.as_ref(),
+        (_, Blamed::Key | Blamed::None) => Some(&identity.key),
+    };
+    file.map_or(&identity.place, |file| &file.place)
 }
 
 fn remedy(identity: &Identity, kind: Fault) -> &'static str {

@@ -24,7 +24,7 @@ pub fn for_front(
 }
 
 /// A grant to a named control socket is for the front that serves it.
-fn concerns(front: &Front, grant: &Grant) -> bool {
+pub(super) fn concerns(front: &Front, grant: &Grant) -> bool {
     match &grant.grantee {
         Grantee::Socket(socket) => front.sockets.contains(socket),
         Grantee::User(_) | Grantee::Group(_) => true,

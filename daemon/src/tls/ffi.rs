@@ -1,7 +1,10 @@
 //! The functions of libcrypto and libssl 3 that the openssl-sys crate lacks.
 
-use openssl_sys::{OSSL_LIB_CTX, OSSL_PARAM};
-use std::ffi::{c_char, c_int, c_void};
+use openssl_sys::{
+    BIO, EVP_PKEY, OSSL_LIB_CTX, OSSL_PARAM, SSL, SSL_CTX, X509, X509_CRL, X509_NAME, X509_STORE,
+    stack_st_X509,
+};
+use std::ffi::{c_char, c_int, c_ulong, c_void};
 
 /// An entry of a provider's function table; the last one is [`Dispatch::END`].
 #[repr(C)]
@@ -48,6 +51,9 @@ pub(super) type ProviderInit = unsafe extern "C" fn(
 /// `OSSL_CALLBACK`.
 pub(super) type ParamsCallback = unsafe extern "C" fn(*const OSSL_PARAM, *mut c_void) -> c_int;
 
+/// The callback of `SSL_CTX_set_cert_cb`.
+pub(super) type CertificateCallback = extern "C" fn(*mut SSL, *mut c_void) -> c_int;
+
 pub(super) const OSSL_OP_KEYMGMT: c_int = 10;
 pub(super) const OSSL_OP_SIGNATURE: c_int = 12;
 pub(super) const OSSL_FUNC_PROVIDER_QUERY_OPERATION: c_int = 1027;
@@ -58,6 +64,11 @@ pub(super) const OSSL_PARAM_UTF8_STRING: u32 = 4;
 pub(super) const OSSL_PARAM_OCTET_STRING: u32 = 5;
 
 pub(super) const OPENSSL_INIT_NO_LOAD_CONFIG: u64 = 0x80;
+
+pub(super) const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
+pub(super) const SSL_KEY_UPDATE_REQUESTED: c_int = 1;
+/// RFC 2253, with characters beyond ASCII as UTF-8 in place of escapes.
+pub(super) const XN_FLAG_RFC2253_UTF8: c_ulong = 0x0111_0317 & !4;
 
 /// `ERR_LIB_USER`: the first library number that is free for applications.
 pub(super) const ERR_LIB_USER: c_int = 128;
@@ -72,4 +83,43 @@ unsafe extern "C" {
     pub(super) fn OSSL_PARAM_set_int(param: *mut OSSL_PARAM, value: c_int) -> c_int;
     pub(super) fn OSSL_PARAM_set_utf8_string(param: *mut OSSL_PARAM, value: *const c_char) -> c_int;
     pub(super) fn OSSL_PARAM_get_int(param: *const OSSL_PARAM, value: *mut c_int) -> c_int;
+
+    pub(super) fn ERR_set_mark() -> c_int;
+    pub(super) fn ERR_pop_to_mark() -> c_int;
+
+    pub(super) fn SSL_CTX_set_cert_cb(
+        context: *mut SSL_CTX,
+        callback: Option<CertificateCallback>,
+        argument: *mut c_void,
+    );
+    pub(super) fn SSL_CTX_use_cert_and_key(
+        context: *mut SSL_CTX,
+        leaf: *mut X509,
+        key: *mut EVP_PKEY,
+        chain: *mut stack_st_X509,
+        replace: c_int,
+    ) -> c_int;
+    pub(super) fn SSL_use_cert_and_key(
+        ssl: *mut SSL,
+        leaf: *mut X509,
+        key: *mut EVP_PKEY,
+        chain: *mut stack_st_X509,
+        replace: c_int,
+    ) -> c_int;
+    pub(super) fn SSL_certs_clear(ssl: *mut SSL);
+    pub(super) fn SSL_group_to_name(ssl: *mut SSL, group: c_int) -> *const c_char;
+    pub(super) fn SSL_key_update(ssl: *mut SSL, kind: c_int) -> c_int;
+    pub(super) fn SSL_renegotiate(ssl: *mut SSL) -> c_int;
+    pub(super) fn SSL_renegotiate_pending(ssl: *const SSL) -> c_int;
+    pub(super) fn SSL_verify_client_post_handshake(ssl: *mut SSL) -> c_int;
+
+    pub(super) fn X509_STORE_up_ref(store: *mut X509_STORE) -> c_int;
+    pub(super) fn X509_STORE_add_crl(store: *mut X509_STORE, list: *mut X509_CRL) -> c_int;
+    pub(super) fn X509_NAME_print_ex(
+        out: *mut BIO,
+        name: *const X509_NAME,
+        indent: c_int,
+        flags: c_ulong,
+    ) -> c_int;
+    pub(super) fn PEM_read_bio_Parameters(from: *mut BIO, key: *mut *mut EVP_PKEY) -> *mut EVP_PKEY;
 }

@@ -1,14 +1,44 @@
 //! TLS of the front: contexts and sessions of OpenSSL whose private keys lie in the keeper.
 //!
-//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi` and `provider` alone.
+//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `raw` and `provider` alone.
 #![deny(unsafe_code)]
 
+mod build;
+mod ciphers;
+mod context;
+mod credentials;
+mod failure;
 #[allow(unsafe_code)]
 mod ffi;
+mod gate;
+mod info;
+mod names;
+mod options;
+mod peer;
+mod pem;
+mod plan;
 #[allow(unsafe_code)]
 mod provider;
+#[allow(unsafe_code)]
+mod raw;
+mod renew;
+mod select;
+mod session;
 #[cfg(test)]
 mod tests;
+mod trust;
+mod verify;
+mod versions;
+
+pub use context::{Context, ContextSource, Floors};
+pub use failure::{failure, failure_of_io, failure_of_stack};
+pub use gate::{may_sign, signing_is_allowed};
+pub use info::info;
+pub use peer::{peer_certificate, peer_matches};
+pub use renew::{
+    HasSession, Renewal, peer_has_closed, renegotiate, renegotiation_is_pending, request_client_certificate,
+};
+pub use trust::TrustStores;
 
 use crate::identity::SharedSigner;
 use openssl::error::ErrorStack;
@@ -32,6 +62,3 @@ pub enum TlsError {
 pub fn install(signer: SharedSigner) -> Result<(), TlsError> {
     provider::install(signer)
 }
-#[allow(unsafe_code)]
-mod stub;
-pub use stub::*;

@@ -2,7 +2,8 @@
 //!
 //! A front is known by the socket it came in on, so no message names it. [`Request::Subscribe`] asks for the public
 //! half of every identity that this front has: one [`Answer::Identity`] each, then [`Answer::Synced`], then each
-//! change as it is made. Until the keeper has had its first push neither comes. [`Request::Sign`] is answered by
+//! change as it is made. Until the keeper has had its first push neither comes. A second one is answered by what the
+//! front does not know yet and [`Answer::Synced`], so it also asks whether the keeper is alive. [`Request::Sign`] is answered by
 //! [`Answer::Signature`] or [`Answer::Refused`] with the same call number, in the order of the requests of that
 //! socket.
 

@@ -1,8 +1,11 @@
 //! Datagrams with descriptors over AF_UNIX sockets.
 //!
+//! Waiting ([`wait`]) is apart from sending and receiving, so that every call can be bounded in time.
+//!
 //! Received descriptors are close-on-exec from the start; those that nobody takes are closed. A signal never
 //! interrupts a call, and a peer that has gone is an error, not SIGPIPE.
 
+use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::{Errno, IoSlice, IoSliceMut, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -10,7 +13,9 @@ use rustix::net::{
 };
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+pub use rustix::event::PollFlags;
 pub use rustix::net::{RecvFlags, SendFlags};
 
 /// Descriptors that the kernel takes in one message (SCM_MAX_FD, unix(7)).
@@ -82,6 +87,23 @@ pub fn recv(
         return Err(RecvError::DescriptorsLost);
     }
     Ok(Received { len: message.bytes, descriptors, truncated: message.flags.contains(ReturnFlags::TRUNC) })
+}
+
+/// Waits until one of the descriptors has one of the events, or has ended; says which have. After the time given
+/// (none: no bound) none has.
+///
+/// # Errors
+/// The system's.
+pub fn wait<const N: usize>(
+    descriptors: [BorrowedFd<'_>; N],
+    events: PollFlags,
+    time: Option<Duration>,
+) -> Result<[bool; N], Errno> {
+    // A time that the system cannot express is as good as none.
+    let time = time.and_then(|time| Timespec::try_from(time).ok());
+    let mut polled = descriptors.map(|descriptor| PollFd::from_borrowed_fd(descriptor, events));
+    retry_on_intr(|| poll(&mut polled, time.as_ref()))?;
+    Ok(polled.map(|one| !one.revents().is_empty()))
 }
 
 fn rights_space(count: usize) -> usize {

@@ -1,2 +1,7 @@
-//! Placeholder of the first commit.
-fn main() {}
+//! The keeper; it takes no arguments. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    luassl_keeper::main()
+}

@@ -213,7 +213,7 @@ fn accept_of_an_expected_peer_fails_for_another() {
     let connector = peer::connector(|builder| peer::with_identity(builder, "client"));
     agent.send("return s:accept('client.example')");
     let _known = peer::connect_with(&connector, port);
-    assert_eq!(agent.answer(), "userdata");
+    assert_eq!(agent.answer(), "object");
     agent.send("return s:accept('other.example')");
     let _unknown = peer::try_connect(&connector, port);
     let answer = agent.answer();

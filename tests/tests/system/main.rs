@@ -4,5 +4,17 @@
 #[macro_use]
 mod every_lua;
 
+mod activation;
 mod api;
+mod bad_input;
+mod beyond;
+mod bulk_and_ends;
+mod check_command;
+mod constants_on_the_wire;
+mod grants;
+mod hostile;
+mod many_connections;
 mod quickstart;
+mod renewal;
+mod restarts;
+mod shared_listener;

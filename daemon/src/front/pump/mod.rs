@@ -21,7 +21,7 @@ use super::{
     transport::Transport,
     workers::Job,
 };
-use crate::tls;
+use crate::tls::{self, Renewal};
 use ending::Drain;
 use luassl_protocol::{Done, ErrorCode, Failure};
 use openssl::error::ErrorStack;
@@ -194,7 +194,7 @@ impl Pump {
         moved | concluded
     }
 
-    fn take_commands(&mut self, cx: &Context<'_>) {
+    fn take_commands(&mut self, cx: &mut Context<'_>) {
         while let Some(command) = self.connection.next_command(cx.waker()) {
             match command {
                 Command::Ask(question) => question(self.tls.ssl(), self.tls.get_ref().fd()),
@@ -203,7 +203,7 @@ impl Pump {
                     // The asker may have gone: then nobody needs the answer.
                     let _ = reply.send(Ok(Done {}));
                 }
-                Command::Renegotiate(reply) => self.begin_renegotiation(reply),
+                Command::Renegotiate(reply) => self.begin_renegotiation(cx, reply),
             }
             drop(ErrorStack::get());
         }
@@ -211,16 +211,34 @@ impl Pump {
 
     // -- renegotiation -------------------------------------------------------------------------------------------
 
-    fn begin_renegotiation(&mut self, reply: oneshot::Sender<Result<Done, Failure>>) {
+    fn begin_renegotiation(&mut self, cx: &mut Context<'_>, reply: oneshot::Sender<Result<Done, Failure>>) {
         if self.inbound_ended || self.outbound != Outbound::Open {
             let _ = reply.send(Err(Failure::new(ErrorCode::Closed, "the connection has ended")));
             return;
         }
-        match tls::renegotiate(self.tls.ssl(), self.connection.server) {
-            Ok(()) => self.renegotiation = Some(reply),
+        let renewal = match tls::renegotiate(&mut self.tls) {
+            Ok(renewal) => renewal,
             Err(failure) => {
                 let _ = reply.send(Err(failure));
+                return;
             }
+        };
+        self.renegotiation = Some(reply);
+        // A client's renegotiation begins with the next read: data of the peer's may come before its answer, and only
+        // a read takes that.
+        if renewal == Renewal::KeyUpdate || self.connection.server {
+            self.send_handshake_message(cx);
+            if !self.inbound_ended && tls::request_client_certificate(&mut self.tls) {
+                self.send_handshake_message(cx);
+            }
+        }
+    }
+
+    /// Sends the message that has been prepared; none of them waits for the peer.
+    fn send_handshake_message(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.tls).poll_do_handshake(cx) {
+            let failure = tls::failure(&error, self.tls.ssl());
+            self.break_off(failure);
         }
     }
 

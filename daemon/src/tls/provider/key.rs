@@ -95,31 +95,21 @@ impl Key {
     }
 }
 
-/// A part's bytes without what does not change its value: zeros at the high end of a number, the end of a text.
+/// A part's bytes without what does not change its value: zeros at the high end of a number.
 fn significant(part: &Part) -> Vec<u8> {
     let mut bytes = part.bytes.clone();
-    match part.kind {
-        ffi::OSSL_PARAM_UNSIGNED_INTEGER => {
-            if cfg!(target_endian = "big") {
-                bytes.reverse();
-            }
-            trim_zeros(&mut bytes);
+    if part.kind == ffi::OSSL_PARAM_UNSIGNED_INTEGER {
+        if cfg!(target_endian = "big") {
+            bytes.reverse();
         }
-        ffi::OSSL_PARAM_UTF8_STRING => trim_zeros(&mut bytes),
-        _ => {}
+        let length = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        bytes.truncate(length);
     }
     bytes
 }
 
-fn trim_zeros(bytes: &mut Vec<u8>) {
-    while bytes.last() == Some(&0) {
-        bytes.pop();
-    }
-}
-
 fn text(bytes: &[u8]) -> Option<CString> {
-    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    CString::new(&bytes[..end]).ok()
+    CStr::from_bytes_with_nul(bytes).ok().map(CStr::to_owned)
 }
 
 fn owner(name: &[u8], id: &[u8]) -> Option<Owner> {

@@ -2,10 +2,11 @@
 
 use crate::tls::ffi;
 use openssl_sys::OSSL_PARAM;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_int};
 use std::ptr;
 
-/// One parameter of a key's public half, or one of our own, with its bytes as libcrypto lays them out.
+/// One parameter of a key's public half, or one of our own, with its bytes as libcrypto lays them out. A text ends in a
+/// zero byte here, which its size does not count: libcrypto reads up to it, whatever the size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) name: &'static CStr,
@@ -58,22 +59,28 @@ unsafe fn read_part(params: *const OSSL_PARAM, name: &'static CStr, kind: u32) -
         return None;
     }
     // SAFETY: of these types, `data` is a buffer of `data_size` bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(found.data.cast::<u8>(), found.data_size) }.to_vec();
+    let mut bytes = unsafe { std::slice::from_raw_parts(found.data.cast::<u8>(), found.data_size) }.to_vec();
+    if kind == ffi::OSSL_PARAM_UTF8_STRING {
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        bytes.truncate(end);
+        bytes.push(0);
+    }
     Some(Part { name, kind, bytes })
 }
 
 /// An array that points into `parts`, with its end mark.
 pub(super) fn borrow<'a>(parts: impl Iterator<Item = &'a Part>) -> Vec<OSSL_PARAM> {
-    parts.map(|part| param(part.name.as_ptr(), part.kind, &part.bytes)).chain([end()]).collect()
+    parts.map(param).chain([end()]).collect()
 }
 
-fn param(key: *const c_char, data_type: u32, bytes: &[u8]) -> OSSL_PARAM {
+fn param(part: &Part) -> OSSL_PARAM {
+    let uncounted = usize::from(part.kind == ffi::OSSL_PARAM_UTF8_STRING);
     // Whoever reads the array does not write through it, as OSSL_PARAM's readers never do.
     OSSL_PARAM {
-        key,
-        data_type,
-        data: bytes.as_ptr().cast_mut().cast(),
-        data_size: bytes.len(),
+        key: part.name.as_ptr(),
+        data_type: part.kind,
+        data: part.bytes.as_ptr().cast_mut().cast(),
+        data_size: part.bytes.len().saturating_sub(uncounted),
         return_size: usize::MAX,
     }
 }

@@ -136,7 +136,10 @@ unsafe fn read_padding(params: *const OSSL_PARAM) -> Result<Option<Padding>, ()>
         return Ok(None);
     };
     if param.data_type == ffi::OSSL_PARAM_UTF8_STRING {
-        // SAFETY: of this type, `data` is a buffer of `data_size` bytes, or null.
+        if param.data.is_null() {
+            return Err(());
+        }
+        // SAFETY: of this type, `data` is a buffer of `data_size` bytes.
         let name = unsafe { std::slice::from_raw_parts(param.data.cast::<u8>(), param.data_size) };
         return padding_by_name(name);
     }
@@ -182,6 +185,9 @@ unsafe extern "C" fn digest_sign(
         // SAFETY: libcrypto passes a pointer to be filled in with the size that is needed at most.
         unsafe { *length = key.signature_size };
         return 1;
+    }
+    if message.is_null() {
+        return 0;
     }
     // SAFETY: libcrypto passes a message of this length.
     let message = unsafe { std::slice::from_raw_parts(message, message_length) };

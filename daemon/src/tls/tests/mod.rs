@@ -1,7 +1,15 @@
 //! Real handshakes between two sessions of this process, joined by buffers; keys lie behind a signer of the tests' own.
 
+mod chains;
+mod failures;
 mod handshakes;
+mod negotiation;
+mod peers;
 mod pipe;
 mod pki;
 mod provider;
+mod renewal;
+mod select;
 mod signer;
+mod trust;
+mod world;

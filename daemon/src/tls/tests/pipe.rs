@@ -1,7 +1,7 @@
 //! Two ends of a stream in memory, and the loops that drive two TLS sessions over them.
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{self, ErrorCode, Ssl, SslStream};
+use openssl::ssl::{self, ErrorCode, Ssl, SslSessionRef, SslStream};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -10,7 +10,7 @@ use std::rc::Rc;
 #[derive(Default, Clone)]
 struct Buffer(Rc<RefCell<VecDeque<u8>>>);
 
-/// One end of a pipe; an empty one would block.
+/// One end of a pipe; an empty one would block, or is at its end once the other end is gone.
 pub(super) struct End {
     incoming: Buffer,
     outgoing: Buffer,
@@ -28,7 +28,8 @@ impl Read for End {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut queue = self.incoming.0.borrow_mut();
         if queue.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
+            let gone = Rc::strong_count(&self.incoming.0) == 1;
+            return if gone { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
         queue.read(into)
     }
@@ -83,8 +84,8 @@ pub(super) fn shake(mut server: Ssl, mut client: Ssl) -> Outcome {
     Outcome {
         server,
         client,
-        server_error: server_done.unwrap_or_else(|| Some(stalled())).into(),
-        client_error: client_done.unwrap_or_else(|| Some(stalled())).into(),
+        server_error: server_done.unwrap_or_else(|| Some(stalled())),
+        client_error: client_done.unwrap_or_else(|| Some(stalled())),
     }
 }
 
@@ -109,4 +110,11 @@ pub(super) fn pass(from: &mut Session, to: &mut Session, text: &[u8]) {
     let mut buffer = vec![0; text.len() + 1];
     let length = to.ssl_read(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], text);
+}
+
+/// Offers a session to be resumed.
+#[allow(unsafe_code)]
+pub(super) fn resume(ssl: &mut Ssl, session: &SslSessionRef) {
+    // SAFETY: the tests offer sessions to contexts of the same settings as those that made them.
+    unsafe { ssl.set_session(session) }.unwrap();
 }

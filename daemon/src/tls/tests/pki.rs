@@ -10,8 +10,13 @@ use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, PKeyRef, Private};
 use openssl::rsa::Rsa;
 use openssl::sha::sha256;
-use openssl::x509::extension::{BasicConstraints, KeyUsage, SubjectAlternativeName};
-use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder, X509Ref};
+use openssl::x509::extension::{
+    AuthorityKeyIdentifier, BasicConstraints, CrlNumber, KeyUsage, SubjectAlternativeName,
+    SubjectKeyIdentifier,
+};
+use openssl::x509::{
+    X509, X509Builder, X509CrlBuilder, X509Name, X509NameBuilder, X509Ref, X509RevokedBuilder,
+};
 use std::sync::{Arc, LazyLock};
 
 /// The algorithms that identities may have.
@@ -95,6 +100,28 @@ impl Authority {
         certificate(wanted, key, Some(&self.certificate), &self.key)
     }
 
+    /// A CRL of this authority, as PEM.
+    pub(super) fn revoke(&self, certificates: &[&X509]) -> Vec<u8> {
+        let mut list = X509CrlBuilder::new().unwrap();
+        list.set_issuer_name(self.certificate.subject_name()).unwrap();
+        list.set_last_update(&day(-1)).unwrap();
+        list.set_next_update(&day(9)).unwrap();
+        for certificate in certificates {
+            let mut revoked = X509RevokedBuilder::new().unwrap();
+            revoked.set_serial_number(certificate.serial_number()).unwrap();
+            revoked.set_revocation_date(&day(-1)).unwrap();
+            list.add_revoked(revoked.build()).unwrap();
+        }
+        list.append_extension(CrlNumber::new(BigNum::from_u32(1).unwrap()).unwrap().build().unwrap())
+            .unwrap();
+        let builder = X509Builder::new().unwrap();
+        let context = builder.x509v3_context(Some(&self.certificate), None);
+        let issuer = AuthorityKeyIdentifier::new().keyid(true).build(&context).unwrap();
+        list.append_extension(issuer).unwrap();
+        list.sign(&self.key, MessageDigest::sha256()).unwrap();
+        list.build().unwrap().to_pem().unwrap()
+    }
+
     pub(super) fn pem(&self) -> Vec<u8> {
         self.certificate.to_pem().unwrap()
     }
@@ -146,6 +173,8 @@ fn certificate(
 }
 
 fn extend(builder: &mut X509Builder, wanted: &Wanted<'_>, issuer: Option<&X509Ref>) {
+    let key_id = SubjectKeyIdentifier::new().build(&builder.x509v3_context(issuer, None)).unwrap();
+    builder.append_extension(key_id).unwrap();
     if wanted.authority {
         builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
         let usage = KeyUsage::new().critical().key_cert_sign().crl_sign().build().unwrap();

@@ -1,0 +1,204 @@
+//! The control connection of a process: made when it is first needed, and again after a fork or a loss.
+
+use crate::control::{Answer, CallError, Link};
+use crate::deadline::{Deadline, Timeout};
+use crate::error::Error;
+use crate::path::socket_path;
+use luassl_protocol::{ErrorCode, Failure, FreeContext, LuaCode, Of, Request, Status, Token};
+use rustix::fd::BorrowedFd;
+use rustix::process::{Pid, getpid};
+use serde::de::DeserializeOwned;
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long the question may take how a connection ended, whatever the program's timeout is.
+const VERDICT: Duration = Duration::from_secs(1);
+
+/// The way to the daemon. Objects share one for each Lua state.
+pub struct Client {
+    name: String,
+    path: Option<PathBuf>,
+    link: RefCell<Option<Current>>,
+    generation: Cell<Generation>,
+    losses: Cell<u64>,
+    unused: RefCell<Vec<(Generation, u64)>>,
+}
+
+struct Current {
+    link: Link,
+    process: Pid,
+}
+
+/// Which control connection something belongs to: numbers of contexts mean nothing on another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Generation(u64);
+
+/// How often a front was seen to die; a connection made before the last time is dead too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Epoch(u64);
+
+impl Client {
+    /// A client that introduces itself to the daemon as `name` and connects when it is first needed; to `path`, or
+    /// to where [`socket_path`] says at that time.
+    #[must_use]
+    pub fn new(name: impl Into<String>, path: Option<PathBuf>) -> Rc<Self> {
+        Rc::new(Self {
+            name: name.into(),
+            path,
+            link: RefCell::new(None),
+            generation: Cell::default(),
+            losses: Cell::default(),
+            unused: RefCell::default(),
+        })
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.losses.get())
+    }
+
+    /// A context that nobody uses any more. Told to the daemon with the next request: a finaliser does no I/O.
+    pub(crate) fn forget(&self, generation: Generation, context: u64) {
+        if generation == self.generation.get() {
+            self.unused.borrow_mut().push((generation, context));
+        }
+    }
+
+    /// Several requests that must go over the same connection, such as a context and what is made with it. Run once
+    /// more where the old connection turns out to be closed before the daemon has seen anything.
+    pub(crate) fn session<T>(
+        &self,
+        deadline: Deadline,
+        mut work: impl FnMut(&mut Session<'_>) -> Result<T, CallError>,
+    ) -> Result<T, Error> {
+        match self.once(deadline, &mut work) {
+            Err(Attempt::Call(CallError::NotSent)) => {}
+            outcome => return outcome.map_err(Error::from),
+        }
+        self.once(deadline, &mut work).map_err(Error::from)
+    }
+
+    fn once<T>(
+        &self,
+        deadline: Deadline,
+        work: &mut impl FnMut(&mut Session<'_>) -> Result<T, CallError>,
+    ) -> Result<T, Attempt> {
+        let mut current = self.link.borrow_mut();
+        let process = getpid();
+        // After a fork the connection is the parent's: its answers would reach either.
+        if current.as_ref().is_none_or(|current| current.process != process) {
+            *current = None;
+            *current = Some(self.open(process, deadline)?);
+        }
+        let Some(Current { link, .. }) = current.as_mut() else { return Err(CallError::Lost.into()) };
+        let generation = self.generation.get();
+        let outcome =
+            self.sweep(link, deadline).and_then(|()| work(&mut Session { link, generation, deadline }));
+        if let Err(error) = &outcome
+            && error.is_fatal()
+        {
+            *current = None;
+            if matches!(error, CallError::NotSent | CallError::Lost) {
+                self.losses.set(self.losses.get() + 1);
+            }
+        }
+        Ok(outcome?)
+    }
+
+    fn open(&self, process: Pid, deadline: Deadline) -> Result<Current, Error> {
+        let path = self.path.clone().unwrap_or_else(socket_path);
+        let link = Link::open(&path, &self.name, deadline)?;
+        self.generation.set(Generation(self.generation.get().0 + 1));
+        self.unused.borrow_mut().clear();
+        Ok(Current { link, process })
+    }
+
+    fn sweep(&self, link: &mut Link, deadline: Deadline) -> Result<(), CallError> {
+        let unused = std::mem::take(&mut *self.unused.borrow_mut());
+        for (_, context) in unused {
+            link.tell(&Request::FreeContext(FreeContext { context }), None, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// How the peer's side of a connection ended that was made in `born`. Takes 1 s at most.
+    pub(crate) fn verdict(&self, token: Token, born: Epoch) -> Error {
+        let deadline = Timeout::After(VERDICT).deadline();
+        match self
+            .ask_about::<Status>(&Request::Status(Of { token }), born, deadline)
+            .map(|status| status.end)
+        {
+            Ok(Some(end)) => end.into(),
+            Ok(None) => Error::new(LuaCode::Cut, "the connection was cut"),
+            Err(_) => Error::daemon_gone(),
+        }
+    }
+
+    /// A request about a connection that was made in `born`, such as `info` or `close`. A front that was started since
+    /// would only say that it does not know the token, so it is not asked.
+    pub(crate) fn ask_about<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        born: Epoch,
+        deadline: Deadline,
+    ) -> Result<T, Error> {
+        if born != self.epoch() {
+            return Err(Error::daemon_gone());
+        }
+        self.session(deadline, |session| {
+            if born != self.epoch() {
+                let gone = Failure::new(ErrorCode::Unavailable, Error::daemon_gone().message);
+                return Err(CallError::Failed(gone));
+            }
+            Ok(session.call(request, None)?.fields)
+        })
+    }
+}
+
+/// One control connection while requests that belong together are made on it.
+pub(crate) struct Session<'a> {
+    link: &'a mut Link,
+    generation: Generation,
+    deadline: Deadline,
+}
+
+impl Session<'_> {
+    pub(crate) fn call<T: DeserializeOwned>(
+        &mut self,
+        request: &Request,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<Answer<T>, CallError> {
+        self.link.call(request, fd, self.deadline)
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+}
+
+enum Attempt {
+    Open(Error),
+    Call(CallError),
+}
+
+impl From<Error> for Attempt {
+    fn from(error: Error) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<CallError> for Attempt {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<Attempt> for Error {
+    fn from(attempt: Attempt) -> Self {
+        match attempt {
+            Attempt::Open(error) => error,
+            Attempt::Call(error) => error.into(),
+        }
+    }
+}

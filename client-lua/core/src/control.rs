@@ -1,0 +1,268 @@
+//! One control connection: frames out, frames in, one request at a time.
+
+use crate::deadline::{Deadline, Timeout};
+use crate::error::Error;
+use crate::transport::{receive, send};
+use bytes::{Bytes, BytesMut};
+use luassl_protocol::{
+    DecodeError, FRAME_HEADER, Failure, Hello, LuaCode, MAX_FRAME, Request, VERSION, Welcome, decode_reply,
+    reply_id, take_frame,
+};
+use rustix::event::PollFlags;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+    sockopt,
+};
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long any request may take where the program's own timeout is not shorter. Above the daemon's own deadline of
+/// 10 s, so that its answer arrives where there is one.
+pub(crate) const REQUEST: Duration = Duration::from_secs(15);
+
+/// How often a receive looks at its deadline.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Bytes of one receive; most answers are smaller.
+const CHUNK: usize = 4096;
+
+/// An answer and the descriptor that came with it.
+pub(crate) struct Answer<T> {
+    pub(crate) fields: T,
+    pub(crate) fd: Option<OwnedFd>,
+}
+
+/// Why a request has no good answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The other side had closed the connection before the request was sent: nothing has happened.
+    #[error("the control connection was closed")]
+    NotSent,
+    /// The connection ended before the answer came.
+    #[error("the daemon went away")]
+    Lost,
+    /// No answer in time.
+    #[error("timeout: the daemon did not answer")]
+    Timeout,
+    /// The request is above what the daemon reads.
+    #[error("a request of {length} bytes is above the daemon's limit of {limit}")]
+    TooLarge { length: usize, limit: usize },
+    /// The other side does not speak the protocol.
+    #[error("the answer of the daemon cannot be read: {0}")]
+    Garbage(String),
+    /// The daemon says no.
+    #[error("{0}")]
+    Failed(Failure),
+}
+
+impl CallError {
+    /// Whether the connection is of no more use. After a timeout a late answer would be taken for the next one's.
+    pub(crate) fn is_fatal(&self) -> bool {
+        !matches!(self, Self::Failed(_) | Self::TooLarge { .. })
+    }
+}
+
+impl From<DecodeError> for CallError {
+    fn from(error: DecodeError) -> Self {
+        Self::Garbage(error.to_string())
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        let code = match &error {
+            CallError::Failed(failure) => failure.code.lua(),
+            CallError::Timeout => LuaCode::Timeout,
+            CallError::TooLarge { .. } => LuaCode::Misuse,
+            CallError::NotSent | CallError::Lost | CallError::Garbage(_) => LuaCode::Daemon,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// A control connection that has said hello.
+pub(crate) struct Link {
+    socket: OwnedFd,
+    next_id: u64,
+    frame_limit: usize,
+    inbox: BytesMut,
+    /// The descriptor that came with what is in the inbox: it is the awaited answer's, no other has one.
+    descriptor: Option<OwnedFd>,
+}
+
+impl Link {
+    /// Connects and says hello as `client`.
+    pub(crate) fn open(path: &Path, client: &str, deadline: Deadline) -> Result<Self, Error> {
+        let socket = dial(path).map_err(|errno| unreachable(path, errno))?;
+        let inbox = BytesMut::new();
+        let mut link = Self { socket, next_id: 1, frame_limit: MAX_FRAME, inbox, descriptor: None };
+        let hello = Hello { version: VERSION, features: vec!["stream".into()], client: client.into() };
+        let answer = link.call::<Welcome>(&Request::Hello(hello), None, deadline);
+        let welcome = answer.map_err(|error| match error {
+            CallError::NotSent => Error::from(CallError::Lost),
+            other => Error::from(other),
+        })?;
+        link.frame_limit = usize::try_from(welcome.fields.frame_limit).unwrap_or(usize::MAX);
+        Ok(link)
+    }
+
+    /// Sends a request and waits for its answer. Answers to [`Link::tell`] are passed over.
+    pub(crate) fn call<T: DeserializeOwned>(
+        &mut self,
+        request: &Request,
+        fd: Option<BorrowedFd<'_>>,
+        deadline: Deadline,
+    ) -> Result<Answer<T>, CallError> {
+        let id = self.tell(request, fd, deadline)?;
+        loop {
+            let body = self.frame(deadline)?;
+            if reply_id(&body)? == id {
+                let (_, outcome) = decode_reply(&body)?;
+                let fd = self.descriptor.take();
+                return Ok(Answer { fields: outcome.map_err(CallError::Failed)?, fd });
+            }
+        }
+    }
+
+    /// Sends a request whose answer nobody waits for.
+    pub(crate) fn tell(
+        &mut self,
+        request: &Request,
+        fd: Option<BorrowedFd<'_>>,
+        deadline: Deadline,
+    ) -> Result<u64, CallError> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let frame = request.to_frame(id).map_err(|error| CallError::Garbage(error.to_string()))?;
+        let (length, limit) = (frame.len() - FRAME_HEADER, self.frame_limit);
+        if length > limit {
+            return Err(CallError::TooLarge { length, limit });
+        }
+        self.send_all(&frame, fd, deadline)?;
+        Ok(id)
+    }
+
+    fn send_all(
+        &self,
+        frame: &[u8],
+        mut fd: Option<BorrowedFd<'_>>,
+        deadline: Deadline,
+    ) -> Result<(), CallError> {
+        let mut sent = 0;
+        while sent < frame.len() {
+            match send(self.socket.as_fd(), &frame[sent..], fd, SendFlags::DONTWAIT) {
+                Ok(length) => {
+                    sent += length;
+                    fd = None;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait(PollFlags::OUT, deadline)?,
+                Err(_) if sent == 0 => return Err(CallError::NotSent),
+                Err(_) => return Err(CallError::Lost),
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, deadline: Deadline) -> Result<Bytes, CallError> {
+        loop {
+            if let Some(body) = take_frame(&mut self.inbox, MAX_FRAME)? {
+                return Ok(body);
+            }
+            self.fill(deadline)?;
+        }
+    }
+
+    /// Receives what there is. While the deadline is far the socket's own timeout saves a poll(2).
+    fn fill(&mut self, deadline: Deadline) -> Result<(), CallError> {
+        let mut buffer = [0; CHUNK];
+        loop {
+            let patient = deadline.is_beyond(TICK);
+            if !patient {
+                self.wait(PollFlags::IN, deadline)?;
+            }
+            let flags = if patient { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+            match receive(self.socket.as_fd(), &mut buffer, flags) {
+                Ok(received) if received.truncated => {
+                    return Err(CallError::Garbage("too many open descriptors in this process".into()));
+                }
+                Ok(received) if received.length == 0 => return Err(CallError::Lost),
+                Ok(received) => {
+                    self.inbox.extend_from_slice(&buffer[..received.length]);
+                    self.descriptor = received.fd.or(self.descriptor.take());
+                    return Ok(());
+                }
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(_) => return Err(CallError::Lost),
+            }
+        }
+    }
+
+    fn wait(&self, flags: PollFlags, deadline: Deadline) -> Result<(), CallError> {
+        match deadline.wait(self.socket.as_fd(), flags) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(CallError::Timeout),
+            Err(_) => Err(CallError::Lost),
+        }
+    }
+}
+
+fn dial(path: &Path) -> Result<OwnedFd, Errno> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // A Unix socket's connect waits while the backlog is full, for as long as the send timeout says.
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(REQUEST))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(TICK))?;
+    let address = SocketAddrUnix::new(path)?;
+    rustix::io::retry_on_intr(|| connect(&socket, &address))?;
+    Ok(socket)
+}
+
+fn unreachable(path: &Path, errno: Errno) -> Error {
+    let path = path.display();
+    match errno {
+        Errno::NOENT | Errno::CONNREFUSED => Error::new(
+            LuaCode::Daemon,
+            format!("no luassld at {path}: start it, or say where it is with LUASSL_SOCKET"),
+        ),
+        Errno::ACCESS | Errno::PERM => Error::new(
+            LuaCode::Refused,
+            format!(
+                "no permission to connect to {path}: the mode or group of luassld's socket keeps this user out"
+            ),
+        ),
+        Errno::AGAIN => {
+            Error::new(LuaCode::Timeout, format!("timeout: luassld at {path} takes no connections"))
+        }
+        errno => Error::new(LuaCode::Daemon, format!("cannot connect to luassld at {path}: {errno}")),
+    }
+}
+
+/// For callers that have no timeout of their own.
+pub(crate) fn request_deadline() -> Deadline {
+    Timeout::After(REQUEST).deadline()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unreachable;
+    use luassl_protocol::LuaCode;
+    use rustix::io::Errno;
+    use std::path::Path;
+
+    #[test]
+    fn a_socket_that_cannot_be_reached_is_named_with_the_remedy() {
+        for (errno, code, remedy) in [
+            (Errno::NOENT, LuaCode::Daemon, "LUASSL_SOCKET"),
+            (Errno::CONNREFUSED, LuaCode::Daemon, "LUASSL_SOCKET"),
+            (Errno::ACCESS, LuaCode::Refused, "mode or group"),
+        ] {
+            let error = unreachable(Path::new("/a/luassl.sock"), errno);
+            assert_eq!(error.code, code);
+            assert!(error.message.contains("/a/luassl.sock"), "{}", error.message);
+            assert!(error.message.contains(remedy), "{}", error.message);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! How long an operation may take, and waiting on a descriptor that long.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use std::time::{Duration, Instant};
+
+/// What a program asked for with `settimeout`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// As long as it takes.
+    Never,
+    /// At most this long for the whole operation; zero does not wait at all.
+    After(Duration),
+}
+
+impl Timeout {
+    /// Whether the operation must not wait.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self == Self::After(Duration::ZERO)
+    }
+
+    /// What is left of it, `started` being when the operation began. It does not become zero, which has a meaning of
+    /// its own.
+    pub(crate) fn since(self, started: Instant) -> Self {
+        match self {
+            Self::After(duration) if !duration.is_zero() => {
+                Self::After(duration.saturating_sub(started.elapsed()).max(Duration::from_millis(1)))
+            }
+            other => other,
+        }
+    }
+
+    pub(crate) fn deadline(self) -> Deadline {
+        match self {
+            Self::Never => Deadline(None),
+            // A time so far away that the clock cannot express it is never.
+            Self::After(duration) => Deadline(Instant::now().checked_add(duration)),
+        }
+    }
+
+    /// The timeout of an operation that blocks anyway and has a bound of its own; zero is such an operation too.
+    pub(crate) fn bounded(self, bound: Duration) -> Deadline {
+        let duration = match self {
+            Self::After(duration) if duration > Duration::ZERO => duration.min(bound),
+            _ => bound,
+        };
+        Deadline(Instant::now().checked_add(duration))
+    }
+}
+
+/// A moment at which an operation gives up; `None` is never.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn left(self) -> Option<Duration> {
+        self.0.map(|instant| instant.saturating_duration_since(Instant::now()))
+    }
+
+    pub(crate) fn passed(self) -> bool {
+        self.left() == Some(Duration::ZERO)
+    }
+
+    pub(crate) fn is_never(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether there is more time than `duration`.
+    pub(crate) fn is_beyond(self, duration: Duration) -> bool {
+        self.left().is_none_or(|left| left > duration)
+    }
+
+    /// Waits until the descriptor is ready for one of `flags` (or has failed). False: the deadline passed first.
+    pub(crate) fn wait(self, fd: BorrowedFd<'_>, flags: PollFlags) -> Result<bool, Errno> {
+        loop {
+            let left = self.left().map(|left| Timespec::try_from(left).unwrap_or(LONGEST));
+            match poll(&mut [PollFd::from_borrowed_fd(fd, flags)], left.as_ref()) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+const LONGEST: Timespec = Timespec { tv_sec: i32::MAX as i64, tv_nsec: 0 };

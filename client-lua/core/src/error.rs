@@ -1,0 +1,38 @@
+//! What a failed operation tells: the number that Lua programs see and a sentence for people.
+
+use luassl_protocol::{Failure, LuaCode};
+
+/// A failed operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// The number that Lua programs see.
+    pub code: LuaCode,
+    /// What failed and what to do about it; lower case, no final period.
+    pub message: String,
+}
+
+impl Error {
+    /// A failure from its code and its sentence.
+    pub fn new(code: LuaCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub(crate) fn timeout(what: &str) -> Self {
+        Self::new(LuaCode::Timeout, format!("timeout: {what}"))
+    }
+
+    pub(crate) fn misuse(message: impl Into<String>) -> Self {
+        Self::new(LuaCode::Misuse, message)
+    }
+
+    pub(crate) fn daemon_gone() -> Self {
+        Self::new(LuaCode::Daemon, "the daemon went away")
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self { code: failure.code.lua(), message: failure.message }
+    }
+}

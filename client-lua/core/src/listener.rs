@@ -1,0 +1,272 @@
+//! A listener: the program's listening socket, or one that the daemon has, and the delivery socket for it.
+
+use crate::client::Client;
+use crate::context::Context;
+use crate::control::{CallError, request_deadline};
+use crate::deadline::Timeout;
+use crate::error::Error;
+use crate::stream::Stream;
+use crate::tcp;
+use crate::transport::{receive, send};
+use luassl_protocol::{Bind, Bound, Delivery, Failure, LuaCode, MAX_RESULT, Request, from_body, holder};
+use rustix::event::PollFlags;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, shutdown};
+use rustix::process::{Pid, getpid};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How many connections a listener keeps asked for that does not wait in `accept`.
+const AHEAD: usize = 4;
+
+/// How long a close waits for the daemon to let go of the listener.
+const RELEASE: Duration = Duration::from_secs(1);
+
+/// What may come out of an accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// Connections alone.
+    Connections,
+    /// Failed handshakes too.
+    Reports,
+}
+
+/// What an accept returns.
+pub enum Accepted {
+    /// A finished connection.
+    Connection(Box<Stream>),
+    /// A handshake that failed; only where it was asked for.
+    Failed(Failure),
+}
+
+/// A listener of this program.
+pub struct Listener {
+    context: Rc<Context>,
+    source: Source,
+    address: String,
+    holding: Option<Holding>,
+}
+
+enum Source {
+    Configured(String),
+    Own(OwnedFd),
+}
+
+/// A delivery socket, and what has been asked for on it. It belongs to one process: after a fork the child needs its
+/// own.
+struct Holding {
+    socket: OwnedFd,
+    process: Pid,
+    asked: usize,
+    reports: usize,
+}
+
+impl Listener {
+    /// Listens on `port` (0: a free one) of `address`, or of all addresses.
+    ///
+    /// # Errors
+    /// The port cannot be had, or the daemon refuses.
+    pub fn bind(context: &Rc<Context>, port: u16, address: Option<&str>) -> Result<Self, Error> {
+        let socket = tcp::listener(port, address)?;
+        let local = tcp::local_address(socket.as_fd());
+        let address = local.map(|address| address.to_string()).unwrap_or_default();
+        Self::hold(context, Source::Own(socket), address)
+    }
+
+    /// Takes the listener that the daemon's configuration has under `name`.
+    ///
+    /// # Errors
+    /// It is unknown or not granted, or in use with other settings.
+    pub fn configured(context: &Rc<Context>, name: &str) -> Result<Self, Error> {
+        Self::hold(context, Source::Configured(name.to_owned()), String::new())
+    }
+
+    fn hold(context: &Rc<Context>, source: Source, address: String) -> Result<Self, Error> {
+        let mut listener = Self { context: Rc::clone(context), source, address, holding: None };
+        listener.ready()?;
+        Ok(listener)
+    }
+
+    /// The bound address, `address:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The delivery socket, readable when a connection waits. Whoever asks for it means to poll: so something is asked
+    /// for, or nothing would ever come.
+    pub fn descriptor(&mut self, timeout: Timeout) -> Option<BorrowedFd<'_>> {
+        // A loss shows in the next accept, which is the one place to report it.
+        let _ = self.prepare(if timeout.is_zero() { AHEAD } else { 1 });
+        self.holding.as_ref().map(|holding| holding.socket.as_fd())
+    }
+
+    /// Asks ahead, so that a poll on the descriptor finds something.
+    ///
+    /// # Errors
+    /// The daemon cannot be reached.
+    pub fn ask_ahead(&mut self) -> Result<(), Error> {
+        self.prepare(AHEAD)
+    }
+
+    fn prepare(&mut self, wanted: usize) -> Result<(), Error> {
+        let holding = self.ready()?;
+        let missing = wanted.saturating_sub(holding.asked);
+        holding.ask(missing, Asking::Connections)
+    }
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// A timeout; or the loss of the daemon, once: the next call passes the listener to it again.
+    pub fn accept(&mut self, asking: Asking, timeout: Timeout) -> Result<Accepted, Error> {
+        let outcome = self.next(asking, timeout);
+        if let Err(error) = &outcome
+            && error.code == LuaCode::Daemon
+        {
+            self.holding = None;
+        }
+        outcome
+    }
+
+    fn next(&mut self, asking: Asking, timeout: Timeout) -> Result<Accepted, Error> {
+        let deadline = timeout.deadline();
+        let flags = if timeout == Timeout::Never { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let client = Rc::clone(self.context.client());
+        loop {
+            let holding = self.ready()?;
+            holding.ask_for(asking, timeout)?;
+            let mut message = [0; MAX_RESULT];
+            let received = loop {
+                match receive(holding.socket.as_fd(), &mut message, flags) {
+                    Ok(received) => break received,
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => match deadline.wait(holding.socket.as_fd(), PollFlags::IN) {
+                        Ok(true) => {}
+                        Ok(false) => return Err(Error::timeout("no connection has come")),
+                        Err(_) => return Err(lost()),
+                    },
+                    Err(_) => return Err(lost()),
+                }
+            };
+            if received.length == 0 {
+                return Err(lost());
+            }
+            holding.arrived();
+            if received.truncated {
+                // Confirmed all the same, or the next confirmation would be taken for this one's. The peer sees a cut.
+                holding.say(&[holder::TAKEN])?;
+                return Err(Error::new(
+                    LuaCode::Refused,
+                    "a connection came, but this process has too many open descriptors",
+                ));
+            }
+            let delivery: Delivery = from_body(&message[..received.length]).map_err(|_| lost())?;
+            match (delivery.result.error, received.fd) {
+                (None, Some(fd)) => {
+                    holding.say(&[holder::TAKEN])?;
+                    let info = delivery.result.info.unwrap_or_default();
+                    let stream = Stream::established(&client, fd, delivery.token, info);
+                    return Ok(Accepted::Connection(Box::new(stream)));
+                }
+                (Some(failure), _) => {
+                    holding.reports = holding.reports.saturating_sub(1);
+                    if asking == Asking::Reports {
+                        return Ok(Accepted::Failed(failure));
+                    }
+                }
+                (None, None) => return Err(lost()),
+            }
+        }
+    }
+
+    /// Gives the listener up and waits, 1 s at most, until the daemon has let go of it too: then the address is free.
+    pub fn close(self) {
+        let Some(holding) = self.holding else { return };
+        if holding.process != getpid() || shutdown(&holding.socket, Shutdown::Write).is_err() {
+            return;
+        }
+        let deadline = Timeout::After(RELEASE).deadline();
+        while !deadline.passed() && matches!(deadline.wait(holding.socket.as_fd(), PollFlags::IN), Ok(true)) {
+            // What still comes was not confirmed, so the front gives it to another holder.
+            match receive(holding.socket.as_fd(), &mut [0; 1], RecvFlags::DONTWAIT) {
+                Ok(received) if received.length > 0 => {}
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// The delivery socket of this process, asked for where there is none.
+    fn ready(&mut self) -> Result<&mut Holding, Error> {
+        let process = getpid();
+        let holding = match self.holding.take() {
+            Some(holding) if holding.process == process => holding,
+            _ => {
+                let (holding, address) = request(&self.context, &self.source, process)?;
+                if matches!(self.source, Source::Configured(_)) || self.address.is_empty() {
+                    self.address = address;
+                }
+                holding
+            }
+        };
+        Ok(self.holding.insert(holding))
+    }
+}
+
+impl Holding {
+    /// So much that the coming receive can be answered.
+    fn ask_for(&mut self, asking: Asking, timeout: Timeout) -> Result<(), Error> {
+        if asking == Asking::Reports && self.reports == 0 {
+            return self.ask(1, asking);
+        }
+        let wanted = if timeout.is_zero() { AHEAD } else { 1 };
+        self.ask(wanted.saturating_sub(self.asked), asking)
+    }
+
+    fn ask(&mut self, count: usize, asking: Asking) -> Result<(), Error> {
+        let byte = if asking == Asking::Reports { holder::ASK_REPORT } else { holder::ASK };
+        let bytes = [byte; AHEAD];
+        self.say(&bytes[..count.min(AHEAD)])?;
+        self.asked += count.min(AHEAD);
+        self.reports += if asking == Asking::Reports { count.min(AHEAD) } else { 0 };
+        Ok(())
+    }
+
+    fn arrived(&mut self) {
+        self.asked = self.asked.saturating_sub(1);
+        self.reports = self.reports.min(self.asked);
+    }
+
+    fn say(&self, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        loop {
+            match send(self.socket.as_fd(), bytes, None, SendFlags::empty()) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(lost()),
+            }
+        }
+    }
+}
+
+fn request(context: &Rc<Context>, source: &Source, process: Pid) -> Result<(Holding, String), Error> {
+    let client: &Rc<Client> = context.client();
+    client.session(request_deadline(), |session| {
+        let (listener, fd) = match source {
+            Source::Configured(name) => (Some(name.clone()), None),
+            Source::Own(socket) => (None, Some(socket.as_fd())),
+        };
+        let request = Request::Bind(Bind { context: context.number(session)?, listener });
+        let answer = session.call::<Bound>(&request, fd)?;
+        let socket = answer.fd.ok_or_else(|| CallError::Garbage("no socket came with it".into()))?;
+        Ok((Holding { socket, process, asked: 0, reports: 0 }, answer.fields.address))
+    })
+}
+
+fn lost() -> Error {
+    Error::new(LuaCode::Daemon, "the daemon went away: the next accept passes the listener to it again")
+}

@@ -1,0 +1,198 @@
+//! Public material that the program brings: CA files and hashed directories, chains, CRLs, DH parameters. Read here,
+//! with the program's own rights, and sent as bytes.
+
+use luassl_protocol::{Digest, without_private_keys};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// The largest file that is read, in bytes: it has to fit one frame of 1 MiB.
+const MAX_FILE: u64 = (1 << 20) - 1024;
+/// The most bytes of one hashed directory.
+const MAX_DIRECTORY: usize = 4 << 20;
+/// The most entries of one hashed directory that are looked at.
+const MAX_ENTRIES: usize = 16_384;
+/// Files of a directory are joined up to this size, so that it crosses in a few requests.
+const JOINED: usize = 256 << 10;
+
+const PEM: &str = "-----BEGIN ";
+
+/// Why material cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MaterialError {
+    /// The file or directory cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// More than is sent.
+    #[error("{} is above the limit of {limit} bytes", .path.display())]
+    TooLarge {
+        /// The file or directory.
+        path: PathBuf,
+        /// The bound, in bytes.
+        limit: u64,
+    },
+    /// A directory without a name such as `5ed36f99.0`.
+    #[error("{} has no certificates under hashed names: run openssl rehash on it", .path.display())]
+    NotHashed {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// Bytes of public material, known to the daemon by their digest. A clone shares them.
+#[derive(Clone)]
+pub struct Material {
+    digest: Digest,
+    bytes: Rc<[u8]>,
+}
+
+impl Material {
+    /// Material that is at hand. A private key in it (one file for key and chain is common) stays here.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let public = without_private_keys(bytes);
+        let digest: [u8; 32] = Sha256::digest(&public).into();
+        Self { digest: Digest::new(digest), bytes: public.into() }
+    }
+
+    /// PEM text as it is; anything else names a file.
+    ///
+    /// # Errors
+    /// [`MaterialError`] where that file cannot be read whole.
+    pub fn from_text_or_file(value: &[u8]) -> Result<Self, MaterialError> {
+        if value.windows(PEM.len()).any(|window| window == PEM.as_bytes()) {
+            return Ok(Self::from_bytes(value));
+        }
+        let path = path(value);
+        let bytes = read(&path)?;
+        Ok(Self::from_bytes(&bytes))
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A directory of certificates and CRLs under hashed names, as `openssl rehash` makes it.
+pub(crate) struct Hashed {
+    pub(crate) certificates: Vec<Material>,
+    pub(crate) crls: Vec<Material>,
+}
+
+impl Hashed {
+    pub(crate) fn read(directory: &[u8]) -> Result<Self, MaterialError> {
+        let directory = path(directory);
+        let mut certificates = Joiner::default();
+        let mut crls = Joiner::default();
+        for (name, path) in entries(&directory)? {
+            match kind(&name) {
+                Some(Kind::Certificate) => certificates.push(&read(&path)?),
+                Some(Kind::Crl) => crls.push(&read(&path)?),
+                None => {}
+            }
+            if certificates.total + crls.total > MAX_DIRECTORY {
+                return Err(MaterialError::TooLarge { path: directory, limit: MAX_DIRECTORY as u64 });
+            }
+        }
+        if certificates.total == 0 {
+            return Err(MaterialError::NotHashed { path: directory });
+        }
+        Ok(Self { certificates: certificates.finish(), crls: crls.finish() })
+    }
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, MaterialError> {
+    let failed = |source| MaterialError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(MaterialError::TooLarge { path: path.to_owned(), limit: MAX_FILE });
+    }
+    Ok(bytes)
+}
+
+/// In the order of their names, so that the same directory gives the same digests.
+fn entries(directory: &Path) -> Result<BTreeSet<(String, PathBuf)>, MaterialError> {
+    let failed = |source| MaterialError::Read { path: directory.to_owned(), source };
+    let listing = std::fs::read_dir(directory).map_err(failed)?;
+    let mut entries = BTreeSet::new();
+    for entry in listing.take(MAX_ENTRIES) {
+        let entry = entry.map_err(failed)?;
+        if let Ok(name) = entry.file_name().into_string() {
+            entries.insert((name, entry.path()));
+        }
+    }
+    Ok(entries)
+}
+
+enum Kind {
+    Certificate,
+    Crl,
+}
+
+/// `HHHHHHHH.N` is a certificate, `HHHHHHHH.rN` a CRL.
+fn kind(name: &str) -> Option<Kind> {
+    let (hash, number) = name.split_once('.')?;
+    if hash.len() != 8 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let (kind, digits) = match number.strip_prefix('r') {
+        Some(digits) => (Kind::Crl, digits),
+        None => (Kind::Certificate, number),
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then_some(kind)
+}
+
+/// Joins PEM files into a few larger ones; each comes once, however many names it has.
+#[derive(Default)]
+struct Joiner {
+    seen: BTreeSet<[u8; 32]>,
+    done: Vec<Material>,
+    current: Vec<u8>,
+    total: usize,
+}
+
+impl Joiner {
+    fn push(&mut self, pem: &[u8]) {
+        if !self.seen.insert(Sha256::digest(pem).into()) {
+            return;
+        }
+        if self.current.len() + pem.len() > JOINED {
+            self.flush();
+        }
+        self.current.extend_from_slice(pem);
+        self.current.push(b'\n');
+        self.total += pem.len();
+    }
+
+    fn flush(&mut self) {
+        if !self.current.is_empty() {
+            self.done.push(Material::from_bytes(&self.current));
+            self.current.clear();
+        }
+    }
+
+    fn finish(mut self) -> Vec<Material> {
+        self.flush();
+        self.done
+    }
+}

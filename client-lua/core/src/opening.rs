@@ -1,0 +1,143 @@
+//! An outgoing connection, or one taken over in mid-stream, on its way to a finished handshake.
+
+use crate::adopt::Adopted;
+use crate::context::Context;
+use crate::control::CallError;
+use crate::deadline::{Deadline, Timeout};
+use crate::error::Error;
+use crate::stream::Stream;
+use crate::tcp::{Dialer, Direction};
+use luassl_protocol::{Connect, Connecting, LuaCode, Mode, Request, Role};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// What the handshake is to be.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The side to play.
+    pub role: Role,
+    /// The name or address that the peer's certificate must carry; none: not checked.
+    pub host: Option<String>,
+    /// The server name to send; none: `host`, where that is a name.
+    pub sni: Option<String>,
+}
+
+impl Terms {
+    /// A client's, to `address`; `expected` in place of the address where the program says so, `None` for no check.
+    #[must_use]
+    pub fn client(address: &str, expected: Option<&str>) -> Self {
+        let is_name = address.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
+        let host = expected.map(|host| host.trim_matches(['[', ']']).to_owned());
+        let sni = (host.is_none() && is_name).then(|| address.to_owned());
+        Self { role: Role::Client, host, sni }
+    }
+}
+
+/// A connection in the making.
+pub struct Opening {
+    context: Rc<Context>,
+    terms: Terms,
+    stage: Stage,
+}
+
+enum Stage {
+    Dialing(Dialer),
+    Handshake(Stream),
+    Over,
+}
+
+impl Opening {
+    /// Resolves and begins to connect.
+    ///
+    /// # Errors
+    /// A name that has no address.
+    pub fn dial(context: &Rc<Context>, address: &str, port: u16, terms: Terms) -> Result<Self, Error> {
+        let stage = Stage::Dialing(Dialer::new(address, port)?);
+        Ok(Self { context: Rc::clone(context), terms, stage })
+    }
+
+    /// Begins a handshake on a connected socket of the program; on success the descriptor is the module's, and is
+    /// closed.
+    ///
+    /// # Errors
+    /// What the daemon has against it; the socket is then still the program's.
+    pub fn attach(
+        context: &Rc<Context>,
+        socket: Adopted,
+        terms: Terms,
+        timeout: Timeout,
+    ) -> Result<Self, Error> {
+        let stream = begin(context, socket.as_fd(), &terms, timeout.bounded(crate::control::REQUEST))?;
+        drop(socket.into_owned());
+        Ok(Self { context: Rc::clone(context), terms, stage: Stage::Handshake(stream) })
+    }
+
+    /// What to poll while the connection is not ready, and for what.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<(BorrowedFd<'_>, Direction)> {
+        match &self.stage {
+            Stage::Dialing(dialer) => dialer.descriptor().map(|fd| (fd, Direction::Write)),
+            Stage::Handshake(stream) => stream.descriptor().map(|fd| (fd, Direction::Read)),
+            Stage::Over => None,
+        }
+    }
+
+    /// Goes on until the handshake has ended.
+    ///
+    /// # Errors
+    /// A timeout, after which it may be called again; any other failure is the end of it.
+    pub fn advance(&mut self, timeout: Timeout) -> Result<Stream, Error> {
+        let started = std::time::Instant::now();
+        match self.step(started, timeout) {
+            Err(error) if error.code != LuaCode::Timeout => {
+                self.stage = Stage::Over;
+                Err(error)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn step(&mut self, started: std::time::Instant, timeout: Timeout) -> Result<Stream, Error> {
+        if let Stage::Dialing(dialer) = &mut self.stage {
+            let socket: OwnedFd = dialer.advance(timeout)?;
+            let deadline = timeout.since(started).bounded(crate::control::REQUEST);
+            let stream = begin(&self.context, socket.as_fd(), &self.terms, deadline);
+            self.stage = Stage::Handshake(stream.map_err(|error| self.refused(error))?);
+        }
+        if let Stage::Handshake(stream) = &mut self.stage {
+            stream.handshake(timeout.since(started))?;
+        }
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Handshake(stream) => Ok(stream),
+            _ => Err(Error::misuse("this connection has failed: connect again")),
+        }
+    }
+
+    /// A daemon that does not answer in time has the socket already: there is nothing to go on with.
+    fn refused(&mut self, error: Error) -> Error {
+        self.stage = Stage::Over;
+        error
+    }
+}
+
+fn begin(
+    context: &Rc<Context>,
+    socket: BorrowedFd<'_>,
+    terms: &Terms,
+    deadline: Deadline,
+) -> Result<Stream, Error> {
+    let answer = context.client().session(deadline, |session| {
+        let request = Request::Connect(Connect {
+            context: context.number(session)?,
+            role: terms.role,
+            mode: Mode::Stream,
+            host: terms.host.clone(),
+            sni: terms.sni.clone(),
+        });
+        let answer = session.call::<Connecting>(&request, Some(socket))?;
+        let fd = answer.fd.ok_or_else(|| CallError::Garbage("no socket came with it".into()))?;
+        Ok((answer.fields.token, fd))
+    })?;
+    Ok(Stream::awaiting(context.client(), answer.1, answer.0))
+}

@@ -1,0 +1,56 @@
+//! Messages with descriptors on Unix sockets. Nothing here waits unless its flags say so, and nothing raises SIGPIPE.
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::io::{Errno, IoSlice, IoSliceMut};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use std::mem::MaybeUninit;
+
+/// More than any message carries, so that a front that sends too many is noticed and none of them leaks.
+const MAX_DESCRIPTORS: usize = 4;
+
+/// What one recvmsg(2) brought.
+pub(crate) struct Received {
+    /// Bytes in the buffer; 0 is the end.
+    pub(crate) length: usize,
+    /// The first descriptor that came along; others are closed.
+    pub(crate) fd: Option<OwnedFd>,
+    /// Whether the message or its descriptors did not fit: the process has no descriptor left, most likely.
+    pub(crate) truncated: bool,
+}
+
+/// sendmsg(2) with at most one descriptor on the first byte. Returns how many bytes went.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+    flags: SendFlags,
+) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if let Some(fd) = fd.as_ref() {
+        control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags | SendFlags::NOSIGNAL)
+}
+
+/// recvmsg(2) with the descriptor that came along, close-on-exec.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> Result<Received, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message =
+        recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags | RecvFlags::CMSG_CLOEXEC)?;
+    let fds = control.drain().filter_map(|item| match item {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    let fd = fds.flatten().reduce(|first, _| first);
+    let truncated = message.flags.intersects(ReturnFlags::CTRUNC | ReturnFlags::TRUNC);
+    Ok(Received { length: message.bytes, fd, truncated })
+}

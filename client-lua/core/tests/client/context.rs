@@ -1,0 +1,141 @@
+//! Contexts: material crosses once, identities are found as given or joined to the working directory.
+
+use crate::front::Front;
+use luassl_client::{Client, Context, Material, Recipe};
+use luassl_protocol::{LuaCode, Request};
+use std::rc::Rc;
+
+pub(crate) fn client(front: &Front) -> Rc<Client> {
+    Client::new("test", Some(front.path.clone()))
+}
+
+pub(crate) fn context(front: &Front) -> Rc<Context> {
+    Context::new(&client(front), Recipe::default()).unwrap()
+}
+
+fn blobs(front: &Front) -> usize {
+    front.count(|request| matches!(request, Request::Blob(_)))
+}
+
+fn named(identity: &str) -> Recipe {
+    let mut recipe = Recipe::default();
+    recipe.spec.identity = Some(identity.into());
+    recipe
+}
+
+fn tried(front: &Front) -> Vec<String> {
+    let requests = front.log();
+    let identity = |request: &Request| match request {
+        Request::Context(context) => context.spec.identity.clone(),
+        _ => None,
+    };
+    requests.iter().filter_map(identity).collect()
+}
+
+#[test]
+fn material_is_sent_when_the_daemon_lacks_it_and_not_again() {
+    let front = Front::start();
+    let client = client(&front);
+    for _ in 0..3 {
+        let mut recipe = Recipe::default();
+        recipe.trust(Material::from_bytes(b"-----BEGIN CERTIFICATE-----"));
+        Context::new(&client, recipe).unwrap();
+    }
+    assert_eq!(blobs(&front), 1);
+}
+
+#[test]
+fn a_private_key_beside_a_chain_never_leaves_the_program() {
+    let front = Front::start();
+    let certificate = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let key = b"-----BEGIN PRIVATE KEY-----\nBBBB\n-----END PRIVATE KEY-----\n";
+    let mut recipe = Recipe::default();
+    recipe.chain(Material::from_bytes(&[&key[..], certificate].concat()));
+    Context::new(&client(&front), recipe).unwrap();
+    let sent = front.log().into_iter().find_map(|request| match request {
+        Request::Blob(blob) => Some(blob.data),
+        _ => None,
+    });
+    assert_eq!(sent.unwrap(), certificate);
+}
+
+#[test]
+fn material_above_the_daemons_limit_is_refused_by_name() {
+    let front = Front::start();
+    front.script().frame_limit = Some(1000);
+    let mut recipe = Recipe::default();
+    recipe.trust(Material::from_bytes(&[b'x'; 2000]));
+    let error = Context::new(&client(&front), recipe).err().unwrap();
+    assert_eq!(error.code, LuaCode::Misuse);
+    assert!(error.message.contains("limit of 1000"), "{}", error.message);
+}
+
+#[test]
+fn a_name_that_is_known_as_given_is_asked_for_once() {
+    let front = Front::start();
+    front.script().identities = Some(["keys/server.pem".to_owned()].into());
+    Context::new(&client(&front), named("keys/server.pem")).unwrap();
+    assert_eq!(tried(&front), ["keys/server.pem"]);
+}
+
+#[test]
+fn a_relative_name_is_joined_to_the_working_directory() {
+    let front = Front::start();
+    let joined =
+        std::env::current_dir().unwrap().join("keys/server.pem").into_os_string().into_string().unwrap();
+    front.script().identities = Some([joined.clone()].into());
+    Context::new(&client(&front), named("./keys/../keys/server.pem")).unwrap();
+    assert_eq!(tried(&front), ["./keys/../keys/server.pem".to_owned(), joined]);
+}
+
+#[test]
+fn an_unknown_name_is_reported_as_it_was_given() {
+    let front = Front::start();
+    front.script().identities = Some(["other".to_owned()].into());
+    let error = Context::new(&client(&front), named("server.pem")).err().unwrap();
+    assert_eq!(error.code, LuaCode::Refused);
+    assert_eq!(error.message, "no identity 'server.pem' for this program");
+}
+
+#[test]
+fn a_context_that_is_dropped_is_freed_with_the_next_request() {
+    let front = Front::start();
+    let client = client(&front);
+    drop(Context::new(&client, Recipe::default()).unwrap());
+    assert_eq!(front.count(|request| matches!(request, Request::FreeContext(_))), 0);
+    let _second = Context::new(&client, Recipe::default()).unwrap();
+    assert_eq!(front.count(|request| matches!(request, Request::FreeContext(_))), 1);
+}
+
+#[test]
+fn a_hashed_directory_gives_its_certificates_and_crls() {
+    let front = Front::start();
+    let directory = tempfile::tempdir().unwrap();
+    let files = [
+        ("5ed36f99.0", "one"),
+        ("5ed36f99.1", "two"),
+        ("01234567.r0", "crl"),
+        ("ca.pem", "no"),
+        ("5ed36f99.x", "no"),
+    ];
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let mut recipe = Recipe::default();
+    recipe.directory(directory.path().to_str().unwrap().as_bytes()).unwrap();
+    assert_eq!(recipe.spec.trust.crls.len(), 1);
+    Context::new(&client(&front), recipe).unwrap();
+    let sent = front.log().into_iter().find_map(|request| match request {
+        Request::Blob(blob) => Some(blob.data),
+        _ => None,
+    });
+    assert_eq!(sent.unwrap(), b"one\ntwo\n");
+}
+
+#[test]
+fn a_directory_without_hashed_names_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("ca.pem"), "certificate").unwrap();
+    let error = Recipe::default().directory(directory.path().to_str().unwrap().as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("openssl rehash"), "{error}");
+}

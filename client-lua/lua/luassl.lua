@@ -1,0 +1,603 @@
+--- LuaSSL's API, with TLS and keys in a daemon (luassld).
+-- Expected failures are `nil, message, code`; read and write have LuaSSL's own results; misuse is thrown.
+-- An object is a Lua table over native handles: these close their descriptors when they are collected, on every Lua.
+
+local core = require "luassl_core"
+
+local MISUSE = -7
+local TIMEOUT = -2
+
+local luassl = {
+  _VERSION = "luassl " .. core.version,
+  _DESCRIPTION = "TLS in a daemon, with LuaSSL's API",
+}
+for name, value in pairs(core.constants) do
+  luassl[name] = value
+end
+
+local Object = {}
+Object.__index = Object
+Object.__name = "luassl"
+
+-- Metatables of objects; luassl.classic adds its own.
+local classes = { [Object] = true }
+
+-- The files of this module; what they throw is the fault of whoever called into them.
+local own_sources = {}
+
+--- Throws at the first line outside of this module.
+local function throw(message)
+  local level = 3
+  if debug and debug.getinfo then
+    level = 2
+    local frame = debug.getinfo(level, "S")
+    while frame and own_sources[frame.source] do
+      level = level + 1
+      frame = debug.getinfo(level, "S")
+    end
+  end
+  error(message, level)
+end
+
+--- Makes the file of the calling function one of this module's.
+local function own_source()
+  if debug and debug.getinfo then
+    own_sources[debug.getinfo(2, "S").source] = true
+  end
+end
+own_source()
+
+--- Throws where `self` is none of ours.
+local function check(self, method)
+  if type(self) ~= "table" or not classes[getmetatable(self)] then
+    throw(("calling '%s' on a bad self: use object:%s(...)"):format(method, method))
+  end
+end
+
+local function check_argument(condition, method, position, wanted, value)
+  if not condition then
+    local got = type(value) == "number" and tostring(value) or type(value)
+    throw(("bad argument #%d to '%s' (%s expected, got %s)"):format(position, method, wanted, got))
+  end
+end
+
+local function is_whole(value)
+  return type(value) == "number" and value % 1 == 0
+end
+
+local function port_number(port)
+  if type(port) == "string" then
+    port = tonumber(port)
+  end
+  return is_whole(port) and port >= 0 and port <= 65535 and port or nil
+end
+
+local function new(class, context)
+  return setmetatable({ _context = context }, class)
+end
+
+--- The context, or why there is none.
+local function context_of(self)
+  if self._freed then
+    return nil, "the object is freed", MISUSE
+  end
+  if not self._context then
+    return nil, "the object has no context: call wrap first", MISUSE
+  end
+  return self._context
+end
+
+--- Forgets the connection. One that the program got as an object of its own is left to it.
+local function drop_connection(self)
+  if self._stream and not self._handed_out then
+    self._stream:cut()
+  end
+  self._stream, self._opening, self._failure, self._handed_out = nil, nil, nil, nil
+end
+
+--- Remembers why there is no connection, so that a program that goes on regardless gets the code from read and write.
+local function failed(self, message, code)
+  self._failure = { message, code }
+  return nil, message, code
+end
+
+--- Goes on with a connection that is not ready. True, or nil, message, code.
+local function advance(self)
+  local stream, message, code = self._opening:advance(self._timeout)
+  if stream then
+    self._stream, self._opening = stream, nil
+    return true
+  end
+  if code ~= TIMEOUT then
+    self._opening = nil
+    return failed(self, message, code)
+  end
+  return nil, message, code
+end
+
+--- The connection's handle, or nil, message, code.
+local function connection_of(self)
+  if self._opening then
+    local ok, message, code = advance(self)
+    if not ok then
+      return nil, message, code
+    end
+  end
+  if self._stream then
+    return self._stream
+  end
+  if self._freed then
+    return nil, "the object is freed", MISUSE
+  end
+  if self._failure then
+    return nil, self._failure[1], self._failure[2]
+  end
+  return nil, "there is no connection", MISUSE
+end
+
+local function has_connection(self)
+  return self._opening ~= nil or (self._stream ~= nil and self._stream:isopen())
+end
+
+local positional = { "key", "certificate", "certdir", "dhfile", "ciphers", "verify", "options" }
+
+--- The positional arguments of wrap as named options.
+local function named(...)
+  local first = ...
+  if type(first) == "table" then
+    return first
+  end
+  local options = {}
+  for index, name in ipairs(positional) do
+    options[name] = (select(index, ...))
+  end
+  -- LuaSSL loaded the system's authorities beside the ones that it was given.
+  if options.certdir then
+    options.trust = "system"
+  end
+  return options
+end
+
+--- A context for wrap; throws options that there are not.
+local function make_context(options)
+  local context, message, code = core.context(options)
+  if not context and not code then
+    throw(message)
+  end
+  return context, message, code
+end
+
+--- Gives the object a context: wrap(key, certificate, certdir, dhfile, ciphers, verify, options) or wrap{...}.
+function Object:wrap(...)
+  check(self, "wrap")
+  if self._freed then
+    return nil, "the object is freed", MISUSE
+  end
+  local context, message, code = make_context(named(...))
+  if not context then
+    return nil, message, code
+  end
+  self._context = context
+  return self
+end
+
+--- Another object with the same context and no connection.
+function Object:new()
+  check(self, "new")
+  local context, message, code = context_of(self)
+  if not context then
+    return nil, message, code
+  end
+  return new(getmetatable(self), context)
+end
+
+--- Listens: bind(port [, address]), or bind{listener=NAME} for one of the daemon's configuration.
+function Object:bind(port, address)
+  check(self, "bind")
+  local options = type(port) == "table" and port or { port = port, address = address }
+  local number = port_number(options.port)
+  check_argument(options.listener or number, "bind", 1, "port from 0 to 65535", options.port)
+  check_argument(options.address == nil or type(options.address) == "string", "bind", 2, "string", options.address)
+  check_argument(options.listener == nil or type(options.listener) == "string", "bind", 1, "listener's name",
+    options.listener)
+  local context, message, code = context_of(self)
+  if not context then
+    return nil, message, code
+  end
+  if self._listener then
+    return nil, ("already bound to %s: close it first"):format(self._listener:address()), MISUSE
+  end
+  local listener
+  if options.listener then
+    listener, message, code = context:configured(options.listener)
+  else
+    listener, message, code = context:bind(number, options.address)
+  end
+  if not listener then
+    return nil, message, code
+  end
+  self._listener = listener
+  if self._timeout == 0 then
+    listener:ask_ahead()
+  end
+  return true
+end
+
+--- Splits `address:port` and `[address]:port`.
+local function split_address(text)
+  local address, port = (text or ""):match("^%[?(.-)%]?:(%d+)$")
+  return address, port
+end
+
+--- The port of the listener, as a string.
+function Object:getport()
+  check(self, "getport")
+  if not self._listener then
+    return nil, "the object is not bound", MISUSE
+  end
+  local _, port = split_address(self._listener:address())
+  return port
+end
+
+--- The next connection of the listener, as an object of its own; it is also this object's from now on.
+-- `expected` is a name or address that the peer's certificate must carry. With {report=true} a peer's failed handshake
+-- is returned too: nil, message, code, "handshake".
+function Object:accept(expected)
+  check(self, "accept")
+  local options = type(expected) == "table" and expected or { expected = expected }
+  check_argument(options.expected == nil or type(options.expected) == "string", "accept", 1, "name",
+    options.expected)
+  drop_connection(self)
+  if self._freed then
+    return nil, "the object is freed", MISUSE
+  end
+  if not self._listener then
+    return failed(self, "the object is not bound: call bind first", MISUSE)
+  end
+  local stream, message, code, what = self._listener:accept(options.report == true, self._timeout)
+  if not stream then
+    failed(self, message, code)
+    if what then
+      return nil, message, code, what
+    end
+    return nil, message, code
+  end
+  if options.expected then
+    local ok
+    ok, message, code = stream:matches(options.expected)
+    if not ok then
+      stream:close(0)
+      return failed(self, message, code)
+    end
+  end
+  local connection = new(getmetatable(self), self._context)
+  connection._stream = stream
+  self._stream, self._handed_out = stream, true
+  return connection
+end
+
+--- Connects: connect(address, port [, expected]). The peer's certificate must be for `expected`, for `address` without
+-- it, for anything with `false`. Without arguments it goes on with a connect that came back with a timeout.
+function Object:connect(address, port, expected)
+  check(self, "connect")
+  if address == nil and port == nil then
+    if self._opening then
+      return advance(self)
+    end
+    local stream, message, code = connection_of(self)
+    return stream and true, message, code
+  end
+  check_argument(type(address) == "string", "connect", 1, "string", address)
+  local number = port_number(port)
+  check_argument(number, "connect", 2, "port from 0 to 65535", port)
+  check_argument(expected == nil or expected == false or type(expected) == "string", "connect", 3, "name or false",
+    expected)
+  local context, message, code = context_of(self)
+  drop_connection(self)
+  if not context then
+    return failed(self, message, code)
+  end
+  if expected == nil then
+    expected = address
+  end
+  self._opening, message, code = context:dial(address, number, expected or nil)
+  if not self._opening then
+    return failed(self, message, code)
+  end
+  return advance(self)
+end
+
+--- The descriptor of a connected socket: a number, or a LuaSocket object that can give its descriptor away.
+local function descriptor_of(socket)
+  if is_whole(socket) then
+    return socket
+  end
+  if type(socket) ~= "table" and type(socket) ~= "userdata" then
+    return nil
+  end
+  local ok, fd = pcall(function()
+    return socket.setfd and socket:getfd()
+  end)
+  return ok and is_whole(fd) and fd or nil
+end
+
+--- Begins TLS on a connected socket (STARTTLS): attach(socket or descriptor, {role="client", host=NAME or false,
+-- sni=NAME}) or attach(socket, {role="server"}). On success the descriptor belongs to luassl.
+function Object:attach(socket, options)
+  check(self, "attach")
+  options = options or {}
+  check_argument(type(options) == "table", "attach", 2, "table", options)
+  local role, host, sni = options.role, options.host, options.sni
+  check_argument(role == "client" or role == "server", "attach", 2, "table with role = 'client' or 'server'", options)
+  check_argument(role == "server" or host == false or type(host) == "string", "attach", 2,
+    "table with host = NAME, or false to check no name", options)
+  check_argument(sni == nil or type(sni) == "string", "attach", 2, "table with sni = NAME", options)
+  local fd = descriptor_of(socket)
+  check_argument(fd, "attach", 1, "LuaSocket object or descriptor", socket)
+  local context, message, code = context_of(self)
+  if not context then
+    return nil, message, code
+  end
+  if type(socket) ~= "number" and socket.dirty and socket:dirty() then
+    return nil, "the socket has read bytes that are not TLS's any more: begin TLS before reading on", MISUSE
+  end
+  drop_connection(self)
+  self._opening, message, code = context:attach(fd, role == "server", host or nil, sni, self._timeout)
+  if not self._opening then
+    return failed(self, message, code)
+  end
+  if type(socket) ~= "number" then
+    socket:setfd(-1)
+  end
+  return advance(self)
+end
+
+--- Data, at most `size` bytes of it; or nil, code, message: 0 for a clean close, < 0 for anything else.
+function Object:read(size)
+  check(self, "read")
+  if size ~= nil then
+    check_argument(is_whole(size) and size > 0, "read", 1, "whole number above 0", size)
+  end
+  local stream = self._stream
+  if not stream then
+    local message, code
+    stream, message, code = connection_of(self)
+    if not stream then
+      return nil, code, message
+    end
+  end
+  return stream:read(size, self._timeout)
+end
+
+--- Writes all of `data`. Nothing on success; otherwise code, message, and the number of bytes that were taken.
+function Object:write(data)
+  check(self, "write")
+  if type(data) == "number" then
+    data = tostring(data)
+  end
+  check_argument(type(data) == "string", "write", 1, "string", data)
+  local stream = self._stream
+  if not stream then
+    local message, code
+    stream, message, code = connection_of(self)
+    if not stream then
+      return code, message, 0
+    end
+  end
+  return stream:write(data, self._timeout)
+end
+
+--- TLS 1.2: a renegotiation. TLS 1.3: a key update, or a request for the client's certificate.
+function Object:renegotiate()
+  check(self, "renegotiate")
+  local stream, message, code = connection_of(self)
+  if not stream then
+    return nil, message, code
+  end
+  return stream:renegotiate(self._timeout)
+end
+
+--- With a connection: ends it cleanly, the listener stays. Without one: closes the listener. Any number of times.
+function Object:shutdown()
+  check(self, "shutdown")
+  if has_connection(self) then
+    local stream = self._stream
+    self._stream, self._opening, self._failure, self._handed_out = nil, nil, nil, nil
+    if stream then
+      return stream:close(self._timeout)
+    end
+    return true
+  end
+  drop_connection(self)
+  if self._listener then
+    self._listener:close()
+    self._listener = nil
+  end
+  return true
+end
+
+Object.close = Object.shutdown
+
+--- Drops the connection at once; the peer sees a cut.
+function Object:clear()
+  check(self, "clear")
+  self._handed_out = nil
+  drop_connection(self)
+  return true
+end
+
+--- Gives everything back: connection, listener and context.
+function Object:free()
+  check(self, "free")
+  drop_connection(self)
+  if self._listener then
+    self._listener:close()
+  end
+  self._listener, self._context, self._freed = nil, nil, true
+  return true
+end
+
+--- How long accept, connect, read and write of this object may take, in seconds; nil for ever, 0 not at all.
+function Object:settimeout(seconds)
+  check(self, "settimeout")
+  check_argument(seconds == nil or type(seconds) == "number", "settimeout", 1, "number of seconds or nil", seconds)
+  self._timeout = seconds and seconds >= 0 and seconds or nil
+  if seconds == 0 and self._listener then
+    self._listener:ask_ahead()
+  end
+  return true
+end
+
+--- The descriptor to poll: a listener's is readable when a connection waits, a connection's when there is data. While a
+-- connect is not ready a second value says what to poll for, "read" or "write".
+function Object:getfd()
+  check(self, "getfd")
+  if self._opening then
+    return self._opening:getfd()
+  end
+  if self._listener then
+    return self._listener:getfd(self._timeout)
+  end
+  local stream, message, code = connection_of(self)
+  if not stream then
+    return nil, message, code
+  end
+  local fd = stream:getfd()
+  if not fd then
+    return nil, "the connection is closed", MISUSE
+  end
+  return fd
+end
+
+local function address_result(text)
+  local address, port = split_address(text)
+  if not address then
+    return nil, "the address is not known", MISUSE
+  end
+  return address, tonumber(port)
+end
+
+--- Address and port of the peer.
+function Object:getpeername()
+  check(self, "getpeername")
+  local stream, message, code = connection_of(self)
+  if not stream then
+    return nil, message, code
+  end
+  return address_result((stream:addresses()))
+end
+
+--- Address and port of this side: of the connection where there is one, else of the listener.
+function Object:getsockname()
+  check(self, "getsockname")
+  if self._listener and not has_connection(self) then
+    return address_result(self._listener:address())
+  end
+  local stream, message, code = connection_of(self)
+  if not stream then
+    return nil, message, code
+  end
+  return address_result((select(2, stream:addresses())))
+end
+
+--- How many bytes a read would find without waiting.
+function Object:pending()
+  check(self, "pending")
+  local stream, message, code = connection_of(self)
+  if not stream then
+    return nil, message, code
+  end
+  return stream:pending()
+end
+
+--- Facts about the connection, as a table; or one of them, by its name.
+function Object:info(field)
+  check(self, "info")
+  check_argument(field == nil or type(field) == "string", "info", 1, "string", field)
+  local stream, message, code = connection_of(self)
+  if not stream then
+    return nil, message, code
+  end
+  local info
+  info, message, code = stream:info(self._timeout)
+  if not info then
+    return nil, message, code
+  end
+  if field then
+    return info[field]
+  end
+  return info
+end
+
+--- The peer's certificate, as a table.
+function Object:peercertificate()
+  check(self, "peercertificate")
+  local stream, message, code = connection_of(self)
+  if not stream then
+    return nil, message, code
+  end
+  return stream:certificate(self._timeout)
+end
+
+--- Keying material (RFC 5705): export(label, length [, context]).
+function Object:export(label, length, context)
+  check(self, "export")
+  check_argument(type(label) == "string", "export", 1, "string", label)
+  check_argument(is_whole(length) and length > 0 and length <= 1024, "export", 2, "whole number from 1 to 1024", length)
+  check_argument(context == nil or type(context) == "string", "export", 3, "string", context)
+  local stream, message, code = connection_of(self)
+  if not stream then
+    return nil, message, code
+  end
+  return stream:export(label, length, context, self._timeout)
+end
+
+--- Options of the TCP socket: "tcp-nodelay" (on by default) and "keepalive".
+function Object:setoption(name, value)
+  check(self, "setoption")
+  check_argument(type(name) == "string", "setoption", 1, "string", name)
+  check_argument(value == nil or type(value) == "boolean", "setoption", 2, "boolean", value)
+  local stream, message, code = connection_of(self)
+  if not stream then
+    return nil, message, code
+  end
+  return stream:setoption(name, value ~= false, self._timeout)
+end
+
+--- What the object is, for logs.
+function Object:__tostring()
+  local what = self._freed and "freed" or self._stream and "connection" or self._listener and "listener" or "object"
+  return "luassl " .. what
+end
+
+--- An object without a context: give it one with object:wrap.
+function luassl.create()
+  return new(Object)
+end
+
+--- An object with a context: wrap(key, certificate, certdir, dhfile, ciphers, verify, options) or wrap{...}.
+function luassl.wrap(...)
+  local context, message, code = make_context(named(...))
+  if not context then
+    return nil, message, code
+  end
+  return new(Object, context)
+end
+
+--- For luassl.classic: an object's methods, its constructor, and what wrap is made of.
+luassl._internal = {
+  Object = Object,
+  new = new,
+  named = named,
+  throw = throw,
+  own_source = own_source,
+  register = function(class)
+    classes[class] = true
+  end,
+  -- The connection is nobody else's: it is closed as soon as the object lets go of it.
+  own_connection = function(self)
+    self._handed_out = nil
+  end,
+}
+
+return luassl

@@ -1,0 +1,90 @@
+--- LuaSSL 1.0 as it was: the global `ssl`, failures of wrap, bind, accept and connect thrown, nothing returned where
+-- nothing was returned. `lua -l luassl.classic program.lua` runs a program written for it.
+
+local luassl = require "luassl"
+local internal = luassl._internal
+local Object, throw = internal.Object, internal.throw
+internal.own_source()
+
+local DAEMON_GONE = -4
+
+local Classic = setmetatable({}, { __index = Object })
+Classic.__index = Classic
+Classic.__name = "ssl"
+Classic.__tostring = Object.__tostring
+internal.register(Classic)
+
+local ssl = setmetatable({ _VERSION = luassl._VERSION }, { __index = luassl })
+
+--- wrap's arguments as options. LuaSSL asked the peer for a certificate unless told otherwise.
+local function classic_options(...)
+  local options = {}
+  for name, value in pairs(internal.named(...)) do
+    options[name] = value
+  end
+  if options.verify == nil then
+    options.verify = luassl.VERIFY_PEER
+  end
+  return options
+end
+
+--- A method that throws its failure and returns nothing.
+local function throwing(name)
+  local method = Object[name]
+  return function(self, ...)
+    local ok, message = method(self, ...)
+    if not ok then
+      throw(message)
+    end
+  end
+end
+
+--- A method that returns nothing, whatever comes of it.
+local function silent(name)
+  local method = Object[name]
+  return function(self, ...)
+    method(self, ...)
+  end
+end
+
+Classic.bind = throwing "bind"
+Classic.connect = throwing "connect"
+Classic.renegotiate = silent "renegotiate"
+Classic.shutdown = silent "shutdown"
+Classic.close = Classic.shutdown
+Classic.clear = silent "clear"
+Classic.free = silent "free"
+
+function Classic:wrap(...)
+  local ok, message = Object.wrap(self, classic_options(...))
+  if not ok then
+    throw(message)
+  end
+end
+
+--- Waits for a client. The connection lives in the object alone, so the one before it is closed. A daemon that was
+-- started again gets the listener passed again: a server need not know.
+function Classic:accept(...)
+  local connection, message, code = Object.accept(self, ...)
+  if not connection and code == DAEMON_GONE then
+    connection, message = Object.accept(self, ...)
+  end
+  if not connection then
+    throw(message)
+  end
+  internal.own_connection(self)
+end
+
+function ssl.create()
+  return internal.new(Classic)
+end
+
+function ssl.wrap(...)
+  local object = ssl.create()
+  object:wrap(...)
+  return object
+end
+
+_G.ssl = ssl
+
+return ssl

@@ -1,0 +1,61 @@
+//! A listener as userdata.
+
+use crate::Shared;
+use crate::results::{Returned, done, fail, misuse, timeout, value};
+use crate::stream::StreamHandle;
+use luassl_client::{Accepted, Asking, Listener};
+use mlua::prelude::*;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+
+pub(crate) struct ListenerHandle {
+    shared: Rc<Shared>,
+    listener: Option<Listener>,
+}
+
+impl ListenerHandle {
+    pub(crate) fn new(shared: &Rc<Shared>, listener: Listener) -> Self {
+        Self { shared: Rc::clone(shared), listener: Some(listener) }
+    }
+
+    /// A stream; `nil, message, code`; with a fourth value where it is a peer's handshake that failed.
+    fn accept(lua: &Lua, this: &mut Self, (report, seconds): (bool, Option<f64>)) -> Returned {
+        let Some(listener) = &mut this.listener else { return misuse(lua, CLOSED) };
+        let asking = if report { Asking::Reports } else { Asking::Connections };
+        match listener.accept(asking, timeout(seconds)) {
+            Ok(Accepted::Connection(stream)) => {
+                value(lua, lua.create_userdata(StreamHandle::new(&this.shared, *stream))?)
+            }
+            Ok(Accepted::Failed(failure)) => {
+                let code = failure.code.lua() as i32;
+                (LuaNil, failure.message, code, "handshake").into_lua_multi(lua)
+            }
+            Err(error) => fail(lua, &error),
+        }
+    }
+}
+
+impl LuaUserData for ListenerHandle {
+    fn add_methods<M: LuaUserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method_mut("accept", Self::accept);
+        methods.add_method("address", |_, this, ()| {
+            Ok(this.listener.as_ref().map(|listener| listener.address().to_owned()))
+        });
+        methods.add_method_mut("getfd", |_, this, seconds: Option<f64>| {
+            let fd = this.listener.as_mut().and_then(|listener| listener.descriptor(timeout(seconds)));
+            Ok(fd.map(|fd| fd.as_raw_fd()))
+        });
+        methods.add_method_mut("ask_ahead", |lua, this, ()| match &mut this.listener {
+            Some(listener) => done(lua, listener.ask_ahead()),
+            None => misuse(lua, CLOSED),
+        });
+        methods.add_method_mut("close", |_, this, ()| {
+            if let Some(listener) = this.listener.take() {
+                listener.close();
+            }
+            Ok(())
+        });
+    }
+}
+
+const CLOSED: &str = "the listener is closed: bind again";

@@ -1,0 +1,181 @@
+//! The options of `wrap`, as a Lua table of named ones; the positional form becomes such a table in Lua.
+
+use luassl_client::{Material, Recipe};
+use luassl_protocol::{DhSpec, ProtocolVersion, SniEntry, option_sum, sum_from_number, verify_sum};
+use mlua::prelude::*;
+
+/// Why options cannot be used.
+pub(crate) enum Fault {
+    /// An option that there is not, or one of the wrong type: to be thrown.
+    Misuse(String),
+    /// A value that cannot be used: to be returned.
+    Failed(String),
+}
+
+type Outcome = Result<(), Fault>;
+
+/// What the options ask for.
+pub(crate) fn recipe(options: &LuaTable) -> Result<Recipe, Fault> {
+    let mut recipe = Recipe::default();
+    for pair in options.pairs::<LuaValue, LuaValue>() {
+        let (name, value) = pair.map_err(|error| Fault::Misuse(error.to_string()))?;
+        let name = match &name {
+            LuaValue::String(name) => name.to_string_lossy(),
+            _ => return Err(Fault::Misuse("options of wrap have names: wrap{key = ...}".into())),
+        };
+        apply(&mut recipe, &Option { name: &name, value: &value })?;
+    }
+    Ok(recipe)
+}
+
+fn apply(recipe: &mut Recipe, option: &Option<'_>) -> Outcome {
+    let spec = &mut recipe.spec;
+    match option.name {
+        "key" => spec.identity = Some(option.text()?),
+        "identities" => spec.identities = option.list()?,
+        "sni" => spec.sni = option.entries()?,
+        "sni_strict" => spec.sni_strict = option.boolean()?,
+        "verify" => spec.verify = Some(option.sum(|names| verify_sum(names).map_err(|e| e.to_string()))?),
+        "options" => spec.options = Some(option.sum(|names| option_sum(names).map_err(|e| e.to_string()))?),
+        "depth" => spec.depth = Some(option.count()?),
+        "crl_check_chain" => spec.crl_check_chain = option.boolean()?,
+        "ciphers" => spec.ciphers = Some(option.joined()?),
+        "ciphersuites" => spec.ciphersuites = Some(option.joined()?),
+        "groups" => spec.groups = Some(option.joined()?),
+        "minimum_protocol" => spec.minimum_protocol = Some(option.version()?),
+        "maximum_protocol" => spec.maximum_protocol = Some(option.version()?),
+        "alpn" => spec.alpn = option.list()?,
+        "dh" => spec.dh = Some(option.dh()?),
+        "trust" => option.list()?.into_iter().for_each(|name| match name.as_str() {
+            "system" => spec.trust.system = true,
+            _ => spec.trust.named.push(name),
+        }),
+        "certificate" => recipe.chain_or_trust(option.material()?),
+        "chain" => recipe.chain(option.material()?),
+        "cafile" => option.materials()?.into_iter().for_each(|material| recipe.trust(material)),
+        "crl" => option.materials()?.into_iter().for_each(|material| recipe.crl(material)),
+        "certdir" => return recipe.directory(&option.bytes()?).map_err(|e| Fault::Failed(e.to_string())),
+        "dhfile" => recipe.dh(option.material()?),
+        unknown => return Err(Fault::Misuse(format!("wrap has no option '{unknown}'"))),
+    }
+    Ok(())
+}
+
+/// One option, under its name.
+struct Option<'a> {
+    name: &'a str,
+    value: &'a LuaValue,
+}
+
+impl Option<'_> {
+    fn wrong(&self, wanted: &str) -> Fault {
+        let got = self.value.type_name();
+        Fault::Misuse(format!("option '{}' of wrap: {wanted} expected, got {got}", self.name))
+    }
+
+    fn failed(&self, why: impl std::fmt::Display) -> Fault {
+        Fault::Failed(format!("option '{}': {why}", self.name))
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, Fault> {
+        match self.value {
+            LuaValue::String(text) => Ok(text.as_bytes().to_vec()),
+            _ => Err(self.wrong("string")),
+        }
+    }
+
+    fn text(&self) -> Result<String, Fault> {
+        String::from_utf8(self.bytes()?).map_err(|_| self.failed("this is no UTF-8 text"))
+    }
+
+    fn boolean(&self) -> Result<bool, Fault> {
+        self.value.as_boolean().ok_or_else(|| self.wrong("boolean"))
+    }
+
+    fn number(&self) -> Result<f64, Fault> {
+        match self.value {
+            LuaValue::Integer(integer) => Ok(*integer as f64),
+            LuaValue::Number(number) => Ok(*number),
+            _ => Err(self.wrong("number")),
+        }
+    }
+
+    fn count(&self) -> Result<u32, Fault> {
+        let number = self.number()?;
+        if number.fract() == 0.0 && (0.0..=100.0).contains(&number) {
+            return Ok(number as u32);
+        }
+        Err(self.failed("a whole number from 0 to 100 is needed"))
+    }
+
+    /// One text, or a table of texts.
+    fn list(&self) -> Result<Vec<String>, Fault> {
+        self.each()?.iter().map(|value| Option { name: self.name, value }.text()).collect()
+    }
+
+    fn each(&self) -> Result<Vec<LuaValue>, Fault> {
+        match self.value {
+            LuaValue::String(_) => Ok(vec![self.value.clone()]),
+            LuaValue::Table(table) => table
+                .sequence_values()
+                .collect::<LuaResult<_>>()
+                .map_err(|error| Fault::Misuse(error.to_string())),
+            _ => Err(self.wrong("string or table of strings")),
+        }
+    }
+
+    fn joined(&self) -> Result<String, Fault> {
+        Ok(self.list()?.join(":"))
+    }
+
+    /// `{["*.example.org"] = "identity"}`
+    fn entries(&self) -> Result<Vec<SniEntry>, Fault> {
+        let Some(table) = self.value.as_table() else {
+            return Err(self.wrong("table of names and identities"));
+        };
+        let mut entries = table
+            .pairs::<String, String>()
+            .map(|pair| pair.map(|(name, identity)| SniEntry { name, identity }))
+            .collect::<LuaResult<Vec<_>>>()
+            .map_err(|_| self.wrong("table of names and identities"))?;
+        // The same table gives the same context, whatever order Lua walks it in.
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// A sum of constants, or a list of their names.
+    fn sum(&self, by_names: impl Fn(Vec<String>) -> Result<u64, String>) -> Result<u64, Fault> {
+        match self.value {
+            LuaValue::Integer(_) | LuaValue::Number(_) => {
+                sum_from_number(self.number()?).map_err(|error| self.failed(error))
+            }
+            LuaValue::String(_) | LuaValue::Table(_) => {
+                by_names(self.list()?).map_err(|error| self.failed(error))
+            }
+            _ => Err(self.wrong("sum of constants or table of their names")),
+        }
+    }
+
+    fn version(&self) -> Result<ProtocolVersion, Fault> {
+        match self.text()?.as_str() {
+            "TLSv1.2" | "tlsv1_2" => Ok(ProtocolVersion::Tls12),
+            "TLSv1.3" | "tlsv1_3" => Ok(ProtocolVersion::Tls13),
+            other => Err(self.failed(format!("no version '{other}': there are TLSv1.2 and TLSv1.3"))),
+        }
+    }
+
+    fn dh(&self) -> Result<DhSpec, Fault> {
+        Ok(match self.text()?.as_str() {
+            "auto" => DhSpec::Automatic,
+            name => DhSpec::Named(name.to_owned()),
+        })
+    }
+
+    fn material(&self) -> Result<Material, Fault> {
+        Material::from_text_or_file(&self.bytes()?).map_err(|error| Fault::Failed(error.to_string()))
+    }
+
+    fn materials(&self) -> Result<Vec<Material>, Fault> {
+        self.each()?.iter().map(|value| Option { name: self.name, value }.material()).collect()
+    }
+}

@@ -1,0 +1,51 @@
+//! Results as Lua programs get them: a value or `true`, or `nil, message, code`.
+
+use luassl_client::{Error, Timeout};
+use luassl_protocol::LuaCode;
+use mlua::prelude::*;
+use std::time::Duration;
+
+/// What a function of the module returns.
+pub(crate) type Returned = LuaResult<LuaMultiValue>;
+
+/// Exactly one value.
+pub(crate) fn value(lua: &Lua, value: impl IntoLua) -> Returned {
+    value.into_lua(lua)?.into_lua_multi(lua)
+}
+
+/// `nil, message, code`
+pub(crate) fn fail(lua: &Lua, error: &Error) -> Returned {
+    (LuaNil, error.message.as_str(), error.code as i32).into_lua_multi(lua)
+}
+
+/// `nil, message, code` for what cannot be done with this argument or in this state.
+pub(crate) fn misuse(lua: &Lua, message: &str) -> Returned {
+    (LuaNil, message, LuaCode::Misuse as i32).into_lua_multi(lua)
+}
+
+/// The value that `convert` makes of a success, or the failure.
+pub(crate) fn outcome<T>(
+    lua: &Lua,
+    outcome: Result<T, Error>,
+    convert: impl FnOnce(T) -> Returned,
+) -> Returned {
+    match outcome {
+        Ok(success) => convert(success),
+        Err(error) => fail(lua, &error),
+    }
+}
+
+/// `true` or the failure.
+pub(crate) fn done(lua: &Lua, result: Result<(), Error>) -> Returned {
+    outcome(lua, result, |()| value(lua, true))
+}
+
+/// Seconds from `settimeout`; none, or less than zero, is for ever.
+pub(crate) fn timeout(seconds: Option<f64>) -> Timeout {
+    match seconds {
+        Some(seconds) if seconds >= 0.0 => {
+            Duration::try_from_secs_f64(seconds).map_or(Timeout::Never, Timeout::After)
+        }
+        _ => Timeout::Never,
+    }
+}

@@ -1,0 +1,165 @@
+//! The command lines of `luassld` and `luasslctl`.
+
+use crate::config::{LogFormat, Request};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// `luassld`
+#[derive(Debug, Parser)]
+#[command(name = "luassld", version, about = "TLS for Lua programs, with the keys in another process")]
+pub struct Luassld {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: LuassldCommand,
+}
+
+/// What `luassld` does.
+#[derive(Debug, Subcommand)]
+pub enum LuassldCommand {
+    /// Start keeper and fronts, hand them what they need, and start them again when they end
+    Run(RunArgs),
+    /// Load everything, say what is wrong, where, and how to mend it (exit 0: nothing, 1: warnings, 2: errors)
+    Check(ConfigArgs),
+    /// Serve Lua programs; takes its sockets from systemd or from `luassld run`
+    Front(FrontArgs),
+    /// For `luassld run` alone: become keeper or front
+    #[command(hide = true)]
+    Launch,
+}
+
+/// Which configuration.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigArgs {
+    /// The configuration; without it and without --identities, /etc/luassl/luassl.toml if there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Declare what lies here: NAME.pem, NAME.key with NAME.crt, NAME/privkey.pem with NAME/fullchain.pem
+    #[arg(long, value_name = "DIR")]
+    pub identities: Vec<PathBuf>,
+}
+
+impl From<ConfigArgs> for Request {
+    fn from(args: ConfigArgs) -> Self {
+        Self { config: args.config, identities: args.identities, socket: None }
+    }
+}
+
+/// `luassld run`
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The control socket; otherwise the configuration's, else /run/luassl/luassl.sock as root and
+    /// $XDG_RUNTIME_DIR/luassl/luassl.sock as anybody else
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+impl From<RunArgs> for Request {
+    fn from(args: RunArgs) -> Self {
+        Self { socket: args.socket, ..args.config.into() }
+    }
+}
+
+/// `luassld front`
+#[derive(Debug, Clone, Args)]
+pub struct FrontArgs {
+    /// The front's name
+    #[arg(long, value_name = "NAME", default_value = crate::config::DEFAULT_FRONT)]
+    pub name: String,
+    /// The keeper's socket for this front
+    #[arg(long, value_name = "PATH")]
+    pub keeper: PathBuf,
+    /// The least important level that is logged: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: tracing::Level,
+    /// How a line of the log looks
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// `luasslctl`
+#[derive(Debug, Parser)]
+#[command(name = "luasslctl", version, about = "The supervisor's part where systemd starts keeper and front")]
+pub struct Luasslctl {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: LuasslctlCommand,
+}
+
+/// What `luasslctl` does.
+#[derive(Debug, Subcommand)]
+pub enum LuasslctlCommand {
+    /// Hand one unit what it needs: the keeper its keys, or a front its configuration and trusts
+    Push(PushArgs),
+    /// Read everything again, and hand it to the keeper and to every front
+    Reload(ReloadArgs),
+}
+
+/// Whom a push is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// luassl-keeper.service
+    Keeper,
+    /// luassld.service
+    Front,
+}
+
+/// `luasslctl push`
+#[derive(Debug, Clone, Args)]
+pub struct PushArgs {
+    /// Whom it is for
+    #[arg(long, value_name = "UNIT")]
+    pub to: Target,
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The unit's admin socket; /run/luassl/keeper-admin.sock or /run/luassl/front-admin.sock without it
+    #[arg(long, value_name = "PATH")]
+    pub admin: Option<PathBuf>,
+    /// The front's name
+    #[arg(long, value_name = "NAME", default_value = crate::config::DEFAULT_FRONT)]
+    pub name: String,
+}
+
+/// `luasslctl reload`
+#[derive(Debug, Clone, Args)]
+pub struct ReloadArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The keeper's admin socket; /run/luassl/keeper-admin.sock without it
+    #[arg(long, value_name = "PATH")]
+    pub keeper_admin: Option<PathBuf>,
+    /// A front's admin socket; without it /run/luassl/front-admin.sock for `default`, and
+    /// /run/luassl/front-NAME-admin.sock for any other
+    #[arg(long, value_name = "NAME=PATH", value_parser = named_path)]
+    pub front_admin: Vec<(String, PathBuf)>,
+}
+
+fn named_path(text: &str) -> Result<(String, PathBuf), String> {
+    text.split_once('=')
+        .map(|(name, path)| (name.to_owned(), PathBuf::from(path)))
+        .ok_or_else(|| "write NAME=PATH".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_lines_are_sound() {
+        Luassld::command().debug_assert();
+        Luasslctl::command().debug_assert();
+    }
+
+    #[test]
+    fn a_front_is_started_as_systemd_does() {
+        let parsed = Luassld::parse_from(["luassld", "front", "--name", "a", "--keeper", "/run/k"]);
+        let LuassldCommand::Front(options) = parsed.command else { panic!("no front") };
+        assert_eq!((options.name.as_str(), options.keeper.to_str()), ("a", Some("/run/k")));
+        assert_eq!(options.log_level, tracing::Level::INFO);
+    }
+}

@@ -1,0 +1,129 @@
+//! `[front.NAME]`: which front serves what. Without a table there is one front with everything.
+
+use super::checked::Checker;
+use super::grants::{names, refers_to_identity};
+use super::raw::{self, Text};
+use super::{DEFAULT_FRONT, Front, Identity, Roles, Selection};
+use std::collections::{BTreeMap, BTreeSet};
+use toml::Spanned;
+
+/// Sockets and listeners of one front: they come in one message, which the kernel bounds at 253 descriptors.
+const MOST_SOCKETS: usize = 200;
+
+/// Checks every front, and gives each socket and listener to one of them.
+pub(super) fn check(
+    checker: &mut Checker<'_>,
+    file: &raw::File,
+    identities: &BTreeMap<String, Identity>,
+) -> BTreeMap<String, Front> {
+    let mut fronts: BTreeMap<String, Front> = checker.tables(&file.front, front);
+    for front in file.front.values() {
+        for text in front.identities.iter().flatten().filter(|text| text.get_ref() != "*") {
+            refers_to_identity(checker, text, file, identities);
+        }
+    }
+    if fronts.is_empty() {
+        fronts.insert(DEFAULT_FRONT.to_owned(), with_everything());
+    }
+    claims(checker, file);
+    assign(checker, file, &mut fronts);
+    for (name, front) in &fronts {
+        if front.sockets.len() + front.listeners.len() > MOST_SOCKETS {
+            let span = file.front.keys().find(|key| key.get_ref() == name).map_or(0..0, Spanned::span);
+            let cause = format!("front `{name}` has more than {MOST_SOCKETS} sockets and listeners");
+            checker.error(span, cause, "give some of them to another front");
+        }
+    }
+    fronts
+}
+
+fn with_everything() -> Front {
+    Front {
+        keeper_socket: None,
+        identities: Selection::All,
+        roles: Roles { server: true, client: true },
+        control: false,
+        sockets: BTreeSet::new(),
+        listeners: BTreeSet::new(),
+    }
+}
+
+fn front(checker: &mut Checker<'_>, _name: &Text, raw: &raw::Front) -> Front {
+    let set = |texts: &Option<raw::Texts>| -> BTreeSet<String> {
+        texts.iter().flatten().map(|text| text.get_ref().clone()).collect()
+    };
+    let identities = match &raw.identities {
+        Some(texts) if texts.iter().all(|text| text.get_ref() != "*") => {
+            Selection::Only(set(&raw.identities))
+        }
+        _ => Selection::All,
+    };
+    Front {
+        keeper_socket: raw.keeper_socket.as_ref().map(|text| checker.socket_path(text)),
+        identities,
+        roles: checker.roles(raw.roles.as_ref()),
+        control: false,
+        sockets: set(&raw.sockets),
+        listeners: set(&raw.listeners),
+    }
+}
+
+/// What fronts claim must be declared, and claimed once.
+fn claims(checker: &mut Checker<'_>, file: &raw::File) {
+    let mut claimed = BTreeSet::new();
+    for front in file.front.values() {
+        let sockets = front.sockets.iter().flatten().map(|text| ("socket", text));
+        let listeners = front.listeners.iter().flatten().map(|text| ("listener", text));
+        for (kind, text) in sockets.chain(listeners) {
+            match kind {
+                "socket" => checker.refers(text, kind, names(&file.socket)),
+                _ => checker.refers(text, kind, names(&file.listener)),
+            };
+            if !claimed.insert((kind, text.get_ref())) {
+                let cause = format!("two fronts claim {kind} `{}`", text.get_ref());
+                checker.error(text.span(), cause, "remove it from one of them");
+            }
+        }
+    }
+}
+
+/// Gives what nobody claims to the only front, or to `default` among several.
+fn assign(checker: &mut Checker<'_>, file: &raw::File, fronts: &mut BTreeMap<String, Front>) {
+    let known: Vec<String> = fronts.keys().cloned().collect();
+    let rest = match known.as_slice() {
+        [only] => Some(only.clone()),
+        _ => known.into_iter().find(|name| name == DEFAULT_FRONT),
+    };
+    let rest = rest.as_deref();
+    give(checker, &file.socket, "socket", rest, fronts, |front| &mut front.sockets);
+    give(checker, &file.listener, "listener", rest, fronts, |front| &mut front.listeners);
+    match rest.and_then(|name| fronts.get_mut(name)) {
+        Some(front) => front.control = true,
+        None => {
+            let span = file.front.keys().next().map_or(0..0, Spanned::span);
+            let hint = format!("name one of the fronts `{DEFAULT_FRONT}`");
+            checker.error(span, "no front serves the control socket", hint);
+        }
+    }
+}
+
+fn give<R>(
+    checker: &mut Checker<'_>,
+    declared: &raw::Tables<R>,
+    kind: &str,
+    rest: Option<&str>,
+    fronts: &mut BTreeMap<String, Front>,
+    set: fn(&mut Front) -> &mut BTreeSet<String>,
+) {
+    for name in declared.keys() {
+        if fronts.values_mut().any(|front| set(front).contains(name.get_ref())) {
+            continue;
+        }
+        if let Some(front) = rest.and_then(|rest| fronts.get_mut(rest)) {
+            set(front).insert(name.get_ref().clone());
+        } else {
+            let hint = format!("add it to `{kind}s` of one [front.NAME]");
+            checker.error(name.span(), format!("no front serves {kind} `{}`", name.get_ref()), hint);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One signature: a request on the calling thread's own socket, sent again on a new one while the keeper is away.
+
+use super::Shared;
+use crate::identity::{KeyId, SignError};
+use luassl_keeper_ipc::front::{ANSWER_MAX, Answer, Refusal, Request, Sign};
+use luassl_keeper_ipc::transport::{self, PollFlags, RecvError, RecvFlags, SendFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The first pause after a reconnection that did not help, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+/// A thread's socket to the keeper, with buffers.
+struct Line {
+    link: u64,
+    socket: OwnedFd,
+    call: u32,
+    out: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+thread_local! {
+    /// Of the link that this thread called last; a thread of a front has only one.
+    static LINE: RefCell<Option<Line>> = const { RefCell::new(None) };
+}
+
+/// What became of one request.
+enum Attempt {
+    Signed(Vec<u8>),
+    Refused(Refusal),
+    /// The keeper is there, and has had no push yet.
+    NotYet,
+    /// The socket is of no use any more.
+    Broken,
+    /// No answer came in time.
+    Silent,
+}
+
+/// Asks until there is an answer or the time is over.
+pub(super) fn sign(
+    shared: &Shared,
+    name: &str,
+    key_id: KeyId,
+    scheme: u16,
+    message: &[u8],
+) -> Result<Vec<u8>, SignError> {
+    let start = Instant::now();
+    let sign = Sign { call: 0, key_id: key_id.0, name, scheme, message };
+    let mut pause = Duration::ZERO;
+    while let Some(left) = shared.health.time_left(start) {
+        match attempt(shared, &sign, left)? {
+            Attempt::Signed(signature) => {
+                shared.found();
+                return Ok(signature);
+            }
+            Attempt::Refused(reason) => {
+                shared.found();
+                return Err(SignError::Refused(reason.to_string()));
+            }
+            Attempt::Silent => {
+                shared.lost(start, "it does not answer");
+                shared.health.doubt();
+            }
+            Attempt::NotYet => shared.lost(Instant::now(), "it has not been given its keys yet"),
+            Attempt::Broken => shared.lost(Instant::now(), "its socket is closed"),
+        }
+        // The first time at once: a keeper that was started again has its old socket.
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).clamp(PAUSES.0, PAUSES.1);
+    }
+    Err(SignError::Unavailable)
+}
+
+fn attempt(shared: &Shared, sign: &Sign<'_>, left: Duration) -> Result<Attempt, SignError> {
+    LINE.with_borrow_mut(|line| {
+        let Some(mut open) =
+            line.take().filter(|line| line.link == shared.number).or_else(|| Line::open(shared))
+        else {
+            return Ok(Attempt::Broken);
+        };
+        let attempt = open.ask(sign, left)?;
+        // A late answer must not be taken for the next call's.
+        if !matches!(attempt, Attempt::Broken | Attempt::Silent) {
+            *line = Some(open);
+        }
+        Ok(attempt)
+    })
+}
+
+impl Line {
+    fn open(shared: &Shared) -> Option<Self> {
+        let socket = dial(&shared.path).ok()?;
+        Some(Self { link: shared.number, socket, call: 0, out: Vec::new(), buffer: vec![0; ANSWER_MAX] })
+    }
+
+    fn ask(&mut self, sign: &Sign<'_>, left: Duration) -> Result<Attempt, SignError> {
+        self.call = self.call.wrapping_add(1);
+        let request = Request::Sign(Sign { call: self.call, ..*sign });
+        request
+            .encode(&mut self.out)
+            .map_err(|_| SignError::Refused("the message is too long to be signed".to_owned()))?;
+        Ok(self.exchange(left))
+    }
+
+    fn exchange(&mut self, left: Duration) -> Attempt {
+        // One request at a time: the socket's buffer is empty, or the keeper has not read the last one.
+        if transport::send(&self.socket, &self.out, &[], SendFlags::DONTWAIT).is_err() {
+            return Attempt::Broken;
+        }
+        match transport::wait([self.socket.as_fd()], PollFlags::IN, Some(left)) {
+            Ok([false]) => return Attempt::Silent,
+            Ok([true]) => {}
+            Err(_) => return Attempt::Broken,
+        }
+        match transport::recv(&self.socket, &mut self.buffer, 0, RecvFlags::DONTWAIT) {
+            Ok(received) if !received.truncated => self.read(received.len),
+            Err(RecvError::System(Errno::AGAIN)) => Attempt::Silent,
+            Ok(_) | Err(_) => Attempt::Broken,
+        }
+    }
+
+    fn read(&self, len: usize) -> Attempt {
+        match Answer::decode(self.buffer.get(..len).unwrap_or_default()) {
+            Ok(Answer::Signature { call, bytes }) if call == self.call => Attempt::Signed(bytes.to_vec()),
+            Ok(Answer::Refused { call, reason: Refusal::NotYet }) if call == self.call => Attempt::NotYet,
+            Ok(Answer::Refused { call, reason }) if call == self.call => Attempt::Refused(reason),
+            _ => Attempt::Broken,
+        }
+    }
+}
+
+/// Connects without waiting: a keeper that does not accept is as good as none.
+pub(super) fn dial(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}

@@ -1,0 +1,80 @@
+//! The log on standard error: one line for each event, without colour, whatever a peer or a client put into it.
+
+use crate::config::{Log, LogFormat};
+use std::fmt::{self, Write as _};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, time::FormatTime, time::SystemTime as Clock};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Starts the log of this process. A second call does nothing.
+pub fn start(log: Log) {
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(log.level)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .event_format(Line(log.format))
+        .finish();
+    // An error only says that there is a log already.
+    let _ = tracing::subscriber::set_global_default(lines);
+}
+
+/// How a line is made.
+struct Line(LogFormat);
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = *event.metadata().level();
+        match self.0 {
+            LogFormat::Journal => write!(writer, "<{}>", priority(level))?,
+            LogFormat::Text => {
+                Clock.format_time(&mut writer)?;
+                write!(writer, " {level:>5} ")?;
+            }
+        }
+        let mut text = String::new();
+        context.field_format().format_fields(Writer::new(&mut text), event)?;
+        writeln!(writer, "{}", OneLine(&text))
+    }
+}
+
+/// syslog(3)'s number for a level, as sd-daemon(3) puts it before a line.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+/// A text whose control characters are escaped, so that it can neither end its line nor reach a terminal.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|letter| match letter {
+            letter if letter.is_control() => write!(out, "{}", letter.escape_default()),
+            letter => out.write_char(letter),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_ends_a_line_but_its_end() {
+        assert_eq!(OneLine("a\nb\u{1b}[31mü").to_string(), "a\\nb\\u{1b}[31mü");
+    }
+}

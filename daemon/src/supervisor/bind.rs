@@ -1,0 +1,272 @@
+//! Sockets that the supervisor holds: control sockets and the keeper's, by path; listeners, by address. They outlive
+//! the children that serve them.
+
+use crate::config::{Config, Finding, Listener, Place, SocketFile};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
+};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// Nobody but the owner may connect before mode and group are set.
+const FIRST_MASK: Mode = Mode::from_raw_mode(0o177);
+
+/// A Unix socket that listens; its file goes with it.
+#[derive(Debug)]
+pub(super) struct UnixSocket {
+    socket: OwnedFd,
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl UnixSocket {
+    /// Binds `path`, with `file`'s mode and group. A socket file that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// A finding for the operator.
+    pub(super) fn bind(path: &Path, file: &SocketFile, kind: SocketType) -> Result<Self, Finding> {
+        let fault = |what: &str, errno: Errno| {
+            Finding::error(Place::file(path), format!("the socket cannot be {what}: {errno}"))
+                .hint("choose another path, or start luassld with more rights")
+        };
+        let _lock = lock_directory(path).map_err(|errno| fault("made in its directory", errno))?;
+        remove_stale(path, kind)?;
+        let address = SocketAddrUnix::new(path).map_err(|errno| fault("named", errno))?;
+        let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+            .map_err(|errno| fault("made", errno))?;
+        let former = rustix::process::umask(FIRST_MASK);
+        let bound = bind(&socket, &address);
+        rustix::process::umask(former);
+        bound.map_err(|errno| fault("bound", errno))?;
+        let status = rustix::fs::lstat(path).map_err(|errno| fault("found again", errno))?;
+        let bound = Self { socket, path: path.to_owned(), inode: inode(&status) };
+        if let Some(group) = file.group {
+            rustix::fs::chownat(CWD, path, None, Some(Gid::from_raw(group)), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| fault("given to its group", errno))?;
+        }
+        rustix::fs::chmod(path, Mode::from_raw_mode(file.mode))
+            .map_err(|errno| fault("given its mode", errno))?;
+        listen(&bound.socket, BACKLOG).map_err(|errno| fault("listened on", errno))?;
+        Ok(bound)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsFd for UnixSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        if rustix::fs::lstat(&self.path).is_ok_and(|status| inode(&status) == self.inode) {
+            let _ = rustix::fs::unlink(&self.path);
+        }
+    }
+}
+
+fn inode(status: &Stat) -> (u64, u64) {
+    (status.st_dev, status.st_ino)
+}
+
+/// Two supervisors that start at once must not remove each other's fresh socket: the directory is locked meanwhile.
+fn lock_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let opened =
+        rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&opened, FlockOperation::LockExclusive))?;
+    Ok(opened)
+}
+
+fn remove_stale(path: &Path, kind: SocketType) -> Result<(), Finding> {
+    let Ok(status) = rustix::fs::lstat(path) else { return Ok(()) };
+    if FileType::from_raw_mode(status.st_mode) != FileType::Socket {
+        return Err(Finding::error(Place::file(path), "something is there that is no socket")
+            .hint("choose another path, or remove what is there"));
+    }
+    if someone_listens(path, kind) {
+        return Err(Finding::error(Place::file(path), "another process listens on this socket")
+            .hint("stop it first, or choose another path with --socket"));
+    }
+    rustix::fs::unlink(path).map_err(|errno| {
+        Finding::error(
+            Place::file(path),
+            format!("the socket that nobody listens on cannot be removed: {errno}"),
+        )
+        .hint("remove it")
+    })
+}
+
+/// Whether a connection would be taken. Only a clear refusal counts as nobody.
+fn someone_listens(path: &Path, kind: SocketType) -> bool {
+    let attempt = || -> Result<(), Errno> {
+        let address = SocketAddrUnix::new(path)?;
+        let socket =
+            socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+        connect(&socket, &address)
+    };
+    attempt() != Err(Errno::CONNREFUSED)
+}
+
+/// A TCP socket that listens.
+#[derive(Debug)]
+pub(super) struct TcpSocket {
+    socket: OwnedFd,
+    address: SocketAddr,
+}
+
+impl TcpSocket {
+    fn bind(name: &str, address: SocketAddr, place: &Place) -> Result<Self, Finding> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let attempt = || -> Result<OwnedFd, Errno> {
+            let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            bind(&socket, &address)?;
+            listen(&socket, BACKLOG)?;
+            Ok(socket)
+        };
+        let socket = attempt().map_err(|errno| refused(name, address, place, errno))?;
+        Ok(Self { socket, address })
+    }
+}
+
+impl AsFd for TcpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn refused(name: &str, address: SocketAddr, place: &Place, errno: Errno) -> Finding {
+    let port = address.port();
+    let (cause, hint) = match errno {
+        Errno::ADDRINUSE => (
+            "is in use by another program".to_owned(),
+            format!("stop it (`ss -ltnp 'sport = :{port}'` names it), or choose another address"),
+        ),
+        Errno::ACCESS | Errno::PERM => (
+            format!("may not be bound: {errno}"),
+            "start luassld as root or with CAP_NET_BIND_SERVICE, or choose a port from 1024 up".to_owned(),
+        ),
+        Errno::ADDRNOTAVAIL => {
+            ("is no address of this machine".to_owned(), "`ip address` shows those that are".to_owned())
+        }
+        other => (format!("cannot be listened on: {other}"), "choose another address".to_owned()),
+    };
+    Finding::error(place.clone(), format!("listener `{name}`: {address} {cause}")).hint(hint)
+}
+
+/// Configured listeners by name.
+pub(super) type Listeners = BTreeMap<String, Arc<TcpSocket>>;
+
+/// Binds the listeners of `config`; one that is in `former` under its name or another stays as it is.
+///
+/// # Errors
+/// A finding for the first that cannot be had; nothing of what was bound for it is kept then.
+pub(super) fn listeners(config: &Config, former: &Listeners) -> Result<Listeners, Finding> {
+    let open = |(name, listener): (&String, &Listener)| {
+        let address = listener.address.ok_or_else(|| {
+            Finding::error(listener.place.clone(), format!("listener `{name}` has no address"))
+                .hint("`luassld run` binds it itself: give it `address = \"IP:PORT\"`")
+        })?;
+        let known = former.values().find(|socket| socket.address == address).cloned();
+        let socket = match known {
+            Some(socket) => socket,
+            None => Arc::new(TcpSocket::bind(name, address, &listener.place)?),
+        };
+        Ok((name.clone(), socket))
+    };
+    config.listeners.iter().map(open).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Request, load_text};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file() -> SocketFile {
+        SocketFile { mode: 0o640, ..SocketFile::default() }
+    }
+
+    fn config(address: SocketAddr) -> Config {
+        let text = format!("[listener.a]\naddress = '{address}'");
+        load_text(Path::new("/x.toml"), &text, &Request::default()).config.expect("a good configuration")
+    }
+
+    #[test]
+    fn a_socket_has_its_mode_and_goes_with_its_owner() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        let socket = UnixSocket::bind(&path, &file(), SocketType::STREAM).expect("bound");
+        let mode = std::fs::metadata(&path).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_somebody_serves_is_left_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        let _served = UnixSocket::bind(&path, &file(), SocketType::STREAM).expect("bound");
+        let again = UnixSocket::bind(&path, &file(), SocketType::STREAM).expect_err("refused");
+        assert_eq!(again.cause, "another process listens on this socket");
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_nobody_serves_is_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+        assert!(path.exists());
+        UnixSocket::bind(&path, &file(), SocketType::SEQPACKET).expect("replaced");
+    }
+
+    #[test]
+    fn what_is_no_socket_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        std::fs::write(&path, "precious").expect("written");
+        let refused = UnixSocket::bind(&path, &file(), SocketType::STREAM).expect_err("refused");
+        assert_eq!(refused.cause, "something is there that is no socket");
+        assert_eq!(std::fs::read(&path).expect("still there"), b"precious");
+    }
+
+    #[test]
+    fn a_port_in_use_is_named_with_a_remedy() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = taken.local_addr().expect("an address");
+        let refused = listeners(&config(address), &Listeners::new()).expect_err("refused");
+        let port = address.port();
+        assert_eq!(
+            refused.to_string(),
+            format!(
+                "error: /x.toml:1: listener `a`: {address} is in use by another program\n\
+                 hint: stop it (`ss -ltnp 'sport = :{port}'` names it), or choose another address"
+            )
+        );
+    }
+
+    #[test]
+    fn a_listener_that_stays_is_the_same_socket() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = free.local_addr().expect("an address");
+        drop(free);
+        let first = listeners(&config(address), &Listeners::new()).expect("bound");
+        let second = listeners(&config(address), &first).expect("kept");
+        assert!(Arc::ptr_eq(&first["a"], &second["a"]));
+    }
+}

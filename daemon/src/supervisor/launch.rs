@@ -1,0 +1,117 @@
+//! Starting a child with its sockets by the LISTEN_FDS protocol (sd_listen_fds(3)).
+//!
+//! LISTEN_PID must be the child's own id, and the sockets its descriptors from 3 up, neither of which a parent can
+//! arrange without running code between fork and exec. So the child starts as `luassld launch`: it takes program and
+//! sockets from its standard input, ties its life to the parent's, and becomes the program by exec.
+
+use luassl_keeper_ipc::transport::{self, RecvFlags, SendFlags};
+use rustix::io::FdFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The first descriptor of the LISTEN_FDS protocol.
+const FIRST_DESCRIPTOR: i32 = 3;
+/// An order, in bytes.
+const MAX_ORDER: usize = 64 << 10;
+
+/// A program to become.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Its file, absolute.
+    pub file: PathBuf,
+    /// Its arguments, without its name.
+    pub arguments: Vec<String>,
+}
+
+/// What a child is told on its standard input; its sockets come along.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    parent: i32,
+    file: PathBuf,
+    arguments: Vec<String>,
+    names: Vec<String>,
+}
+
+/// A command that starts `launcher` (a `luassld`), which becomes `program` with `sockets` by their names.
+///
+/// To be spawned from the main thread: the child ends with the thread that made it (PR_SET_PDEATHSIG).
+///
+/// # Errors
+/// Where the order cannot be written.
+pub fn command(
+    launcher: &Path,
+    program: &Program,
+    sockets: &[(String, BorrowedFd<'_>)],
+) -> io::Result<Command> {
+    let order = Order {
+        parent: rustix::process::getpid().as_raw_nonzero().get(),
+        file: program.file.clone(),
+        arguments: program.arguments.clone(),
+        names: sockets.iter().map(|(name, _)| name.clone()).collect(),
+    };
+    let order = rmp_serde::to_vec_named(&order).map_err(io::Error::other)?;
+    if order.len() > MAX_ORDER {
+        return Err(io::Error::other("too many arguments"));
+    }
+    let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| *socket).collect();
+    let (ours, childs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    transport::send(&ours, &order, &descriptors, SendFlags::DONTWAIT)?;
+    let mut command = Command::new(launcher);
+    command.arg("launch").env_clear().stdin(Stdio::from(childs)).stdout(Stdio::null());
+    // A Ctrl-C in a terminal is for the supervisor, which ends its children in their order.
+    command.process_group(0);
+    Ok(command)
+}
+
+/// `luassld launch`: becomes what standard input says. Comes back only with an error.
+pub fn launch() -> io::Error {
+    become_child().err().unwrap_or_else(|| io::Error::other("the program was not started"))
+}
+
+fn become_child() -> io::Result<()> {
+    super::inherited::close_all()?;
+    let mut buffer = vec![0; MAX_ORDER];
+    let stdin = io::stdin();
+    let received = transport::recv(&stdin, &mut buffer, transport::DESCRIPTORS_MAX, RecvFlags::DONTWAIT)
+        .map_err(|_| io::Error::other("only `luassld run` starts this"))?;
+    let order: Order = rmp_serde::from_slice(&buffer[..received.len]).map_err(io::Error::other)?;
+    end_with(order.parent)?;
+    keep_open(received.descriptors)?;
+    Err(Command::new(&order.file)
+        .args(&order.arguments)
+        .env_clear()
+        .env("LISTEN_PID", std::process::id().to_string())
+        .env("LISTEN_FDS", order.names.len().to_string())
+        .env("LISTEN_FDNAMES", order.names.join(":"))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .exec())
+}
+
+/// Nobody would look after the child of a supervisor that was killed; and while it lives, its copies of the sockets keep
+/// the next supervisor from binding them. So it ends at once.
+fn end_with(parent: i32) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have gone before the kernel was told.
+    if getppid() == Pid::from_raw(parent) { Ok(()) } else { Err(io::Error::other("the supervisor has gone")) }
+}
+
+/// Lets the sockets through exec. They are 3 and up already: the lowest free numbers of a process that had none.
+fn keep_open(descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    for (descriptor, wanted) in descriptors.into_iter().zip(FIRST_DESCRIPTOR..) {
+        if descriptor.as_raw_fd() != wanted {
+            return Err(io::Error::other("the sockets came in another order"));
+        }
+        rustix::io::fcntl_setfd(&descriptor, FdFlags::empty())?;
+        // From here on it is the program's.
+        let _ = descriptor.into_raw_fd();
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! What the supervisor serves: built whole, then swapped.
+
+use super::bind::{Listeners, UnixSocket, listeners};
+use crate::config::{Config, DEFAULT_FRONT, Finding, Front, SocketFile};
+use crate::push::{Trusts, read_trusts};
+use rustix::net::SocketType;
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The keeper's sockets: their fronts alone connect to them.
+const KEEPER_MODE: u32 = 0o600;
+/// The directory of the sockets, where it is made here.
+const DIRECTORY_MODE: u32 = 0o755;
+
+/// A configuration in force, with everything that was opened for it.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Counts the configurations of this supervisor, from 1.
+    pub(super) serial: u64,
+    pub(super) config: Config,
+    pub(super) trusts: Trusts,
+    pub(super) listeners: Listeners,
+}
+
+impl State {
+    /// The first state, or the next: what `former` has open stays open.
+    ///
+    /// # Errors
+    /// A finding where a listener cannot be had.
+    pub(super) fn build(config: Config, former: Option<&Self>) -> Result<(Self, Vec<Finding>), Finding> {
+        let none = Listeners::new();
+        let listeners = listeners(&config, former.map_or(&none, |former| &former.listeners))?;
+        let (trusts, findings) = read_trusts(&config, former.map(|former| &former.trusts));
+        let serial = former.map_or(1, |former| former.serial + 1);
+        Ok((Self { serial, config, trusts, listeners }, findings))
+    }
+}
+
+/// The Unix sockets: bound once, for the supervisor's life.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) control: UnixSocket,
+    pub(super) named: BTreeMap<String, UnixSocket>,
+    /// The keeper's, by front.
+    pub(super) keeper: BTreeMap<String, UnixSocket>,
+}
+
+impl Sockets {
+    /// # Errors
+    /// A finding for the first that cannot be bound.
+    pub(super) fn bind(config: &Config) -> Result<Self, Finding> {
+        let path = control_path(&config.control)?;
+        let control = UnixSocket::bind(&path, &config.control, SocketType::STREAM)?;
+        let named = config
+            .sockets
+            .iter()
+            .map(|(name, file)| {
+                let path = file.path.as_deref().ok_or_else(|| {
+                    Finding::error(None, format!("socket `{name}` has no path"))
+                        .hint(format!("`luassld run` makes it itself: give [socket.{name}] a `path`"))
+                })?;
+                Ok((name.clone(), UnixSocket::bind(path, file, SocketType::STREAM)?))
+            })
+            .collect::<Result<_, Finding>>()?;
+        let keeper = config
+            .fronts
+            .iter()
+            .map(|(name, front)| {
+                let path = keeper_path(&path, name, front);
+                let file = SocketFile { mode: KEEPER_MODE, ..SocketFile::default() };
+                Ok((name.clone(), UnixSocket::bind(&path, &file, SocketType::SEQPACKET)?))
+            })
+            .collect::<Result<_, Finding>>()?;
+        Ok(Self { control, named, keeper })
+    }
+}
+
+/// Where the control socket goes: as configured, else where the module looks for it. Then its directory is ours.
+fn control_path(file: &SocketFile) -> Result<PathBuf, Finding> {
+    if let Some(path) = &file.path {
+        return Ok(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+    }
+    let base = if rustix::process::geteuid().is_root() {
+        PathBuf::from("/run")
+    } else {
+        std::env::var_os("XDG_RUNTIME_DIR").filter(|base| !base.is_empty()).map(PathBuf::from).ok_or_else(
+            || {
+                Finding::error(None, "there is no place for the control socket: XDG_RUNTIME_DIR is not set")
+                    .hint("name one with --socket PATH")
+            },
+        )?
+    };
+    let directory = base.join("luassl");
+    make_directory(&directory)?;
+    Ok(directory.join("luassl.sock"))
+}
+
+/// Everybody may pass through to the control socket, whatever the umask; the other sockets have modes of their own.
+fn make_directory(directory: &Path) -> Result<(), Finding> {
+    let made = match std::fs::create_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        other => other,
+    };
+    let open = std::fs::Permissions::from_mode(DIRECTORY_MODE);
+    made.and_then(|()| std::fs::set_permissions(directory, open)).map_err(|error| {
+        Finding::error(None, format!("{} cannot be made: {error}", directory.display()))
+            .hint("name another place with --socket PATH")
+    })
+}
+
+fn keeper_path(control: &Path, name: &str, front: &Front) -> PathBuf {
+    front.keeper_socket.clone().unwrap_or_else(|| {
+        let mut path = control.as_os_str().to_owned();
+        path.push(".keeper");
+        if name != DEFAULT_FRONT {
+            path.push(format!("-{name}"));
+        }
+        path.into()
+    })
+}
+
+/// What a reload cannot change, as warnings; or an error where it cannot be applied at all.
+pub(super) fn reloadable(old: &Config, new: &Config) -> Result<Vec<Finding>, Finding> {
+    if !old.fronts.keys().eq(new.fronts.keys()) {
+        return Err(Finding::error(None, "the fronts have changed, and a reload cannot start or end one")
+            .hint("start luassld again"));
+    }
+    let keeper_sockets = |config: &Config| -> Vec<Option<PathBuf>> {
+        config.fronts.values().map(|front| front.keeper_socket.clone()).collect()
+    };
+    let served = |config: &Config| -> Vec<_> {
+        config.fronts.values().map(|front| (front.control, front.sockets.clone())).collect()
+    };
+    let changed = [
+        ("the control socket", old.control != new.control),
+        ("named control sockets", old.sockets != new.sockets || served(old) != served(new)),
+        ("keeper sockets", keeper_sockets(old) != keeper_sockets(new)),
+        ("the log", old.log != new.log),
+    ];
+    let warning = |what: &str| {
+        Finding::warning(None, format!("{what} changed in the configuration, but not by a reload"))
+            .hint("start luassld again when it suits")
+    };
+    Ok(changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| warning(what)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Request, load_text};
+
+    fn config(text: &str) -> Config {
+        load_text(Path::new("/x.toml"), text, &Request::default()).config.expect("a good configuration")
+    }
+
+    #[test]
+    fn a_keeper_socket_lies_beside_the_control_socket() {
+        let config = config("[front.default]\n[front.a]\n[front.b]\nkeeper_socket='/k'");
+        let path = |name: &str| keeper_path(Path::new("/run/c.sock"), name, &config.fronts[name]);
+        assert_eq!(path("default"), Path::new("/run/c.sock.keeper"));
+        assert_eq!(path("a"), Path::new("/run/c.sock.keeper-a"));
+        assert_eq!(path("b"), Path::new("/k"));
+    }
+
+    #[test]
+    fn a_reload_says_what_it_leaves() {
+        let old = config("[control]\nsocket='/a'");
+        assert_eq!(reloadable(&old, &old), Ok(vec![]));
+        let warnings = reloadable(&old, &config("[control]\nsocket='/b'")).expect("applied");
+        assert_eq!(
+            warnings[0].to_string(),
+            "warning: the control socket changed in the configuration, but not by a reload\n\
+             hint: start luassld again when it suits"
+        );
+        let refused = reloadable(&old, &config("[front.default]\n[front.a]")).expect_err("refused");
+        assert_eq!(refused.cause, "the fronts have changed, and a reload cannot start or end one");
+    }
+}

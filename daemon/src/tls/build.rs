@@ -1,0 +1,237 @@
+//! The SSL_CTX of a context, from its plan and the identities and trusts of the moment.
+
+use super::credentials::Credentials;
+use super::names::Index;
+use super::plan::Plan;
+use super::select::Selection;
+use super::trust::{Resolved, TrustStores};
+use super::{ciphers, gate, raw, versions};
+use crate::identity::IdentitySource;
+use luassl_protocol::{ErrorCode, Failure};
+use openssl::error::ErrorStack;
+use openssl::ssl::{
+    AlpnError, SslContext, SslContextBuilder, SslMethod, SslMode, SslRef, SslSessionCacheMode,
+};
+use openssl::x509::verify::X509VerifyFlags;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a context is at the moment.
+pub(super) struct Built {
+    pub(super) context: SslContext,
+    /// The identities in use by name.
+    credentials: HashMap<String, Arc<Credentials>>,
+    epochs: (u64, u64),
+}
+
+impl Built {
+    /// Builds for the first time: every identity and trust must be usable.
+    pub(super) fn new(
+        plan: &Plan,
+        identities: &dyn IdentitySource,
+        trusts: &TrustStores,
+    ) -> Result<Self, Failure> {
+        let epochs = epochs(identities, trusts);
+        let credentials = plan
+            .all_identities()
+            .map(|name| Ok((name.to_owned(), Arc::new(load(plan, identities, name)?))))
+            .collect::<Result<_, Failure>>()?;
+        Self::assemble(plan, credentials, trusts, epochs)
+    }
+
+    /// Whether nothing has changed since.
+    pub(super) fn is_fresh(&self, identities: &dyn IdentitySource, trusts: &TrustStores) -> bool {
+        self.epochs == epochs(identities, trusts)
+    }
+
+    /// Builds anew. What cannot be renewed stays as it is, and is logged.
+    pub(super) fn renewed(&self, plan: &Plan, identities: &dyn IdentitySource, trusts: &TrustStores) -> Self {
+        let epochs = epochs(identities, trusts);
+        let credentials: HashMap<_, _> = self
+            .credentials
+            .iter()
+            .map(|(name, old)| (name.clone(), renew(plan, identities, name, old)))
+            .collect();
+        let same = credentials.iter().all(|(name, new)| Arc::ptr_eq(new, &self.credentials[name]));
+        if same && epochs.1 == self.epochs.1 {
+            return self.with(epochs);
+        }
+        Self::assemble(plan, credentials, trusts, epochs).unwrap_or_else(|failure| {
+            tracing::warn!("a context keeps its former certificates and trust: {failure}");
+            self.with(epochs)
+        })
+    }
+
+    fn with(&self, epochs: (u64, u64)) -> Self {
+        Self { context: self.context.clone(), credentials: self.credentials.clone(), epochs }
+    }
+
+    fn assemble(
+        plan: &Plan,
+        credentials: HashMap<String, Arc<Credentials>>,
+        trusts: &TrustStores,
+        epochs: (u64, u64),
+    ) -> Result<Self, Failure> {
+        let mut builder = SslContextBuilder::new(SslMethod::tls()).map_err(internal)?;
+        set_basics(plan, &mut builder)?;
+        set_trust(plan, &mut builder, trusts)?;
+        set_certificates(plan, &mut builder, &credentials)?;
+        set_protocols(plan, &mut builder).map_err(internal)?;
+        Ok(Self { context: builder.build(), credentials, epochs })
+    }
+}
+
+impl Plan {
+    /// Every identity that the context may use, without repetition.
+    fn all_identities(&self) -> impl Iterator<Item = &str> {
+        let sni = self.sni.iter().map(|entry| &entry.identity);
+        let all = self.identity.iter().chain(&self.identities).chain(sni).map(String::as_str);
+        all.collect::<std::collections::BTreeSet<_>>().into_iter()
+    }
+}
+
+fn epochs(identities: &dyn IdentitySource, trusts: &TrustStores) -> (u64, u64) {
+    (identities.epoch(), trusts.epoch())
+}
+
+fn load(plan: &Plan, identities: &dyn IdentitySource, name: &str) -> Result<Credentials, Failure> {
+    let identity = identities.current(name).ok_or_else(|| {
+        let message = format!("identity {name:?} is not loaded; luassld check says why");
+        Failure::new(ErrorCode::Refused, message)
+    })?;
+    let brought = plan.chain.as_ref().filter(|_| plan.identity.as_deref() == Some(name));
+    let brought = brought.filter(|chain| chain.holds_for(&identity));
+    Credentials::new(identity, brought.map(|chain| &chain.certificates[..]))
+}
+
+fn renew(
+    plan: &Plan,
+    identities: &dyn IdentitySource,
+    name: &str,
+    old: &Arc<Credentials>,
+) -> Arc<Credentials> {
+    match identities.current(name) {
+        Some(now) if now == old.identity => Arc::clone(old),
+        _ => load(plan, identities, name).map(Arc::new).unwrap_or_else(|failure| {
+            tracing::warn!("a context keeps the former certificate of identity {name:?}: {failure}");
+            Arc::clone(old)
+        }),
+    }
+}
+
+fn set_basics(plan: &Plan, builder: &mut SslContextBuilder) -> Result<(), Failure> {
+    builder.set_options(plan.options);
+    // Chains go out as they are given, never completed from the trust.
+    const NO_AUTO_CHAIN: SslMode = SslMode::from_bits_retain(8);
+    builder.set_mode(SslMode::RELEASE_BUFFERS | SslMode::ACCEPT_MOVING_WRITE_BUFFER | NO_AUTO_CHAIN);
+    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    builder.set_num_tickets(0).map_err(internal)?;
+    let range = plan.versions;
+    builder.set_min_proto_version(Some(versions::number(range.lowest))).map_err(internal)?;
+    builder.set_max_proto_version(Some(versions::number(range.highest))).map_err(internal)?;
+    ciphers::set_ciphers(builder, plan.ciphers.as_deref(), plan.rsa_key_exchange)?;
+    ciphers::set_suites(builder, plan.suites.as_deref())?;
+    ciphers::set_groups(builder, plan.groups.as_deref())?;
+    ciphers::set_dh(builder, &plan.dh)
+}
+
+fn set_trust(plan: &Plan, builder: &mut SslContextBuilder, trusts: &TrustStores) -> Result<(), Failure> {
+    let Resolved { store, revocation } = plan.anchors.resolve(trusts)?;
+    builder.set_cert_store(store);
+    builder.set_verify_depth(plan.depth);
+    if plan.crl_check_chain && !revocation {
+        let message =
+            "the whole chain is to be checked for revocation, but no trust of the context has a CRL";
+        return Err(Failure::new(ErrorCode::Invalid, message));
+    }
+    if revocation {
+        let mut flags = X509VerifyFlags::CRL_CHECK;
+        if plan.crl_check_chain {
+            flags |= X509VerifyFlags::CRL_CHECK_ALL;
+        }
+        builder.verify_param_mut().set_flags(flags).map_err(internal)?;
+    }
+    Ok(())
+}
+
+fn set_certificates(
+    plan: &Plan,
+    builder: &mut SslContextBuilder,
+    credentials: &HashMap<String, Arc<Credentials>>,
+) -> Result<(), Failure> {
+    if let Some(own) = plan.identity.as_ref().and_then(|name| credentials.get(name)) {
+        own.use_in_context(builder)?;
+        raw::allow_post_handshake_authentication(builder);
+    }
+    if credentials.is_empty() {
+        return Ok(());
+    }
+    raw::set_certificate_callback(builder, gate::gate);
+    let selection = Arc::new(selection(plan, credentials));
+    let for_staples = Arc::clone(&selection);
+    builder.set_servername_callback(move |ssl, alert| selection.select(ssl, alert));
+    builder.set_status_callback(move |ssl| for_staples.staple(ssl)).map_err(internal)
+}
+
+fn selection(plan: &Plan, credentials: &HashMap<String, Arc<Credentials>>) -> Selection {
+    // A certificate whose name several identities have is that of the first of them; `identity` comes first.
+    let order = plan.identity.iter().chain(&plan.identities);
+    let order = order.chain(plan.sni.iter().map(|entry| &entry.identity));
+    let mut all: Vec<Arc<Credentials>> = Vec::new();
+    let mut positions: HashMap<&str, usize> = HashMap::new();
+    for name in order {
+        positions.entry(name).or_insert_with(|| {
+            all.push(Arc::clone(&credentials[name]));
+            all.len() - 1
+        });
+    }
+    let (mut explicit, mut by_certificate) = (Index::default(), Index::default());
+    for entry in &plan.sni {
+        explicit.add(&entry.name, positions[&*entry.identity]);
+    }
+    for name in plan.identity.iter().chain(&plan.identities) {
+        let position = positions[&**name];
+        for host in &all[position].host_names {
+            by_certificate.add(host, position);
+        }
+    }
+    let own = plan.identity.as_deref().map(|name| positions[name]);
+    let default = own.or_else(|| plan.identities.first().map(|name| positions[&**name]));
+    Selection { all, own, default, explicit, by_certificate, strict: plan.sni_strict }
+}
+
+fn set_protocols(plan: &Plan, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+    if plan.alpn.is_empty() {
+        return Ok(());
+    }
+    let wire: Vec<u8> = plan.alpn.iter().flat_map(|name| wire(name)).collect();
+    builder.set_alpn_protos(&wire)?;
+    let ours = plan.alpn.clone();
+    builder.set_alpn_select_callback(move |_: &mut SslRef, theirs| {
+        ours.iter().find_map(|name| find_protocol(theirs, name)).ok_or(AlpnError::ALERT_FATAL)
+    });
+    Ok(())
+}
+
+/// A protocol's name with its length, as ALPN has it.
+fn wire(name: &[u8]) -> impl Iterator<Item = u8> {
+    // The plan has checked that no name is longer than 255 bytes.
+    let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+    std::iter::once(length).chain(name.iter().copied())
+}
+
+/// Finds a name in a list of names with their lengths.
+fn find_protocol<'a>(mut list: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    while let Some((&length, rest)) = list.split_first() {
+        let (name, rest) = rest.split_at_checked(usize::from(length))?;
+        if name == wanted {
+            return Some(name);
+        }
+        list = rest;
+    }
+    None
+}
+
+fn internal(error: ErrorStack) -> Failure {
+    Failure::new(ErrorCode::Internal, format!("a context cannot be made: {error}"))
+}

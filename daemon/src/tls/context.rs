@@ -1,0 +1,87 @@
+//! A context: what a client asked for, checked once, and the SSL_CTX that follows from it and from the identities and
+//! trusts of the moment.
+
+use super::build::Built;
+use super::plan::Plan;
+use super::session;
+use super::trust::TrustStores;
+use crate::identity::IdentitySource;
+use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion, Role};
+use openssl::ssl::Ssl;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// What a grant demands, whatever the context asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Floors {
+    /// The lowest protocol version.
+    pub minimum_protocol: ProtocolVersion,
+    /// Peers of outgoing connections are verified, name included; clients that are asked for a certificate must
+    /// present a good one.
+    pub verify_required: bool,
+    /// Whether TLS 1.2 RSA key exchange is allowed.
+    pub rsa_key_exchange: bool,
+}
+
+/// Everything that a context is made of.
+#[derive(Debug, Clone)]
+pub struct ContextSource {
+    /// What the client asked for; each identity in it is given by its declared name.
+    pub spec: ContextSpec,
+    /// The bytes for each digest in `spec`.
+    pub blobs: HashMap<Digest, Arc<[u8]>>,
+    /// What its grant demands.
+    pub floors: Floors,
+}
+
+/// An immutable context. It follows renewals of its identities and changes of its trusts by itself.
+pub struct Context {
+    plan: Plan,
+    identities: Arc<dyn IdentitySource>,
+    trusts: Arc<TrustStores>,
+    built: RwLock<Arc<Built>>,
+    rebuilding: Mutex<()>,
+}
+
+impl Context {
+    /// Checks everything and builds the context for the first time.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the field, value, identity or trust that cannot be used.
+    pub fn new(
+        source: ContextSource,
+        identities: Arc<dyn IdentitySource>,
+        trusts: Arc<TrustStores>,
+    ) -> Result<Self, Failure> {
+        let plan = Plan::new(&source, &*identities)?;
+        let built = Built::new(&plan, &*identities, &trusts)?;
+        Ok(Self { plan, identities, trusts, built: RwLock::new(Arc::new(built)), rebuilding: Mutex::new(()) })
+    }
+
+    /// A session, ready for its handshake: `host` is the name or address that the peer's certificate must carry,
+    /// `sni` the server name to send (left out: `host`, where that is a name).
+    ///
+    /// # Errors
+    /// `Invalid` for a host that is none and for a server without an identity, `Refused` for an outgoing connection
+    /// without a host where the grant requires verification.
+    pub fn session(&self, role: Role, host: Option<&str>, sni: Option<&str>) -> Result<Ssl, Failure> {
+        let built = self.current();
+        match role {
+            Role::Server => session::server(&self.plan, &built, host),
+            Role::Client => session::client(&self.plan, &built, host, sni),
+        }
+    }
+
+    /// What is built, made anew first where identities or trusts have changed. Where that fails, the old one stays.
+    fn current(&self) -> Arc<Built> {
+        let built = Arc::clone(&self.built.read().unwrap_or_else(PoisonError::into_inner));
+        if built.is_fresh(&*self.identities, &self.trusts) {
+            return built;
+        }
+        // One thread builds; the others go on with what there is.
+        let Ok(_rebuilding) = self.rebuilding.try_lock() else { return built };
+        let new = Arc::new(built.renewed(&self.plan, &*self.identities, &self.trusts));
+        *self.built.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+        new
+    }
+}

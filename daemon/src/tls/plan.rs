@@ -1,0 +1,182 @@
+//! The checked form of a context's description: everything in it that does not change with identities and trusts.
+
+use super::ciphers::{self, DhParameters};
+use super::context::{ContextSource, Floors};
+use super::credentials::{brought_certificates, is_chain_of};
+use super::options::options;
+use super::pem;
+use super::trust::{Anchors, SYSTEM};
+use super::verify::{self, LARGEST_DEPTH, Modes};
+use super::versions::{Versions, versions};
+use crate::identity::{IdentitySource, PublicIdentity};
+use luassl_protocol::{ContextSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry};
+use openssl::ssl::SslOptions;
+use openssl::x509::{X509, X509Crl};
+use std::sync::Arc;
+
+/// A chain that a client brought for its identity.
+pub(super) struct BroughtChain {
+    pub(super) certificates: Vec<X509>,
+    /// The generation of the identity that it was brought for.
+    made_for: Arc<PublicIdentity>,
+}
+
+impl BroughtChain {
+    /// Whether it still is the chain to use. Once the identity was renewed with a chain of its own, that one is.
+    pub(super) fn holds_for(&self, identity: &PublicIdentity) -> bool {
+        identity.chain.is_empty()
+            || (identity.key_id == self.made_for.key_id && identity.chain == self.made_for.chain)
+    }
+}
+
+/// See the module.
+pub(super) struct Plan {
+    pub(super) identity: Option<String>,
+    pub(super) identities: Vec<String>,
+    pub(super) sni: Vec<SniEntry>,
+    pub(super) sni_strict: bool,
+    pub(super) chain: Option<BroughtChain>,
+    pub(super) anchors: Anchors,
+    pub(super) modes: Modes,
+    pub(super) verify_required: bool,
+    pub(super) depth: u32,
+    pub(super) crl_check_chain: bool,
+    pub(super) options: SslOptions,
+    pub(super) versions: Versions,
+    pub(super) ciphers: Option<String>,
+    pub(super) rsa_key_exchange: bool,
+    pub(super) suites: Option<String>,
+    pub(super) groups: Option<String>,
+    pub(super) alpn: Vec<Vec<u8>>,
+    pub(super) dh: DhParameters,
+}
+
+fn invalid(message: impl Into<String>) -> Failure {
+    Failure::new(ErrorCode::Invalid, message)
+}
+
+impl Plan {
+    pub(super) fn new(source: &ContextSource, identities: &dyn IdentitySource) -> Result<Self, Failure> {
+        let ContextSource { spec, floors, .. } = source;
+        let Floors { minimum_protocol, verify_required, rsa_key_exchange } = *floors;
+        let (chain, anchors) = source.certificates(identities)?;
+        Ok(Self {
+            identity: spec.identity.clone(),
+            identities: spec.identities.clone(),
+            sni: spec.sni.clone(),
+            sni_strict: spec.sni_strict,
+            chain,
+            anchors,
+            modes: verify::modes(spec.verify, verify_required)?,
+            verify_required,
+            depth: depth(spec.depth)?,
+            crl_check_chain: spec.crl_check_chain,
+            options: options(spec.options)?,
+            versions: versions(spec, minimum_protocol)?,
+            ciphers: spec.ciphers.clone(),
+            rsa_key_exchange,
+            suites: spec.ciphersuites.clone(),
+            groups: spec.groups.clone(),
+            alpn: protocols(spec)?,
+            dh: source.dh_parameters()?,
+        })
+    }
+}
+
+impl ContextSource {
+    fn blob(&self, digest: &Digest, what: &str) -> Result<&[u8], Failure> {
+        let blob = self.blobs.get(digest).map(|blob| &**blob);
+        let blob = blob.ok_or_else(|| invalid(format!("{what}: its bytes were not sent")))?;
+        let secret = b"PRIVATE KEY-----";
+        if blob.windows(secret.len()).any(|window| window == secret) {
+            return Err(invalid(format!("{what}: it holds a private key, which must not be sent here")));
+        }
+        Ok(blob)
+    }
+
+    fn dh_parameters(&self) -> Result<DhParameters, Failure> {
+        match &self.spec.dh {
+            None | Some(DhSpec::Automatic) => Ok(DhParameters::Automatic),
+            Some(DhSpec::Named(name)) => ciphers::named_dh(name),
+            Some(DhSpec::Parameters(digest)) => ciphers::given_dh(self.blob(digest, "dh parameters")?),
+        }
+    }
+
+    /// The chain for the identity, and what the peer's chain must end in.
+    fn certificates(
+        &self,
+        identities: &dyn IdentitySource,
+    ) -> Result<(Option<BroughtChain>, Anchors), Failure> {
+        let spec = &self.spec;
+        let identity = spec.identity.as_deref().and_then(|name| identities.current(name));
+        let mut anchors = self.anchors()?;
+        let mut chain = match &spec.chain {
+            Some(digest) => Some(brought_certificates(self.blob(digest, "chain")?, "chain")?),
+            None => None,
+        };
+        if chain.is_some() && spec.identity.is_none() {
+            return Err(invalid("a chain is given, but no identity that it belongs to"));
+        }
+        if let Some(digest) = &spec.chain_or_trust {
+            let given = brought_certificates(self.blob(digest, "certificate")?, "certificate")?;
+            let belongs = identity.as_ref().is_some_and(|identity| is_chain_of(&given, identity));
+            if belongs && chain.is_none() {
+                chain = Some(given);
+            } else if !belongs {
+                anchors.certificates.extend(given);
+                anchors.add(SYSTEM);
+            }
+        }
+        if anchors.is_empty() {
+            anchors.add(SYSTEM);
+        }
+        let chain = chain.zip(identity);
+        let chain = chain.map(|(certificates, made_for)| BroughtChain { certificates, made_for });
+        Ok((chain, anchors))
+    }
+
+    fn anchors(&self) -> Result<Anchors, Failure> {
+        let trust = &self.spec.trust;
+        let mut anchors = Anchors::default();
+        if trust.system {
+            anchors.add(SYSTEM);
+        }
+        for name in &trust.named {
+            anchors.add(name);
+        }
+        for digest in &trust.certificates {
+            let blob = self.blob(digest, "trusted certificates")?;
+            anchors.certificates.extend(brought_certificates(blob, "trusted certificates")?);
+        }
+        for digest in &trust.crls {
+            anchors.crls.extend(self.revocation_lists(digest)?);
+        }
+        Ok(anchors)
+    }
+
+    fn revocation_lists(&self, digest: &Digest) -> Result<Vec<X509Crl>, Failure> {
+        pem::revocation_lists(self.blob(digest, "crls")?).all("crls")
+    }
+}
+
+fn depth(depth: Option<u32>) -> Result<u32, Failure> {
+    let depth = depth.unwrap_or(verify::DEFAULT_DEPTH);
+    if depth > LARGEST_DEPTH {
+        return Err(invalid(format!("depth {depth} is above {LARGEST_DEPTH}")));
+    }
+    Ok(depth)
+}
+
+/// The application protocols, each of 1 to 255 bytes, in all no more than the extension holds (RFC 7301).
+fn protocols(spec: &ContextSpec) -> Result<Vec<Vec<u8>>, Failure> {
+    const LONGEST_LIST: usize = 65_535 - 2;
+    for name in &spec.alpn {
+        if name.is_empty() || name.len() > 255 {
+            return Err(invalid(format!("alpn protocol {name:?} has not 1 to 255 bytes")));
+        }
+    }
+    if spec.alpn.iter().map(|name| name.len() + 1).sum::<usize>() > LONGEST_LIST {
+        return Err(invalid("the alpn protocols are too long together"));
+    }
+    Ok(spec.alpn.iter().map(|name| name.clone().into_bytes()).collect())
+}

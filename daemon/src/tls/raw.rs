@@ -1,0 +1,261 @@
+//! Safe forms of the calls in [`super::ffi`], and of a few of openssl-sys that the openssl crate does not offer.
+
+use super::ffi;
+use foreign_types_shared::{ForeignType, ForeignTypeRef};
+use openssl::error::ErrorStack;
+use openssl::pkey::{PKey, PKeyRef, Params, Private};
+use openssl::ssl::{SslContextBuilder, SslRef};
+use openssl::stack::StackRef;
+use openssl::x509::store::{X509Store, X509StoreBuilderRef};
+use openssl::x509::{X509, X509CrlRef, X509NameRef, X509Ref};
+use std::ffi::{CStr, c_int};
+use std::net::IpAddr;
+use std::ptr;
+
+/// Turns OpenSSL's 1 into success, everything else into the error queue.
+fn check(result: c_int) -> Result<(), ErrorStack> {
+    if result == 1 { Ok(()) } else { Err(ErrorStack::get()) }
+}
+
+/// Does what may fail without a trace: errors that it leaves on OpenSSL's queue are taken off, older ones stay.
+pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: both calls work on the queue of this thread, and have no preconditions.
+    unsafe { ffi::ERR_set_mark() };
+    let result = work();
+    // SAFETY: as above.
+    unsafe { ffi::ERR_pop_to_mark() };
+    result
+}
+
+/// Asks `callback` before each choice of a certificate, on either side.
+pub(super) fn set_certificate_callback(context: &mut SslContextBuilder, callback: ffi::CertificateCallback) {
+    // SAFETY: the context is alive; the callback takes no argument of ours.
+    unsafe { ffi::SSL_CTX_set_cert_cb(context.as_ptr(), Some(callback), ptr::null_mut()) }
+}
+
+/// Gives a context a certificate with its key and the rest of its chain, beside those of other key types.
+pub(super) fn context_use(
+    context: &mut SslContextBuilder,
+    leaf: &X509Ref,
+    key: &PKeyRef<Private>,
+    chain: &StackRef<X509>,
+) -> Result<(), ErrorStack> {
+    let context = context.as_ptr();
+    // SAFETY: all are alive; OpenSSL takes references of its own to them.
+    check(unsafe { ffi::SSL_CTX_use_cert_and_key(context, leaf.as_ptr(), key.as_ptr(), chain.as_ptr(), 1) })
+}
+
+/// Takes every certificate from a session, so that none of its context's stays.
+pub(super) fn session_clear_certificates(ssl: &mut SslRef) {
+    // SAFETY: the session is alive, and nothing of ours points to its certificates.
+    unsafe { ffi::SSL_certs_clear(ssl.as_ptr()) }
+}
+
+/// As [`context_use`], for one session.
+pub(super) fn session_use(
+    ssl: &mut SslRef,
+    leaf: &X509Ref,
+    key: &PKeyRef<Private>,
+    chain: &StackRef<X509>,
+) -> Result<(), ErrorStack> {
+    let ssl = ssl.as_ptr();
+    // SAFETY: all are alive; OpenSSL takes references of its own to them.
+    check(unsafe { ffi::SSL_use_cert_and_key(ssl, leaf.as_ptr(), key.as_ptr(), chain.as_ptr(), 1) })
+}
+
+/// Lets servers ask a client of this context for its certificate after the handshake (RFC 8446, 4.6.2).
+pub(super) fn allow_post_handshake_authentication(context: &mut SslContextBuilder) {
+    // SAFETY: the context is alive.
+    unsafe { openssl_sys::SSL_CTX_set_post_handshake_auth(context.as_ptr(), 1) }
+}
+
+/// Uses parameters of OpenSSL's choice for DHE.
+pub(super) fn choose_dh_parameters(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+    // SAFETY: the context is alive.
+    let result = unsafe { openssl_sys::SSL_CTX_set_dh_auto(context.as_ptr(), 1) };
+    check(c_int::from(result == 1))
+}
+
+/// Uses these parameters for DHE.
+pub(super) fn set_dh_parameters(
+    context: &mut SslContextBuilder,
+    parameters: &PKeyRef<Params>,
+) -> Result<(), ErrorStack> {
+    // SAFETY: the key is alive; the reference that is added goes to the context, or is taken back.
+    unsafe {
+        check(openssl_sys::EVP_PKEY_up_ref(parameters.as_ptr()))?;
+        check(openssl_sys::SSL_CTX_set0_tmp_dh_pkey(context.as_ptr(), parameters.as_ptr()))
+            .inspect_err(|_| openssl_sys::EVP_PKEY_free(parameters.as_ptr()))
+    }
+}
+
+/// The parameters of a named group of RFC 7919.
+pub(super) fn named_dh_parameters(group: &CStr) -> Result<PKey<Params>, ErrorStack> {
+    // libcrypto reads such a text up to its zero byte, whatever its size.
+    let param = openssl_sys::OSSL_PARAM {
+        key: c"group".as_ptr(),
+        data_type: ffi::OSSL_PARAM_UTF8_STRING,
+        data: group.as_ptr().cast_mut().cast(),
+        data_size: group.count_bytes(),
+        return_size: usize::MAX,
+    };
+    // SAFETY: a C string, null is the default library context.
+    let context =
+        unsafe { openssl_sys::EVP_PKEY_CTX_new_from_name(ptr::null_mut(), c"DH".as_ptr(), ptr::null()) };
+    check(c_int::from(!context.is_null()))?;
+    let mut key = ptr::null_mut();
+    // SAFETY: the context is alive; the array ends with its mark, and outlives the calls; `key` is filled in.
+    let made = unsafe {
+        let mut params = [param, openssl_sys::OSSL_PARAM_construct_end()];
+        check(openssl_sys::EVP_PKEY_fromdata_init(context)).and_then(|()| {
+            let selection = openssl_sys::OSSL_KEYMGMT_SELECT_ALL_PARAMETERS;
+            check(openssl_sys::EVP_PKEY_fromdata(context, &mut key, selection, params.as_mut_ptr()))
+        })
+    };
+    // SAFETY: it is freed once.
+    unsafe { openssl_sys::EVP_PKEY_CTX_free(context) };
+    made?;
+    // SAFETY: EVP_PKEY_fromdata succeeded, so `key` is a key that is ours.
+    Ok(unsafe { PKey::from_ptr(key) })
+}
+
+/// Parameters from PEM.
+pub(super) fn read_dh_parameters(pem: &[u8]) -> Result<PKey<Params>, ErrorStack> {
+    let length = c_int::try_from(pem.len()).unwrap_or(c_int::MAX);
+    // SAFETY: the bytes outlive the BIO, which only reads them.
+    let from = unsafe { openssl_sys::BIO_new_mem_buf(pem.as_ptr().cast(), length) };
+    check(c_int::from(!from.is_null()))?;
+    // SAFETY: the BIO is alive; null asks for a new key.
+    let key = unsafe { ffi::PEM_read_bio_Parameters(from, ptr::null_mut()) };
+    // SAFETY: it is freed once.
+    unsafe { openssl_sys::BIO_free_all(from) };
+    check(c_int::from(!key.is_null()))?;
+    // SAFETY: it is a new key that is ours.
+    Ok(unsafe { PKey::from_ptr(key) })
+}
+
+/// The size of parameters' prime, in bits.
+pub(super) fn bits(parameters: &PKeyRef<Params>) -> u32 {
+    // SAFETY: the key is alive.
+    u32::try_from(unsafe { openssl_sys::EVP_PKEY_get_bits(parameters.as_ptr()) }).unwrap_or(0)
+}
+
+/// Another handle to a store.
+pub(super) fn share_store(store: &X509Store) -> Result<X509Store, ErrorStack> {
+    // SAFETY: the store is alive, and the reference that is added belongs to the new handle.
+    unsafe {
+        check(ffi::X509_STORE_up_ref(store.as_ptr()))?;
+        Ok(X509Store::from_ptr(store.as_ptr()))
+    }
+}
+
+/// Adds a certificate revocation list to a store.
+pub(super) fn add_revocation_list(
+    store: &mut X509StoreBuilderRef,
+    list: &X509CrlRef,
+) -> Result<(), ErrorStack> {
+    // SAFETY: both are alive; the store takes a reference of its own.
+    check(unsafe { ffi::X509_STORE_add_crl(store.as_ptr(), list.as_ptr()) })
+}
+
+/// The group of the key exchange by its name in TLS, where there was one.
+pub(super) fn negotiated_group(ssl: &SslRef) -> Option<String> {
+    // The name is looked up through a mutable pointer, but nothing is changed.
+    // SAFETY: the session is alive; this control takes no argument.
+    let group = unsafe {
+        openssl_sys::SSL_ctrl(ssl.as_ptr(), ffi::SSL_CTRL_GET_NEGOTIATED_GROUP, 0, ptr::null_mut())
+    };
+    let group = c_int::try_from(group).ok().filter(|&group| group != 0)?;
+    // SAFETY: the session is alive; the name is null or lives as long as its context.
+    let name = unsafe { ffi::SSL_group_to_name(ssl.as_ptr(), group) };
+    if name.is_null() {
+        return None;
+    }
+    // SAFETY: a C string, copied before anything else happens.
+    Some(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+}
+
+// The three calls below change the session behind a shared reference, since streams show no other: their callers have
+// the stream for themselves.
+
+/// Prepares a key update in both directions (TLS 1.3).
+pub(super) fn key_update(ssl: &SslRef) -> Result<(), ErrorStack> {
+    // SAFETY: the session is alive.
+    check(unsafe { ffi::SSL_key_update(ssl.as_ptr(), ffi::SSL_KEY_UPDATE_REQUESTED) })
+}
+
+/// Prepares a renegotiation (TLS 1.2).
+pub(super) fn renegotiate(ssl: &SslRef) -> Result<(), ErrorStack> {
+    // SAFETY: the session is alive.
+    check(unsafe { ffi::SSL_renegotiate(ssl.as_ptr()) })
+}
+
+/// Prepares the request for a client's certificate after the handshake (TLS 1.3).
+pub(super) fn request_client_certificate(ssl: &SslRef) -> Result<(), ErrorStack> {
+    // SAFETY: the session is alive.
+    check(unsafe { ffi::SSL_verify_client_post_handshake(ssl.as_ptr()) })
+}
+
+/// Whether a renegotiation has been prepared and not finished.
+pub(super) fn renegotiation_is_pending(ssl: &SslRef) -> bool {
+    // SAFETY: the session is alive.
+    unsafe { ffi::SSL_renegotiate_pending(ssl.as_ptr()) != 0 }
+}
+
+/// Whether the peer's close_notify has arrived.
+pub(super) fn has_received_shutdown(ssl: &SslRef) -> bool {
+    // SAFETY: the session is alive.
+    unsafe { openssl_sys::SSL_get_shutdown(ssl.as_ptr()) & openssl_sys::SSL_RECEIVED_SHUTDOWN != 0 }
+}
+
+/// Whether a certificate carries a host name, by the given check flags.
+pub(super) fn carries_host(certificate: &X509Ref, host: &str, flags: u32) -> bool {
+    // SAFETY: the certificate is alive, the name has its length, and no name is asked back.
+    let result = unsafe {
+        openssl_sys::X509_check_host(
+            certificate.as_ptr(),
+            host.as_ptr().cast(),
+            host.len(),
+            flags,
+            ptr::null_mut(),
+        )
+    };
+    result == 1
+}
+
+/// Whether a certificate carries an IP address.
+pub(super) fn carries_address(certificate: &X509Ref, address: IpAddr) -> bool {
+    let octets = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    // SAFETY: the certificate is alive, and the address has its length.
+    unsafe { openssl_sys::X509_check_ip(certificate.as_ptr(), octets.as_ptr(), octets.len(), 0) == 1 }
+}
+
+/// A name as RFC 2253 text.
+pub(super) fn name_text(name: &X509NameRef) -> String {
+    // SAFETY: the method is static.
+    let out = unsafe { openssl_sys::BIO_new(openssl_sys::BIO_s_mem()) };
+    if out.is_null() {
+        return String::new();
+    }
+    let mut data = ptr::null_mut();
+    // SAFETY: name and BIO are alive; `data` points into the BIO, and is copied before that is freed, once.
+    unsafe {
+        ffi::X509_NAME_print_ex(out, name.as_ptr(), 0, ffi::XN_FLAG_RFC2253_UTF8);
+        let length = openssl_sys::BIO_get_mem_data(out, &mut data);
+        let length = if data.is_null() { 0 } else { usize::try_from(length).unwrap_or(0) };
+        let bytes: &[u8] =
+            if length == 0 { &[] } else { std::slice::from_raw_parts(data.cast::<u8>(), length) };
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        openssl_sys::BIO_free_all(out);
+        text
+    }
+}
+
+/// The name of an alert, such as `handshake failure`.
+pub(super) fn alert_name(alert: c_int) -> String {
+    // SAFETY: the result is a static C string for any number.
+    unsafe { CStr::from_ptr(openssl_sys::SSL_alert_desc_string_long(alert)) }.to_string_lossy().into_owned()
+}

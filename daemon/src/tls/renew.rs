@@ -1,0 +1,77 @@
+//! New keys and new credentials on an established session. Each call only prepares: the caller then drives the
+//! session (a handshake call, or the next read or write).
+
+use super::raw;
+use luassl_protocol::{ErrorCode, Failure};
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslRef, SslStream, SslVerifyMode, SslVersion};
+
+/// A stream with a session. Whoever has it mutably has the session for himself, although the stream shows it shared.
+pub trait HasSession {
+    /// The session.
+    fn session(&self) -> &SslRef;
+}
+
+impl<S> HasSession for SslStream<S> {
+    fn session(&self) -> &SslRef {
+        self.ssl()
+    }
+}
+
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite> HasSession for tokio_openssl::SslStream<S> {
+    fn session(&self) -> &SslRef {
+        self.ssl()
+    }
+}
+
+/// What [`renegotiate`] has prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// TLS 1.2: a new handshake. A server's is asked for by a message; a client's runs with the next read.
+    Handshake,
+    /// TLS 1.3: a key update in both directions, which is one message (RFC 8446, 4.6.3).
+    KeyUpdate,
+}
+
+/// Prepares what the protocol version offers: a renegotiation in TLS 1.2, a key update in TLS 1.3.
+///
+/// # Errors
+/// `Tls` while a handshake is under way, and where renegotiation is switched off.
+pub fn renegotiate(stream: &mut impl HasSession) -> Result<Renewal, Failure> {
+    let ssl = stream.session();
+    if ssl.version2() == Some(SslVersion::TLS1_3) {
+        raw::key_update(ssl).map_err(|error| failure("update its keys", &error))?;
+        Ok(Renewal::KeyUpdate)
+    } else {
+        raw::renegotiate(ssl).map_err(|error| failure("renegotiate", &error))?;
+        Ok(Renewal::Handshake)
+    }
+}
+
+/// Prepares a server's request for the client's certificate after the handshake (RFC 8446, 4.6.2), where the server
+/// asks for certificates and the client offered it. False where there is nothing to ask.
+#[must_use]
+pub fn request_client_certificate(stream: &mut impl HasSession) -> bool {
+    let ssl = stream.session();
+    ssl.is_server()
+        && ssl.version2() == Some(SslVersion::TLS1_3)
+        && ssl.verify_mode().contains(SslVerifyMode::PEER)
+        && raw::quietly(|| raw::request_client_certificate(ssl).is_ok())
+}
+
+/// Whether a renegotiation has been prepared and not finished.
+#[must_use]
+pub fn renegotiation_is_pending(ssl: &SslRef) -> bool {
+    raw::renegotiation_is_pending(ssl)
+}
+
+/// Whether the peer's close_notify has arrived.
+#[must_use]
+pub fn peer_has_closed(ssl: &SslRef) -> bool {
+    raw::has_received_shutdown(ssl)
+}
+
+fn failure(what: &str, error: &ErrorStack) -> Failure {
+    let reason = error.errors().first().and_then(|error| error.reason()).unwrap_or("not possible now");
+    Failure::new(ErrorCode::Tls, format!("the session cannot {what}: {reason}"))
+}

@@ -1,0 +1,78 @@
+//! Sessions: what differs between the roles, and from one connection to the next.
+
+use super::build::Built;
+use super::ciphers::without_rsa_key_exchange;
+use super::names::Host;
+use super::plan::Plan;
+use super::verify::{self, expect_host, remember};
+use luassl_protocol::{ErrorCode, Failure};
+use openssl::error::ErrorStack;
+use openssl::ssl::{Ssl, SslVerifyMode};
+
+pub(super) fn server(plan: &Plan, built: &Built, host: Option<&str>) -> Result<Ssl, Failure> {
+    if plan.identity.is_none() && plan.identities.is_empty() && plan.sni.is_empty() {
+        return Err(Failure::new(ErrorCode::Invalid, "a server needs an identity, and the context has none"));
+    }
+    let expected = host.map(parse).transpose()?;
+    let mut mode = plan.modes.server;
+    if expected.is_some() {
+        // Who expects a certain client cannot go on without its certificate.
+        mode |= SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
+    }
+    let configure = || {
+        let mut ssl = Ssl::new(&built.context)?;
+        ssl.set_accept_state();
+        if let Some(host) = &expected {
+            expect_host(&mut ssl, host)?;
+        }
+        Ok(ssl)
+    };
+    let mut ssl = configure().map_err(internal)?;
+    if plan.rsa_key_exchange {
+        without_rsa_key_exchange(&mut ssl, plan.ciphers.as_deref())?;
+    }
+    remember(&mut ssl, host);
+    ssl.set_verify_callback(mode, verify::record);
+    Ok(ssl)
+}
+
+pub(super) fn client(
+    plan: &Plan,
+    built: &Built,
+    host: Option<&str>,
+    sni: Option<&str>,
+) -> Result<Ssl, Failure> {
+    if plan.verify_required && host.is_none() {
+        let message = "the grant requires that the peer's name is checked; give the host that is expected";
+        return Err(Failure::new(ErrorCode::Refused, message));
+    }
+    let expected = host.map(parse).transpose()?;
+    let asked = match (sni.map(parse).transpose()?, &expected) {
+        (Some(Host::Name(name)), _) => Some(name),
+        (None, Some(Host::Name(name))) => Some(name.clone()),
+        _ => None,
+    };
+    let configure = || {
+        let mut ssl = Ssl::new(&built.context)?;
+        ssl.set_connect_state();
+        if let Some(host) = &expected {
+            expect_host(&mut ssl, host)?;
+        }
+        if let Some(name) = &asked {
+            ssl.set_hostname(name)?;
+        }
+        Ok(ssl)
+    };
+    let mut ssl = configure().map_err(internal)?;
+    remember(&mut ssl, host);
+    ssl.set_verify_callback(plan.modes.client, verify::record);
+    Ok(ssl)
+}
+
+fn parse(text: &str) -> Result<Host, Failure> {
+    Host::parse(text).map_err(|error| Failure::new(ErrorCode::Invalid, error.to_string()))
+}
+
+fn internal(error: ErrorStack) -> Failure {
+    Failure::new(ErrorCode::Internal, format!("a session cannot be made: {error}"))
+}

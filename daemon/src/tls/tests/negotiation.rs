@@ -1,0 +1,232 @@
+//! Versions, ciphers, groups, Diffie-Hellman, application protocols, staples.
+
+use super::pipe::{pass, shake};
+use super::pki::{Authority, Kind};
+use super::world::{FREE, World, meet, of};
+use crate::identity::PublicIdentity;
+use crate::tls::{Floors, failure, info};
+use luassl_protocol::{ContextSpec, DhSpec, ErrorCode, ProtocolVersion, Role, option_sum};
+use openssl::dh::Dh;
+use openssl::pkey::PKey;
+use openssl::ssl::StatusType;
+use std::sync::Arc;
+
+fn world() -> World {
+    World::with([Authority::root().identity("server", Kind::Rsa, &["server.test"])])
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn tls12(spec: ContextSpec) -> ContextSpec {
+    ContextSpec { maximum_protocol: Some(ProtocolVersion::Tls12), ..spec }
+}
+
+#[test]
+fn a_floor_of_versions_is_kept_on_the_wire() {
+    let world = world();
+    let floors = Floors { minimum_protocol: ProtocolVersion::Tls13, ..FREE };
+    let server = world.context_with(&of("server"), floors).unwrap();
+    let old = world.context(&tls12(ContextSpec::default()));
+    let outcome = meet(&server, &old, None);
+    let own = failure(&outcome.server_error.unwrap(), outcome.server.ssl());
+    assert_eq!(own.message, "no protocol version in common with the peer");
+    let seen = failure(&outcome.client_error.unwrap(), outcome.client.ssl());
+    assert!(seen.message.contains("protocol version (70)"), "{seen}");
+    meet(&server, &world.context(&ContextSpec::default()), None).established();
+}
+
+#[test]
+fn an_option_switches_a_version_off() {
+    let world = world();
+    let options = Some(option_sum(["OP_ALL", "OP_NO_TLSv1_3"]).unwrap());
+    let server = world.context(&ContextSpec { options, ..of("server") });
+    let (_, client) = meet(&server, &world.context(&ContextSpec::default()), None).established();
+    assert_eq!(info(client.ssl()).protocol, "TLSv1.2");
+}
+
+#[test]
+fn ciphers_and_suites_are_those_asked_for() {
+    let world = world();
+    let ciphers = text("ECDHE-RSA-AES256-GCM-SHA384");
+    let ciphersuites = text("TLS_CHACHA20_POLY1305_SHA256");
+    let server = world.context(&ContextSpec { ciphers, ciphersuites, ..of("server") });
+    for (client, cipher) in [
+        (tls12(ContextSpec::default()), "ECDHE-RSA-AES256-GCM-SHA384"),
+        (ContextSpec::default(), "TLS_CHACHA20_POLY1305_SHA256"),
+    ] {
+        let (_, client) = meet(&server, &world.context(&client), None).established();
+        assert_eq!(info(client.ssl()).cipher, cipher);
+    }
+}
+
+#[test]
+fn what_selects_nothing_is_refused_by_name() {
+    let world = world();
+    for (spec, wanted) in [
+        (ContextSpec { ciphers: text("NONSENSE"), ..of("server") }, "cipher string \"NONSENSE\""),
+        (ContextSpec { ciphers: text("aNULL"), ..of("server") }, "cipher string \"aNULL\""),
+        (ContextSpec { ciphers: text("AE\0S"), ..of("server") }, "zero byte"),
+        (ContextSpec { ciphersuites: text("TLS_NONSENSE"), ..of("server") }, "\"TLS_NONSENSE\""),
+        (ContextSpec { ciphersuites: text(""), ..of("server") }, "ciphersuites \"\""),
+        (ContextSpec { groups: text("P-256:nonsense"), ..of("server") }, "groups \"P-256:nonsense\""),
+        (ContextSpec { options: Some(1 << 52), ..of("server") }, "bit 52"),
+        (ContextSpec { verify: Some(1 << 52), ..of("server") }, "bit 52"),
+        (ContextSpec { alpn: vec![String::new()], ..of("server") }, "alpn protocol \"\""),
+        (ContextSpec { dh: Some(DhSpec::Named("modp_1536".to_owned())), ..of("server") }, "\"modp_1536\""),
+    ] {
+        let refusal = world.refusal(&spec);
+        assert_eq!(refusal.code, ErrorCode::Invalid);
+        assert!(refusal.message.contains(wanted), "{refusal}");
+    }
+}
+
+#[test]
+fn rsa_key_exchange_needs_a_grant_and_is_never_a_servers() {
+    let world = world();
+    let rsa = ContextSpec { ciphers: text("AES256-GCM-SHA384"), ..of("server") };
+    let refusal = world.refusal(&rsa);
+    assert_eq!(refusal.code, ErrorCode::Refused);
+    assert!(refusal.message.contains("needs a grant of rsa_key_exchange"), "{refusal}");
+    let floors = Floors { rsa_key_exchange: true, ..FREE };
+    let granted = world.context_with(&rsa, floors).unwrap();
+    granted.session(Role::Client, None, None).unwrap();
+    let Err(refusal) = granted.session(Role::Server, None, None) else { panic!("a server was made") };
+    assert_eq!(refusal.code, ErrorCode::Refused);
+    let ciphers = text("AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384");
+    let both = world.context_with(&tls12(ContextSpec { ciphers, ..of("server") }), floors).unwrap();
+    let (_, client) = meet(&both, &both, None).established();
+    assert_eq!(info(client.ssl()).cipher, "ECDHE-RSA-AES256-GCM-SHA384");
+}
+
+#[test]
+fn without_a_common_cipher_both_sides_say_so() {
+    let world = world();
+    let server = tls12(ContextSpec { ciphers: text("ECDHE-RSA-AES256-GCM-SHA384"), ..of("server") });
+    let client =
+        tls12(ContextSpec { ciphers: text("ECDHE-RSA-AES128-GCM-SHA256"), ..ContextSpec::default() });
+    let outcome = meet(&world.context(&server), &world.context(&client), None);
+    let own = failure(&outcome.server_error.unwrap(), outcome.server.ssl());
+    assert_eq!((own.code, &*own.message), (ErrorCode::Tls, "no cipher in common with the peer"));
+    let seen = failure(&outcome.client_error.unwrap(), outcome.client.ssl());
+    assert!(seen.message.starts_with("the peer sent the alert handshake failure (40)"), "{seen}");
+}
+
+#[test]
+fn dhe_has_the_parameters_asked_for() {
+    let world = world();
+    let own = Dh::from_pqg(
+        openssl::bn::BigNum::get_rfc3526_prime_3072().unwrap(),
+        None,
+        openssl::bn::BigNum::from_u32(2).unwrap(),
+    );
+    let pem = own.unwrap().params_to_pem().unwrap();
+    for (dh, bits) in [
+        (None, 2048),
+        (Some(DhSpec::Automatic), 2048),
+        (Some(DhSpec::Named("ffdhe4096".to_owned())), 4096),
+        (Some(DhSpec::Parameters(world.blob(&pem))), 3072),
+    ] {
+        let server = tls12(ContextSpec { ciphers: text("DHE"), dh: dh.clone(), ..of("server") });
+        let client = world.context(&ContextSpec::default());
+        let (_, client) = meet(&world.context(&server), &client, None).established();
+        assert!(info(client.ssl()).cipher.starts_with("DHE-"));
+        assert_eq!(client.ssl().peer_tmp_key().unwrap().bits(), bits, "{dh:?}");
+    }
+}
+
+#[test]
+fn dh_parameters_that_are_none_or_too_small_are_refused() {
+    let world = world();
+    let small = Dh::from_pqg(
+        openssl::bn::BigNum::get_rfc2409_prime_1024().unwrap(),
+        None,
+        openssl::bn::BigNum::from_u32(2).unwrap(),
+    );
+    let small = small.unwrap().params_to_pem().unwrap();
+    let other = PKey::public_key_from_der(&world_key()).unwrap().public_key_to_pem().unwrap();
+    for (pem, wanted) in [(&small, "have 1024 bits"), (&other, "no PEM block"), (&vec![], "no PEM block")] {
+        let dh = Some(DhSpec::Parameters(world.blob(pem)));
+        let refusal = world.refusal(&ContextSpec { dh, ..of("server") });
+        assert!(refusal.message.contains(wanted), "{refusal}");
+    }
+}
+
+fn world_key() -> Vec<u8> {
+    Kind::P256.generate().public_key_to_der().unwrap()
+}
+
+#[test]
+fn application_protocols_are_the_servers_choice() {
+    let world = world();
+    let alpn = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let server = world.context(&ContextSpec { alpn: alpn(&["b", "a"]), ..of("server") });
+    let client = |names| world.context(&ContextSpec { alpn: alpn(names), ..ContextSpec::default() });
+    let (_, both) = meet(&server, &client(&["a", "b", "c"]), None).established();
+    assert_eq!(info(both.ssl()).alpn.as_deref(), Some("b"));
+    let (_, none) = meet(&server, &client(&[]), None).established();
+    assert_eq!(info(none.ssl()).alpn, None);
+    let outcome = meet(&server, &client(&["c"]), None);
+    let own = failure(&outcome.server_error.unwrap(), outcome.server.ssl());
+    assert_eq!(own.message, "no application protocol (alpn) in common with the peer");
+    let seen = failure(&outcome.client_error.unwrap(), outcome.client.ssl());
+    assert!(seen.message.contains("no application protocol (120)"), "{seen}");
+}
+
+#[test]
+fn a_staple_goes_with_its_certificate() {
+    let root = Authority::root();
+    let stapled = |name: &str, host: &str, staple: &[u8]| {
+        let identity = Arc::into_inner(root.identity(name, Kind::P256, &[host])).unwrap();
+        Arc::new(PublicIdentity { staple: Some(staple.to_vec()), ..identity })
+    };
+    // Responses that say why there is none (RFC 6960, 4.2.1), which is enough to tell them apart.
+    const ONE: &[u8] = &[0x30, 3, 10, 1, 1];
+    const TWO: &[u8] = &[0x30, 3, 10, 1, 2];
+    let world = World::with([
+        stapled("one", "one.test", ONE),
+        stapled("two", "two.test", TWO),
+        stapled("broken", "broken.test", b"no response"),
+        root.identity("three", Kind::P256, &["three.test"]),
+    ]);
+    let identities = ["two", "three", "broken"].map(str::to_owned).to_vec();
+    let server = world.context(&ContextSpec { identities, ..of("one") });
+    let client = world.context(&ContextSpec::default());
+    for (host, staple) in
+        [("one.test", Some(ONE)), ("two.test", Some(TWO)), ("three.test", None), ("broken.test", None)]
+    {
+        let mut session = client.session(Role::Client, Some(host), None).unwrap();
+        session.set_status_type(StatusType::OCSP).unwrap();
+        let outcome = shake(server.session(Role::Server, None, None).unwrap(), session);
+        let (_, client) = outcome.established();
+        assert_eq!(client.ssl().ocsp_status(), staple, "{host}");
+    }
+}
+
+#[test]
+fn nothing_is_resumed_and_no_ticket_is_sent() {
+    let world = world();
+    for version in [ProtocolVersion::Tls12, ProtocolVersion::Tls13] {
+        let server = world.context(&ContextSpec { maximum_protocol: Some(version), ..of("server") });
+        let client = world.context(&ContextSpec::default());
+        let (mut near, mut far) = meet(&server, &client, None).established();
+        pass(&mut near, &mut far, b"after any ticket");
+        let session = far.ssl().session().unwrap().to_owned();
+        drop((near, far));
+        let mut again = client.session(Role::Client, None, None).unwrap();
+        super::pipe::resume(&mut again, &session);
+        let outcome = shake(server.session(Role::Server, None, None).unwrap(), again);
+        let (_, far) = outcome.established();
+        assert!(!info(far.ssl()).reused);
+    }
+}
+
+#[test]
+fn the_default_group_is_the_best_that_the_linked_openssl_has() {
+    let world = world();
+    let server = world.context(&of("server"));
+    let (_, client) = meet(&server, &world.context(&ContextSpec::default()), None).established();
+    let best = if openssl::version::number() >= 0x3050_0000 { "X25519MLKEM768" } else { "X25519" };
+    assert!(info(client.ssl()).group.unwrap().eq_ignore_ascii_case(best));
+}

@@ -1,0 +1,180 @@
+//! Trust: the certificates that chains must end in, and CRLs. Parsed once, shared by all contexts.
+
+use super::{pem, raw};
+use crate::settings::TrustSettings;
+use luassl_protocol::{ErrorCode, Failure};
+use openssl::error::ErrorStack;
+use openssl::sha::Sha256;
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::{X509, X509Crl};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The name of the operating system's trust.
+pub(super) const SYSTEM: &str = "system";
+
+/// One trust, parsed.
+pub(super) struct Trust {
+    content: [u8; 32],
+    certificates: Vec<X509>,
+    crls: Vec<X509Crl>,
+    store: X509Store,
+}
+
+/// The configured trusts of this front. Contexts follow an [`TrustStores::update`] at their next session.
+#[derive(Default)]
+pub struct TrustStores {
+    by_name: RwLock<HashMap<String, Arc<Trust>>>,
+    epoch: AtomicU64,
+}
+
+impl TrustStores {
+    /// No trust at all, until the first [`TrustStores::update`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes over what the supervisor pushed. A trust without one certificate that can be read keeps its former
+    /// content, and the others do not suffer from it. Returns what is wrong, one sentence for each.
+    pub fn update(&self, settings: &BTreeMap<String, TrustSettings>) -> Vec<String> {
+        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        let before = by_name.len();
+        by_name.retain(|name, _| settings.contains_key(name));
+        let mut changed = by_name.len() != before;
+        let mut faults = Vec::new();
+        for (name, settings) in settings {
+            let content = digest(settings);
+            if by_name.get(name).is_some_and(|trust| trust.content == content) {
+                continue;
+            }
+            match Trust::parse(name, settings, content, &mut faults) {
+                Ok(trust) => {
+                    by_name.insert(name.clone(), Arc::new(trust));
+                    changed = true;
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if changed {
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+        }
+        faults
+    }
+
+    /// Counts every change.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    fn named(&self, name: &str) -> Result<Arc<Trust>, Failure> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        by_name.get(name).cloned().ok_or_else(|| {
+            let message = format!("trust {name:?} is not configured, or holds no certificate");
+            Failure::new(ErrorCode::Refused, message)
+        })
+    }
+}
+
+impl Trust {
+    fn parse(
+        name: &str,
+        settings: &TrustSettings,
+        content: [u8; 32],
+        faults: &mut Vec<String>,
+    ) -> Result<Self, String> {
+        let (certificates, bad) = read_all(&settings.certificates, pem::certificates);
+        let (crls, bad_crls) = read_all(&settings.crls, pem::revocation_lists);
+        if bad_crls > 0 {
+            // A list that is left out would let revoked certificates in.
+            return Err(format!("trust {name:?}: {bad_crls} CRL(s) cannot be read"));
+        }
+        if certificates.is_empty() {
+            return Err(format!("trust {name:?} holds no certificate that can be read"));
+        }
+        if bad > 0 {
+            faults.push(format!("trust {name:?}: {bad} certificate(s) cannot be read and are left out"));
+        }
+        let store = store_of(&certificates, &crls).map_err(|error| format!("trust {name:?}: {error}"))?;
+        Ok(Self { content, certificates, crls, store })
+    }
+}
+
+fn read_all<T>(files: &[serde_bytes::ByteBuf], read: fn(&[u8]) -> pem::Read<T>) -> (Vec<T>, usize) {
+    let mut all = (Vec::new(), 0);
+    for file in files {
+        let read = read(file);
+        all.0.extend(read.found);
+        all.1 += read.bad;
+    }
+    all
+}
+
+fn digest(settings: &TrustSettings) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in settings.certificates.iter().chain([&serde_bytes::ByteBuf::new()]).chain(&settings.crls) {
+        digest.update(&(part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finish()
+}
+
+fn store_of<'a>(
+    certificates: impl IntoIterator<Item = &'a X509>,
+    crls: impl IntoIterator<Item = &'a X509Crl>,
+) -> Result<X509Store, ErrorStack> {
+    let mut builder = X509StoreBuilder::new()?;
+    for certificate in certificates {
+        builder.add_cert(certificate.clone())?;
+    }
+    for list in crls {
+        raw::add_revocation_list(&mut builder, list)?;
+    }
+    Ok(builder.build())
+}
+
+/// What one context trusts: configured trusts by name, and what its client brought.
+#[derive(Default)]
+pub(super) struct Anchors {
+    named: Vec<String>,
+    pub(super) certificates: Vec<X509>,
+    pub(super) crls: Vec<X509Crl>,
+}
+
+/// A store, and whether it has CRLs.
+pub(super) struct Resolved {
+    pub(super) store: X509Store,
+    pub(super) revocation: bool,
+}
+
+impl Anchors {
+    /// Adds a configured trust.
+    pub(super) fn add(&mut self, name: &str) {
+        if !self.named.iter().any(|known| known == name) {
+            self.named.push(name.to_owned());
+        }
+    }
+
+    /// Whether nothing is trusted (CRLs alone trust nothing).
+    pub(super) fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.certificates.is_empty()
+    }
+
+    /// The store of all of them; shared with other contexts where it is one configured trust.
+    pub(super) fn resolve(&self, trusts: &TrustStores) -> Result<Resolved, Failure> {
+        let named: Vec<_> = self.named.iter().map(|name| trusts.named(name)).collect::<Result<_, _>>()?;
+        let revocation = !self.crls.is_empty() || named.iter().any(|trust| !trust.crls.is_empty());
+        let own = !(self.certificates.is_empty() && self.crls.is_empty());
+        let store = match &named[..] {
+            [one] if !own => raw::share_store(&one.store),
+            _ => store_of(
+                named.iter().flat_map(|trust| &trust.certificates).chain(&self.certificates),
+                named.iter().flat_map(|trust| &trust.crls).chain(&self.crls),
+            ),
+        };
+        let store = store
+            .map_err(|error| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}")))?;
+        Ok(Resolved { store, revocation })
+    }
+}

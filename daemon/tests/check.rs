@@ -1,0 +1,145 @@
+//! `luassld check` says what is wrong, where, why, and how to mend it.
+
+mod common;
+
+use common::{luassld, pair, shell};
+use std::path::Path;
+use std::process::Command;
+
+/// Runs check over `text` in `directory`: its exit code, and its lines with the directory left out.
+fn check(directory: &Path, text: &str) -> (i32, String) {
+    std::fs::write(directory.join("luassl.toml"), text).expect("written");
+    let output = Command::new(luassld())
+        .args(["check", "--config", "luassl.toml"])
+        .current_dir(directory)
+        .output()
+        .expect("luassld runs");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let said = String::from_utf8_lossy(&output.stdout).replace(&directory.display().to_string(), "DIR");
+    (output.status.code().expect("no signal"), said)
+}
+
+fn expect(script: &str, text: &str, code: i32, said: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    shell(directory.path(), script);
+    assert_eq!(check(directory.path(), text), (code, said.to_owned()), "for\n{text}");
+}
+
+#[test]
+fn nothing_wrong_is_said_and_exits_0() {
+    let text = "[identity.a]\nkey='a.key'\ncertificate='a.crt'\n[trust.t]\nfile='a.crt'\n\
+                [[grant]]\nuser='root'\nidentities=['a']\n";
+    expect(&pair("a", 100), text, 0, "1 identities, 0 errors, 0 warnings\n");
+}
+
+#[test]
+fn a_missing_key_file_is_named() {
+    let text = "\n[identity.a]\nkey = '/no/such.key'\n";
+    let said = "error: luassl.toml:3: identity `a`: key /no/such.key cannot be opened: No such file or directory \
+                (os error 2)\nhint: check the path, and that luassl's supervisor may read it\n\
+                0 identities, 1 errors, 0 warnings\n";
+    expect("", text, 2, said);
+}
+
+#[test]
+fn a_key_of_another_certificate_is_found() {
+    let text = "[identity.a]\nkey = 'a.key'\ncertificate = 'b.crt'\n";
+    let said = "error: luassl.toml:1: identity `a`: key and certificate do not match: no certificate in the file \
+                belongs to the private key\n\
+                hint: name the certificate that was issued for this key, or the key that belongs to it\n\
+                0 identities, 1 errors, 0 warnings\n";
+    expect(&(pair("a", 100) + &pair("b", 100)), text, 2, said);
+}
+
+#[test]
+fn an_encrypted_key_without_its_passphrase_is_found() {
+    let script =
+        pair("a", 100) + "openssl pkey -in a.key -aes256 -passout pass:x -out b.key; chmod 600 b.key";
+    let directory = tempfile::tempdir().expect("a directory");
+    shell(directory.path(), &script);
+    let (code, said) = check(directory.path(), "[identity.a]\nkey = 'b.key'\ncertificate = 'a.crt'\n");
+    assert_eq!(code, 2);
+    assert!(said.starts_with("error: luassl.toml:1: identity `a`: "), "{said}");
+    assert!(said.contains("\nhint: name the file with its passphrase: `password_file`\n"), "{said}");
+}
+
+#[test]
+fn an_expired_certificate_is_a_warning() {
+    let script =
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout a.key -out r.crt \
+                  -subj /CN=a 2>/dev/null; chmod 600 a.key; touch index; echo 01 > serial
+                  printf '[ca]\ndefault_ca=c\n[c]\ndatabase=index\nserial=serial\nnew_certs_dir=.\npolicy=p\n\
+                  default_md=sha256\n[p]\ncommonName=supplied\n' > ca.cnf
+                  openssl req -new -key a.key -subj /CN=a -out a.csr
+                  openssl ca -config ca.cnf -batch -selfsign -keyfile a.key -in a.csr -out a.crt -notext \
+                  -startdate 20200101000000Z -enddate 20200201000000Z 2>/dev/null";
+    let directory = tempfile::tempdir().expect("a directory");
+    shell(directory.path(), script);
+    let (code, said) = check(directory.path(), "[identity.a]\nkey = 'a.key'\ncertificate = 'a.crt'\n");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.starts_with("warning: luassl.toml:3: identity `a`: the certificate expired "), "{said}");
+    assert!(said.contains("\nhint: renew it\n"), "{said}");
+}
+
+#[test]
+fn an_incomplete_chain_is_a_warning() {
+    let script = pair("ca", 100)
+        + "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout a.key -out a.csr -subj /CN=a \
+           2>/dev/null; chmod 600 a.key
+           echo 'authorityInfoAccess = caIssuers;URI:http://ca.invalid/ca.crt' > ext
+           openssl x509 -req -in a.csr -CA ca.crt -CAkey ca.key -extfile ext -days 90 -out a.crt 2>/dev/null";
+    let directory = tempfile::tempdir().expect("a directory");
+    shell(directory.path(), &script);
+    let (code, said) = check(directory.path(), "[identity.a]\nkey = 'a.key'\ncertificate = 'a.crt'\n");
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.starts_with("warning: luassl.toml:3: identity `a`: the chain is incomplete\nhint: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_key_that_everybody_can_read_is_a_warning() {
+    let text = "[identity.a]\nkey = 'a.key'\ncertificate = 'a.crt'\n";
+    let said = "warning: luassl.toml:2: identity `a`: every user can read its key (mode 0644)\n\
+                hint: chmod o-rwx DIR/a.key\n1 identities, 0 errors, 1 warnings\n";
+    expect(&(pair("a", 100) + "chmod 644 a.key"), text, 1, said);
+}
+
+#[test]
+fn every_mistake_of_the_configuration_is_named_in_order() {
+    let text = "[[grant]]\nuser = 'no-such-user'\nidentities = ['web']\n[control]\nmode = 'x'\n";
+    let said = "error: luassl.toml:2: unknown user `no-such-user`\n\
+                hint: name a user that `getent passwd` knows, or give its number\n\
+                error: luassl.toml:3: unknown identity `web`\nhint: declare [identity.web]\n\
+                error: luassl.toml:5: this is no file mode\nhint: write it in octal, such as \"0660\"\n\
+                0 identities, 3 errors, 0 warnings\n";
+    expect("", text, 2, said);
+}
+
+#[test]
+fn a_trust_without_certificates_is_found() {
+    let text = "[trust.t]\nfile = 'empty'\n[trust.u]\nfile = 'bad'\n";
+    let script = "echo nothing > empty; printf -- '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n' > bad";
+    let directory = tempfile::tempdir().expect("a directory");
+    shell(directory.path(), script);
+    let (code, said) = check(directory.path(), text);
+    assert_eq!(code, 2);
+    assert!(said.contains("error: luassl.toml:1: trust `t` has no certificate in its files\n"), "{said}");
+    assert!(
+        said.contains("error: luassl.toml:3: trust `u`: a certificate in its files cannot be read: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn files_without_a_key_are_no_identities() {
+    let directory = tempfile::tempdir().expect("a directory");
+    shell(
+        directory.path(),
+        &(pair("a", 100) + "cp a.crt rootcert.pem; cat a.key a.crt > b.pem; rm a.*; chmod 600 b.pem"),
+    );
+    let output = Command::new(luassld()).arg("check").arg("--identities").arg(directory.path()).output();
+    let output = output.expect("luassld runs");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 identities, 0 errors, 0 warnings\n");
+}

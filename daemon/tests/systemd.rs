@@ -1,0 +1,208 @@
+//! The units, the sample configuration, and keeper, front and `luasslctl` as systemd starts them.
+
+mod common;
+
+use common::{luassld, pair, shell};
+use luassl_daemon::supervisor::launch::{self, Program};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+fn systemd() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd")
+}
+
+fn units() -> Vec<PathBuf> {
+    let entries =
+        std::fs::read_dir(systemd()).expect("systemd/").map(|entry| entry.expect("an entry").path());
+    let is_unit = |path: &PathBuf| {
+        path.extension().is_some_and(|kind| kind == "service" || kind == "socket" || kind == "path")
+    };
+    entries.filter(is_unit).collect()
+}
+
+#[test]
+fn the_units_are_sound() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = luassld();
+    let programs = format!("{}/", program.parent().expect("a directory").display());
+    let mut copies = Vec::new();
+    for unit in units() {
+        let copy = directory.path().join(unit.file_name().expect("a name"));
+        let text = std::fs::read_to_string(&unit).expect("a unit").replace("/usr/bin/", &programs);
+        std::fs::write(&copy, text).expect("written");
+        copies.push(copy);
+    }
+    assert!(copies.len() >= 8, "{copies:?}");
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--recursive-errors=no"])
+        .args(&copies)
+        .output()
+        .expect("systemd-analyze, of Debian's package systemd");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
+fn the_sockets_have_the_names_that_their_services_look_for() {
+    let named = |unit: &str| {
+        let text = std::fs::read_to_string(systemd().join(unit)).expect("a unit");
+        let line = text.lines().find_map(|line| line.strip_prefix("FileDescriptorName=")).map(str::to_owned);
+        line.expect("a name")
+    };
+    let expected = [
+        ("luassl-keeper-admin.socket", "admin"),
+        ("luassl-keeper.socket", "front.default"),
+        ("luassld-admin.socket", "admin"),
+        ("luassld.socket", "control"),
+        ("luassl-https.socket", "listener.https"),
+    ];
+    for (unit, name) in expected {
+        assert_eq!(named(unit), name, "{unit}");
+    }
+}
+
+#[test]
+fn the_sample_configuration_is_clean() {
+    let sample = systemd().join("luassl.toml");
+    let output = Command::new(luassld()).arg("check").arg("--config").arg(sample).output().expect("luassld");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "0 identities, 0 errors, 0 warnings\n");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+/// The examples that the sample has behind a single `#` are good, too, as far as their names and types go.
+#[test]
+fn the_examples_in_the_sample_configuration_are_good() {
+    let sample = std::fs::read_to_string(systemd().join("luassl.toml")).expect("the sample");
+    let example = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+    let mut text: String = sample
+        .lines()
+        .map(|line| if example(line) { &line[1..] } else { line })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    // What depends on the machine: its users, its directories.
+    for (here, anywhere) in [
+        ("\"www-data\"", "\"root\""),
+        ("\"tenant\"", "\"root\""),
+        ("/etc/letsencrypt/live", "/var/empty-luassl"),
+    ] {
+        text = text.replace(here, anywhere);
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    text = text.replace("/var/empty-luassl", &directory.path().display().to_string());
+    let loaded = luassl_daemon::config::load_text(Path::new("luassl.toml"), &text, &Default::default());
+    assert!(loaded.config.is_some(), "{:?}\n{text}", loaded.findings);
+}
+
+/// A process that ends with the test.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A directory with a configuration, and sockets that listen in it, as systemd would hold them.
+struct Host {
+    directory: tempfile::TempDir,
+    notify: UnixDatagram,
+}
+
+impl Host {
+    /// Identity `a` is good, `b` has no key file.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        shell(directory.path(), &pair("a", 100));
+        let text =
+            "[identity.a]\nkey='a.key'\ncertificate='a.crt'\n[identity.b]\nkey='b.key'\n[listener.https]\n";
+        std::fs::write(directory.path().join("luassl.toml"), text).expect("written");
+        let notify = UnixDatagram::bind(directory.path().join("notify")).expect("bound");
+        notify.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+        Self { directory, notify }
+    }
+
+    fn listening(&self, name: &str, kind: SocketType) -> OwnedFd {
+        let path = self.directory.path().join(name);
+        let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).expect("a socket");
+        bind(&socket, &SocketAddrUnix::new(path).expect("a short path")).expect("bound");
+        listen(&socket, 8).expect("listening");
+        socket
+    }
+
+    /// Starts `program` with `sockets`, and waits until it says READY=1.
+    fn start(&self, program: &str, arguments: &[&str], sockets: &[(&str, BorrowedFd<'_>)]) -> Ending {
+        let notify = format!("NOTIFY_SOCKET={}", self.directory.path().join("notify").display());
+        let file = luassld().with_file_name(program).display().to_string();
+        let mut line = vec![notify, file];
+        line.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        // `env` becomes the program in its turn, and passes LISTEN_FDS on.
+        let program = Program { file: "/usr/bin/env".into(), arguments: line };
+        let sockets: Vec<_> = sockets.iter().map(|(name, socket)| ((*name).to_owned(), *socket)).collect();
+        let mut command = launch::command(&luassld(), &program, &sockets).expect("a command");
+        let started = Ending(command.spawn().expect("it starts"));
+        let mut message = [0; 64];
+        let length = self.notify.recv(&mut message).expect("a notification");
+        assert_eq!(String::from_utf8_lossy(&message[..length]).trim(), "READY=1");
+        started
+    }
+
+    fn keeper(&self) -> Ending {
+        let admin = self.listening("keeper-admin", SocketType::SEQPACKET);
+        let front = self.listening("keeper", SocketType::SEQPACKET);
+        self.start("luassl-keeper", &[], &[("admin", admin.as_fd()), ("front.default", front.as_fd())])
+    }
+
+    fn front(&self) -> Ending {
+        let admin = self.listening("front-admin", SocketType::SEQPACKET);
+        let control = self.listening("control", SocketType::STREAM);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let keeper = self.directory.path().join("keeper").display().to_string();
+        let sockets =
+            [("control", control.as_fd()), ("listener.https", listener.as_fd()), ("admin", admin.as_fd())];
+        self.start("luassld", &["front", "--keeper", &keeper], &sockets)
+    }
+
+    /// Runs luasslctl, which everybody answers; what it says is about identity `b` alone.
+    fn luasslctl(&self, arguments: &[&str]) {
+        let output = Command::new(env!("CARGO_BIN_EXE_luasslctl"))
+            .args(arguments)
+            .args(["--config", "luassl.toml"])
+            .current_dir(self.directory.path())
+            .output()
+            .expect("luasslctl runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "everything was answered: {said}");
+        let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+        let keys_read = !arguments.contains(&"front");
+        assert_eq!(errors.len(), usize::from(keys_read), "{said}");
+        assert!(
+            errors.iter().all(|line| line.starts_with("error: luassl.toml:5: identity `b`: key ")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn keeper_and_front_start_by_their_sockets_and_take_pushes_again_and_again() {
+    let host = Host::new();
+    let _keeper = host.keeper();
+    let _front = host.front();
+    for _ in 0..2 {
+        host.luasslctl(&["push", "--to", "keeper", "--admin", "keeper-admin"]);
+        host.luasslctl(&["push", "--to", "front", "--admin", "front-admin"]);
+        host.luasslctl(&["reload", "--keeper-admin", "keeper-admin", "--front-admin", "default=front-admin"]);
+    }
+}
+
+#[test]
+fn a_push_does_not_wait_for_the_other_unit() {
+    let host = Host::new();
+    let _front = host.front();
+    host.luasslctl(&["push", "--to", "front", "--admin", "front-admin"]);
+}

@@ -1,0 +1,189 @@
+//! Serving the supervisor: one push at a time, from root or from the keeper's own user alone.
+
+use crate::identity::{Files, LoadFault, Report};
+use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, RETRY_PAUSE};
+use crate::log;
+use crate::registry::{Push, Registry};
+use crate::socket;
+use luassl_keeper_ipc::admin::{self, Answer, Blamed, DESCRIPTORS_MAX, Failed, Fault, Loaded, Request};
+use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
+use luassl_keeper_ipc::{Malformed, TooLong};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// Names of a certificate that an answer carries, in bytes: for people, so some are enough.
+const NAMES_MAX: usize = 16 << 10;
+
+/// Why a connection of the supervisor's was dropped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Broken {
+    #[error("user {0} is neither root nor the keeper's own")]
+    Stranger(u32),
+    #[error("what it sent is no request: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("a request had more than {max} bytes", max = admin::REQUEST_MAX)]
+    Oversized,
+    #[error("more descriptors came than an identity has files, or than the keeper may open")]
+    Descriptors,
+    #[error("more than {FRONTS_MAX} fronts")]
+    Fronts,
+    #[error("nothing came for {} seconds, and other pushes wait", ADMIN_IDLE.as_secs())]
+    Idle,
+    #[error("an answer was too long")]
+    Answer(#[from] TooLong),
+    #[error("the socket failed: {0}")]
+    System(#[from] Errno),
+}
+
+/// Serves the connections that come in, one after the other, for as long as the process runs.
+pub(crate) fn listen(registry: &Registry, listener: &OwnedFd) {
+    loop {
+        match socket::accept(listener) {
+            Ok(socket) => serve(registry, &socket, Some(ADMIN_IDLE)),
+            Err(error) => {
+                log::line(format_args!("admin: a connection was not taken: {error}"));
+                std::thread::sleep(RETRY_PAUSE);
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) fn serve(registry: &Registry, socket: &OwnedFd, idle: Option<Duration>) {
+    let mut session = Session { registry, socket, idle, push: Push::default(), out: Vec::new() };
+    if let Err(broken) = session.run() {
+        log::line(format_args!("admin: the connection was dropped: {broken}"));
+    }
+}
+
+struct Session<'a> {
+    registry: &'a Registry,
+    socket: &'a OwnedFd,
+    idle: Option<Duration>,
+    push: Push,
+    out: Vec<u8>,
+}
+
+impl Session<'_> {
+    fn run(&mut self) -> Result<(), Broken> {
+        let uid = socket_peercred(self.socket)?.uid;
+        if !uid.is_root() && uid != rustix::process::geteuid() {
+            return Err(Broken::Stranger(uid.as_raw()));
+        }
+        let mut buffer = vec![0; admin::REQUEST_MAX];
+        while self.receive(&mut buffer)? {}
+        Ok(())
+    }
+
+    /// Takes one request; false at the end of the connection.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, Broken> {
+        let [ready] = wait([self.socket.as_fd()], PollFlags::IN, self.idle)?;
+        if !ready {
+            return Err(Broken::Idle);
+        }
+        let received = match recv(self.socket, buffer, DESCRIPTORS_MAX, RecvFlags::DONTWAIT) {
+            Err(RecvError::System(Errno::AGAIN)) => return Ok(true),
+            Err(RecvError::System(Errno::CONNRESET)) => return Ok(false),
+            Err(RecvError::System(error)) => return Err(error.into()),
+            Err(RecvError::DescriptorsLost) => return Err(Broken::Descriptors),
+            Ok(received) => received,
+        };
+        if received.len == 0 {
+            return Ok(false);
+        }
+        if received.truncated {
+            return Err(Broken::Oversized);
+        }
+        let request = Request::decode(buffer.get(..received.len).unwrap_or_default())?;
+        self.answer(request, received.descriptors).map(|()| true)
+    }
+
+    fn answer(&mut self, request: Request<'_>, descriptors: Vec<OwnedFd>) -> Result<(), Broken> {
+        match request {
+            Request::Front { name, rights, all, identities } => {
+                if self.push.front(name, rights, all, &identities) { Ok(()) } else { Err(Broken::Fronts) }
+            }
+            Request::Identity { name, files } => self.identity(name, files, descriptors),
+            Request::Commit => {
+                self.registry.commit(std::mem::take(&mut self.push));
+                self.send(&Answer::Committed)
+            }
+        }
+    }
+
+    fn identity(&mut self, name: &str, files: admin::Files, descriptors: Vec<OwnedFd>) -> Result<(), Broken> {
+        let room = if self.push.has_room_for(name) { Ok(()) } else { Err(full()) };
+        match room.and_then(|()| assign(files, descriptors)).and_then(Files::load) {
+            Ok(report) => self.loaded(name, report),
+            Err(fault) => {
+                if fault.kind != Fault::Limit || self.push.has_room_for(name) {
+                    self.push.identity(name, None);
+                }
+                let LoadFault { file, kind, reason } = fault;
+                self.send(&Answer::Failed(Failed { name, file, kind, reason: &reason }))
+            }
+        }
+    }
+
+    fn loaded(&mut self, name: &str, report: Report) -> Result<(), Broken> {
+        let (changed, generation) = self.registry.preview(name, &report.identity.public);
+        let key_type = report.identity.key.kind().to_string();
+        self.push.identity(name, Some(report.identity));
+        self.send(&Answer::Loaded(Loaded {
+            name,
+            generation,
+            changed,
+            key_type: &key_type,
+            not_before: report.validity.0,
+            not_after: report.validity.1,
+            names: some(&report.names),
+            warnings: report.warnings.iter().map(String::as_str).collect(),
+        }))
+    }
+
+    fn send(&mut self, answer: &Answer<'_>) -> Result<(), Broken> {
+        answer.encode(&mut self.out)?;
+        Ok(socket::send_soon(self.socket, &self.out)?)
+    }
+}
+
+/// As many names as fit into [`NAMES_MAX`].
+fn some(names: &[String]) -> Vec<&str> {
+    let mut left = NAMES_MAX;
+    let fits = |name: &&str| match left.checked_sub(name.len() + 2) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    names.iter().map(String::as_str).take_while(fits).collect()
+}
+
+fn full() -> LoadFault {
+    let reason = format!("{IDENTITIES_MAX} identities are the most");
+    LoadFault { file: Blamed::None, kind: Fault::Limit, reason }
+}
+
+/// Gives each file its descriptor, in the order of the protocol.
+fn assign(files: admin::Files, descriptors: Vec<OwnedFd>) -> Result<Files, LoadFault> {
+    let wrong = || LoadFault {
+        file: Blamed::None,
+        kind: Fault::Internal,
+        reason: "the supervisor did not pass a descriptor for each file".to_owned(),
+    };
+    if !files.key || files.count() != descriptors.len() {
+        return Err(wrong());
+    }
+    let mut descriptors = descriptors.into_iter();
+    let key = descriptors.next().ok_or_else(wrong)?;
+    let mut next = |named: bool| if named { descriptors.next() } else { None };
+    Ok(Files {
+        key,
+        certificate: next(files.certificate),
+        password: next(files.password),
+        staple: next(files.staple),
+    })
+}

@@ -1,0 +1,294 @@
+//! Private keys: read from PEM, looked at, signed with. They are never written out.
+
+use super::{CryptoError, Owned, SecretFile, to_der};
+use crate::scheme::{Digest, KeyKind, Scheme};
+use openssl_sys as ffi;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+
+unsafe extern "C" {
+    fn EVP_DigestVerify(
+        context: *mut ffi::EVP_MD_CTX,
+        signature: *const u8,
+        signature_len: usize,
+        message: *const u8,
+        message_len: usize,
+    ) -> c_int;
+}
+
+/// RSA moduli that are taken, in bits.
+const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=4096;
+
+/// Longest signature: RSA 4096.
+const SIGNATURE_MAX: usize = 512;
+
+/// Signed once when a key is loaded, to see that its halves belong together.
+const PROOF: &[u8] = b"luassl-keeper";
+
+/// Begins every sort of private key in PEM, encrypted ones as well; before it stands which sort.
+const PEM_MARK: &str = "PRIVATE KEY-----";
+
+/// A private key of a supported kind. The type has neither Debug nor Clone.
+pub(crate) struct PrivateKey {
+    key: Owned<ffi::EVP_PKEY>,
+    kind: KeyKind,
+}
+
+// SAFETY: an EVP_PKEY that is not changed any more may be used by many threads: its caches have locks of their own,
+// and what a signature changes is in the EVP_MD_CTX, which belongs to the call.
+unsafe impl Send for PrivateKey {}
+// SAFETY: as above.
+unsafe impl Sync for PrivateKey {}
+
+/// Why a file gave no private key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeyFault {
+    /// Nothing in the file looks like one.
+    #[error("no private key in PEM in the file{0}")]
+    Missing(&'static str),
+    /// There is one, and it cannot be read.
+    #[error("the private key cannot be read: {0}")]
+    Unreadable(CryptoError),
+    /// It is encrypted, and nobody gave the passphrase.
+    #[error("the private key needs a passphrase: name the file that has it as password_file")]
+    NeedsPassphrase,
+    /// It is encrypted, and what was given does not open it.
+    #[error("the passphrase does not open the private key")]
+    WrongPassphrase,
+    /// Not a kind or size that is taken.
+    #[error("{0}: take an RSA key of 2048 to 4096 bits, or one of P-256, P-384 or Ed25519")]
+    Unsupported(String),
+    /// Signatures of the private half do not verify with the public half.
+    #[error("the private key is damaged: its signatures do not fit its public half")]
+    Damaged,
+}
+
+impl PrivateKey {
+    /// Reads the first private key (PKCS#8, PKCS#1, SEC1) of a PEM file; other blocks are passed over.
+    ///
+    /// # Errors
+    /// [`KeyFault`].
+    pub(crate) fn read(file: &SecretFile, passphrase: Option<&SecretFile>) -> Result<Self, KeyFault> {
+        if !file.contains(PEM_MARK) {
+            return Err(KeyFault::Missing(hint(file)));
+        }
+        if file.contains("BEGIN OPENSSH PRIVATE KEY") {
+            return Err(KeyFault::Unsupported("a key in OpenSSH's own format".to_owned()));
+        }
+        let key = read_pem(file, passphrase)?;
+        let kind = kind(&key)?;
+        let key = Self { key, kind };
+        if key.proves_itself() { Ok(key) } else { Err(KeyFault::Damaged) }
+    }
+
+    /// What it is.
+    pub(crate) fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut ffi::EVP_PKEY {
+        self.key.as_ptr()
+    }
+
+    /// The public half as DER SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// [`CryptoError`].
+    pub(crate) fn public_key(&self) -> Result<Vec<u8>, CryptoError> {
+        // SAFETY: the key is live, and `to_der` gives room for what was asked for.
+        to_der(|out| unsafe { ffi::i2d_PUBKEY(self.as_ptr(), out) })
+    }
+
+    /// Signs a whole message.
+    ///
+    /// # Errors
+    /// [`CryptoError`] where libcrypto fails; a scheme that does not fit the key is one reason.
+    pub(crate) fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let context = self.start(scheme, ffi::EVP_DigestSignInit)?;
+        let mut signature = vec![0; SIGNATURE_MAX];
+        let mut length = signature.len();
+        // SAFETY: `length` says how much room there is; both slices are live.
+        let done = unsafe {
+            ffi::EVP_DigestSign(
+                context.as_ptr(),
+                signature.as_mut_ptr(),
+                &raw mut length,
+                message.as_ptr(),
+                message.len(),
+            )
+        };
+        if done != 1 {
+            return Err(CryptoError::last());
+        }
+        signature.truncate(length);
+        Ok(signature)
+    }
+
+    fn verify(&self, scheme: Scheme, message: &[u8], signature: &[u8]) -> Result<bool, CryptoError> {
+        let context = self.start(scheme, ffi::EVP_DigestVerifyInit)?;
+        // SAFETY: both slices are live.
+        let verdict = unsafe {
+            EVP_DigestVerify(
+                context.as_ptr(),
+                signature.as_ptr(),
+                signature.len(),
+                message.as_ptr(),
+                message.len(),
+            )
+        };
+        Ok(verdict == 1)
+    }
+
+    /// Whether the two halves belong together.
+    fn proves_itself(&self) -> bool {
+        let scheme = Scheme::usual(self.kind);
+        let signature = self.sign(scheme, PROOF);
+        let good = signature.and_then(|signature| self.verify(scheme, PROOF, &signature));
+        good.unwrap_or(false)
+    }
+
+    fn start(&self, scheme: Scheme, init: Init) -> Result<Owned<ffi::EVP_MD_CTX>, CryptoError> {
+        // SAFETY: a new context, freed by its function.
+        let context = unsafe { Owned::new(ffi::EVP_MD_CTX_new(), ffi::EVP_MD_CTX_free)? };
+        let mut parameters = ptr::null_mut();
+        // SAFETY: context and key are live; `parameters` is set to a part of the context, and not kept beyond it.
+        let mut good = unsafe {
+            init(context.as_ptr(), &raw mut parameters, digest(scheme), ptr::null_mut(), self.as_ptr()) == 1
+        };
+        if let Scheme::RsaPss(_) = scheme {
+            // SAFETY: `parameters` was set by the call that succeeded; the salt is as long as the digest (RFC 8446).
+            good = good
+                && unsafe {
+                    ffi::EVP_PKEY_CTX_set_rsa_padding(parameters, ffi::RSA_PKCS1_PSS_PADDING) == 1
+                        && ffi::EVP_PKEY_CTX_set_rsa_pss_saltlen(parameters, PSS_SALT_AS_DIGEST) == 1
+                };
+        }
+        if good { Ok(context) } else { Err(CryptoError::last()) }
+    }
+}
+
+/// `RSA_PSS_SALTLEN_DIGEST` of `<openssl/rsa.h>`.
+const PSS_SALT_AS_DIGEST: c_int = -1;
+
+/// EVP_DigestSignInit or EVP_DigestVerifyInit.
+type Init = unsafe extern "C" fn(
+    *mut ffi::EVP_MD_CTX,
+    *mut *mut ffi::EVP_PKEY_CTX,
+    *const ffi::EVP_MD,
+    *mut ffi::ENGINE,
+    *mut ffi::EVP_PKEY,
+) -> c_int;
+
+fn digest(scheme: Scheme) -> *const ffi::EVP_MD {
+    // SAFETY: these return static descriptions.
+    unsafe {
+        match scheme.digest() {
+            None => ptr::null(),
+            Some(Digest::Sha256) => ffi::EVP_sha256(),
+            Some(Digest::Sha384) => ffi::EVP_sha384(),
+            Some(Digest::Sha512) => ffi::EVP_sha512(),
+        }
+    }
+}
+
+/// What a file without a private key may be instead.
+fn hint(file: &SecretFile) -> &'static str {
+    if file.is_empty() {
+        ": it is empty"
+    } else if file.contains("BEGIN CERTIFICATE") {
+        ", only certificates"
+    } else if file.contains("-----BEGIN ") {
+        ""
+    } else {
+        ": convert DER with openssl pkey -inform DER -in FILE -out FILE.pem"
+    }
+}
+
+/// What the passphrase callback has to give, and whether it was called.
+struct Asked<'a> {
+    passphrase: Option<&'a [u8]>,
+    times: u32,
+}
+
+/// libcrypto's default would ask at the terminal; this one gives what the operator named, or nothing.
+unsafe extern "C" fn give_passphrase(buffer: *mut c_char, size: c_int, _: c_int, user: *mut c_void) -> c_int {
+    // SAFETY: `user` is the `Asked` that `read_pem` keeps alive during the call that runs this.
+    let asked = unsafe { &mut *user.cast::<Asked<'_>>() };
+    asked.times += 1;
+    let Some(passphrase) = asked.passphrase else { return -1 };
+    match c_int::try_from(passphrase.len()) {
+        Ok(length) if length <= size => {
+            // SAFETY: `buffer` has room for `size` bytes, and is libcrypto's own.
+            unsafe { ptr::copy_nonoverlapping(passphrase.as_ptr(), buffer.cast(), passphrase.len()) };
+            length
+        }
+        _ => -1,
+    }
+}
+
+fn read_pem(file: &SecretFile, passphrase: Option<&SecretFile>) -> Result<Owned<ffi::EVP_PKEY>, KeyFault> {
+    let bio = file.bio().map_err(KeyFault::Unreadable)?;
+    let mut asked = Asked { passphrase: passphrase.map(SecretFile::passphrase), times: 0 };
+    // SAFETY: the BIO reads `file`, which outlives it; the callback gets `asked`, which outlives the call.
+    let key = unsafe {
+        let user = (&raw mut asked).cast();
+        let key = ffi::PEM_read_bio_PrivateKey(bio.as_ptr(), ptr::null_mut(), Some(give_passphrase), user);
+        Owned::new(key, ffi::EVP_PKEY_free)
+    };
+    key.map_err(|error| match (asked.times, asked.passphrase) {
+        (0, _) => KeyFault::Unreadable(error),
+        (_, None) => KeyFault::NeedsPassphrase,
+        (_, Some(_)) => KeyFault::WrongPassphrase,
+    })
+}
+
+fn kind(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {
+    // SAFETY: the key is live.
+    let (id, bits) = unsafe { (ffi::EVP_PKEY_id(key.as_ptr()), ffi::EVP_PKEY_get_bits(key.as_ptr())) };
+    let bits = u32::try_from(bits).unwrap_or(0);
+    match id {
+        ffi::EVP_PKEY_RSA if RSA_BITS.contains(&bits) => Ok(KeyKind::Rsa(bits)),
+        ffi::EVP_PKEY_RSA => Err(KeyFault::Unsupported(format!("an RSA key of {bits} bits is not taken"))),
+        ffi::EVP_PKEY_RSA_PSS => Err(unsupported("an RSA key for PSS alone is not taken")),
+        ffi::EVP_PKEY_EC => curve(key),
+        ffi::EVP_PKEY_ED25519 => Ok(KeyKind::Ed25519),
+        ffi::EVP_PKEY_DSA => Err(unsupported("DSA is not taken, as no current TLS peer knows it")),
+        _ => Err(unsupported("this kind of key is not taken")),
+    }
+}
+
+fn unsupported(what: &str) -> KeyFault {
+    KeyFault::Unsupported(what.to_owned())
+}
+
+fn curve(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {
+    let named = text(key, c"encoding").is_some_and(|encoding| encoding == "named_curve");
+    match text(key, c"group").filter(|_| named).as_deref() {
+        Some("prime256v1" | "P-256") => Ok(KeyKind::P256),
+        Some("secp384r1" | "P-384") => Ok(KeyKind::P384),
+        Some(name) => Err(KeyFault::Unsupported(format!("an EC key on the curve {name} is not taken"))),
+        None => Err(unsupported("an EC key without a named curve is not taken")),
+    }
+}
+
+/// A parameter of the public half, as text.
+fn text(key: &Owned<ffi::EVP_PKEY>, parameter: &CStr) -> Option<String> {
+    let mut text = [0_u8; 64];
+    let mut length = 0;
+    // SAFETY: the text is written with its zero byte, or not at all where it does not fit.
+    let done = unsafe {
+        let room = text.as_mut_ptr().cast();
+        ffi::EVP_PKEY_get_utf8_string_param(
+            key.as_ptr(),
+            parameter.as_ptr(),
+            room,
+            text.len(),
+            &raw mut length,
+        )
+    };
+    if done != 1 {
+        drop(CryptoError::last());
+        return None;
+    }
+    CStr::from_bytes_until_nul(&text).ok()?.to_str().ok().map(str::to_owned)
+}

@@ -1,0 +1,138 @@
+//! A file's content in memory that libcrypto allocated, wiped when it is dropped.
+
+use super::{CryptoError, Owned};
+use openssl_sys as ffi;
+use rustix::fs::{FileType, fstat};
+use rustix::io::{Errno, pread, retry_on_intr};
+use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+
+unsafe extern "C" {
+    fn CRYPTO_zalloc(len: usize, file: *const c_char, line: c_int) -> *mut c_void;
+    fn CRYPTO_clear_free(bytes: *mut c_void, len: usize, file: *const c_char, line: c_int);
+}
+
+/// Bytes that may be secret. The type has neither Debug nor Clone, and its bytes stay within `crypto`.
+pub(crate) struct SecretFile {
+    bytes: NonNull<u8>,
+    len: usize,
+    capacity: usize,
+}
+
+/// Why a file was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReadFault {
+    /// A pipe, a socket, a device: reading could wait for ever.
+    #[error("it is not a regular file")]
+    NotRegular,
+    /// More bytes than such a file has.
+    #[error("it has more than {0} bytes")]
+    TooLong(usize),
+    /// Bytes were added meanwhile.
+    #[error("it changed while it was read: try again")]
+    Changed,
+    /// libcrypto has no memory for it.
+    #[error("there is no memory for it")]
+    Memory,
+    /// The system's answer.
+    #[error("it cannot be read: {0}")]
+    System(#[from] Errno),
+}
+
+impl SecretFile {
+    /// Reads a regular file of at most `max` bytes whole, from its start, wherever the descriptor stands.
+    ///
+    /// # Errors
+    /// [`ReadFault`].
+    pub(crate) fn read(file: BorrowedFd<'_>, max: usize) -> Result<Self, ReadFault> {
+        let stat = fstat(file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(ReadFault::NotRegular);
+        }
+        let size =
+            usize::try_from(stat.st_size).ok().filter(|size| *size <= max).ok_or(ReadFault::TooLong(max))?;
+        let mut content = Self::zeroed(size + 1)?;
+        while content.len < content.capacity {
+            let offset = content.len as u64;
+            match retry_on_intr(|| pread(file, content.unfilled(), offset))? {
+                0 => return Ok(content),
+                count => content.len += count,
+            }
+        }
+        Err(ReadFault::Changed)
+    }
+
+    fn zeroed(capacity: usize) -> Result<Self, ReadFault> {
+        // SAFETY: allocates `capacity` bytes, or returns null; the place of the call is for debugging alone.
+        let bytes = unsafe { CRYPTO_zalloc(capacity, c"keeper".as_ptr(), 0) };
+        let bytes = NonNull::new(bytes.cast()).ok_or(ReadFault::Memory)?;
+        Ok(Self { bytes, len: 0, capacity })
+    }
+
+    fn unfilled(&mut self) -> &mut [u8] {
+        // SAFETY: `capacity` bytes are allocated and zeroed, `len` never exceeds it, and `self` is borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr().add(self.len), self.capacity - self.len) }
+    }
+
+    /// The content. Never to be copied into Rust's memory before it is known to be public.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` bytes are initialised and live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.len) }
+    }
+
+    /// The content as a passphrase: without the newline that editors and `echo` put at the end.
+    pub(super) fn passphrase(&self) -> &[u8] {
+        let bytes = self.bytes();
+        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        bytes.strip_suffix(b"\r").unwrap_or(bytes)
+    }
+
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether `text` is somewhere in it.
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        self.bytes().windows(text.len()).any(|part| part == text.as_bytes())
+    }
+
+    /// The content, when it is one OCSP response (RFC 6960, DER) that says `successful`.
+    ///
+    /// # Errors
+    /// [`CryptoError`] when it is not one; nothing of it was copied then.
+    pub(crate) fn ocsp_response(&self) -> Result<Vec<u8>, CryptoError> {
+        let bytes = self.bytes();
+        let length =
+            std::ffi::c_long::try_from(bytes.len()).map_err(|_| CryptoError("too long".to_owned()))?;
+        let mut end = bytes.as_ptr();
+        // SAFETY: reads at most `length` bytes of a live slice, and moves `end` within it.
+        let response = unsafe {
+            let response = ffi::d2i_OCSP_RESPONSE(std::ptr::null_mut(), &raw mut end, length);
+            Owned::new(response, ffi::OCSP_RESPONSE_free)?
+        };
+        if end != bytes.as_ptr_range().end {
+            return Err(CryptoError("bytes follow the response".to_owned()));
+        }
+        // SAFETY: the response is live.
+        match unsafe { ffi::OCSP_response_status(response.as_ptr()) } {
+            ffi::OCSP_RESPONSE_STATUS_SUCCESSFUL => Ok(bytes.to_vec()),
+            status => Err(CryptoError(format!("the responder answered with error status {status}"))),
+        }
+    }
+
+    /// A BIO that reads the content in place.
+    pub(super) fn bio(&self) -> Result<Owned<ffi::BIO>, CryptoError> {
+        let length = c_int::try_from(self.len).map_err(|_| CryptoError("too long".to_owned()))?;
+        // SAFETY: a memory BIO only reads these bytes; callers drop it before `self`.
+        unsafe { Owned::new(ffi::BIO_new_mem_buf(self.bytes.as_ptr().cast(), length), ffi::BIO_free_all) }
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        // SAFETY: allocated by CRYPTO_zalloc with this capacity, and freed here alone.
+        unsafe { CRYPTO_clear_free(self.bytes.as_ptr().cast(), self.capacity, c"keeper".as_ptr(), 0) }
+    }
+}

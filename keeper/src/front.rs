@@ -1,0 +1,257 @@
+//! Serving a front: a thread accepts, and each connection has a thread, so that nobody's signature waits for
+//! another's answer to be read. What one front can take of the process is bounded: connections, and signatures at
+//! once.
+
+use crate::identity::Public;
+use crate::limits::{CONNECTIONS_PER_FRONT, RETRY_PAUSE, STACK};
+use crate::log::{Throttle, quoted};
+use crate::permits::Permits;
+use crate::registry::{Generation, Registry};
+use crate::sign::{Denied, sign};
+use crate::socket;
+use luassl_keeper_ipc::front::{Answer, Identity, REQUEST_MAX, Refusal, Request, Sign};
+use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
+use luassl_keeper_ipc::{Malformed, TooLong};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// What all connections of a front share.
+pub(crate) struct Front {
+    name: String,
+    registry: Arc<Registry>,
+    connections: Arc<Permits>,
+    signatures: Arc<Permits>,
+    throttle: Throttle,
+    refused: Mutex<BTreeMap<Refusal, u64>>,
+}
+
+/// Why a connection ended otherwise than by the front's closing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Broken {
+    #[error("it sent what is no request: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("it sent a request of more than {REQUEST_MAX} bytes")]
+    Oversized,
+    #[error("it sent descriptors")]
+    Descriptors,
+    #[error("it did not read its answers")]
+    Stalled,
+    #[error("an answer was too long")]
+    Answer(#[from] TooLong),
+    #[error("the socket failed: {0}")]
+    System(Errno),
+}
+
+impl From<Errno> for Broken {
+    fn from(error: Errno) -> Self {
+        if error == Errno::TIMEDOUT { Self::Stalled } else { Self::System(error) }
+    }
+}
+
+impl Front {
+    /// A front without connections.
+    pub(crate) fn new(name: &str, registry: &Arc<Registry>) -> Arc<Self> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Self {
+            name: name.to_owned(),
+            registry: Arc::clone(registry),
+            connections: Permits::new(CONNECTIONS_PER_FRONT),
+            signatures: Permits::new(cores),
+            throttle: Throttle::new(),
+            refused: Mutex::default(),
+        })
+    }
+
+    /// Serves the connections that come in, for as long as the process runs.
+    pub(crate) fn listen(self: &Arc<Self>, listener: &OwnedFd) {
+        loop {
+            let permit = self.connections.take();
+            let accepted = socket::accept(listener).map_err(std::io::Error::from);
+            let started = accepted.and_then(|socket| {
+                let front = Arc::clone(self);
+                let serve = move || {
+                    let _permit = permit;
+                    front.serve(socket);
+                };
+                thread::Builder::new().name("front".to_owned()).stack_size(STACK).spawn(serve)
+            });
+            if let Err(error) = started {
+                self.log(format_args!("a connection was not taken: {error}"));
+                thread::sleep(RETRY_PAUSE);
+            }
+        }
+    }
+
+    /// Serves one connection to its end.
+    pub(crate) fn serve(self: &Arc<Self>, socket: OwnedFd) {
+        let connection = Connection {
+            front: Arc::clone(self),
+            socket,
+            changes: None,
+            sent: BTreeMap::new(),
+            asked: false,
+            out: Vec::new(),
+        };
+        if let Err(broken) = connection.run() {
+            self.log(format_args!("a connection was dropped: {broken}"));
+        }
+    }
+
+    fn log(&self, text: impl std::fmt::Display) {
+        self.throttle.line(format_args!("front {}: {text}", quoted(&self.name)));
+    }
+
+    fn sign(&self, request: &Sign<'_>) -> Result<Vec<u8>, Refusal> {
+        let Some(service) = self.registry.service_soon() else { return Err(Refusal::NotYet) };
+        let _permit = self.signatures.take();
+        sign(&service, &self.name, request).map_err(|denied| self.refuse(request, &denied))
+    }
+
+    fn refuse(&self, request: &Sign<'_>, denied: &Denied) -> Refusal {
+        let refusal = denied.refusal();
+        let count = {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = refused.entry(refusal).or_default();
+            *count += 1;
+            *count
+        };
+        let name = quoted(request.name);
+        self.log(format_args!("refused to sign for identity {name}: {denied} (refusal {count} of its sort)"));
+        refusal
+    }
+}
+
+struct Connection {
+    front: Arc<Front>,
+    socket: OwnedFd,
+    /// An eventfd, once the front has subscribed.
+    changes: Option<Arc<OwnedFd>>,
+    /// What the front knows.
+    sent: BTreeMap<String, Arc<Public>>,
+    /// Whether the front waits for the word that it has everything.
+    asked: bool,
+    out: Vec<u8>,
+}
+
+impl Connection {
+    fn run(mut self) -> Result<(), Broken> {
+        let mut buffer = vec![0; REQUEST_MAX];
+        loop {
+            let (request, change) = self.wait()?;
+            if change {
+                self.acknowledge_change();
+                self.tell()?;
+            }
+            if request && !self.receive(&mut buffer)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for a request or a change.
+    fn wait(&self) -> Result<(bool, bool), Errno> {
+        let socket = self.socket.as_fd();
+        match &self.changes {
+            None => wait([socket], PollFlags::IN, None).map(|[request]| (request, false)),
+            Some(changes) => {
+                let ready = wait([socket, changes.as_fd()], PollFlags::IN, None);
+                ready.map(|[request, change]| (request, change))
+            }
+        }
+    }
+
+    fn acknowledge_change(&self) {
+        if let Some(changes) = &self.changes {
+            // Nothing to read means that a change was told of already.
+            let _ = rustix::io::read(&**changes, &mut [0_u8; 8]);
+        }
+    }
+
+    /// Takes one request; false at the end of the connection.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, Broken> {
+        let received = match recv(&self.socket, buffer, 0, RecvFlags::DONTWAIT) {
+            Err(RecvError::System(Errno::AGAIN)) => return Ok(true),
+            // A front that has ended with answers unread.
+            Err(RecvError::System(Errno::CONNRESET)) => return Ok(false),
+            Err(RecvError::System(error)) => return Err(error.into()),
+            Err(RecvError::DescriptorsLost) => return Err(Broken::Descriptors),
+            Ok(received) => received,
+        };
+        if received.len == 0 {
+            return Ok(false);
+        }
+        if received.truncated {
+            return Err(Broken::Oversized);
+        }
+        let request = Request::decode(buffer.get(..received.len).unwrap_or_default())?;
+        match request {
+            Request::Subscribe => self.subscribe()?,
+            Request::Sign(request) => self.sign(&request)?,
+        }
+        Ok(true)
+    }
+
+    fn subscribe(&mut self) -> Result<(), Broken> {
+        if self.changes.is_none() {
+            let changes = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+            self.front.registry.subscribe(&changes);
+            self.changes = Some(changes);
+        }
+        self.asked = true;
+        self.tell()
+    }
+
+    fn sign(&mut self, request: &Sign<'_>) -> Result<(), Broken> {
+        let call = request.call;
+        match self.front.sign(request) {
+            Ok(signature) => self.send(&Answer::Signature { call, bytes: &signature }),
+            Err(reason) => self.send(&Answer::Refused { call, reason }),
+        }
+    }
+
+    /// Tells the front what has changed since it was last told.
+    fn tell(&mut self) -> Result<(), Broken> {
+        let front = Arc::clone(&self.front);
+        let Some(service) = front.registry.service() else { return Ok(()) };
+        let mut gone = std::mem::take(&mut self.sent);
+        for (name, generation) in service.reached(&front.name) {
+            let known = gone.remove(name);
+            if !known.is_some_and(|known| Arc::ptr_eq(&known, &generation.public)) {
+                self.send(&identity(name, generation))?;
+            }
+            self.sent.insert(name.to_owned(), Arc::clone(&generation.public));
+        }
+        for name in gone.keys() {
+            self.send(&Answer::Withdrawn { name })?;
+        }
+        if std::mem::take(&mut self.asked) {
+            self.send(&Answer::Synced)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, answer: &Answer<'_>) -> Result<(), Broken> {
+        answer.encode(&mut self.out)?;
+        match socket::send_soon(&self.socket, &self.out) {
+            // The front has gone; the next receive says so.
+            Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            sent => Ok(sent?),
+        }
+    }
+}
+
+fn identity<'a>(name: &'a str, generation: &'a Generation) -> Answer<'a> {
+    let public = &generation.public;
+    Answer::Identity(Identity {
+        name,
+        generation: generation.number,
+        key_id: public.key_id,
+        public_key: &public.public_key,
+        chain: public.chain.iter().map(Vec::as_slice).collect(),
+        staple: &public.staple,
+    })
+}

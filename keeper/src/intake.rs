@@ -1,0 +1,174 @@
+//! The sockets that the keeper is started with (sd_listen_fds(3)), and the word that it is ready (sd_notify(3)).
+
+use crate::limits::FRONTS_MAX;
+use crate::log;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType};
+use std::env;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+/// SD_LISTEN_FDS_START.
+const FIRST: RawFd = 3;
+
+/// What a socket is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// The supervisor's: `admin`.
+    Admin,
+    /// A front's: `front.NAME`.
+    Front(String),
+}
+
+/// A socket that is there to be served.
+#[derive(Debug)]
+pub struct Intake {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The socket: AF_UNIX, SOCK_SEQPACKET.
+    pub socket: OwnedFd,
+    /// Whether connections are to be accepted on it; else it is one.
+    pub listening: bool,
+}
+
+/// Why the keeper does not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IntakeError {
+    /// Started by hand, as it seems.
+    #[error(
+        "no sockets were passed: luassld run and systemd start luassl-keeper, by the LISTEN_FDS protocol"
+    )]
+    None,
+    /// LISTEN_FDS and LISTEN_FDNAMES do not go together.
+    #[error("LISTEN_FDNAMES does not name each of the {0} sockets")]
+    Names(usize),
+    /// More than anybody needs.
+    #[error("{0} sockets are too many: {max} are the most", max = FRONTS_MAX + 1)]
+    TooMany(usize),
+    /// Not a name of this protocol.
+    #[error("no socket of the keeper is called {0}: name it admin or front.NAME")]
+    Purpose(String),
+    /// Not a socket of the right sort.
+    #[error("socket {0} is not an AF_UNIX socket of type SOCK_SEQPACKET (ListenSequentialPacket=)")]
+    Sort(String),
+    /// Descriptor numbers that are not open.
+    #[error("socket {0} cannot be used: {1}")]
+    System(String, Errno),
+}
+
+/// Takes the sockets that this process was started with. Only once, and first of all: they are taken by number.
+///
+/// # Errors
+/// [`IntakeError`].
+pub(crate) fn from_environment() -> Result<Vec<Intake>, IntakeError> {
+    let value = |name| env::var(name).ok();
+    let other_pid = value("LISTEN_PID").is_some_and(|pid| pid != std::process::id().to_string());
+    let count = value("LISTEN_FDS").and_then(|count| count.parse().ok()).unwrap_or(0);
+    if count == 0 || other_pid {
+        return Err(IntakeError::None);
+    }
+    let names = value("LISTEN_FDNAMES").unwrap_or_default();
+    let names = purposes(&names, count)?;
+    (FIRST..).zip(names).map(|(number, (name, purpose))| take(number, name, purpose)).collect()
+}
+
+fn purposes(names: &str, count: usize) -> Result<Vec<(&str, Purpose)>, IntakeError> {
+    if count > FRONTS_MAX + 1 {
+        return Err(IntakeError::TooMany(count));
+    }
+    let names: Vec<_> = names.split(':').collect();
+    if names.len() != count {
+        return Err(IntakeError::Names(count));
+    }
+    names.into_iter().map(|name| Ok((name, purpose(name)?))).collect()
+}
+
+fn purpose(name: &str) -> Result<Purpose, IntakeError> {
+    match name.strip_prefix("front.") {
+        Some(front) if !front.is_empty() => Ok(Purpose::Front(front.to_owned())),
+        None if name == "admin" => Ok(Purpose::Admin),
+        _ => Err(IntakeError::Purpose(log::quoted(name))),
+    }
+}
+
+#[allow(unsafe_code)]
+fn take(number: RawFd, name: &str, purpose: Purpose) -> Result<Intake, IntakeError> {
+    let failed = |error| IntakeError::System(log::quoted(name), error);
+    // SAFETY: the number is only asked about: a descriptor that is not open is an error here.
+    fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC).map_err(failed)?;
+    // SAFETY: it is open, passed to this process by whoever started it, and taken here alone and once.
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    Intake::new(purpose, socket).map_err(|error| match error {
+        Errno::NOTSOCK | Errno::PROTOTYPE => IntakeError::Sort(log::quoted(name)),
+        error => failed(error),
+    })
+}
+
+impl Intake {
+    /// Looks at a socket.
+    ///
+    /// # Errors
+    /// [`Errno::PROTOTYPE`] for one of another sort; the system's.
+    pub fn new(purpose: Purpose, socket: OwnedFd) -> Result<Self, Errno> {
+        if socket_domain(&socket)? != AddressFamily::UNIX || socket_type(&socket)? != SocketType::SEQPACKET {
+            return Err(Errno::PROTOTYPE);
+        }
+        let listening = socket_acceptconn(&socket)?;
+        Ok(Self { purpose, socket, listening })
+    }
+}
+
+/// Tells whoever started the keeper that it is ready, where NOTIFY_SOCKET says how.
+pub(crate) fn notify_ready() {
+    let Ok(path) = env::var("NOTIFY_SOCKET") else { return };
+    if let Err(error) = notify(&path, b"READY=1") {
+        log::line(format_args!("NOTIFY_SOCKET cannot be written to: {error}"));
+    }
+}
+
+fn notify(path: &str, state: &[u8]) -> std::io::Result<()> {
+    let address = match path.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(path)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(state, &address).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_socket_has_its_purpose() {
+        let expected = [("admin", Purpose::Admin), ("front.a.b", Purpose::Front("a.b".to_owned()))];
+        assert_eq!(purposes("admin:front.a.b", 2), Ok(expected.to_vec()));
+    }
+
+    #[test]
+    fn what_is_not_of_the_protocol_is_refused() {
+        assert_eq!(purposes("admin", 2), Err(IntakeError::Names(2)));
+        assert_eq!(purposes("admin:", 2), Err(IntakeError::Purpose("\"\"".to_owned())));
+        assert_eq!(purposes("front.", 1), Err(IntakeError::Purpose("\"front.\"".to_owned())));
+        assert_eq!(purposes("", FRONTS_MAX + 2), Err(IntakeError::TooMany(FRONTS_MAX + 2)));
+    }
+
+    #[test]
+    fn ready_is_told_on_paths_and_abstract_names() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("notify");
+        let abstract_name = format!("luassl-keeper-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&abstract_name).expect("address");
+        let sockets = [
+            (path.to_str().expect("utf-8").to_owned(), UnixDatagram::bind(&path).expect("bind")),
+            (format!("@{abstract_name}"), UnixDatagram::bind_addr(&address).expect("bind")),
+        ];
+        for (name, socket) in sockets {
+            notify(&name, b"READY=1").expect("sent");
+            let mut buffer = [0; 16];
+            let length = socket.recv(&mut buffer).expect("received");
+            assert_eq!(&buffer[..length], b"READY=1");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Every bound of the keeper, in one place. Those on messages are in `luassl_keeper_ipc`.
+
+use std::time::Duration;
+
+/// A key or certificate file, in bytes.
+pub(crate) const FILE_MAX: usize = 256 << 10;
+
+/// A passphrase file, in bytes: as much as libcrypto takes (PEM_BUFSIZE).
+pub(crate) const PASSPHRASE_MAX: usize = 1 << 10;
+
+/// An OCSP response, in bytes.
+pub(crate) const STAPLE_MAX: usize = 16 << 10;
+
+/// Identities in service or in a push.
+pub(crate) const IDENTITIES_MAX: usize = 100_000;
+
+/// Sockets that the keeper is started with, and fronts that a push may name.
+pub(crate) const FRONTS_MAX: usize = 256;
+
+/// Connections of one front, each with a thread. One more is not accepted before another has ended.
+pub(crate) const CONNECTIONS_PER_FRONT: usize = 128;
+
+/// Stack of a connection's thread, in bytes; RSA 4096 needs a fraction.
+pub(crate) const STACK: usize = 256 << 10;
+
+/// How long a peer may leave an answer unread before its connection is dropped.
+pub(crate) const SEND_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a request for a signature waits for the first push before it is answered "not yet".
+pub(crate) const FIRST_PUSH_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a connection to a listening admin socket may say nothing: it keeps other pushes waiting.
+pub(crate) const ADMIN_IDLE: Duration = Duration::from_secs(30);
+
+/// How long a failed accept or thread is waited out.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// A certificate that ends within this time is worth a warning.
+pub(crate) const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Lines about refusals that one front may cause within [`LOG_WINDOW`].
+pub(crate) const LOG_LINES: u32 = 10;
+
+/// See [`LOG_LINES`].
+pub(crate) const LOG_WINDOW: Duration = Duration::from_secs(10);

@@ -1,0 +1,222 @@
+//! What is in service: identities by name, and what each front may reach. A commit makes it anew and swaps it whole.
+
+use crate::crypto::PrivateKey;
+use crate::identity::{Identity, Public};
+use crate::limits::{FIRST_PUSH_WAIT, FRONTS_MAX, IDENTITIES_MAX};
+use luassl_keeper_ipc::admin::Rights;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+
+/// One generation of an identity in service.
+#[derive(Clone)]
+pub(crate) struct Generation {
+    /// Counts changes of the identity from 1.
+    pub(crate) number: u64,
+    /// What fronts get.
+    pub(crate) public: Arc<Public>,
+    key: Arc<PrivateKey>,
+}
+
+/// An identity in service. Handshakes that began with the former generation can still be signed.
+#[derive(Clone)]
+struct Entry {
+    current: Generation,
+    former: Vec<Generation>,
+}
+
+/// A key that signs for an identity, with the certificates that it has had.
+pub(crate) struct Holder {
+    pub(crate) key: Arc<PrivateKey>,
+    pub(crate) publics: Vec<Arc<Public>>,
+}
+
+/// What a front may reach.
+#[derive(Clone, Default)]
+pub(crate) struct Reach {
+    /// Which messages.
+    pub(crate) rights: Rights,
+    all: bool,
+    identities: BTreeSet<String>,
+}
+
+impl Reach {
+    fn has(&self, name: &str) -> bool {
+        self.all || self.identities.contains(name)
+    }
+}
+
+/// Everything that is in service.
+#[derive(Default)]
+pub(crate) struct Service {
+    identities: BTreeMap<String, Entry>,
+    fronts: BTreeMap<String, Reach>,
+}
+
+/// Why there is no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoKey {
+    /// No identity of that name for that front, for whatever reason.
+    Identity,
+    /// The identity has no such key.
+    Generation,
+}
+
+impl Service {
+    /// What `front` may have signed, and the key of an identity that it reaches.
+    pub(crate) fn holder(
+        &self,
+        front: &str,
+        name: &str,
+        key_id: &[u8; 32],
+    ) -> Result<(Rights, Holder), NoKey> {
+        let reach = self.fronts.get(front).filter(|reach| reach.has(name)).ok_or(NoKey::Identity)?;
+        let entry = self.identities.get(name).ok_or(NoKey::Identity)?;
+        let generations = std::iter::once(&entry.current).chain(&entry.former);
+        let mut fitting = generations.filter(|generation| generation.public.key_id == *key_id).peekable();
+        let key = fitting.peek().map(|generation| Arc::clone(&generation.key)).ok_or(NoKey::Generation)?;
+        let publics = fitting.map(|generation| Arc::clone(&generation.public)).collect();
+        Ok((reach.rights, Holder { key, publics }))
+    }
+
+    /// The identities that a front reaches, by name.
+    pub(crate) fn reached<'a>(&'a self, front: &str) -> impl Iterator<Item = (&'a str, &'a Generation)> {
+        let reach = self.fronts.get(front).cloned().unwrap_or_default();
+        let entries = self.identities.iter().filter(move |(name, _)| reach.has(name));
+        entries.map(|(name, entry)| (name.as_str(), &entry.current))
+    }
+}
+
+/// A push that has not been committed.
+#[derive(Default)]
+pub(crate) struct Push {
+    fronts: BTreeMap<String, Reach>,
+    /// None where loading failed: what is in service stays.
+    identities: BTreeMap<String, Option<Identity>>,
+}
+
+impl Push {
+    /// Names a front, or more of its identities; false beyond the bound on fronts.
+    pub(crate) fn front(&mut self, name: &str, rights: Rights, all: bool, identities: &[&str]) -> bool {
+        if self.fronts.len() >= FRONTS_MAX && !self.fronts.contains_key(name) {
+            return false;
+        }
+        let reach = self.fronts.entry(name.to_owned()).or_default();
+        reach.rights = rights;
+        reach.all |= all;
+        reach.identities.extend(identities.iter().map(|name| (*name).to_owned()));
+        true
+    }
+
+    /// Names an identity, loaded or failed.
+    pub(crate) fn identity(&mut self, name: &str, identity: Option<Identity>) {
+        self.identities.insert(name.to_owned(), identity);
+    }
+
+    /// Whether there is room for one more name.
+    pub(crate) fn has_room_for(&self, name: &str) -> bool {
+        self.identities.len() < IDENTITIES_MAX || self.identities.contains_key(name)
+    }
+}
+
+/// The service, who waits for its first push, and who is to be told of changes.
+pub(crate) struct Registry {
+    state: Mutex<State>,
+    first_push: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// None before the first push.
+    service: Option<Arc<Service>>,
+    /// The last generation of every name that there was: numbers are not used twice.
+    numbers: BTreeMap<String, u64>,
+    /// An eventfd of each connection that has subscribed.
+    subscribers: Vec<Weak<OwnedFd>>,
+}
+
+impl Registry {
+    /// Nothing in service, no push yet.
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::default(), first_push: Condvar::new() }
+    }
+
+    /// Every change under the lock is one assignment or one insertion, so a thread that panicked leaves it whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in service; none before the first push.
+    pub(crate) fn service(&self) -> Option<Arc<Service>> {
+        self.lock().service.clone()
+    }
+
+    /// What is in service; before the first push, waits for it a bounded time.
+    pub(crate) fn service_soon(&self) -> Option<Arc<Service>> {
+        let before = |state: &mut State| state.service.is_none();
+        let waited = self.first_push.wait_timeout_while(self.lock(), FIRST_PUSH_WAIT, before);
+        waited.unwrap_or_else(PoisonError::into_inner).0.service.clone()
+    }
+
+    /// From now on each commit writes to the eventfd, until it is dropped.
+    pub(crate) fn subscribe(&self, subscriber: &Arc<OwnedFd>) {
+        let subscribers = &mut self.lock().subscribers;
+        subscribers.retain(|other| other.strong_count() > 0);
+        subscribers.push(Arc::downgrade(subscriber));
+    }
+
+    /// Whether an identity differs from what is in service, and the number that it has or will have.
+    pub(crate) fn preview(&self, name: &str, public: &Public) -> (bool, u64) {
+        let state = self.lock();
+        let current = state.service.as_ref().and_then(|service| service.identities.get(name));
+        match current.map(|entry| &entry.current) {
+            Some(current) if *current.public == *public => (false, current.number),
+            _ => (true, state.numbers.get(name).map_or(1, |number| number + 1)),
+        }
+    }
+
+    /// Puts a push into service; what it did not name is withdrawn.
+    pub(crate) fn commit(&self, push: Push) {
+        let mut state = self.lock();
+        let former = state.service.clone().unwrap_or_default();
+        let mut service = Service { fronts: push.fronts, ..Service::default() };
+        for (name, identity) in push.identities {
+            let entry = former.identities.get(&name);
+            if let Some(entry) = state.successor(&name, entry, identity) {
+                service.identities.insert(name, entry);
+            }
+        }
+        state.service = Some(Arc::new(service));
+        for subscriber in state.subscribers.iter().filter_map(Weak::upgrade) {
+            // A full counter wakes as well; there is no other error.
+            let _ = rustix::io::write(&*subscriber, &1_u64.to_ne_bytes());
+        }
+        drop(state);
+        self.first_push.notify_all();
+    }
+}
+
+impl State {
+    fn successor(&mut self, name: &str, entry: Option<&Entry>, identity: Option<Identity>) -> Option<Entry> {
+        let Some(identity) = identity else { return entry.cloned() };
+        if let Some(entry) = entry.filter(|entry| entry.current.public == identity.public) {
+            return Some(entry.clone());
+        }
+        let number = self.numbers.entry(name.to_owned()).or_default();
+        *number += 1;
+        let current = Generation { number: *number, public: identity.public, key: identity.key };
+        let former = entry.map(|entry| former(entry, &current)).unwrap_or_default();
+        Some(Entry { current, former })
+    }
+}
+
+/// What stays usable beside a new generation: the last one. Where that has the same key (a new staple, a certificate
+/// renewed for the old key), the key before it stays as well: it was not the key that changed.
+fn former(entry: &Entry, new: &Generation) -> Vec<Generation> {
+    let other_key = |generation: &&Generation| generation.public.key_id != new.public.key_id;
+    let older = match entry.current.public.key_id == new.public.key_id {
+        true => entry.former.iter().find(other_key),
+        false => None,
+    };
+    std::iter::once(&entry.current).chain(older).cloned().collect()
+}

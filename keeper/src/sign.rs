@@ -1,0 +1,89 @@
+//! The decision on one request for a signature: a function of the service, the front and the request.
+
+use crate::crypto::CryptoError;
+use crate::identity::Public;
+use crate::registry::{NoKey, Service};
+use crate::scheme::Scheme;
+use crate::structure::{Misshape, Shape, is_own_leaf};
+use luassl_keeper_ipc::admin::Rights;
+use luassl_keeper_ipc::front::{Refusal, Sign};
+use std::sync::Arc;
+
+/// Why there is no signature; for the log. The front gets the [`Refusal`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    /// Unknown, or another front's: the same to whoever asks.
+    #[error("no such identity for this front")]
+    Identity,
+    /// No generation in service has that key.
+    #[error("the identity has no such key (any more)")]
+    Generation,
+    /// Not what a TLS peer signs.
+    #[error("not a handshake message: {0}")]
+    Shape(#[from] Misshape),
+    /// A server's or a client's message, which this front may not have.
+    #[error("a message of the {0} role, which this front has not")]
+    Role(&'static str),
+    /// A client's transcript with somebody else's certificate.
+    #[error("a transcript without the identity's own certificate")]
+    ForeignLeaf,
+    /// Unknown, or not for this key or this version of TLS.
+    #[error("signature scheme {0:#06x} does not fit")]
+    Scheme(u16),
+    /// libcrypto failed.
+    #[error("libcrypto: {0}")]
+    Crypto(#[from] CryptoError),
+}
+
+impl Denied {
+    /// What the front is told.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Identity => Refusal::UnknownIdentity,
+            Self::Generation => Refusal::UnknownKey,
+            Self::Shape(_) | Self::ForeignLeaf => Refusal::NotHandshake,
+            Self::Role(_) => Refusal::Role,
+            Self::Scheme(_) => Refusal::Scheme,
+            Self::Crypto(_) => Refusal::Failed,
+        }
+    }
+}
+
+impl From<NoKey> for Denied {
+    fn from(none: NoKey) -> Self {
+        match none {
+            NoKey::Identity => Self::Identity,
+            NoKey::Generation => Self::Generation,
+        }
+    }
+}
+
+/// Checks a request and signs.
+///
+/// # Errors
+/// [`Denied`].
+pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result<Vec<u8>, Denied> {
+    let (rights, holder) = service.holder(front, request.name, &request.key_id)?;
+    let shape = Shape::of(request.message)?;
+    check_role(shape, rights)?;
+    check_leaf(shape, &holder.publics)?;
+    let tls13 = matches!(shape, Shape::Server13 | Shape::Client13);
+    let scheme = Scheme::from_code(request.scheme).filter(|scheme| scheme.fits(holder.key.kind(), tls13));
+    let scheme = scheme.ok_or(Denied::Scheme(request.scheme))?;
+    Ok(holder.key.sign(scheme, request.message)?)
+}
+
+fn check_role(shape: Shape<'_>, rights: Rights) -> Result<(), Denied> {
+    let (allowed, role) = match shape {
+        Shape::Server12 | Shape::Server13 => (rights.server, "server"),
+        Shape::Client12 { .. } | Shape::Client13 => (rights.client, "client"),
+    };
+    if allowed { Ok(()) } else { Err(Denied::Role(role)) }
+}
+
+fn check_leaf(shape: Shape<'_>, publics: &[Arc<Public>]) -> Result<(), Denied> {
+    let Shape::Client12 { leaf } = shape else { return Ok(()) };
+    let own =
+        |public: &Arc<Public>| is_own_leaf(leaf, public.chain.first().map(Vec::as_slice), &public.public_key);
+    if publics.iter().any(own) { Ok(()) } else { Err(Denied::ForeignLeaf) }
+}

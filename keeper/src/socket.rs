@@ -1,0 +1,40 @@
+//! What fronts' and admin's sockets have in common: waiting, accepting, and sending within a bounded time.
+
+use crate::limits::SEND_DEADLINE;
+use luassl_keeper_ipc::transport::{PollFlags, SendFlags, send, wait};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{SocketFlags, accept_with};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+/// Waits for a connection. Whether the listener is set to non-blocking does not matter.
+pub(crate) fn accept(listener: &OwnedFd) -> Result<OwnedFd, Errno> {
+    loop {
+        wait([listener.as_fd()], PollFlags::IN, None)?;
+        match retry_on_intr(|| accept_with(listener, SocketFlags::CLOEXEC)) {
+            // Whoever connected has gone again.
+            Err(Errno::AGAIN | Errno::CONNABORTED) => {}
+            done => return done,
+        }
+    }
+}
+
+/// Sends a datagram; a peer that does not read has [`SEND_DEADLINE`] to begin.
+///
+/// # Errors
+/// The system's; [`Errno::TIMEDOUT`] at the deadline.
+pub(crate) fn send_soon(socket: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+    let deadline = Instant::now() + SEND_DEADLINE;
+    loop {
+        match send(socket, bytes, &[], SendFlags::DONTWAIT) {
+            Ok(_) => return Ok(()),
+            Err(Errno::AGAIN) => {}
+            Err(error) => return Err(error),
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let [ready] = wait([socket.as_fd()], PollFlags::OUT, Some(left))?;
+        if !ready {
+            return Err(Errno::TIMEDOUT);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What the keeper signs: handshake messages of TLS 1.2 and 1.3, and nothing else.
+//!
+//! libssl hands over the whole message that a signature is made of, so a front that was captured cannot have a token,
+//! a certificate or a request signed with an identity's key: none of them has the shape of what a TLS peer signs.
+//! This module reads the shape; it knows no keys, does no I/O and keeps nothing.
+//!
+//! - TLS 1.3 (RFC 8446, 4.4.3): 64 spaces, the context string of the role, a zero byte, the transcript's hash.
+//! - TLS 1.2, server (RFC 5246, 7.4.3; RFC 8422, 5.4): both randoms, then the parameters of ECDHE on a named curve or
+//!   of DHE, to the last byte.
+//! - TLS 1.2, client (RFC 5246, 7.4.8): every handshake message from ClientHello to ClientKeyExchange, in order, to
+//!   the last byte. In a renegotiation, too: HelloRequest is no part of the transcript (7.4.1.1).
+
+use crate::wire::{Cut, Fields};
+use luassl_keeper_ipc::front::{MESSAGE_MAX, TRANSCRIPT_MAX};
+
+/// A message that a TLS peer signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape<'a> {
+    /// CertificateVerify of a TLS 1.3 server.
+    Server13,
+    /// CertificateVerify of a TLS 1.3 client.
+    Client13,
+    /// ServerKeyExchange of TLS 1.2.
+    Server12,
+    /// CertificateVerify of a TLS 1.2 client.
+    Client12 {
+        /// The certificate (DER) that the client sent as its own.
+        leaf: &'a [u8],
+    },
+}
+
+/// Why a message is none of the shapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+pub enum Misshape {
+    /// Longer than any message that is signed.
+    #[error("longer than any message that a handshake signs")]
+    TooLong,
+    /// Starts as TLS 1.3 does, with no known context.
+    #[error("a TLS 1.3 message with an unknown context")]
+    Context,
+    /// A hash of neither 32 nor 48 bytes.
+    #[error("a TLS 1.3 message without a transcript hash of 32 or 48 bytes")]
+    Hash,
+    /// Neither randoms with key exchange parameters nor a transcript.
+    #[error("neither key exchange parameters nor a transcript")]
+    Unknown,
+    /// Key exchange parameters that are at the same time one DER value: a certificate, a request.
+    #[error("a DER structure in the shape of key exchange parameters")]
+    Der,
+    /// Handshake messages that end within one, or that are not those of a TLS 1.2 client.
+    #[error("a transcript that is not that of a TLS 1.2 client")]
+    Transcript,
+    /// A Certificate message without a certificate, or with lengths that do not add up.
+    #[error("a transcript without a well-formed client certificate")]
+    Certificate,
+}
+
+/// The lengths of both randoms.
+const RANDOMS: usize = 64;
+
+/// RFC 8446, 4.4.3.
+const CONTEXT_13: [(&[u8], Shape<'static>); 2] = [
+    (b"TLS 1.3, server CertificateVerify\0", Shape::Server13),
+    (b"TLS 1.3, client CertificateVerify\0", Shape::Client13),
+];
+
+/// Named curves that TLS 1.2 can have, with the length of an uncompressed point: P-256, P-384, P-521, the three
+/// Brainpool curves of RFC 7027, X25519, X448. The hybrid groups are TLS 1.3's alone.
+const CURVES: [(u16, u8); 8] =
+    [(23, 65), (24, 97), (25, 133), (26, 65), (27, 97), (28, 129), (29, 32), (30, 56)];
+
+/// Bytes of a DH prime: 1024 to 8192 bits.
+const DH_PRIME: std::ops::RangeInclusive<usize> = 128..=1024;
+
+impl<'a> Shape<'a> {
+    /// Reads the shape of a message.
+    ///
+    /// # Errors
+    /// [`Misshape`] for whatever a TLS peer does not sign.
+    pub fn of(message: &'a [u8]) -> Result<Self, Misshape> {
+        if let Some(rest) = message.strip_prefix(&[b' '; RANDOMS]) {
+            return certificate_verify_13(rest);
+        }
+        // The transcript comes first: one could be made to look like DHE parameters as well, and be signed for a
+        // front that has not the client role.
+        match (client_transcript(message), key_exchange_12(message)) {
+            (Ok(leaf), _) => Ok(Self::Client12 { leaf }),
+            (Err(_), Ok(())) => Ok(Self::Server12),
+            (Err(Misshape::Unknown), Err(misshape)) | (Err(misshape), Err(_)) => Err(misshape),
+        }
+    }
+}
+
+/// Whether `leaf`, from a transcript, is this identity's: the very certificate where it has any, else one with its
+/// public key (DER SubjectPublicKeyInfo) in it.
+#[must_use]
+pub fn is_own_leaf<'a>(leaf: &[u8], own: impl IntoIterator<Item = &'a [u8]>, public_key: &[u8]) -> bool {
+    let mut own = own.into_iter().peekable();
+    if own.peek().is_some() {
+        return own.any(|certificate| certificate == leaf);
+    }
+    !public_key.is_empty() && leaf.windows(public_key.len()).any(|part| part == public_key)
+}
+
+fn certificate_verify_13(rest: &[u8]) -> Result<Shape<'static>, Misshape> {
+    let (hash, shape) = CONTEXT_13
+        .into_iter()
+        .find_map(|(context, shape)| Some((rest.strip_prefix(context)?, shape)))
+        .ok_or(Misshape::Context)?;
+    if matches!(hash.len(), 32 | 48) { Ok(shape) } else { Err(Misshape::Hash) }
+}
+
+fn key_exchange_12(message: &[u8]) -> Result<(), Misshape> {
+    if message.len() > MESSAGE_MAX {
+        return Err(Misshape::TooLong);
+    }
+    let parameters = message.get(RANDOMS..).ok_or(Misshape::Unknown)?;
+    // The parameters of ffdhe6144 begin with the byte of a named curve, too.
+    ecdhe_parameters(parameters)
+        .or_else(|Cut| dhe_parameters(parameters))
+        .map_err(|Cut| Misshape::Unknown)?;
+    if is_der(message) { Err(Misshape::Der) } else { Ok(()) }
+}
+
+/// ServerECDHParams (RFC 8422, 5.4): curve_type named_curve, the curve, an uncompressed point.
+fn ecdhe_parameters(bytes: &[u8]) -> Result<(), Cut> {
+    let mut fields = Fields::new(bytes);
+    let named = fields.u8()? == 3;
+    let curve = fields.u16()?;
+    let length = fields.u8()?;
+    let point = fields.take(usize::from(length))?;
+    let montgomery = matches!(curve, 29 | 30);
+    let uncompressed = montgomery || point.first() == Some(&4);
+    Cut::unless(named && CURVES.contains(&(curve, length)) && uncompressed && fields.is_empty())
+}
+
+/// ServerDHParams (RFC 5246, 7.4.3): p, g and Ys behind their lengths.
+fn dhe_parameters(bytes: &[u8]) -> Result<(), Cut> {
+    let mut fields = Fields::new(bytes);
+    let [prime, generator, public] = [fields.vector_u16()?, fields.vector_u16()?, fields.vector_u16()?];
+    let odd = prime.last().is_some_and(|byte| byte & 1 == 1);
+    let whole = prime.first().is_some_and(|byte| *byte != 0);
+    let below = |number: &[u8]| (1..=prime.len()).contains(&number.len());
+    Cut::unless(
+        DH_PRIME.contains(&prime.len())
+            && odd
+            && whole
+            && below(generator)
+            && below(public)
+            && fields.is_empty(),
+    )
+}
+
+/// Whether the message as a whole is one DER SEQUENCE or SET with a length in long form.
+///
+/// The randoms and DHE parameters are the front's to choose, so that the body of a certificate or of a certificate
+/// request could be written to pass for them; what is signed in X.509, PKCS#10, CMS and OCSP is always one such
+/// value. Real randoms begin so in one of 2^23 handshakes with P-256 and one of 2^31 with DHE. Messages below 128
+/// bytes (X25519, 100 bytes; one in 2^15) hold no such body and are let through.
+fn is_der(message: &[u8]) -> bool {
+    let [0x30 | 0x31, form, rest @ ..] = message else { return false };
+    let octets = usize::from(form & 0x7f);
+    if form & 0x80 == 0 || !(1..=4).contains(&octets) || rest.len() < octets {
+        return false;
+    }
+    let (length, content) = rest.split_at(octets);
+    length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)) == content.len()
+}
+
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+const CERTIFICATE: u8 = 11;
+const SERVER_KEY_EXCHANGE: u8 = 12;
+const CERTIFICATE_REQUEST: u8 = 13;
+const SERVER_HELLO_DONE: u8 = 14;
+const CLIENT_KEY_EXCHANGE: u8 = 16;
+const CERTIFICATE_STATUS: u8 = 22;
+
+/// The messages of a full handshake in which a certificate is asked for, up to CertificateVerify; those marked may be
+/// missing (RFC 5246, 7.3; RFC 6066, 8).
+const FLIGHTS: [(u8, bool); 9] = [
+    (CLIENT_HELLO, true),
+    (SERVER_HELLO, true),
+    (CERTIFICATE, true),
+    (CERTIFICATE_STATUS, false),
+    (SERVER_KEY_EXCHANGE, false),
+    (CERTIFICATE_REQUEST, true),
+    (SERVER_HELLO_DONE, true),
+    (CERTIFICATE, true),
+    (CLIENT_KEY_EXCHANGE, true),
+];
+
+/// The client's own certificate out of its transcript; [`Misshape::Unknown`] where there is no ClientHello first.
+fn client_transcript(message: &[u8]) -> Result<&[u8], Misshape> {
+    let mut fields = Fields::new(message);
+    let hello = handshake(&mut fields).ok().filter(|(kind, _)| *kind == CLIENT_HELLO);
+    let (_, hello) = hello.ok_or(Misshape::Unknown)?;
+    if message.len() > TRANSCRIPT_MAX {
+        return Err(Misshape::TooLong);
+    }
+    if !is_hello_12(hello) {
+        return Err(Misshape::Transcript);
+    }
+    let certificate = flights_after_hello(fields).map_err(|Cut| Misshape::Transcript)?;
+    leaf(certificate).map_err(|Cut| Misshape::Certificate)
+}
+
+/// The body of the client's Certificate message.
+fn flights_after_hello(mut fields: Fields<'_>) -> Result<&[u8], Cut> {
+    let mut next = handshake(&mut fields)?;
+    let mut certificate: &[u8] = &[];
+    for (kind, required) in FLIGHTS.into_iter().skip(1) {
+        if next.0 != kind {
+            Cut::unless(!required)?;
+            continue;
+        }
+        Cut::unless(is_body(kind, next.1))?;
+        if kind == CERTIFICATE {
+            certificate = next.1;
+        }
+        if kind != CLIENT_KEY_EXCHANGE {
+            next = handshake(&mut fields)?;
+        }
+    }
+    Cut::unless(fields.is_empty())?;
+    Ok(certificate)
+}
+
+fn is_body(kind: u8, body: &[u8]) -> bool {
+    match kind {
+        SERVER_HELLO => is_hello_12(body),
+        SERVER_HELLO_DONE => body.is_empty(),
+        _ => !body.is_empty(),
+    }
+}
+
+/// ClientHello and ServerHello begin alike: version 3.3, then the random and the length of a session id.
+fn is_hello_12(body: &[u8]) -> bool {
+    body.len() > 2 + 32 + 1 && body.starts_with(&[3, 3])
+}
+
+/// The first certificate of a Certificate message (RFC 5246, 7.4.2), when the list's lengths add up.
+fn leaf(body: &[u8]) -> Result<&[u8], Cut> {
+    let mut fields = Fields::new(body);
+    let mut list = Fields::new(fields.vector_u24()?);
+    Cut::unless(fields.is_empty())?;
+    let leaf = list.vector_u24()?;
+    while !list.is_empty() {
+        list.vector_u24()?;
+    }
+    Cut::unless(!leaf.is_empty())?;
+    Ok(leaf)
+}
+
+/// A handshake message: its type, and its body behind a 24-bit length.
+fn handshake<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Cut> {
+    Ok((fields.u8()?, fields.vector_u24()?))
+}

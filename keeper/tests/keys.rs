@@ -1,0 +1,386 @@
+//! Every supported key loads, in every form; everything else fails with a reason and a remedy.
+
+mod kit;
+
+use kit::{Bench, Keeper, Loaded, server_message};
+use luassl_keeper_ipc::admin::{Blamed, Fault, Files};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::OwnedFd;
+
+const RSA: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
+const P256: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+const ED25519: &str = "-algorithm ED25519";
+
+fn key_alone(keeper: &Keeper, file: &str) -> kit::Outcome {
+    keeper.identity("a", [Some(file), None, None, None])
+}
+
+fn refusal(keeper: &Keeper, file: &str) -> (Blamed, Fault, String) {
+    key_alone(keeper, file).failed()
+}
+
+#[test]
+fn every_kind_of_key_loads() {
+    let keeper = Keeper::start(&[]);
+    let kinds = [
+        ("RSA 2048", RSA),
+        ("RSA 3072", "-algorithm RSA -pkeyopt rsa_keygen_bits:3072"),
+        ("RSA 4096", "-algorithm RSA -pkeyopt rsa_keygen_bits:4096"),
+        ("P-256", P256),
+        ("P-384", "-algorithm EC -pkeyopt ec_paramgen_curve:P-384"),
+        ("Ed25519", ED25519),
+    ];
+    for (name, kind) in kinds {
+        keeper.bench.identity("a", kind);
+        let Loaded { generation, changed, key_type, validity, names, warnings } = keeper.load("a");
+        assert_eq!((generation, changed, key_type.as_str()), (1, true, name));
+        assert_eq!(names, ["a.example", "192.0.2.1"]);
+        assert_eq!(validity.1 - validity.0, 365 * 86_400);
+        assert_eq!(warnings, [""; 0]);
+    }
+}
+
+#[test]
+fn a_key_without_a_certificate_loads() {
+    let keeper = Keeper::start(&[]);
+    keeper.bench.identity("a", P256);
+    let loaded = key_alone(&keeper, "a.key").loaded();
+    assert_eq!((loaded.validity, loaded.names.len()), ((0, 0), 0));
+}
+
+#[test]
+fn every_form_of_pem_loads() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    bench.identity("rsa", RSA);
+    bench.openssl("rsa -in rsa.key -traditional -out pkcs1.key");
+    bench.openssl("ecparam -name prime256v1 -genkey -out sec1.key");
+    assert!(bench.read("sec1.key").starts_with(b"-----BEGIN EC PARAMETERS"));
+    bench.write("text", "Bag Attributes\n  friendlyName: x\n");
+    bench.join("mixed.key", &["text", "rsa.crt", "text", "pkcs1.key", "text"]);
+    for (file, key_type) in [("pkcs1.key", "RSA 2048"), ("sec1.key", "P-256"), ("mixed.key", "RSA 2048")] {
+        assert_eq!(key_alone(&keeper, file).loaded().key_type, key_type, "{file}");
+    }
+}
+
+#[test]
+fn the_chain_is_found_in_the_keys_file() {
+    let keeper = Keeper::start(&[]);
+    keeper.bench.identity("a", P256);
+    keeper.bench.join("key-first.pem", &["a.key", "a.crt"]);
+    keeper.bench.join("key-last.pem", &["a.crt", "a.key"]);
+    for file in ["key-first.pem", "key-last.pem"] {
+        assert_eq!(key_alone(&keeper, file).loaded().names, ["a.example", "192.0.2.1"], "{file}");
+    }
+}
+
+#[test]
+fn keys_that_nobody_takes_fail_with_the_remedy() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    let kinds = [
+        ("-algorithm RSA -pkeyopt rsa_keygen_bits:1024", "an RSA key of 1024 bits"),
+        ("-algorithm RSA -pkeyopt rsa_keygen_bits:4608", "an RSA key of 4608 bits"),
+        ("-algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048", "an RSA key for PSS alone"),
+        ("-algorithm EC -pkeyopt ec_paramgen_curve:P-521", "the curve secp521r1"),
+        ("-algorithm EC -pkeyopt ec_paramgen_curve:secp256k1", "the curve secp256k1"),
+        ("-algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:explicit", "a named curve"),
+        ("-algorithm ED448", "this kind of key"),
+        ("-algorithm X25519", "this kind of key"),
+    ];
+    for (kind, what) in kinds {
+        bench.openssl(&format!("genpkey {kind} -out a.key"));
+        let (file, kind, reason) = refusal(&keeper, "a.key");
+        assert_eq!((file, kind), (Blamed::Key, Fault::Unsupported));
+        assert!(reason.contains(what) && reason.contains("take an RSA key of 2048"), "{reason}");
+    }
+    bench.openssl("dsaparam -genkey -noout -out dsa.key 1024");
+    let (_, kind, reason) = refusal(&keeper, "dsa.key");
+    assert!(kind == Fault::Unsupported && reason.contains("DSA is not taken"), "{reason}");
+}
+
+#[test]
+fn files_without_a_private_key_say_what_they_are() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    bench.identity("a", P256);
+    bench.openssl("pkey -in a.key -outform DER -out der");
+    bench.openssl("pkey -in a.key -pubout -out public");
+    bench.write("empty", "");
+    bench.write("cut", &bench.read("a.key")[..100]);
+    bench.write("openssh", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n");
+    bench.write("garbage", "-----BEGIN PRIVATE KEY-----\n!!!!\n-----END PRIVATE KEY-----\n");
+    let expected = [
+        ("a.crt", Fault::NoKey, "only certificates"),
+        ("der", Fault::NoKey, "-inform DER"),
+        ("public", Fault::NoKey, "no private key in PEM"),
+        ("empty", Fault::NoKey, "it is empty"),
+        ("cut", Fault::NoKey, "cannot be read"),
+        ("garbage", Fault::NoKey, "cannot be read"),
+        ("openssh", Fault::Unsupported, "OpenSSH"),
+    ];
+    for (name, fault, text) in expected {
+        let (file, kind, reason) = refusal(&keeper, name);
+        assert_eq!((file, kind), (Blamed::Key, fault), "{name}: {reason}");
+        assert!(reason.contains(text), "{name}: {reason}");
+    }
+}
+
+#[test]
+fn an_encrypted_key_opens_with_its_passphrase_file() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    bench.identity("a", RSA);
+    bench.openssl("pkey -in a.key -aes256 -passout pass:secret -out pkcs8.key");
+    bench.openssl("rsa -in a.key -traditional -aes128 -passout pass:secret -out pkcs1.key");
+    let passphrases = [("plain", "secret"), ("line", "secret\n"), ("dos", "secret\r\n")];
+    for (name, content) in passphrases {
+        bench.write(name, content);
+    }
+    bench.write("wrong", "secrets\n");
+    bench.write("none", "");
+    for key in ["pkcs8.key", "pkcs1.key"] {
+        for (name, _) in passphrases {
+            let loaded = keeper.identity("a", [Some(key), None, Some(name), None]).loaded();
+            assert_eq!(loaded.key_type, "RSA 2048");
+        }
+        let (file, kind, reason) = refusal(&keeper, key);
+        assert_eq!((file, kind), (Blamed::Key, Fault::Passphrase), "{key}: {reason}");
+        assert!(reason.contains("needs a passphrase") && reason.contains("password_file"), "{reason}");
+        for name in ["wrong", "none"] {
+            let (file, kind, reason) = keeper.identity("a", [Some(key), None, Some(name), None]).failed();
+            assert_eq!((file, kind), (Blamed::Password, Fault::Passphrase), "{key}, {name}: {reason}");
+        }
+    }
+}
+
+#[test]
+fn a_key_and_a_certificate_of_another_do_not_match() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    bench.identity("a", P256);
+    bench.identity("b", P256);
+    let (file, kind, reason) = keeper.identity("a", [Some("a.key"), Some("b.crt"), None, None]).failed();
+    assert_eq!((file, kind), (Blamed::Certificate, Fault::Mismatch), "{reason}");
+    bench.join("both.pem", &["a.key", "b.crt"]);
+    assert_eq!(key_alone(&keeper, "both.pem").failed().1, Fault::Mismatch);
+    let (file, kind, _) = keeper.identity("a", [Some("a.key"), Some("b.key"), None, None]).failed();
+    assert_eq!((file, kind), (Blamed::Certificate, Fault::BadCertificate));
+    bench.write("bad.crt", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n");
+    let (file, kind, _) = keeper.identity("a", [Some("a.key"), Some("bad.crt"), None, None]).failed();
+    assert_eq!((file, kind), (Blamed::Certificate, Fault::BadCertificate));
+}
+
+#[test]
+fn a_key_whose_halves_differ_is_damaged() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    // SEC1: SEQUENCE, version, 32 bytes of private key from offset 7.
+    bench.openssl("ecparam -name prime256v1 -genkey -noout -outform DER -out good.der");
+    let mut key = bench.read("good.der");
+    key[20] ^= 1;
+    bench.write("bad.der", key);
+    bench.openssl("base64 -in bad.der -out bad.b64");
+    let body = String::from_utf8(bench.read("bad.b64")).expect("base64");
+    bench.write("bad.key", format!("-----BEGIN EC PRIVATE KEY-----\n{body}-----END EC PRIVATE KEY-----\n"));
+    let (_, kind, reason) = refusal(&keeper, "bad.key");
+    assert!(matches!(kind, Fault::Mismatch | Fault::NoKey), "{reason}");
+}
+
+/// root.crt, then middle.crt, then leaf.crt for leaf.key, each signed by the one before.
+fn authority(bench: &Bench) {
+    bench.identity("root", P256);
+    issue(bench, "middle", "root", "basicConstraints=critical,CA:true\nsubjectKeyIdentifier=hash\n");
+    let place =
+        "authorityInfoAccess=caIssuers;URI:http://example.invalid/issuer\nsubjectAltName=DNS:leaf.example\n";
+    issue(bench, "leaf", "middle", place);
+}
+
+fn issue(bench: &Bench, name: &str, issuer: &str, extensions: &str) {
+    bench.openssl(&format!("genpkey {P256} -out {name}.key"));
+    bench.openssl(&format!("req -new -key {name}.key -subj /CN={name} -out {name}.csr"));
+    bench.write("extensions", extensions);
+    bench.openssl(&format!(
+        "x509 -req -in {name}.csr -CA {issuer}.crt -CAkey {issuer}.key -days 100 -extfile extensions -out {name}.crt"
+    ));
+}
+
+fn warnings(keeper: &Keeper, certificate: &str) -> Vec<String> {
+    keeper.identity("a", [Some("leaf.key"), Some(certificate), None, None]).loaded().warnings
+}
+
+#[test]
+fn a_chain_is_put_in_order_and_looked_at() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    authority(bench);
+    bench.identity("stranger", ED25519);
+    bench.join("good", &["leaf.crt", "middle.crt"]);
+    bench.join("with-root", &["leaf.crt", "middle.crt", "root.crt"]);
+    bench.join("backwards", &["root.crt", "middle.crt", "leaf.crt"]);
+    bench.join("mixed", &["leaf.crt", "root.crt", "middle.crt"]);
+    bench.join("more", &["leaf.crt", "stranger.crt", "middle.crt"]);
+    assert_eq!(warnings(&keeper, "good"), [""; 0]);
+    assert_eq!(warnings(&keeper, "with-root"), [""; 0]);
+    for (file, text) in [
+        ("backwards", "not in order"),
+        ("mixed", "not in order"),
+        ("more", "left out"),
+        ("leaf.crt", "incomplete"),
+    ] {
+        let warnings = warnings(&keeper, file);
+        assert!(warnings.len() == 1 && warnings[0].contains(text), "{file}: {warnings:?}");
+    }
+}
+
+#[test]
+fn dates_are_looked_at() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    bench.openssl(&format!("genpkey {P256} -out leaf.key"));
+    bench.openssl("req -new -key leaf.key -subj /CN=leaf -out leaf.csr");
+    bench.write("index", "");
+    bench.write("serial", "01\n");
+    bench.write(
+        "ca.conf",
+        "[ca]\ndefault_ca=c\n[c]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n\
+         unique_subject=no\n[p]\ncommonName=supplied\n",
+    );
+    let sign = |file: &str, dates: &str| {
+        let ca = "ca -batch -config ca.conf -selfsign -keyfile leaf.key -in leaf.csr -notext";
+        bench.openssl(&format!("{ca} {dates} -out {file}"));
+    };
+    sign("old", "-startdate 20200101000000Z -enddate 20210101000000Z");
+    sign("new", "-startdate 20900101000000Z -enddate 20910101000000Z");
+    sign("soon", "-days 13");
+    sign("good", "-days 15");
+    assert_eq!(warnings(&keeper, "good"), [""; 0]);
+    for (file, text) in [("old", "expired"), ("new", "not valid before"), ("soon", "expires in")] {
+        let warnings = warnings(&keeper, file);
+        assert!(warnings.len() == 1 && warnings[0].contains(text), "{file}: {warnings:?}");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_not_waited_for() {
+    let keeper = Keeper::start(&["web"]);
+    keeper.bench.identity("a", P256);
+    let fifo = keeper.bench.path("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+        .expect("fifo");
+    // Both ends in one descriptor: reading it would wait for ever.
+    let fifo = rustix::fs::open(&fifo, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).expect("opened");
+    let directory = keeper.bench.open(".");
+    let (socket, _other) = kit::pair();
+    let device: OwnedFd = std::fs::File::open("/dev/zero").expect("opened").into();
+    for descriptor in [fifo, directory, socket, device] {
+        let key = keeper.bench.open("a.key");
+        let files = Files { key: true, certificate: true, ..Files::default() };
+        let (file, kind, reason) = keeper.pass("a", files, &[key, descriptor]).failed();
+        assert_eq!((file, kind), (Blamed::Certificate, Fault::Unreadable));
+        assert!(reason.contains("not a regular file"), "{reason}");
+    }
+}
+
+#[test]
+fn long_files_and_unreadable_ones_are_refused() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    bench.identity("a", P256);
+    bench.write("long", vec![b'\n'; (256 << 10) + 1]);
+    let (file, kind, reason) = refusal(&keeper, "long");
+    assert_eq!((file, kind), (Blamed::Key, Fault::Unreadable));
+    assert!(reason.contains("more than 262144 bytes"), "{reason}");
+    bench.write("longest", [bench.read("a.key"), vec![b'\n'; 255 << 10]].concat());
+    key_alone(&keeper, "longest").loaded();
+    let write_only = std::fs::File::options().write(true).open(bench.path("a.key")).expect("opened");
+    let files = Files { key: true, ..Files::default() };
+    let (file, kind, _) = keeper.pass("a", files, &[write_only.into()]).failed();
+    assert_eq!((file, kind), (Blamed::Key, Fault::Unreadable));
+}
+
+#[test]
+fn a_descriptor_is_read_from_its_start_wherever_it_stands() {
+    let keeper = Keeper::start(&[]);
+    keeper.bench.identity("a", P256);
+    let mut file = std::fs::File::open(keeper.bench.path("a.key")).expect("opened");
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).expect("seek");
+    let files = Files { key: true, ..Files::default() };
+    keeper.pass("a", files, &[file.into()]).loaded();
+}
+
+#[test]
+fn descriptors_that_do_not_fit_the_request_are_refused() {
+    let keeper = Keeper::start(&[]);
+    keeper.bench.identity("a", P256);
+    let key = || keeper.bench.open("a.key");
+    let two = Files { key: true, certificate: true, ..Files::default() };
+    let without_key = Files { certificate: true, ..Files::default() };
+    for (files, descriptors) in [(two, vec![key()]), (without_key, vec![key()]), (Files::default(), vec![])] {
+        let (file, kind, _) = keeper.pass("a", files, &descriptors).failed();
+        assert_eq!((file, kind), (Blamed::None, Fault::Internal));
+    }
+    key_alone(&keeper, "a.key").loaded();
+}
+
+#[test]
+fn a_staple_is_an_ocsp_response_or_refused() {
+    let keeper = Keeper::start(&["web"]);
+    let bench = &keeper.bench;
+    authority(bench);
+    bench.write("index", "V\t301231000000Z\t\t01\tunknown\t/CN=leaf\n");
+    bench.openssl("ocsp -issuer middle.crt -cert leaf.crt -no_nonce -reqout request");
+    bench.openssl(
+        "ocsp -index index -rsigner middle.crt -rkey middle.key -CA middle.crt -reqin request -respout staple -ndays 7",
+    );
+    bench.write("bad", "no response");
+    bench.join("more", &["staple", "bad"]);
+    // SEQUENCE { ENUMERATED tryLater }
+    bench.write("later", [0x30, 0x03, 0x0a, 0x01, 0x03]);
+    let with = |staple| keeper.identity("a", [Some("leaf.key"), Some("leaf.crt"), None, Some(staple)]);
+    for name in ["bad", "more", "later", "leaf.key"] {
+        let (file, kind, reason) = with(name).failed();
+        assert_eq!((file, kind), (Blamed::Staple, Fault::BadStaple), "{name}: {reason}");
+    }
+    with("staple").loaded();
+    keeper.front("web", kit::BOTH, None);
+    keeper.commit();
+    let front = keeper.connect("web");
+    front.subscribe();
+    let answer = front.next();
+    let answer = luassl_keeper_ipc::front::Answer::decode(&answer).expect("an answer");
+    let luassl_keeper_ipc::front::Answer::Identity(identity) = answer else { panic!("{answer:?}") };
+    assert_eq!(identity.staple, bench.read("staple"));
+}
+
+#[test]
+fn a_chain_beyond_the_bound_is_refused() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    bench.identity("a", P256);
+    let many = vec!["a.crt"; 65];
+    bench.join("many", &many);
+    let (_, kind, reason) = keeper.identity("a", [Some("a.key"), Some("many"), None, None]).failed();
+    assert!(kind == Fault::BadCertificate && reason.contains("more than 64"), "{reason}");
+    let names: Vec<_> =
+        (0..2000).map(|n| format!("DNS:{n}.a-long-name-that-fills-certificates.example")).collect();
+    bench.write("ext", format!("subjectAltName={}", names.join(",")));
+    bench.openssl("req -new -key a.key -subj /CN=a -out a.csr");
+    bench.openssl("x509 -req -in a.csr -signkey a.key -extfile ext -out a.crt");
+    let (_, kind, reason) = keeper.identity("a", [Some("a.key"), Some("a.crt"), None, None]).failed();
+    assert_eq!(kind, Fault::Limit, "{reason}");
+}
+
+#[test]
+fn a_failed_identity_does_not_fail_the_others() {
+    let keeper = Keeper::start(&["web"]);
+    keeper.bench.identity("a", P256);
+    keeper.bench.write("empty", "");
+    keeper.front("web", kit::BOTH, None);
+    keeper.identity("bad", [Some("empty"), None, None, None]).failed();
+    keeper.load("a");
+    keeper.commit();
+    let front = keeper.connect("web");
+    let key_id = keeper.key_id("a");
+    assert!(front.sign("a", key_id, 0x0403, &server_message()).is_ok());
+}
