@@ -146,7 +146,8 @@ impl Channel {
             self.consumed += (luassl_protocol::FRAME_HEADER + frame.len()) as u64;
             match Request::decode(&frame) {
                 Ok((id, request)) => {
-                    let descriptor = takes_descriptor(&request).then(|| self.descriptors.claim(first)).flatten();
+                    let descriptor =
+                        takes_descriptor(&request).then(|| self.descriptors.claim(first)).flatten();
                     let mut descriptors = Vec::from_iter(descriptor);
                     let answer = session.answer(id, request, &mut descriptors).await;
                     self.dispose(descriptors);

@@ -35,7 +35,11 @@ impl Descriptors {
     /// The descriptor of the frame whose first byte is at `first`.
     pub(super) fn claim(&mut self, first: u64) -> Option<OwnedFd> {
         let oldest = self.waiting.front()?;
-        if oldest.begin <= first && first < oldest.end { Some(self.waiting.pop_front()?.descriptor) } else { None }
+        if oldest.begin <= first && first < oldest.end {
+            Some(self.waiting.pop_front()?.descriptor)
+        } else {
+            None
+        }
     }
 
     /// Takes out what no frame before `end` has claimed and no later one may.

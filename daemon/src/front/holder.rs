@@ -9,12 +9,7 @@ use tokio::io::Interest;
 const MAX_MESSAGE: usize = 256;
 
 /// Hears what a holder says, until it goes.
-pub(super) async fn listen(
-    front: Arc<Front>,
-    listener: Arc<Listener>,
-    id: u64,
-    delivery: Arc<ClientSocket>,
-) {
+pub(super) async fn listen(front: Arc<Front>, listener: Arc<Listener>, id: u64, delivery: Arc<ClientSocket>) {
     hear_all(&delivery, |said| listener.heard(id, said)).await;
     if listener.remove_holder(id) {
         front.acceptors.stop(&listener, delivery);

@@ -102,8 +102,7 @@ impl Hub {
             return None;
         }
         self.next_holder += 1;
-        let holder =
-            Holder { delivery, asks: VecDeque::new(), unconfirmed: VecDeque::new(), full: false };
+        let holder = Holder { delivery, asks: VecDeque::new(), unconfirmed: VecDeque::new(), full: false };
         self.holders.insert(self.next_holder, holder);
         Some(self.next_holder)
     }
@@ -212,7 +211,9 @@ impl Hub {
         while !self.ready.is_empty()
             && let Some(id) = self.next_asker(false)
         {
-            let (Some(finished), Some(to)) = (self.ready.pop_front(), self.holders.get_mut(&id)) else { return };
+            let (Some(finished), Some(to)) = (self.ready.pop_front(), self.holders.get_mut(&id)) else {
+                return;
+            };
             match deliver(&to.delivery, &finished) {
                 Ok(stream) => {
                     to.unconfirmed.push_back((finished, stream));

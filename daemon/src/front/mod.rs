@@ -24,9 +24,9 @@ mod pump;
 mod quota;
 mod readiness;
 mod sockets;
-mod transport;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod workers;
 
 use crate::{
@@ -207,7 +207,10 @@ impl Front {
             generation: slot.generation,
             settings: slot.settings.clone(),
             identities: Arc::clone(&slot.identities),
-            listeners: listeners.into_iter().map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket)))).collect(),
+            listeners: listeners
+                .into_iter()
+                .map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket))))
+                .collect(),
         };
         *slot = Arc::new(active);
     }
@@ -218,7 +221,8 @@ impl Front {
         self.keeper.set_deadline(settings.limits.keeper());
         let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
         let mut sockets = slot.listeners.clone();
-        sockets.extend(listeners.into_iter().map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket)))));
+        sockets
+            .extend(listeners.into_iter().map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket)))));
         sockets.retain(|name, _| settings.listeners.contains(name));
         *slot = Arc::new(Active {
             generation: slot.generation + 1,

@@ -199,7 +199,8 @@ impl Session {
         let connection_slot = take(Kind::Connections, own, limits.connections)?;
         let (ours, theirs) = sockets::stream_pair()?;
         let server = connect.role == Role::Server;
-        let connection = self.front.home.connections.enter(self.asker.owner.clone(), server, connection_slot)?;
+        let connection =
+            self.front.home.connections.enter(self.asker.owner.clone(), server, connection_slot)?;
         let token = connection.token;
         let front = Arc::clone(&self.front);
         self.front.home.signers.spawn(Box::pin(async move {
@@ -388,7 +389,8 @@ async fn run_outgoing(
     let _ = send(&stream, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     match outcome {
         Ok(established) => {
-            Pump::new(Arc::clone(&front.home), connection, established.tls, stream, limits.shutdown()).start();
+            Pump::new(Arc::clone(&front.home), connection, established.tls, stream, limits.shutdown())
+                .start();
         }
         Err(failure) => {
             front.counters.handshake_failed(&failure);

@@ -50,8 +50,9 @@ impl Pump {
 
     /// Looks for Lua's hang-up, where no receive does.
     fn lua_has_just_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        let hears =
-            self.outbound == Outbound::Open && !self.tls.get_ref().is_backlogged() && self.from_lua.is_empty();
+        let hears = self.outbound == Outbound::Open
+            && !self.tls.get_ref().is_backlogged()
+            && self.from_lua.is_empty();
         !hears && !self.lua.is_gone() && self.lua.watch_hangup(cx)
     }
 

@@ -119,7 +119,7 @@ impl Pump {
         home.pumps.spawn(self.into_job());
     }
 
-    fn into_job(self) -> Job {
+    pub(super) fn into_job(self) -> Job {
         Box::pin(self.run())
     }
 

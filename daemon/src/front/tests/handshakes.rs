@@ -1,15 +1,13 @@
 //! Handshakes of the front with OpenSSL, in both roles.
 
-use super::peers::{self, BOUND};
+use super::{
+    peers::{self, BOUND},
+    rig::block_on,
+};
 use crate::front::handshake::handshake;
 use luassl_protocol::Role;
 use openssl::ssl::SslVersion;
 use std::thread;
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(BOUND, future).await.unwrap() })
-}
 
 #[test]
 fn both_roles_shake_hands() {

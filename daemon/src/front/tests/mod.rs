@@ -3,3 +3,4 @@
 
 mod handshakes;
 pub(super) mod peers;
+pub(super) mod rig;

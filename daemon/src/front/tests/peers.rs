@@ -11,6 +11,7 @@ use openssl::{
     ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslStream, SslVerifyMode, SslVersion},
     x509::{X509, X509NameBuilder},
 };
+use rustix::net::sockopt;
 use std::{
     net::{TcpListener, TcpStream},
     sync::LazyLock,
@@ -42,6 +43,8 @@ static PAIR: LazyLock<(PKey<Private>, X509)> = LazyLock::new(|| {
 pub(in crate::front) fn context(version: SslVersion) -> SslContextBuilder {
     let mut context = SslContext::builder(SslMethod::tls()).unwrap();
     context.set_mode(SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::RELEASE_BUFFERS | SslMode::AUTO_RETRY);
+    // Tickets would lie unread at a client that only writes, whose close then is a reset.
+    context.set_num_tickets(0).unwrap();
     context.set_min_proto_version(Some(version)).unwrap();
     context.set_max_proto_version(Some(version)).unwrap();
     context.set_private_key(&PAIR.0).unwrap();
@@ -65,6 +68,14 @@ pub(in crate::front) fn tcp_pair() -> (Tcp, TcpStream) {
     (Tcp::new(front.into()), peer)
 }
 
+/// As [`tcp_pair`], with small buffers.
+pub(in crate::front) fn tight_tcp_pair() -> (Tcp, TcpStream) {
+    let (front, peer) = tcp_pair();
+    sockopt::set_socket_send_buffer_size(&front, 8192).unwrap();
+    sockopt::set_socket_recv_buffer_size(&peer, 8192).unwrap();
+    (front, peer)
+}
+
 /// The peer's side as a client, established.
 pub(in crate::front) fn client(version: SslVersion, tcp: TcpStream) -> SslStream<TcpStream> {
     let mut stream = SslStream::new(session(version), tcp).unwrap();
@@ -77,4 +88,19 @@ pub(in crate::front) fn server(version: SslVersion, tcp: TcpStream) -> SslStream
     let mut stream = SslStream::new(session(version), tcp).unwrap();
     stream.accept().unwrap();
     stream
+}
+
+/// Bytes in the kernel for a connection: written by the peer and not arrived, arrived and not read by the front.
+pub(in crate::front) fn on_the_way(peer: &TcpStream) -> (usize, usize) {
+    let port = |address: std::net::SocketAddr| format!("0100007F:{:04X}", address.port());
+    let (peers, fronts) = (port(peer.local_addr().unwrap()), port(peer.peer_addr().unwrap()));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queues = |local: &str, remote: &str| {
+        let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let line = table.lines().map(fields).find(|line| line[1] == local && line[2] == remote).unwrap();
+        let (sending, receiving) = line[4].split_once(':').unwrap();
+        let number = |text| usize::from_str_radix(text, 16).unwrap();
+        (number(sending), number(receiving))
+    };
+    (queues(&peers, &fronts).0, queues(&fronts, &peers).1)
 }
