@@ -1,5 +1,8 @@
 //! A control connection: frames in, answers out, descriptors with the frames that they came with.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     Front,
     context::Asker,
@@ -11,9 +14,10 @@ use super::{
     readiness,
     sockets::{self, ClientSocket},
 };
-use bytes::BytesMut;
+use crate::settings::Limits;
+use bytes::{Bytes, BytesMut};
 use luassl_keeper_ipc::transport::{self, DESCRIPTORS_MAX, RecvError};
-use luassl_protocol::{Failure, Request, reply_frame, take_frame};
+use luassl_protocol::{FRAME_HEADER, Failure, Request, reply_frame, take_frame};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, accept_with},
@@ -55,7 +59,7 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
     loop {
         let mut guard = listening.readable().await?;
         match accept_with(listening.get_ref(), SocketFlags::CLOEXEC) {
-            Ok(socket) => welcome(&front, &name, socket),
+            Ok(socket) => welcome(&front, &name, ClientSocket::new(socket)),
             Err(Errno::WOULDBLOCK) => guard.clear_ready(),
             Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(error) => {
@@ -66,7 +70,7 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
     }
 }
 
-fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: OwnedFd) {
+fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: ClientSocket) {
     let front = Arc::clone(front);
     let name = Arc::clone(name);
     tokio::spawn(async move {
@@ -76,7 +80,7 @@ fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: OwnedFd) {
     });
 }
 
-async fn converse(front: &Arc<Front>, name: Arc<str>, socket: OwnedFd) -> io::Result<()> {
+async fn converse(front: &Arc<Front>, name: Arc<str>, socket: ClientSocket) -> io::Result<()> {
     let credentials = peer::credentials(&socket)?;
     let owner = Owner { socket: name, uid: credentials.uid };
     front.ready().await;
@@ -114,8 +118,8 @@ fn takes_descriptor(request: &Request) -> bool {
 }
 
 impl Channel {
-    fn new(socket: OwnedFd, owner: Owner, quotas: Quotas) -> io::Result<Self> {
-        let socket = readiness::register(ClientSocket::new(socket))?;
+    fn new(socket: ClientSocket, owner: Owner, quotas: Quotas) -> io::Result<Self> {
+        let socket = readiness::register(socket)?;
         let (buffer, descriptors) = (BytesMut::new(), Descriptors::default());
         Ok(Self { socket, owner, quotas, buffer, consumed: 0, descriptors })
     }
@@ -124,46 +128,60 @@ impl Channel {
     async fn run(&mut self, front: &Arc<Front>, session: &mut Session) -> io::Result<()> {
         loop {
             let limits = front.limits();
-            let limit = limits.frame_bytes as usize;
-            let mut begun = None;
-            let frame = loop {
-                match take_frame(&mut self.buffer, limit) {
-                    Ok(Some(frame)) => break frame,
-                    Ok(None) => {}
-                    Err(error) => {
-                        let failure = Failure::from(&error);
-                        return self.refuse(None, &failure, limits.request()).await;
-                    }
-                }
-                if begun.is_none() && (!self.buffer.is_empty() || !session.is_introduced()) {
-                    begun = Some(Instant::now());
-                }
-                if !self.receive(begun.map(|begun| begun + limits.request())).await? {
-                    return Ok(());
-                }
+            let Some((first, frame)) = self.next_frame(&limits, session.is_introduced()).await? else {
+                return Ok(());
             };
-            let first = self.consumed;
-            self.consumed += (luassl_protocol::FRAME_HEADER + frame.len()) as u64;
-            match Request::decode(&frame) {
+            let id = match Request::decode(&frame) {
                 Ok((id, request)) => {
-                    let descriptor =
-                        takes_descriptor(&request).then(|| self.descriptors.claim(first)).flatten();
-                    let mut descriptors = Vec::from_iter(descriptor);
+                    let mut descriptors = self.claim(first, &request);
                     let answer = session.answer(id, request, &mut descriptors).await;
                     self.dispose(descriptors);
                     self.send(answer, limits.request()).await?;
+                    Some(id)
                 }
                 Err(bad) => {
-                    let failure = Failure::from(&bad.source);
-                    self.refuse(bad.id, &failure, limits.request()).await?;
-                    if bad.id.is_none() {
-                        return Ok(());
-                    }
+                    self.refuse(bad.id, &Failure::from(&bad.source), limits.request()).await?;
+                    bad.id
                 }
-            }
+            };
             let unclaimed = self.descriptors.unclaimed(self.consumed);
             self.dispose(unclaimed);
+            if id.is_none() || !session.is_introduced() {
+                return Ok(());
+            }
         }
+    }
+
+    /// The next frame, and the place in the stream of its first byte; none at the end, or after a frame above the
+    /// bound. A frame that has begun, and the first one, have a deadline.
+    async fn next_frame(&mut self, limits: &Limits, introduced: bool) -> io::Result<Option<(u64, Bytes)>> {
+        let mut begun = (!introduced).then(Instant::now);
+        loop {
+            match take_frame(&mut self.buffer, limits.frame_bytes as usize) {
+                Ok(Some(frame)) => {
+                    let first = self.consumed;
+                    self.consumed += (FRAME_HEADER + frame.len()) as u64;
+                    return Ok(Some((first, frame)));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.refuse(None, &Failure::from(&error), limits.request()).await?;
+                    return Ok(None);
+                }
+            }
+            if begun.is_none() && !self.buffer.is_empty() {
+                begun = Some(Instant::now());
+            }
+            if !self.receive(begun.map(|begun| begun + limits.request())).await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The descriptor that came with a request, where it needs one.
+    fn claim(&mut self, first: u64, request: &Request) -> Vec<OwnedFd> {
+        let claimed = takes_descriptor(request).then(|| self.descriptors.claim(first));
+        claimed.flatten().into_iter().collect()
     }
 
     /// Closes what no request took, where nobody waits for it, on this owner's account.
@@ -174,7 +192,7 @@ impl Channel {
         }
     }
 
-    /// Receives some bytes; false at the end. A frame that has begun, and the first one, have a deadline.
+    /// Receives some bytes, by the deadline where there is one; false at the end.
     async fn receive(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
         let Some(deadline) = deadline else { return self.receive_some().await };
         timeout_at(deadline, self.receive_some()).await.map_err(|_| {

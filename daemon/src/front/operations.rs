@@ -111,7 +111,10 @@ impl Session {
     }
 
     fn hello(&mut self, hello: &Hello) -> Outcome<Welcome> {
-        if hello.version != VERSION {
+        if self.introduced {
+            return Err(Failure::new(ErrorCode::Invalid, "hello has been said already"));
+        }
+        if hello.version < VERSION {
             return Err(Failure::new(
                 ErrorCode::Version,
                 format!(

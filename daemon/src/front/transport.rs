@@ -38,8 +38,10 @@ pub(super) struct Transport {
     window: std::ops::Range<usize>,
     /// Ciphertext received and not yet taken by OpenSSL when the connection last paused; the window is behind it.
     saved_in: Leftover,
-    /// Ciphertext not yet sent when the connection last paused.
+    /// The outgoing buffer of a connection that paused with a backlog: its own, in place of the thread's.
     saved_out: Vec<u8>,
+    /// The loan has this connection's own outgoing buffer, and `saved_out` the thread's.
+    swapped: bool,
     /// How much of the outgoing buffer has been sent.
     sent: usize,
     /// Bytes that the kernel took, in all; tells progress.
@@ -58,6 +60,7 @@ impl Transport {
             window: 0..0,
             saved_in: Leftover::default(),
             saved_out: Vec::new(),
+            swapped: false,
             sent: 0,
             bytes_sent: 0,
             end_of_file: false,
@@ -89,32 +92,38 @@ impl Transport {
     fn forget_outgoing(&mut self) {
         if let Some(buffers) = &mut self.loan {
             buffers.cipher_out.clear();
+        } else {
+            self.saved_out = Vec::new();
         }
-        self.saved_out = Vec::new();
         self.sent = 0;
     }
 
     /// Begins an activation with the thread's buffers.
     pub(super) fn activate(&mut self, mut buffers: Buffers) {
         if !self.saved_out.is_empty() {
-            buffers.cipher_out.append(&mut self.saved_out);
-            self.saved_out = Vec::new();
+            std::mem::swap(&mut buffers.cipher_out, &mut self.saved_out);
+            self.swapped = true;
         }
         self.loan = Some(buffers);
     }
 
     /// Ends an activation: what is left over is kept here, the buffers go back to the thread.
     pub(super) fn deactivate(&mut self) -> Option<Buffers> {
-        let buffers = self.loan.take()?;
+        let mut buffers = self.loan.take()?;
         if !self.window.is_empty() {
             // There is a window only where nothing was saved any more.
             self.saved_in.keep(&buffers.cipher_in[self.window.clone()]);
             self.window = 0..0;
         }
-        if self.sent < buffers.cipher_out.len() {
+        if std::mem::take(&mut self.swapped) {
+            std::mem::swap(&mut buffers.cipher_out, &mut self.saved_out);
+        } else {
             self.saved_out = buffers.cipher_out[self.sent..].to_vec();
+            self.sent = 0;
         }
-        self.sent = 0;
+        if self.saved_out.is_empty() {
+            self.saved_out = Vec::new();
+        }
         Some(buffers)
     }
 
@@ -124,10 +133,8 @@ impl Transport {
     }
 
     fn backlog(&self) -> usize {
-        match &self.loan {
-            Some(buffers) => buffers.cipher_out.len() - self.sent,
-            None => self.saved_out.len(),
-        }
+        let outgoing = self.loan.as_ref().map_or(&self.saved_out, |buffers| &buffers.cipher_out);
+        outgoing.len() - self.sent
     }
 
     /// The socket, as long as it is open.
@@ -267,7 +274,11 @@ impl AsyncWrite for Transport {
         if self.backlog() > MAX_BACKLOG {
             let _ = ready!(self.poll_send(cx));
         }
-        let Some(buffers) = &mut self.loan else { return Poll::Ready(Err(not_connected())) };
+        let this = &mut *self;
+        let Some(buffers) = &mut this.loan else { return Poll::Ready(Err(not_connected())) };
+        if this.sent > buffers.cipher_out.len() / 2 {
+            buffers.cipher_out.drain(..std::mem::take(&mut this.sent));
+        }
         buffers.cipher_out.extend_from_slice(data);
         Poll::Ready(Ok(data.len()))
     }

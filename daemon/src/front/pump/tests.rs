@@ -1,16 +1,23 @@
 //! Promises of a pumped connection, with OpenSSL as the peer and a Unix socket as Lua's.
 
+use crate::front::connection::Command;
 use crate::front::tests::{
     peers::{BOUND, on_the_way, tcp_pair},
-    rig::{Ended, Rig, cut, pattern, read_lua, read_peer},
+    rig::{Ended, PATIENCE, Rig, cut, pattern, read_lua, read_peer, tell},
 };
-use luassl_protocol::ErrorCode;
+use crate::tls::tests::{
+    pki::{Authority, Kind},
+    signer::signer,
+    world::{World, of},
+};
+use luassl_protocol::{ContextSpec, ErrorCode, ProtocolVersion, Role};
 use openssl::ssl::{ErrorCode as SslCode, SslVersion};
 use rustix::net::sockopt;
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -454,4 +461,63 @@ fn descriptors_in_the_stream_are_closed() {
     rig.peer.read_exact(&mut room).unwrap();
     assert_eq!(&room, b"onetwothree");
     assert_eq!(rustix::io::read(&reading, &mut room).unwrap(), 0, "no copy is left");
+}
+
+#[test]
+fn what_signs_after_the_handshake_does_so_where_it_may_wait() {
+    let name = "renegotiated";
+    let world = World::with([Authority::root().identity(name, Kind::P256, &["localhost"])]);
+    let spec = ContextSpec { maximum_protocol: Some(ProtocolVersion::Tls12), ..of(name) };
+    let session = world.context(&spec).session(Role::Server, None, None).unwrap();
+    let mut rig = Rig::over(session, SslVersion::TLS1_2, PATIENCE, tcp_pair());
+    let (lua, connection) = (rig.lua.try_clone().unwrap(), Arc::clone(&rig.connection));
+    let writer = thread::spawn(move || {
+        (&lua).write_all(&pattern(0, MIB)).unwrap();
+        tell(&connection, Command::Renegotiate);
+        (&lua).write_all(&pattern(MIB, MIB)).unwrap();
+        tell(&connection, Command::Close);
+    });
+    assert_eq!(read_peer(&mut rig.peer), (2 * MIB, Ended::CloseNotify));
+    writer.join().unwrap();
+    assert_eq!(signer().schemes(name).len(), 2, "one signature for each handshake");
+    write_peer(&mut rig, 1000);
+    close_peer(&mut rig);
+    assert_eq!(read_lua(&rig.lua), 1000);
+    assert_eq!(rig.end(), Some(ErrorCode::Closed));
+}
+
+#[test]
+fn keys_are_updated_in_the_middle_of_bulk() {
+    let mut rig = Rig::new(SslVersion::TLS1_3);
+    for part in 0..5 {
+        (&rig.lua).write_all(&pattern(part * 10_000, 10_000)).unwrap();
+        rig.renegotiate();
+    }
+    rig.close();
+    assert_eq!(read_peer(&mut rig.peer), (50_000, Ended::CloseNotify));
+}
+
+#[test]
+fn a_peer_that_asks_for_new_keys_and_never_reads_is_bounded() {
+    let mut rig = Rig::tight(Duration::from_millis(300));
+    rig.peer.get_ref().set_nonblocking(true).unwrap();
+    let mut asked = 0;
+    let stuck = wait(|| {
+        for _ in 0..1000 {
+            // Not possible as long as the last one has not been sent.
+            let _ = crate::tls::renegotiate(&mut rig.peer);
+            let last = Instant::now();
+            while rig.peer.do_handshake().is_err() {
+                if last.elapsed() > Duration::from_millis(500) {
+                    return true;
+                }
+            }
+            asked += 1;
+        }
+        false
+    });
+    assert!(stuck, "{asked} updates of keys, and no end");
+    rig.assert_idle("the peer asks for new keys and does not read");
+    lose_lua(&mut rig);
+    rig.wait_for_end();
 }

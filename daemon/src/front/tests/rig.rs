@@ -10,8 +10,8 @@ use crate::front::{
     quota::{Bound, Kind, Quotas},
     sockets,
 };
-use luassl_protocol::{ErrorCode, Role};
-use openssl::ssl::{ErrorCode as SslCode, ShutdownState, SslStream, SslVersion};
+use luassl_protocol::{Done, ErrorCode, Failure, Role};
+use openssl::ssl::{ErrorCode as SslCode, ShutdownState, Ssl, SslStream, SslVersion};
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
@@ -32,7 +32,7 @@ use tokio::sync::oneshot;
 static HOME: LazyLock<Arc<Home>> = LazyLock::new(|| Arc::new(Home::start(2).unwrap()));
 
 /// How long a connection of these tests may drain without progress, where nothing else is said.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(in crate::front) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The far ends of a connection, and what can be seen of it.
 pub(in crate::front) struct Rig {
@@ -87,9 +87,18 @@ impl Rig {
         Self::with(SslVersion::TLS1_3, patience, peers::tight_tcp_pair())
     }
 
-    fn with(version: SslVersion, patience: Duration, (tcp, peer): (sockets::Tcp, TcpStream)) -> Self {
+    fn with(version: SslVersion, patience: Duration, pair: (sockets::Tcp, TcpStream)) -> Self {
+        Self::over(peers::session(version), version, patience, pair)
+    }
+
+    /// A connection with a session of the front's own.
+    pub(in crate::front) fn over(
+        session: Ssl,
+        version: SslVersion,
+        patience: Duration,
+        (tcp, peer): (sockets::Tcp, TcpStream),
+    ) -> Self {
         let peer = thread::spawn(move || peers::client(version, peer));
-        let session = peers::session(version);
         let established = block_on(handshake(session, tcp, Role::Server, BOUND)).unwrap();
         let (ours, theirs) = sockets::stream_pair().unwrap();
         let lua = UnixStream::from(theirs);
@@ -107,9 +116,12 @@ impl Rig {
 
     /// Sends Lua's close message, and waits for its answer.
     pub(in crate::front) fn close(&self) {
-        let (reply, answer) = oneshot::channel();
-        self.connection.send(Command::Close(reply)).unwrap();
-        block_on(answer).unwrap().unwrap();
+        tell(&self.connection, Command::Close);
+    }
+
+    /// Asks for a renegotiation or a key update, and waits for its end.
+    pub(in crate::front) fn renegotiate(&self) {
+        tell(&self.connection, Command::Renegotiate);
     }
 
     /// How the connection stands, by the table, whether it is over or not.
@@ -160,6 +172,16 @@ impl Rig {
         self.peer.get_ref().set_nonblocking(false).unwrap();
         went
     }
+}
+
+/// Sends a command, and waits for its good answer.
+pub(in crate::front) fn tell(
+    connection: &Connection,
+    command: impl FnOnce(oneshot::Sender<Result<Done, Failure>>) -> Command,
+) {
+    let (reply, answer) = oneshot::channel();
+    connection.send(command(reply)).unwrap();
+    block_on(answer).unwrap().unwrap();
 }
 
 /// Writes the pattern until a write would block for a while.
