@@ -97,7 +97,7 @@ fn epochs(identities: &dyn IdentitySource, trusts: &TrustStores) -> (u64, u64) {
 fn load(plan: &Plan, identities: &dyn IdentitySource, name: &str) -> Result<Credentials, Failure> {
     let identity = identities.current(name).ok_or_else(|| {
         let message = format!("identity {name:?} is not loaded; luassld check says why");
-        Failure::new(ErrorCode::Refused, message)
+        Failure::new(ErrorCode::Unavailable, message)
     })?;
     let brought = plan.chain.as_ref().filter(|_| plan.identity.as_deref() == Some(name));
     let brought = brought.filter(|chain| chain.holds_for(&identity));

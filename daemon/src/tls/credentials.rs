@@ -37,7 +37,7 @@ impl Credentials {
         let public = public_key(&identity)?;
         let Some((leaf, rest)) = chain.split_first() else { return Err(bare(&identity)) };
         if !carries(leaf, &public) {
-            return Err(foreign_chain(&identity, leaf));
+            return Err(foreign_chain(&identity, &chain));
         }
         let key = provider::private_key(&identity).map_err(|error| unusable(&identity, &error))?;
         let chain = stack(rest).map_err(|error| unusable(&identity, &error))?;
@@ -89,6 +89,18 @@ pub(super) fn is_chain_of(certificates: &[X509], identity: &PublicIdentity) -> b
     public.is_ok_and(|public| certificates.first().is_some_and(|leaf| carries(leaf, &public)))
 }
 
+/// Whether the first of some certificates can be one that chains end in: an authority's, or self-signed. A leaf that
+/// is neither is meant as a chain, be it a former one: no trust must come of it.
+pub(super) fn is_anchor(certificates: &[X509]) -> bool {
+    certificates
+        .first()
+        .is_some_and(|first| raw::quietly(|| raw::is_authority(first) || is_self_issued(first)))
+}
+
+fn is_self_issued(certificate: &X509Ref) -> bool {
+    certificate.issuer_name().try_cmp(certificate.subject_name()).is_ok_and(std::cmp::Ordering::is_eq)
+}
+
 /// The certificates that a client brought, PEM.
 pub(super) fn brought_certificates(blob: &[u8], what: &str) -> Result<Vec<X509>, Failure> {
     pem::certificates(blob).all(what)
@@ -121,8 +133,9 @@ fn bare(identity: &PublicIdentity) -> Failure {
     Failure::new(ErrorCode::Invalid, message)
 }
 
-fn foreign_chain(identity: &PublicIdentity, leaf: &X509Ref) -> Failure {
-    let subject = raw::name_text(leaf.subject_name());
+/// The failure of a chain that is another key's.
+pub(super) fn foreign_chain(identity: &PublicIdentity, chain: &[X509]) -> Failure {
+    let subject = chain.first().map(|leaf| raw::name_text(leaf.subject_name())).unwrap_or_default();
     let name = &identity.name;
     let message = format!(
         "the chain's first certificate (subject {subject}) does not carry the public key of identity {name:?}"

@@ -9,7 +9,7 @@ use openssl::ssl::{self, NameType, SslRef};
 use openssl::x509::X509VerifyResult;
 use std::io;
 
-/// Why a session failed, from the error of the call that failed. Call it on the thread and before the next call.
+/// Why a session failed, from the error of the call that failed.
 #[must_use]
 pub fn failure(error: &ssl::Error, ssl: &SslRef) -> Failure {
     if error.code() == ssl::ErrorCode::ZERO_RETURN {

@@ -113,6 +113,7 @@ unsafe extern "C" {
     pub(super) fn SSL_renegotiate_pending(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_verify_client_post_handshake(ssl: *mut SSL) -> c_int;
 
+    pub(super) fn X509_check_ca(certificate: *mut X509) -> c_int;
     pub(super) fn X509_STORE_up_ref(store: *mut X509_STORE) -> c_int;
     pub(super) fn X509_STORE_add_crl(store: *mut X509_STORE, list: *mut X509_CRL) -> c_int;
     pub(super) fn X509_NAME_print_ex(

@@ -2,7 +2,7 @@
 
 use super::ciphers::{self, DhParameters};
 use super::context::{ContextSource, Floors};
-use super::credentials::{brought_certificates, is_chain_of};
+use super::credentials::{brought_certificates, foreign_chain, is_anchor, is_chain_of};
 use super::options::options;
 use super::pem;
 use super::trust::{Anchors, SYSTEM};
@@ -122,6 +122,8 @@ impl ContextSource {
             let belongs = identity.as_ref().is_some_and(|identity| is_chain_of(&given, identity));
             if belongs && chain.is_none() {
                 chain = Some(given);
+            } else if let Some(identity) = identity.as_ref().filter(|_| !belongs && !is_anchor(&given)) {
+                return Err(foreign_chain(identity, &given));
             } else if !belongs {
                 anchors.certificates.extend(given);
                 anchors.add(SYSTEM);

@@ -233,6 +233,12 @@ pub(super) fn carries_address(certificate: &X509Ref, address: IpAddr) -> bool {
     unsafe { openssl_sys::X509_check_ip(certificate.as_ptr(), octets.as_ptr(), octets.len(), 0) == 1 }
 }
 
+/// Whether a certificate may issue others.
+pub(super) fn is_authority(certificate: &X509Ref) -> bool {
+    // SAFETY: the certificate is alive; what the call caches in it is guarded by a lock of its own.
+    unsafe { ffi::X509_check_ca(certificate.as_ptr()) != 0 }
+}
+
 /// A name as RFC 2253 text.
 pub(super) fn name_text(name: &X509NameRef) -> String {
     // SAFETY: the method is static.

@@ -71,7 +71,11 @@ mod needs_root {
         );
         let module = scratch();
         let mut agent = stranger(&daemon.socket(), module.path());
-        refused(&agent.run("return ssl.wrap('site')"), -4, &[&daemon.socket().display().to_string(), "ermi"]);
+        refused(
+            &agent.run("return ssl.wrap('site')"),
+            -6,
+            &[&daemon.socket().display().to_string(), "permission"],
+        );
     }
 
     #[test]
@@ -120,7 +124,7 @@ fn an_identity_whose_key_and_certificate_do_not_match() {
     let (daemon, _directory) =
         with_site(&[("site.key", &fresh().key_pem()), ("site.crt", &fresh().certificate_pem())]);
     let mut agent = Agent::start(&daemon, LUA54);
-    refused(&agent.run("return ssl.wrap('site')"), -6, &["site", "match"]);
+    refused(&agent.run("return ssl.wrap('site')"), -4, &["site", "match"]);
     daemon.expect_log("site");
 }
 
@@ -131,7 +135,7 @@ fn an_identity_whose_passphrase_nobody_gave() {
     let locked = pair.key.private_key_to_pem_pkcs8_passphrase(cipher, b"secret").expect("a key");
     let (daemon, _directory) = with_site(&[("site.key", &locked), ("site.crt", &pair.certificate_pem())]);
     let mut agent = Agent::start(&daemon, LUA54);
-    refused(&agent.run("return ssl.wrap('site')"), -6, &["site", "pass"]);
+    refused(&agent.run("return ssl.wrap('site')"), -4, &["site", "pass"]);
 }
 
 /// What a Lua client that trusts the root makes of a server with this certificate; `wrap` is its context.

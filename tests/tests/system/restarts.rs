@@ -133,7 +133,7 @@ fn the_end_of_the_daemon_ends_a_read_and_everything_works_again_with_a_new_one()
     drop(daemon);
     let end = agent.answer();
     assert!(end.starts_with("nil, "), "{end}");
-    let code = agent.run("return select(2, c:read())");
+    let code = agent.run("return (select(2, c:read()))");
     assert_eq!(code, "-4");
     let answer = agent.run("return ssl.wrap('keys/server.pem')");
     assert!(answer.contains(&socket.display().to_string()) && answer.ends_with(", -4"), "{answer}");

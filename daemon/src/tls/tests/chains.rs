@@ -3,7 +3,7 @@
 use super::pki::{Authority, Kind, Wanted, declare};
 use super::world::{World, meet, of};
 use crate::identity::PublicIdentity;
-use crate::tls::{Context, peer_certificate};
+use crate::tls::{Context, may_sign, peer_certificate};
 use luassl_protocol::{ContextSpec, ErrorCode};
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
@@ -83,6 +83,10 @@ fn the_classic_second_argument_is_a_chain_or_trust() {
         let server = world.context(&of(server));
         meet(&server, &client, None).established();
     }
+    let leaf = Some(world.blob(&pem(&[&issue(&["foreign.test"], &Kind::P256.generate())])));
+    let foreign = world.refusal(&ContextSpec { chain_or_trust: leaf, ..of("whole") });
+    assert!(foreign.message.contains("does not carry the public key"), "{foreign}");
+    world.context(&ContextSpec { chain_or_trust: leaf, ..ContextSpec::default() });
     let bare = world.refusal(&ContextSpec { chain_or_trust: trust, ..of("bare") });
     assert!(bare.message.contains("is a bare key"), "{bare}");
 }
@@ -95,6 +99,27 @@ fn a_renewal_reaches_contexts_that_stand() {
     assert_eq!(proven(&world, &server), ["old.test"]);
     world.identities.put(root.identity("site", Kind::Rsa, &["new.test"]));
     assert_eq!(proven(&world, &server), ["new.test"]);
+}
+
+#[test]
+fn threads_share_a_context_while_it_is_renewed() {
+    let root = Authority::root();
+    let generations = [Kind::P256, Kind::Rsa].map(|kind| root.identity("site", kind, &["site.test"]));
+    let world = World::with([generations[0].clone()]);
+    let (server, client) = (world.context(&of("site")), world.context(&ContextSpec::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                may_sign(true);
+                for _ in 0..25 {
+                    meet(&server, &client, Some("site.test")).established();
+                }
+            });
+        }
+        for at in 0..50 {
+            world.identities.put(generations[at % 2].clone());
+        }
+    });
 }
 
 #[test]
@@ -133,6 +158,6 @@ fn a_brought_chain_gives_way_to_the_chain_of_a_renewal() {
 #[test]
 fn an_identity_that_is_not_there_is_refused() {
     let refusal = World::new().refusal(&of("nobody"));
-    assert_eq!(refusal.code, ErrorCode::Refused);
+    assert_eq!(refusal.code, ErrorCode::Unavailable);
     assert!(refusal.message.contains("\"nobody\" is not loaded"), "{refusal}");
 }

@@ -151,6 +151,17 @@ fn a_trust_that_cannot_be_read_keeps_its_former_content() {
 }
 
 #[test]
+fn a_machine_without_certificates_serves_and_trusts_nobody() {
+    let world = World::with([Authority::root().identity("server", Kind::P256, &["server.test"])]);
+    world.trust("system", &[], &[]);
+    let server = world.context(&of("server"));
+    let careless = ContextSpec { verify: Some(VERIFY_NONE), ..ContextSpec::default() };
+    meet(&server, &world.context(&careless), None).established();
+    let refusal = refused(&world, "server", &ContextSpec::default(), None);
+    assert_eq!(refusal.code, ErrorCode::Verification);
+}
+
+#[test]
 fn the_chain_is_bounded_by_depth() {
     let world = World::new();
     let one = Authority::root().intermediate("one");
