@@ -136,34 +136,44 @@ pub(super) fn listening_tcp(came: &mut Vec<OwnedFd>) -> Result<Tcp, Failure> {
 }
 
 fn take_tcp(came: &mut Vec<OwnedFd>, listening: bool) -> Result<Tcp, Failure> {
-    let wrong = |fault| Failure::new(ErrorCode::Descriptor, fault);
     let fd = came.pop().ok_or_else(|| wrong("no descriptor came with the request"))?;
-    if let Some(fault) = fault(&fd, listening) {
-        came.push(fd);
-        return Err(wrong(fault));
+    match check(&fd, listening) {
+        Ok(()) => Ok(Tcp(fd)),
+        Err(failure) => {
+            came.push(fd);
+            Err(failure)
+        }
     }
-    Ok(Tcp(fd))
 }
 
-fn fault(fd: &OwnedFd, listening: bool) -> Option<&'static str> {
-    let Ok(domain) = sockopt::socket_domain(fd) else { return Some("the descriptor is no socket") };
-    if domain != AddressFamily::INET && domain != AddressFamily::INET6 {
-        return Some("the descriptor is no TCP socket");
-    }
-    if sockopt::socket_type(fd) != Ok(SocketType::STREAM)
-        || sockopt::socket_protocol(fd) != Ok(Some(ipproto::TCP))
-    {
-        return Some("the descriptor is no TCP socket");
+fn wrong(fault: &str) -> Failure {
+    Failure::new(ErrorCode::Descriptor, fault)
+}
+
+fn check(fd: &OwnedFd, listening: bool) -> Result<(), Failure> {
+    let domain = sockopt::socket_domain(fd).map_err(|_| wrong("the descriptor is no socket"))?;
+    let is_tcp = (domain == AddressFamily::INET || domain == AddressFamily::INET6)
+        && sockopt::socket_type(fd) == Ok(SocketType::STREAM)
+        && sockopt::socket_protocol(fd) == Ok(Some(ipproto::TCP));
+    if !is_tcp {
+        return Err(wrong("the descriptor is no TCP socket"));
     }
     match sockopt::socket_acceptconn(fd) {
-        Ok(is) if is == listening => {}
-        Ok(false) => return Some("the socket does not listen: call listen(2) on it first"),
-        _ => return Some("the socket listens: a connected one is needed"),
+        Ok(true) if listening => Ok(()),
+        Ok(false) if !listening => check_connected(fd),
+        Ok(false) => Err(wrong("the socket does not listen: call listen(2) on it first")),
+        _ => Err(wrong("the socket listens: a connected one is needed")),
     }
-    if !listening && !matches!(rustix::net::getpeername(fd), Ok(Some(_))) {
-        return Some("the socket is not connected");
+}
+
+fn check_connected(fd: &OwnedFd) -> Result<(), Failure> {
+    if matches!(rustix::net::getpeername(fd), Ok(Some(_))) {
+        return Ok(());
     }
-    None
+    match sockopt::socket_error(fd) {
+        Ok(Err(error)) => Err(Failure::new(ErrorCode::Cut, format!("the connection was cut: {error}"))),
+        _ => Err(wrong("the socket is not connected")),
+    }
 }
 
 /// Closes a descriptor of unknown kind on a thread made for it, since a close may wait for as long as the client
