@@ -263,8 +263,7 @@ fn reporting(daemon: &Daemon) -> (Agent, u16) {
 }
 
 /// `nil, message, code, "handshake"`
-fn reported(agent: &mut Agent, code: i32, words: &[&str]) {
-    let answer = agent.answer();
+fn reported(answer: &str, code: i32, words: &[&str]) {
     let Some(answer) = answer.strip_suffix(", \"handshake\"") else { panic!("{answer}") };
     refused(answer, code, words);
 }
@@ -273,19 +272,25 @@ fn reported(agent: &mut Agent, code: i32, words: &[&str]) {
 fn a_peer_that_speaks_http_to_a_tls_port() {
     let daemon = Daemon::start();
     let (mut agent, port) = reporting(&daemon);
-    let mut peer = peer::tcp(port).expect("tcp");
-    peer.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a write");
-    reported(&mut agent, -1, &["HTTP"]);
+    let answer = agent.answer_to(|| {
+        let mut peer = peer::tcp(port).expect("tcp");
+        peer.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a write");
+        peer
+    });
+    reported(&answer, -1, &["HTTP"]);
 }
 
 #[test]
 fn a_peer_that_closes_in_mid_handshake() {
     let daemon = Daemon::start();
     let (mut agent, port) = reporting(&daemon);
-    let mut peer = peer::tcp(port).expect("tcp");
-    peer.write_all(b"\x16\x03\x01\x02\x00\x01\x00").expect("half a record");
-    peer.shutdown(Shutdown::Write).expect("a close");
-    reported(&mut agent, -3, &[]);
+    let answer = agent.answer_to(|| {
+        let mut peer = peer::tcp(port).expect("tcp");
+        peer.write_all(b"\x16\x03\x01\x02\x00\x01\x00").expect("half a record");
+        peer.shutdown(Shutdown::Write).expect("a close");
+        peer
+    });
+    reported(&answer, -3, &[]);
 }
 
 #[test]
@@ -297,8 +302,7 @@ fn a_peer_that_never_answers() {
     let mut agent = Agent::start(&daemon, LUA54);
     let port = serve(&mut agent, "ssl.wrap('server')");
     agent.send("return s:accept{report = true}");
-    let _silent = peer::tcp(port).expect("tcp");
-    reported(&mut agent, -2, &[]);
+    reported(&agent.answer_to(|| peer::tcp(port).expect("tcp")), -2, &[]);
 
     let silent = Server::start("server", |_| {});
     agent.run(&format!("c = assert({CLIENT})"));
