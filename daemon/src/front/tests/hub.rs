@@ -179,20 +179,30 @@ fn the_last_holder_takes_the_listener_along() {
 }
 
 #[test]
-fn failed_handshakes_are_told_to_those_that_asked_for_them() {
+fn failed_handshakes_are_told_to_those_that_ask_for_them() {
     let mut hub = Hub::default();
     let (mut deaf, mut curious) = (Process::join(&mut hub), Process::join(&mut hub));
     hub.heard(deaf.id, b"a");
-    hub.failed(Failure::new(ErrorCode::Tls, "nobody has asked"));
-    hub.heard(curious.id, b"r");
-    hub.failed(Failure::new(ErrorCode::Tls, "the first"));
-    hub.failed(Failure::new(ErrorCode::Tls, "nobody asks any more"));
-    let told = curious.read();
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].result.error.as_ref().unwrap().message, "the first");
+    for reason in ["the first", "the second", "the third"] {
+        hub.failed(Failure::new(ErrorCode::Tls, reason));
+    }
+    hub.heard(curious.id, b"rr");
+    let told = curious.read().into_iter().map(|delivery| delivery.result.error.unwrap().message);
+    assert_eq!(told.collect::<Vec<_>>(), ["the first", "the second"]);
     assert!(curious.streams.is_empty());
     let tokens = add(&mut hub, 1);
     assert_eq!(deaf.tokens(), tokens, "a report uses up no other's ask");
+}
+
+#[test]
+fn of_many_failed_handshakes_the_last_ones_are_told() {
+    let mut hub = Hub::default();
+    let mut curious = Process::join(&mut hub);
+    for number in 0..100 {
+        hub.failed(Failure::new(ErrorCode::Tls, number.to_string()));
+    }
+    hub.heard(curious.id, b"r");
+    assert_eq!(curious.read()[0].result.error.as_ref().unwrap().message, "36");
 }
 
 #[test]
