@@ -3,10 +3,13 @@
 //! It gets its sockets when it starts and opens nothing: key files come as descriptors over the admin socket, each
 //! front has a socket of its own and reaches its own identities only, and what is signed must be a handshake message
 //! of TLS ([`structure`]). It never reads the network, and has neither TOML, tokio nor a self-describing decoder.
+//! libcrypto's memory, with every key in it, is closed to all other processes ([`arena`]).
 
 #![deny(unsafe_code)]
 
 mod admin;
+#[allow(unsafe_code)]
+mod arena;
 mod chain;
 #[allow(unsafe_code)]
 mod crypto;
@@ -23,8 +26,13 @@ mod socket;
 pub mod structure;
 mod wire;
 
+pub use arena::ArenaError;
 pub use intake::{Intake, IntakeError, Purpose};
 
+#[cfg(all(feature = "without-arena", not(debug_assertions)))]
+compile_error!("a keeper without the arena is for tests of the key scanner alone");
+
+use arena::Kind;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use std::process::ExitCode;
@@ -34,6 +42,9 @@ use std::thread;
 /// Why the keeper does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// There is no memory that is fit for keys.
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
     /// libcrypto does not start.
     #[error("libcrypto does not start: {0}")]
     Crypto(#[from] crypto::CryptoError),
@@ -64,10 +75,21 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> Result<(), StartError> {
-    crypto::start()?;
+    take_memory()?;
     harden().map_err(StartError::Harden)?;
+    crypto::start()?;
     raise_descriptor_limit();
     serve(intake::from_environment()?)
+}
+
+/// The first thing of all: libcrypto must not have allocated anything yet.
+fn take_memory() -> Result<(), ArenaError> {
+    if cfg!(feature = "without-arena") {
+        return Ok(());
+    }
+    arena::start()?;
+    arena::kind().into_iter().filter_map(Kind::warning).for_each(log::line);
+    Ok(())
 }
 
 /// Serves the sockets. Returns when the last admin connection that was passed as such has ended, which means that
