@@ -87,9 +87,11 @@ wait_for "the lines to arrive" grep -q "and a third" "$work/server.out"
 sed 's/^/  server: /' "$work/server.out"
 cat "$work/server.err"
 
-say "the private key's numbers in the memory of the Lua processes and of the front"
-"$root/build/test/keyscan" keys/server.pem "$server" "$client" "$front" ||
-    fail "the key was found, or the search could not be made"
+for key in server client; do
+    say "the numbers of $key.pem's private key in the memory of the Lua processes and of the front"
+    "$root/build/test/keyscan" "keys/$key.pem" "$server" "$client" "$front" ||
+        fail "the key was found, or the search could not be made"
+done
 
 exec 3>&-
 wait "$client" || fail "the client failed"

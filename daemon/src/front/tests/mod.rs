@@ -1,0 +1,6 @@
+//! What the front's tests share: certificates, sessions, sockets. Everything waits within a bound, and no peer is
+//! anything but OpenSSL itself.
+
+mod handshakes;
+pub(super) mod peers;
+pub(super) mod rig;
