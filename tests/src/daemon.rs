@@ -72,6 +72,24 @@ impl Daemon {
         Self::run(&mut command, scratch)
     }
 
+    /// As [`Daemon::with_identities`], with a keeper that was built for a test: a file in `build/test`.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn with_keeper(keeper: &str, identities: &Path) -> Self {
+        let scratch = scratch();
+        let programs = scratch.path().join("programs");
+        std::fs::create_dir(&programs).expect("a directory");
+        for (from, to) in [("bin/luassld", "luassld"), (keeper, "luassl-keeper")] {
+            std::fs::copy(built(from), programs.join(to)).expect("a copy");
+        }
+        let mut command = Command::new(programs.join("luassld"));
+        command.arg("run").arg("--identities").arg(identities);
+        command.arg("--socket").arg(scratch.path().join("luassl.sock"));
+        Self::run(&mut command, scratch)
+    }
+
     fn command() -> Command {
         let mut command = Command::new(built("bin/luassld"));
         command.arg("run");

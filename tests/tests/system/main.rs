@@ -17,4 +17,5 @@ mod many_connections;
 mod quickstart;
 mod renewal;
 mod restarts;
+mod secrets;
 mod shared_listener;
