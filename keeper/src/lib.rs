@@ -33,8 +33,8 @@ pub use intake::{Intake, IntakeError, Purpose};
 compile_error!("a keeper without the arena is for tests of the key scanner alone");
 
 use arena::Kind;
-use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use luassl_sandbox::SandboxError;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -48,9 +48,9 @@ pub enum StartError {
     /// libcrypto does not start.
     #[error("libcrypto does not start: {0}")]
     Crypto(#[from] crypto::CryptoError),
-    /// Core dumps and debuggers cannot be kept out.
-    #[error("the process cannot be closed to debuggers and core dumps: {0}")]
-    Harden(Errno),
+    /// The process cannot be closed to others, or from others.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The sockets are not what they should be.
     #[error(transparent)]
     Intake(#[from] IntakeError),
@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
 
 fn start() -> Result<(), StartError> {
     take_memory()?;
-    harden().map_err(StartError::Harden)?;
+    luassl_sandbox::close_to_others()?;
     crypto::start()?;
     raise_descriptor_limit();
     serve(intake::from_environment()?)
@@ -137,12 +137,6 @@ fn serve_admin(registry: &registry::Registry, intake: &Intake) {
 
 fn spawn(serve: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, StartError> {
     thread::Builder::new().spawn(serve).map_err(StartError::Thread)
-}
-
-/// No core dumps; no ptrace, no /proc/PID/mem and no pidfd_getfd for processes of the same user.
-fn harden() -> Result<(), Errno> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
 }
 
 /// Fronts may have more connections than the usual soft limit; the hard one is the operator's.

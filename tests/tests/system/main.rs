@@ -6,6 +6,7 @@ mod every_lua;
 
 mod activation;
 mod api;
+mod attacks;
 mod bad_input;
 mod beyond;
 mod bulk_and_ends;
