@@ -17,6 +17,7 @@ mod front;
 mod identity;
 mod intake;
 mod limits;
+mod lockdown;
 mod log;
 mod permits;
 mod registry;
@@ -33,6 +34,7 @@ pub use intake::{Intake, IntakeError, Purpose};
 compile_error!("a keeper without the arena is for tests of the key scanner alone");
 
 use arena::Kind;
+use intake::Notice;
 use luassl_sandbox::SandboxError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
@@ -79,7 +81,10 @@ fn start() -> Result<(), StartError> {
     luassl_sandbox::close_to_others()?;
     crypto::start()?;
     raise_descriptor_limit();
-    serve(intake::from_environment()?)
+    let sockets = intake::from_environment()?;
+    let start = Start { cores: cores(), notice: Notice::from_environment() };
+    lockdown::lock_down()?;
+    start.serve(sockets)
 }
 
 /// The first thing of all: libcrypto must not have allocated anything yet.
@@ -98,32 +103,48 @@ fn take_memory() -> Result<(), ArenaError> {
 /// # Errors
 /// [`StartError`] before anything was served.
 pub fn serve(sockets: Vec<Intake>) -> Result<(), StartError> {
-    let registry = Arc::new(registry::Registry::new());
-    let is_admin = |intake: &Intake| intake.purpose == Purpose::Admin;
-    let (admins, fronts): (Vec<_>, Vec<_>) = sockets.into_iter().partition(is_admin);
-    if admins.is_empty() {
-        return Err(StartError::NoAdmin);
-    }
-    for intake in fronts {
-        let registry = Arc::clone(&registry);
-        spawn(move || serve_front(&registry, intake))?;
-    }
-    let serve_admin = |intake| {
-        let registry = Arc::clone(&registry);
-        spawn(move || serve_admin(&registry, &intake))
-    };
-    let admins = admins.into_iter().map(serve_admin).collect::<Result<Vec<_>, _>>()?;
-    intake::notify_ready();
-    for admin in admins {
-        // A thread that panicked has said so itself.
-        let _ = admin.join();
-    }
-    Ok(())
+    Start { cores: cores(), notice: None }.serve(sockets)
 }
 
-fn serve_front(registry: &Arc<registry::Registry>, intake: Intake) {
+/// What is found out while files can still be opened.
+struct Start {
+    cores: usize,
+    notice: Option<Notice>,
+}
+
+impl Start {
+    fn serve(self, sockets: Vec<Intake>) -> Result<(), StartError> {
+        let registry = Arc::new(registry::Registry::new());
+        let is_admin = |intake: &Intake| intake.purpose == Purpose::Admin;
+        let (admins, fronts): (Vec<_>, Vec<_>) = sockets.into_iter().partition(is_admin);
+        if admins.is_empty() {
+            return Err(StartError::NoAdmin);
+        }
+        for intake in fronts {
+            let registry = Arc::clone(&registry);
+            spawn(move || serve_front(&registry, intake, self.cores))?;
+        }
+        let serve_admin = |intake| {
+            let registry = Arc::clone(&registry);
+            spawn(move || serve_admin(&registry, &intake))
+        };
+        let admins = admins.into_iter().map(serve_admin).collect::<Result<Vec<_>, _>>()?;
+        self.notice.iter().for_each(Notice::ready);
+        for admin in admins {
+            // A thread that panicked has said so itself.
+            let _ = admin.join();
+        }
+        Ok(())
+    }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn serve_front(registry: &Arc<registry::Registry>, intake: Intake, cores: usize) {
     let Purpose::Front(name) = &intake.purpose else { return };
-    let front = front::Front::new(name, registry);
+    let front = front::Front::new(name, registry, cores);
     if intake.listening { front.listen(&intake.socket) } else { front.serve(intake.socket) }
 }
 

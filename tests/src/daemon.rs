@@ -231,8 +231,7 @@ impl Drop for Daemon {
 /// A user without a name, rights or files.
 pub const STRANGER: u32 = 54_321;
 
-const PROGRAMS: [(&str, &str); 2] =
-    [("bin/luassld", "luassld"), ("bin/luassl-keeper", "luassl-keeper")];
+const PROGRAMS: [(&str, &str); 2] = [("bin/luassld", "luassld"), ("bin/luassl-keeper", "luassl-keeper")];
 
 /// Copies programs from `build/` into a directory that every user can look into.
 fn programs_in(scratch: &TempDir, programs: &[(&str, &str)]) -> PathBuf {

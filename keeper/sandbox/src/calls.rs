@@ -61,7 +61,8 @@ pub enum Otherwise {
 /// # Errors
 /// [`SandboxError::Calls`], [`SandboxError::Filter`].
 pub fn restrict(calls: &[Call], otherwise: Otherwise) -> Result<(), SandboxError> {
-    apply_filter(&without_clone3()?)?;
+    // A filter cannot look at clone3's flags. Without it libc starts threads by clone, whose flags can be seen.
+    apply_filter(&answered(&[libc::SYS_clone3], libc::ENOSYS)?)?;
     let otherwise = match otherwise {
         Otherwise::Kill => SeccompAction::KillProcess,
         Otherwise::Refuse => SeccompAction::Errno(libc::EPERM.cast_unsigned()),
@@ -69,6 +70,16 @@ pub fn restrict(calls: &[Call], otherwise: Otherwise) -> Result<(), SandboxError
     let filter = SeccompFilter::new(rules(calls)?, otherwise, SeccompAction::Allow, ARCHITECTURE)?;
     let program: BpfProgram = filter.try_into()?;
     apply_filter(&program)?;
+    Ok(())
+}
+
+/// Lets these calls fail with EPERM, whatever [`restrict`] says of them later: for what libraries try by themselves, and
+/// do without.
+///
+/// # Errors
+/// [`SandboxError::Calls`], [`SandboxError::Filter`].
+pub fn refuse(numbers: &[i64]) -> Result<(), SandboxError> {
+    apply_filter(&answered(numbers, libc::EPERM)?)?;
     Ok(())
 }
 
@@ -82,12 +93,11 @@ fn rules(calls: &[Call]) -> Result<BTreeMap<i64, Vec<SeccompRule>>, SandboxError
     Ok(rules)
 }
 
-/// A filter cannot look at clone3's flags. Without it (ENOSYS) libc starts threads by clone, whose flags can be seen.
-fn without_clone3() -> Result<BpfProgram, SandboxError> {
-    let calls = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let none = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-    let filter = SeccompFilter::new(calls, SeccompAction::Allow, none, ARCHITECTURE)?;
-    Ok(filter.try_into()?)
+/// A filter that answers these calls with an error, and lets all others through.
+fn answered(numbers: &[i64], errno: i32) -> Result<BpfProgram, SandboxError> {
+    let calls = numbers.iter().map(|number| (*number, Vec::new())).collect();
+    let answer = SeccompAction::Errno(errno.cast_unsigned());
+    Ok(SeccompFilter::new(calls, SeccompAction::Allow, answer, ARCHITECTURE)?.try_into()?)
 }
 
 /// What any thread needs of the kernel to run, to wait, to start and to end others of its process, and to end: memory that
@@ -129,6 +139,8 @@ pub fn of_threads() -> Vec<Call> {
     ]
     .map(any)
     .into();
+    #[cfg(target_arch = "x86_64")]
+    calls.push(any(libc::SYS_time));
     calls.extend([
         any(libc::SYS_clone).with_bits(0, SPACES | thread, thread),
         any(libc::SYS_mmap).with_bits(2, executable, 0),
