@@ -143,3 +143,24 @@ fn files_without_a_key_are_no_identities() {
     let output = output.expect("luassld runs");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1 identities, 0 errors, 0 warnings\n");
 }
+
+#[test]
+fn a_credential_is_looked_for_where_systemd_puts_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    shell(directory.path(), &(pair("a", 100) + "mkdir credentials; mv a.key credentials/a-key"));
+    let text = "[identity.a]\nkey = 'credential:a-key'\ncertificate = 'a.crt'\n";
+    let (code, said) = check(directory.path(), text);
+    assert_eq!(code, 2);
+    assert_eq!(
+        said,
+        "error: luassl.toml:2: identity `a`: key is the credential `a-key`, and there are no credentials here\n\
+         hint: give the unit LoadCredential=a-key:FILE, or name a file\n0 identities, 1 errors, 0 warnings\n"
+    );
+    let output = Command::new(luassld())
+        .args(["check", "--config", "luassl.toml"])
+        .current_dir(directory.path())
+        .env("CREDENTIALS_DIRECTORY", directory.path().join("credentials"))
+        .output()
+        .expect("luassld runs");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 identities, 0 errors, 0 warnings\n");
+}

@@ -26,13 +26,16 @@ struct Shared {
 }
 
 impl Shared {
-    /// Runs `work` with the buffer, which is allocated when it is first needed.
+    /// Runs `work` with the buffer, which is allocated when it is first needed. A finaliser of the program's may run
+    /// while a string is made, and read in its turn: it gets a buffer of its own.
     fn with_buffer<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
-        let mut buffer = self.buffer.borrow_mut();
+        let mut buffer = self.buffer.take();
         if buffer.is_empty() {
             buffer.resize(BUFFER, 0);
         }
-        work(&mut buffer)
+        let result = work(&mut buffer);
+        self.buffer.replace(buffer);
+        result
     }
 }
 

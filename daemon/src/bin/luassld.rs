@@ -6,15 +6,15 @@ use luassl_daemon::config::{Finding, Log};
 use luassl_daemon::front::{self, FrontError, FrontOptions};
 use luassl_daemon::supervisor::{self, Programs, launch};
 use luassl_daemon::{check, listen_fds, logging};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// What a command gives back that could not do what it should.
 const FAILURE: u8 = 2;
 
 fn main() -> ExitCode {
-    // Before anything else: a child closes what it was not meant to inherit.
-    let arguments = Luassld::parse();
-    let outcome = match arguments.command {
+    let outcome = match Luassld::parse().command {
+        // Closes what was inherited by mistake: nothing may be opened before it.
         LuassldCommand::Launch => Err(vec![Finding::error(None, launch::launch().to_string())]),
         LuassldCommand::Run(args) => Programs::installed()
             .map_err(|finding| vec![finding])
@@ -36,7 +36,11 @@ fn serve(args: FrontArgs) -> Result<(), FrontError> {
 
 fn check(args: ConfigArgs) -> ExitCode {
     let verdict = check::run(&args.into());
-    verdict.findings.iter().for_each(|finding| println!("{finding}"));
-    println!("{}", verdict.summary());
+    let mut out = std::io::stdout().lock();
+    for finding in &verdict.findings {
+        // Whoever closed the pipe does not want to know.
+        let _ = writeln!(out, "{finding}");
+    }
+    let _ = writeln!(out, "{}", verdict.summary());
     ExitCode::from(verdict.exit_code())
 }

@@ -25,7 +25,7 @@ mod renew;
 mod select;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trust;
 mod verify;
 mod versions;
