@@ -15,6 +15,7 @@ mod home;
 mod hub;
 mod interrupt;
 mod listener;
+mod lockdown;
 mod lua_end;
 mod operations;
 mod owner;
@@ -63,6 +64,9 @@ pub enum FrontError {
     /// A system call failed.
     #[error("the front cannot start: {0}")]
     System(#[from] io::Error),
+    /// It cannot give up what it does not need.
+    #[error("the front does not start: {0}")]
+    Sandbox(#[from] luassl_sandbox::SandboxError),
     /// OpenSSL cannot be used.
     #[error("the front cannot start: {0}")]
     Tls(#[from] tls::TlsError),
@@ -100,6 +104,7 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// [`FrontError`] when it cannot start.
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
+    lockdown::close()?;
     raise_descriptor_limit();
     interrupt::install()?;
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;

@@ -164,7 +164,10 @@ pub enum Answer<'a> {
     /// An identity is not usable; what was in service stays.
     Failed(Failed<'a>),
     /// The push has taken effect.
-    Committed,
+    Committed {
+        /// What an operator should know of the keeper itself, for people.
+        warnings: Vec<&'a str>,
+    },
 }
 
 /// What an identity turned out to be.
@@ -282,7 +285,7 @@ impl<'a> Answer<'a> {
                 kind: from_code(&FAULTS, reader.u8()?)?,
                 reason: reader.text()?,
             }),
-            COMMITTED => Self::Committed,
+            COMMITTED => Self::Committed { warnings: reader.list(Reader::text)? },
             kind => return Err(Malformed::Kind(kind)),
         };
         reader.end()?;
@@ -302,9 +305,9 @@ impl<'a> Answer<'a> {
                 writer.raw(&[code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind)])?;
                 writer.text(failed.reason)
             }
-            Self::Committed => {
-                Writer::new(out, ANSWER_MAX, COMMITTED);
-                Ok(())
+            Self::Committed { warnings } => {
+                let mut writer = Writer::new(out, ANSWER_MAX, COMMITTED);
+                writer.list(warnings, Writer::text)
             }
         }
     }

@@ -41,6 +41,12 @@ fn no_daemon_at_the_socket() {
 
 /// An agent that runs as a stranger, with a copy of the module that it may read.
 fn stranger(socket: &Path, module: &Path) -> Agent {
+    stranger_with(module, |command| {
+        command.env("LUASSL_SOCKET", socket);
+    })
+}
+
+fn stranger_with(module: &Path, change: impl FnOnce(&mut Command)) -> Agent {
     let copy = Command::new("cp").arg("-R").arg(built("lua/5.4")).arg(module).status();
     assert!(copy.is_ok_and(|status| status.success()));
     std::fs::copy(repository().join("tests/lua/agent.lua"), module.join("agent.lua")).expect("the agent");
@@ -52,8 +58,8 @@ fn stranger(socket: &Path, module: &Path) -> Agent {
         .gid(STRANGER)
         .env("LUA_PATH", format!("{}/5.4/?.lua;;", module.display()))
         .env("LUA_CPATH", format!("{}/5.4/?.so;;", module.display()))
-        .env("LUASSL_SOCKET", socket)
         .arg(module.join("agent.lua"));
+    change(&mut command);
     let mut agent = Agent::of(Process::start(&mut command));
     agent.run("ssl = require 'luassl'");
     agent
@@ -76,6 +82,37 @@ mod needs_root {
             -6,
             &[&daemon.socket().display().to_string(), "permission"],
         );
+    }
+
+    #[test]
+    fn the_module_finds_the_daemon_of_its_own_user() {
+        let runtime = scratch();
+        let identities = runtime.path().join("identities");
+        std::fs::create_dir(&identities).expect("a directory");
+        let key = identities.join("site.pem");
+        std::fs::write(&key, fresh().pem()).expect("a key");
+        for path in [runtime.path(), &identities, &key] {
+            std::os::unix::fs::chown(path, Some(STRANGER), Some(STRANGER)).expect("an owner");
+        }
+        let programs = scratch();
+        std::fs::set_permissions(programs.path(), std::fs::Permissions::from_mode(0o755))
+            .expect("permissions");
+        for name in ["luassld", "luassl-keeper"] {
+            std::fs::copy(built("bin").join(name), programs.path().join(name)).expect("a copy");
+        }
+        let mut command = Command::new(programs.path().join("luassld"));
+        command.uid(STRANGER).gid(STRANGER).current_dir("/").env("XDG_RUNTIME_DIR", runtime.path());
+        let mut daemon = Process::start(command.arg("run").arg("--identities").arg(&identities));
+        assert_eq!(daemon.line(), "ready", "{}", daemon.transcript());
+        assert!(runtime.path().join("luassl/luassl.sock").exists());
+
+        let module = scratch();
+        let mut agent = stranger_with(module.path(), |command| {
+            command.env_remove("LUASSL_SOCKET").env("XDG_RUNTIME_DIR", runtime.path());
+        });
+        assert_ne!(serve(&mut agent, "ssl.wrap('site')"), 0);
+        daemon.signal(rustix::process::Signal::TERM);
+        assert!(daemon.wait().success());
     }
 
     #[test]
