@@ -21,6 +21,7 @@ pub mod scheme;
 mod sign;
 mod socket;
 pub mod structure;
+mod tickets;
 mod wire;
 
 pub use intake::{Intake, IntakeError, Purpose};
