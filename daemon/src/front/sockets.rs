@@ -3,6 +3,7 @@
 use luassl_protocol::{ErrorCode, Failure};
 use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
 use std::{
+    net::SocketAddr,
     os::fd::{BorrowedFd, OwnedFd},
     sync::{OnceLock, mpsc},
     thread,
@@ -89,6 +90,12 @@ pub(super) fn close_elsewhere(fd: OwnedFd) {
 pub(super) fn cookie(fd: BorrowedFd<'_>) -> Result<u64, Failure> {
     sockopt::socket_cookie(fd)
         .map_err(|error| Failure::new(ErrorCode::Internal, format!("no SO_COOKIE of the listener: {error}")))
+}
+
+/// Where a TCP socket is connected to; an address has one form, whichever sort of socket has it.
+pub(super) fn peer(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let address = SocketAddr::try_from(rustix::net::getpeername(fd).ok()??).ok()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// A pair of connected stream sockets: the front's end, then Lua's.

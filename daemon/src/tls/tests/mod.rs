@@ -9,6 +9,7 @@ mod pipe;
 mod pki;
 mod provider;
 mod renewal;
+mod resumption;
 mod select;
 mod signer;
 mod trust;
