@@ -170,7 +170,7 @@ mod tests {
     use luassl_keeper_ipc::front::EpochKey;
 
     /// Epochs long enough that none ends while a test runs, in seconds.
-    const LONG: u32 = 1_000_000_000;
+    const LONG: u32 = 100_000_000;
 
     fn put(keys: &TicketKeys, number: u64, secrets: [u8; 3]) {
         let secrets = secrets.map(|byte| [byte; 32]);
