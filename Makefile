@@ -19,7 +19,7 @@ feature     = lua$(subst .,,$(1))
 
 export CARGO FLAGS OFFLINE
 
-.PHONY: all bin lua deps lint-deps demo check test test-long bench lint install clean help tools
+.PHONY: all bin lua deps lint-deps demo check test test-long bench lint install clean help tools weakened
 
 .NOTPARALLEL:
 
@@ -48,7 +48,14 @@ tools: # what tests and demo need beside the product: the key scanner and a Lua 
 	$(CARGO) build $(FLAGS) --release -p luassl-test-lua55 --target-dir target/tools
 	@mkdir -p $(BUILD)/test
 	@scripts/copy-changed target/tools/release/keyscan $(BUILD)/test/keyscan
+	@scripts/copy-changed target/tools/release/attack $(BUILD)/test/attack
 	@scripts/copy-changed target/tools/release/lua55 $(BUILD)/test/lua5.5
+
+# Release builds refuse these features.
+weakened: # builds that lack a protection or misbehave, for the tests of the protections
+	@mkdir -p $(BUILD)/test
+	$(CARGO) build $(FLAGS) -p luassl-keeper --features without-arena
+	@scripts/copy-changed target/debug/luassl-keeper $(BUILD)/test/keeper-without-arena
 
 deps: ## Debian's packages, where one is missing (needs root or sudo)
 	@scripts/deps
@@ -60,15 +67,15 @@ demo: deps ## two Lua programs talk TLS; a scan finds the key in neither
 	@$(MAKE) --no-print-directory all tools
 	@demo/demo.sh
 
-check: all tools ## unit tests and the short end-to-end tests
+check: all tools weakened ## unit tests and the short end-to-end tests
 	@scripts/run-tests quick
 
 test: deps ## every test; at most 20 minutes
-	@$(MAKE) --no-print-directory all tools
+	@$(MAKE) --no-print-directory all tools weakened
 	@scripts/run-tests full
 
 test-long: deps ## make test, then what takes longer
-	@$(MAKE) --no-print-directory all tools
+	@$(MAKE) --no-print-directory all tools weakened
 	@scripts/run-tests long
 
 bench: deps ## luassl beside Debian's LuaSec, in one run

@@ -1,8 +1,9 @@
 //! Serving the supervisor: one push at a time, from root or from the keeper's own user alone.
 
+use crate::arena::{self, Kind};
 use crate::crypto::{SecretFile, TicketRoot};
 use crate::identity::{Files, LoadFault, Report};
-use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, RETRY_PAUSE, TICKET_ROOT_MAX};
+use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, LOAD_ROOM, RETRY_PAUSE, TICKET_ROOT_MAX};
 use crate::log;
 use crate::registry::{Push, Registry};
 use crate::socket;
@@ -113,14 +114,15 @@ impl Session<'_> {
             Request::Tickets { epoch, root, domains } => self.tickets(epoch, root, &domains, descriptors),
             Request::Commit => {
                 self.registry.commit(std::mem::take(&mut self.push));
-                self.send(&Answer::Committed)
+                let warnings = arena::kind().and_then(Kind::warning).into_iter().collect();
+                self.send(&Answer::Committed { warnings })
             }
         }
     }
 
     fn identity(&mut self, name: &str, files: admin::Files, descriptors: Vec<OwnedFd>) -> Result<(), Broken> {
-        let room = if self.push.has_room_for(name) { Ok(()) } else { Err(full()) };
-        match room.and_then(|()| assign(files, descriptors)).and_then(Files::load) {
+        let room = if self.push.has_room_for(name) { check_memory() } else { Err(full()) };
+        match room.and_then(|()| assign(files, descriptors)).and_then(load) {
             Ok(report) => self.loaded(name, report),
             Err(fault) => {
                 if fault.kind != Fault::Limit || self.push.has_room_for(name) {
@@ -152,7 +154,8 @@ impl Session<'_> {
     fn loaded(&mut self, name: &str, report: Report) -> Result<(), Broken> {
         let (changed, generation) = self.registry.preview(name, &report.identity.public);
         let key_type = report.identity.key.kind().to_string();
-        self.push.identity(name, Some(report.identity));
+        // What is in service already is not kept twice.
+        self.push.identity(name, changed.then_some(report.identity));
         self.send(&Answer::Loaded(Loaded {
             name,
             generation,
@@ -195,6 +198,32 @@ fn ticket_root(descriptors: Vec<OwnedFd>) -> Result<Arc<TicketRoot>, (Fault, Str
         let least = TicketRoot::SHORTEST;
         (Fault::Unsupported, format!("it has fewer than {least} bytes"))
     })
+}
+
+/// Reading an identity must not take the memory that signatures need.
+fn check_memory() -> Result<(), LoadFault> {
+    match arena::room() {
+        Some((free, all)) if free < LOAD_ROOM => Err(out_of_memory(all)),
+        _ => Ok(()),
+    }
+}
+
+/// Loads; what failed for want of memory is not blamed on the file.
+fn load(files: Files) -> Result<Report, LoadFault> {
+    let before = arena::refused();
+    files.load().map_err(|fault| match arena::room() {
+        Some((_, all)) if arena::refused() != before => out_of_memory(all),
+        _ => fault,
+    })
+}
+
+fn out_of_memory(all: usize) -> LoadFault {
+    let reason = format!(
+        "the keeper's secret memory of {} KiB is full: raise RLIMIT_MEMLOCK (LimitMEMLOCK= of the unit) and start \
+         it again",
+        all >> 10
+    );
+    LoadFault { file: Blamed::None, kind: Fault::Limit, reason }
 }
 
 fn full() -> LoadFault {

@@ -56,9 +56,8 @@ impl From<Errno> for Broken {
 }
 
 impl Front {
-    /// A front without connections.
-    pub(crate) fn new(name: &str, registry: &Arc<Registry>) -> Arc<Self> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
+    /// A front without connections, which may have as many signatures made at once as there are cores.
+    pub(crate) fn new(name: &str, registry: &Arc<Registry>, cores: usize) -> Arc<Self> {
         Arc::new(Self {
             name: name.to_owned(),
             registry: Arc::clone(registry),

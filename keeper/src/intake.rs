@@ -120,20 +120,35 @@ impl Intake {
     }
 }
 
-/// Tells whoever started the keeper that it is ready, where NOTIFY_SOCKET says how.
-pub(crate) fn notify_ready() {
-    let Ok(path) = env::var("NOTIFY_SOCKET") else { return };
-    if let Err(error) = notify(&path, b"READY=1") {
-        log::line(format_args!("NOTIFY_SOCKET cannot be written to: {error}"));
-    }
+/// Where whoever started the keeper waits for the word that it is ready.
+pub(crate) struct Notice {
+    socket: UnixDatagram,
 }
 
-fn notify(path: &str, state: &[u8]) -> std::io::Result<()> {
-    let address = match path.strip_prefix('@') {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(path)?,
-    };
-    UnixDatagram::unbound()?.send_to_addr(state, &address).map(|_| ())
+impl Notice {
+    /// The socket that NOTIFY_SOCKET names; none where it does not, or cannot be connected to.
+    pub(crate) fn from_environment() -> Option<Self> {
+        let path = env::var("NOTIFY_SOCKET").ok()?;
+        let connected = Self::connect(&path);
+        connected.inspect_err(|error| log::line(format_args!("NOTIFY_SOCKET cannot be used: {error}"))).ok()
+    }
+
+    fn connect(path: &str) -> std::io::Result<Self> {
+        let address = match path.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(path)?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.connect_addr(&address)?;
+        Ok(Self { socket })
+    }
+
+    /// Tells that the keeper serves.
+    pub(crate) fn ready(&self) {
+        if let Err(error) = self.socket.send(b"READY=1") {
+            log::line(format_args!("NOTIFY_SOCKET cannot be written to: {error}"));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +180,7 @@ mod tests {
             (format!("@{abstract_name}"), UnixDatagram::bind_addr(&address).expect("bind")),
         ];
         for (name, socket) in sockets {
-            notify(&name, b"READY=1").expect("sent");
+            Notice::connect(&name).expect("connected").ready();
             let mut buffer = [0; 16];
             let length = socket.recv(&mut buffer).expect("received");
             assert_eq!(&buffer[..length], b"READY=1");

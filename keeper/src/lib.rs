@@ -3,10 +3,13 @@
 //! It gets its sockets when it starts and opens nothing: key files come as descriptors over the admin socket, each
 //! front has a socket of its own and reaches its own identities only, and what is signed must be a handshake message
 //! of TLS ([`structure`]). It never reads the network, and has neither TOML, tokio nor a self-describing decoder.
+//! libcrypto's memory, with every key in it, is closed to all other processes ([`arena`]).
 
 #![deny(unsafe_code)]
 
 mod admin;
+#[allow(unsafe_code)]
+mod arena;
 mod chain;
 #[allow(unsafe_code)]
 mod crypto;
@@ -14,6 +17,7 @@ mod front;
 mod identity;
 mod intake;
 mod limits;
+mod lockdown;
 mod log;
 mod permits;
 mod registry;
@@ -24,10 +28,16 @@ pub mod structure;
 mod tickets;
 mod wire;
 
+pub use arena::ArenaError;
 pub use intake::{Intake, IntakeError, Purpose};
 
-use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+#[cfg(all(feature = "without-arena", not(debug_assertions)))]
+compile_error!("a keeper without the arena is for tests of the key scanner alone");
+
+use arena::Kind;
+use intake::Notice;
+use luassl_sandbox::SandboxError;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -35,12 +45,15 @@ use std::thread;
 /// Why the keeper does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// There is no memory that is fit for keys.
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
     /// libcrypto does not start.
     #[error("libcrypto does not start: {0}")]
     Crypto(#[from] crypto::CryptoError),
-    /// Core dumps and debuggers cannot be kept out.
-    #[error("the process cannot be closed to debuggers and core dumps: {0}")]
-    Harden(Errno),
+    /// The process cannot be closed to others, or from others.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The sockets are not what they should be.
     #[error(transparent)]
     Intake(#[from] IntakeError),
@@ -65,10 +78,24 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> Result<(), StartError> {
+    take_memory()?;
+    luassl_sandbox::close_to_others()?;
     crypto::start()?;
-    harden().map_err(StartError::Harden)?;
     raise_descriptor_limit();
-    serve(intake::from_environment()?)
+    let sockets = intake::from_environment()?;
+    let start = Start { cores: cores(), notice: Notice::from_environment() };
+    lockdown::lock_down()?;
+    start.serve(sockets)
+}
+
+/// The first thing of all: libcrypto must not have allocated anything yet.
+fn take_memory() -> Result<(), ArenaError> {
+    if cfg!(feature = "without-arena") {
+        return Ok(());
+    }
+    arena::start()?;
+    arena::kind().into_iter().filter_map(Kind::warning).for_each(log::line);
+    Ok(())
 }
 
 /// Serves the sockets. Returns when the last admin connection that was passed as such has ended, which means that
@@ -77,32 +104,48 @@ fn start() -> Result<(), StartError> {
 /// # Errors
 /// [`StartError`] before anything was served.
 pub fn serve(sockets: Vec<Intake>) -> Result<(), StartError> {
-    let registry = Arc::new(registry::Registry::new());
-    let is_admin = |intake: &Intake| intake.purpose == Purpose::Admin;
-    let (admins, fronts): (Vec<_>, Vec<_>) = sockets.into_iter().partition(is_admin);
-    if admins.is_empty() {
-        return Err(StartError::NoAdmin);
-    }
-    for intake in fronts {
-        let registry = Arc::clone(&registry);
-        spawn(move || serve_front(&registry, intake))?;
-    }
-    let serve_admin = |intake| {
-        let registry = Arc::clone(&registry);
-        spawn(move || serve_admin(&registry, &intake))
-    };
-    let admins = admins.into_iter().map(serve_admin).collect::<Result<Vec<_>, _>>()?;
-    intake::notify_ready();
-    for admin in admins {
-        // A thread that panicked has said so itself.
-        let _ = admin.join();
-    }
-    Ok(())
+    Start { cores: cores(), notice: None }.serve(sockets)
 }
 
-fn serve_front(registry: &Arc<registry::Registry>, intake: Intake) {
+/// What is found out while files can still be opened.
+struct Start {
+    cores: usize,
+    notice: Option<Notice>,
+}
+
+impl Start {
+    fn serve(self, sockets: Vec<Intake>) -> Result<(), StartError> {
+        let registry = Arc::new(registry::Registry::new());
+        let is_admin = |intake: &Intake| intake.purpose == Purpose::Admin;
+        let (admins, fronts): (Vec<_>, Vec<_>) = sockets.into_iter().partition(is_admin);
+        if admins.is_empty() {
+            return Err(StartError::NoAdmin);
+        }
+        for intake in fronts {
+            let registry = Arc::clone(&registry);
+            spawn(move || serve_front(&registry, intake, self.cores))?;
+        }
+        let serve_admin = |intake| {
+            let registry = Arc::clone(&registry);
+            spawn(move || serve_admin(&registry, &intake))
+        };
+        let admins = admins.into_iter().map(serve_admin).collect::<Result<Vec<_>, _>>()?;
+        self.notice.iter().for_each(Notice::ready);
+        for admin in admins {
+            // A thread that panicked has said so itself.
+            let _ = admin.join();
+        }
+        Ok(())
+    }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn serve_front(registry: &Arc<registry::Registry>, intake: Intake, cores: usize) {
     let Purpose::Front(name) = &intake.purpose else { return };
-    let front = front::Front::new(name, registry);
+    let front = front::Front::new(name, registry, cores);
     if intake.listening { front.listen(&intake.socket) } else { front.serve(intake.socket) }
 }
 
@@ -116,12 +159,6 @@ fn serve_admin(registry: &registry::Registry, intake: &Intake) {
 
 fn spawn(serve: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, StartError> {
     thread::Builder::new().spawn(serve).map_err(StartError::Thread)
-}
-
-/// No core dumps; no ptrace, no /proc/PID/mem and no pidfd_getfd for processes of the same user.
-fn harden() -> Result<(), Errno> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
 }
 
 /// Fronts may have more connections than the usual soft limit; the hard one is the operator's.

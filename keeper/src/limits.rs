@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+/// The arena, in bytes: no more than this, however much may be locked. An RSA-2048 key takes about 5 KiB of it.
+pub(crate) const ARENA_MAX: usize = 1 << 30;
+
+/// The smallest arena that is worth while: libcrypto takes about 700 KiB for itself.
+pub(crate) const ARENA_MIN: usize = 2 << 20;
+
+/// What has to be free in the arena for an identity to be loaded, so that reading one never takes the memory that
+/// signatures need: both files at their longest, and what libcrypto makes of them.
+pub(crate) const LOAD_ROOM: usize = 768 << 10;
+
 /// A key or certificate file, in bytes.
 pub(crate) const FILE_MAX: usize = 256 << 10;
 

@@ -3,6 +3,7 @@
 use crate::process::{Process, children, command_line, signal_pid};
 use crate::{built, pki, scratch, until};
 use rustix::process::Signal;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -68,6 +69,52 @@ impl Daemon {
         let scratch = scratch();
         let mut command = Command::new(programs.join("luassld"));
         command.arg("run").arg("--identities").arg(identities);
+        command.arg("--socket").arg(scratch.path().join("luassl.sock"));
+        Self::run(&mut command, scratch)
+    }
+
+    /// As [`Daemon::with_identities`], with a keeper that was built for a test: a file in `build/test`.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn with_keeper(keeper: &str, identities: &Path) -> Self {
+        let scratch = scratch();
+        let programs = programs_in(&scratch, &[("bin/luassld", "luassld"), (keeper, "luassl-keeper")]);
+        Self::run(&mut own_programs(&programs, identities, &scratch), scratch)
+    }
+
+    /// With the identities of the development PKI, as a user that is not root: [`STRANGER`] where root runs the test.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn without_root() -> Self {
+        let scratch = scratch();
+        let programs = programs_in(&scratch, &PROGRAMS);
+        let identities = scratch.path().join("keys");
+        std::fs::create_dir(&identities).expect("a directory");
+        for file in std::fs::read_dir(pki::keys()).expect("the PKI").flatten() {
+            std::fs::copy(file.path(), identities.join(file.file_name())).expect("a copy");
+        }
+        let mut command = own_programs(&programs, &identities, &scratch);
+        if rustix::process::geteuid().is_root() {
+            give_away(scratch.path());
+            command.uid(STRANGER).gid(STRANGER);
+        }
+        Self::run(&mut command, scratch)
+    }
+
+    /// As [`Daemon::start`], where processes may leave cores.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn with_cores() -> Self {
+        let scratch = scratch();
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -c unlimited && exec \"$0\" \"$@\""]).arg(built("bin/luassld"));
+        command.arg("run").arg("--identities").arg(pki::keys());
         command.arg("--socket").arg(scratch.path().join("luassl.sock"));
         Self::run(&mut command, scratch)
     }
@@ -179,6 +226,35 @@ impl Drop for Daemon {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
+}
+
+/// A user without a name, rights or files.
+pub const STRANGER: u32 = 54_321;
+
+const PROGRAMS: [(&str, &str); 2] = [("bin/luassld", "luassld"), ("bin/luassl-keeper", "luassl-keeper")];
+
+/// Copies programs from `build/` into a directory that every user can look into.
+fn programs_in(scratch: &TempDir, programs: &[(&str, &str)]) -> PathBuf {
+    let directory = scratch.path().join("programs");
+    std::fs::create_dir(&directory).expect("a directory");
+    for (from, to) in programs {
+        std::fs::copy(built(from), directory.join(to)).expect("a copy");
+    }
+    directory
+}
+
+fn own_programs(programs: &Path, identities: &Path, scratch: &TempDir) -> Command {
+    let mut command = Command::new(programs.join("luassld"));
+    command.arg("run").arg("--identities").arg(identities);
+    command.arg("--socket").arg(scratch.path().join("luassl.sock"));
+    command
+}
+
+/// Gives a directory, and what lies in it, to [`STRANGER`].
+fn give_away(path: &Path) {
+    std::os::unix::fs::chown(path, Some(STRANGER), Some(STRANGER)).expect("root gives files away");
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.for_each(|entry| give_away(&entry.path()));
 }
 
 /// Whether the process `pid` is the child called `name`: `luassld front …` or `luassl-keeper`.

@@ -26,6 +26,43 @@ impl Buffers {
     }
 }
 
+/// Bytes that could not go on at once, and how many of them have gone since.
+#[derive(Default)]
+pub(super) struct Leftover {
+    bytes: Vec<u8>,
+    done: usize,
+}
+
+impl Leftover {
+    /// Keeps a copy of `bytes`, in place of what was there.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.bytes = bytes.to_vec();
+        self.done = 0;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.done == self.bytes.len()
+    }
+
+    /// What has not gone yet.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes[self.done..]
+    }
+
+    /// Marks `count` more bytes as gone; the last one takes the memory with it.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.done += count;
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
 thread_local! {
     static BUFFERS: RefCell<Option<Buffers>> = const { RefCell::new(None) };
     static PLAIN: RefCell<Option<Box<[u8]>>> = const { RefCell::new(None) };

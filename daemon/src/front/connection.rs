@@ -136,12 +136,15 @@ impl Connections {
         Ok(connection)
     }
 
-    /// Takes an ended connection out; its verdict stays for a while.
+    /// Takes an ended connection out; its verdict stays for a while. What has left already stays as it is.
     pub(super) fn leave(&self, connection: &Connection) {
         connection.close_inbox();
+        connection.record_end(Failure::new(ErrorCode::Cut, "the connection was given up here"));
         let token = *connection.token;
         let mut table = lock(&self.table);
-        table.live.remove(&token);
+        if table.live.remove(&token).is_none() {
+            return;
+        }
         table.ended.insert(token, (connection.owner.clone(), connection.status()));
         table.order.push_back(token);
         if table.order.len() > REMEMBERED_ENDS

@@ -1,17 +1,23 @@
 //! A control connection: frames in, answers out, descriptors with the frames that they came with.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     Front,
     context::Asker,
+    descriptors::Descriptors,
     operations::Session,
+    owner::Owner,
     peer,
-    quota::{Bound, Kind},
-    readiness, sockets,
+    quota::{Bound, Kind, Quotas},
+    readiness,
+    sockets::{self, ClientSocket},
 };
-use crate::front::owner::Owner;
-use bytes::BytesMut;
-use luassl_keeper_ipc::transport::{self, RecvError};
-use luassl_protocol::{Failure, Request, reply_frame, take_frame};
+use crate::settings::Limits;
+use bytes::{Bytes, BytesMut};
+use luassl_keeper_ipc::transport::{self, DESCRIPTORS_MAX, RecvError};
+use luassl_protocol::{FRAME_HEADER, Failure, Request, reply_frame, take_frame};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, accept_with},
@@ -30,6 +36,16 @@ use tokio::{
 /// Descriptors that may wait for their frames on one control connection.
 const MAX_WAITING_DESCRIPTORS: usize = 16;
 
+/// Descriptors of one owner that may wait to be closed (a close may last as long as a client likes); an owner with
+/// more is not heard until some are.
+const MAX_CLOSING: Bound = Bound { owner: 64, all: None };
+
+/// How often that is looked at.
+const CLOSING_POLL: Duration = Duration::from_millis(10);
+
+/// For what is counted and not refused.
+const UNBOUNDED: Bound = Bound { owner: u32::MAX, all: None };
+
 /// How much one receive takes, in bytes.
 const CHUNK: usize = 16 * 1024;
 
@@ -46,7 +62,7 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
     loop {
         let mut guard = listening.readable().await?;
         match accept_with(listening.get_ref(), SocketFlags::CLOEXEC) {
-            Ok(socket) => welcome(&front, &name, socket),
+            Ok(socket) => welcome(&front, &name, ClientSocket::new(socket)),
             Err(Errno::WOULDBLOCK) => guard.clear_ready(),
             Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(error) => {
@@ -57,7 +73,7 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
     }
 }
 
-fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: OwnedFd) {
+fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: ClientSocket) {
     let front = Arc::clone(front);
     let name = Arc::clone(name);
     tokio::spawn(async move {
@@ -67,11 +83,11 @@ fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: OwnedFd) {
     });
 }
 
-async fn converse(front: &Arc<Front>, name: Arc<str>, socket: OwnedFd) -> io::Result<()> {
+async fn converse(front: &Arc<Front>, name: Arc<str>, socket: ClientSocket) -> io::Result<()> {
     let credentials = peer::credentials(&socket)?;
     let owner = Owner { socket: name, uid: credentials.uid };
     front.ready().await;
-    let mut channel = Channel::new(socket)?;
+    let mut channel = Channel::new(socket, owner.clone(), front.quotas.clone())?;
     let limits = front.limits();
     let bound = Bound { owner: limits.control_connections_per_owner, all: Some(limits.control_connections) };
     let slot = match front.quotas.take(&owner, Kind::ControlConnections, 1, bound) {
@@ -85,79 +101,101 @@ async fn converse(front: &Arc<Front>, name: Arc<str>, socket: OwnedFd) -> io::Re
     outcome
 }
 
-/// Descriptors and the place in the stream where the receive that brought them ended: they belong to the frame
-/// that holds the byte before it.
-struct Batch {
-    end: u64,
-    descriptors: Vec<OwnedFd>,
-}
-
 struct Channel {
-    socket: AsyncFd<OwnedFd>,
+    socket: AsyncFd<ClientSocket>,
+    owner: Owner,
+    quotas: Quotas,
     buffer: BytesMut,
     /// The place in the stream of the buffer's first byte.
     consumed: u64,
-    batches: Vec<Batch>,
+    descriptors: Descriptors,
+}
+
+/// Whether a request needs a descriptor.
+fn takes_descriptor(request: &Request) -> bool {
+    match request {
+        Request::Connect(_) => true,
+        Request::Bind(bind) => bind.listener.is_none(),
+        _ => false,
+    }
 }
 
 impl Channel {
-    fn new(socket: OwnedFd) -> io::Result<Self> {
+    fn new(socket: ClientSocket, owner: Owner, quotas: Quotas) -> io::Result<Self> {
         let socket = readiness::register(socket)?;
-        Ok(Self { socket, buffer: BytesMut::new(), consumed: 0, batches: Vec::new() })
+        let (buffer, descriptors) = (BytesMut::new(), Descriptors::default());
+        Ok(Self { socket, owner, quotas, buffer, consumed: 0, descriptors })
     }
 
     /// Reads requests and answers them, one after the other, until the client goes.
     async fn run(&mut self, front: &Arc<Front>, session: &mut Session) -> io::Result<()> {
         loop {
             let limits = front.limits();
-            let limit = limits.frame_bytes as usize;
-            let mut begun = None;
-            let frame = loop {
-                match take_frame(&mut self.buffer, limit) {
-                    Ok(Some(frame)) => break frame,
-                    Ok(None) => {}
-                    Err(error) => {
-                        let failure = Failure::from(&error);
-                        return self.refuse(None, &failure, limits.request()).await;
-                    }
-                }
-                if begun.is_none() && (!self.buffer.is_empty() || !session.is_introduced()) {
-                    begun = Some(Instant::now());
-                }
-                if !self.receive(begun.map(|begun| begun + limits.request())).await? {
-                    return Ok(());
-                }
+            let Some((first, frame)) = self.next_frame(&limits, session.is_introduced()).await? else {
+                return Ok(());
             };
-            let descriptors = self.descriptors_of(frame.len());
-            let (id, request) = match Request::decode(&frame) {
-                Ok(request) => request,
+            let id = match Request::decode(&frame) {
+                Ok((id, request)) => {
+                    let mut descriptors = self.claim(first, &request);
+                    let answer = session.answer(id, request, &mut descriptors).await;
+                    self.dispose(descriptors);
+                    self.send(answer, limits.request()).await?;
+                    Some(id)
+                }
                 Err(bad) => {
-                    descriptors.into_iter().for_each(sockets::close_elsewhere);
-                    let failure = Failure::from(&bad.source);
-                    self.refuse(bad.id, &failure, limits.request()).await?;
-                    if bad.id.is_none() {
-                        return Ok(());
-                    }
-                    continue;
+                    self.refuse(bad.id, &Failure::from(&bad.source), limits.request()).await?;
+                    bad.id
                 }
             };
-            let answer = session.answer(id, request, descriptors).await;
-            self.send(answer, limits.request()).await?;
+            let unclaimed = self.descriptors.unclaimed(self.consumed);
+            self.dispose(unclaimed);
+            if id.is_none() || !session.is_introduced() {
+                return Ok(());
+            }
         }
     }
 
-    /// The descriptors that came with the frame of `length` bytes that has just been taken.
-    fn descriptors_of(&mut self, length: usize) -> Vec<OwnedFd> {
-        let end = self.consumed + (luassl_protocol::FRAME_HEADER + length) as u64;
-        self.consumed = end;
-        let mut mine = Vec::new();
-        while self.batches.first().is_some_and(|batch| batch.end <= end) {
-            mine.append(&mut self.batches.remove(0).descriptors);
+    /// The next frame, and the place in the stream of its first byte; none at the end, or after a frame above the
+    /// bound. A frame that has begun, and the first one, have a deadline.
+    async fn next_frame(&mut self, limits: &Limits, introduced: bool) -> io::Result<Option<(u64, Bytes)>> {
+        let mut begun = (!introduced).then(Instant::now);
+        loop {
+            match take_frame(&mut self.buffer, limits.frame_bytes as usize) {
+                Ok(Some(frame)) => {
+                    let first = self.consumed;
+                    self.consumed += (FRAME_HEADER + frame.len()) as u64;
+                    return Ok(Some((first, frame)));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.refuse(None, &Failure::from(&error), limits.request()).await?;
+                    return Ok(None);
+                }
+            }
+            if begun.is_none() && !self.buffer.is_empty() {
+                begun = Some(Instant::now());
+            }
+            if !self.receive(begun.map(|begun| begun + limits.request())).await? {
+                return Ok(None);
+            }
         }
-        mine
     }
 
-    /// Receives some bytes; false at the end. A frame that has begun, and the first one, have a deadline.
+    /// The descriptor that came with a request, where it needs one.
+    fn claim(&mut self, first: u64, request: &Request) -> Vec<OwnedFd> {
+        let claimed = takes_descriptor(request).then(|| self.descriptors.claim(first));
+        claimed.flatten().into_iter().collect()
+    }
+
+    /// Closes what no request took, where nobody waits for it, on this owner's account.
+    fn dispose(&self, descriptors: Vec<OwnedFd>) {
+        for descriptor in descriptors {
+            let slot = self.quotas.take(&self.owner, Kind::Closing, 1, UNBOUNDED).ok();
+            sockets::close_on_account(descriptor, slot);
+        }
+    }
+
+    /// Receives some bytes, by the deadline where there is one; false at the end.
     async fn receive(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
         let Some(deadline) = deadline else { return self.receive_some().await };
         timeout_at(deadline, self.receive_some()).await.map_err(|_| {
@@ -166,11 +204,14 @@ impl Channel {
     }
 
     async fn receive_some(&mut self) -> io::Result<bool> {
+        while self.quotas.take(&self.owner, Kind::Closing, 1, MAX_CLOSING).is_err() {
+            tokio::time::sleep(CLOSING_POLL).await;
+        }
         let mut chunk = [0; CHUNK];
         loop {
             let mut guard = self.socket.readable().await?;
             let flags = RecvFlags::DONTWAIT;
-            match transport::recv(self.socket.get_ref(), &mut chunk, MAX_WAITING_DESCRIPTORS, flags) {
+            match transport::recv(self.socket.get_ref(), &mut chunk, DESCRIPTORS_MAX, flags) {
                 Ok(received) => return self.keep(&chunk[..received.len], received.descriptors),
                 Err(RecvError::System(Errno::WOULDBLOCK)) => guard.clear_ready(),
                 Err(error) => return Err(io::Error::other(error.to_string())),
@@ -179,14 +220,12 @@ impl Channel {
     }
 
     fn keep(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) -> io::Result<bool> {
+        let begin = self.consumed + self.buffer.len() as u64;
         self.buffer.extend_from_slice(bytes);
-        if !descriptors.is_empty() {
-            let end = self.consumed + self.buffer.len() as u64;
-            self.batches.push(Batch { end, descriptors });
-        }
-        let waiting: usize = self.batches.iter().map(|batch| batch.descriptors.len()).sum();
-        if waiting > MAX_WAITING_DESCRIPTORS {
-            return Err(io::Error::other("too many descriptors"));
+        let one = descriptors.len() <= 1;
+        self.descriptors.arrived(begin, begin + bytes.len() as u64, descriptors);
+        if !one || self.descriptors.len() > MAX_WAITING_DESCRIPTORS {
+            return Err(io::Error::other("more descriptors than frames to take them"));
         }
         Ok(!bytes.is_empty())
     }
@@ -224,8 +263,7 @@ impl Channel {
 impl Drop for Channel {
     /// Descriptors that no frame claimed are as hostile as any.
     fn drop(&mut self) {
-        for batch in self.batches.drain(..) {
-            batch.descriptors.into_iter().for_each(sockets::close_elsewhere);
-        }
+        let unclaimed = self.descriptors.unclaimed(u64::MAX);
+        self.dispose(unclaimed);
     }
 }

@@ -1,11 +1,11 @@
 //! Handshakes, on threads that may wait for the keeper.
 
-use super::{buffers, connection::with_addresses, transport::Transport};
+use super::{buffers, connection::with_addresses, sockets::Tcp, transport::Transport};
 use crate::tls;
 use luassl_protocol::{ErrorCode, Failure, Info, Role};
-use openssl::ssl::Ssl;
+use openssl::{error::ErrorStack, ssl::Ssl};
 use std::{
-    os::fd::OwnedFd,
+    io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -22,13 +22,19 @@ pub(super) struct Established {
     pub(super) info: Info,
 }
 
+/// Why a handshake did not end well.
+enum Broken {
+    Tls(openssl::ssl::Error),
+    Tcp(io::Error),
+}
+
 /// Runs one handshake to its end, within `deadline`.
 ///
 /// # Errors
 /// Why it failed; the peer has been told by an alert, and the socket is closed.
 pub(super) async fn handshake(
     ssl: Ssl,
-    tcp: OwnedFd,
+    tcp: Tcp,
     role: Role,
     deadline: Duration,
 ) -> Result<Established, Failure> {
@@ -44,11 +50,7 @@ pub(super) async fn handshake(
             let info = with_addresses(tls::info(tls.ssl()), tls.get_ref().fd());
             return Ok(Established { tls, info });
         }
-        Ok(Err(error)) if tls.get_ref().end_of_file => {
-            let _ = error;
-            Failure::new(ErrorCode::Cut, "the peer closed the connection during the handshake")
-        }
-        Ok(Err(error)) => tls::failure(&error, tls.ssl()),
+        Ok(Err(broken)) => why(&broken, &tls),
         Err(_) => Failure::new(
             ErrorCode::Timeout,
             format!("no handshake within {} s ([limits] handshake)", deadline.as_secs()),
@@ -62,19 +64,43 @@ fn internal(error: &impl std::fmt::Display) -> Failure {
     Failure::new(ErrorCode::Internal, format!("no handshake: {error}"))
 }
 
+fn why(broken: &Broken, tls: &SslStream<Transport>) -> Failure {
+    let cut = |error: &io::Error| {
+        Failure::new(ErrorCode::Cut, format!("the connection was cut during the handshake: {error}"))
+    };
+    match broken {
+        _ if tls.get_ref().end_of_file => {
+            Failure::new(ErrorCode::Cut, "the peer closed the connection during the handshake")
+        }
+        Broken::Tcp(error) => cut(error),
+        Broken::Tls(error) => match error.io_error() {
+            Some(error) => cut(error),
+            None => tls::failure(error, tls.ssl()),
+        },
+    }
+}
+
+/// One turn of the handshake. It is over when its last flight is in the kernel's hands, since nobody else may move
+/// a byte until the connection has been taken.
 fn poll_handshake(
     tls: &mut SslStream<Transport>,
     role: Role,
     cx: &mut Context<'_>,
-) -> Poll<Result<(), openssl::ssl::Error>> {
+) -> Poll<Result<(), Broken>> {
     with_buffers(tls, |tls| {
-        let outcome = match role {
+        // What another session of this thread left in OpenSSL's queue of errors would be taken for this one's.
+        drop(ErrorStack::get());
+        let shaken = match role {
             Role::Server => Pin::new(&mut *tls).poll_accept(cx),
             Role::Client => Pin::new(&mut *tls).poll_connect(cx),
         };
-        // What is left of a flight goes out when the socket has room; an error comes back from the next read.
-        let _ = tls.get_mut().poll_send(cx);
-        outcome
+        let sent = tls.get_mut().poll_send(cx);
+        match (shaken, sent) {
+            (Poll::Ready(Err(error)), _) => Poll::Ready(Err(Broken::Tls(error))),
+            (_, Poll::Ready(Err(error))) => Poll::Ready(Err(Broken::Tcp(error))),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
     })
 }
 
@@ -90,16 +116,11 @@ fn with_buffers<T>(tls: &mut SslStream<Transport>, work: impl FnOnce(&mut SslStr
 /// Lets the alert arrive: a socket that is closed with unread data resets the connection, and the peer would see
 /// no alert.
 async fn say_goodbye(tls: &mut SslStream<Transport>) {
-    let flushed = std::future::poll_fn(|cx| with_buffers(tls, |tls| tls.get_mut().poll_send(cx)));
-    if matches!(timeout(ALERT_LINGER, flushed).await, Ok(Ok(()))) {
+    let sent = std::future::poll_fn(|cx| with_buffers(tls, |tls| tls.get_mut().poll_send(cx)));
+    if matches!(timeout(ALERT_LINGER, sent).await, Ok(Ok(()))) {
         tls.get_mut().finish_sending();
         let discarded = std::future::poll_fn(|cx| with_buffers(tls, |tls| tls.get_mut().poll_discard(cx)));
         let _ = timeout(ALERT_LINGER, discarded).await;
     }
     tls.get_mut().close();
-}
-
-/// Closes a session that nobody will have, without close_notify.
-pub(super) fn abandon(mut established: Established) {
-    established.tls.get_mut().close();
 }

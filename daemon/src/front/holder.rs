@@ -1,52 +1,49 @@
 //! The front's end of a holder's delivery socket.
 
-use super::{Front, listener::Listener, readiness};
-use rustix::{
-    io::Errno,
-    net::{RecvFlags, recv},
-};
-use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
-};
-use tokio::io::unix::AsyncFd;
+use super::{Front, listener::Listener, readiness, sockets::ClientSocket};
+use rustix::io::Errno;
+use std::{os::fd::AsFd, sync::Arc};
+use tokio::io::Interest;
 
 /// The largest message of a holder, in bytes; each byte is one word of the protocol.
 const MAX_MESSAGE: usize = 256;
 
 /// Hears what a holder says, until it goes.
-pub(super) async fn listen(front: Arc<Front>, listener: Arc<Listener>, id: u64, delivery: Arc<OwnedFd>) {
-    match readiness::register_borrowed(delivery.as_fd()) {
-        Ok(socket) => hear_all(&listener, id, &socket).await,
-        Err(error) => tracing::error!("cannot listen to a holder: {error}"),
-    }
+pub(super) async fn listen(front: Arc<Front>, listener: Arc<Listener>, id: u64, delivery: Arc<ClientSocket>) {
+    hear_all(&delivery, |said| listener.heard(id, said)).await;
     if listener.remove_holder(id) {
         front.acceptors.stop(&listener, delivery);
     }
 }
 
-async fn hear_all(listener: &Listener, id: u64, socket: &AsyncFd<BorrowedFd<'_>>) {
+/// Hears every message, until the holder goes or sends what it may not (descriptors).
+async fn hear_all(delivery: &ClientSocket, mut heard: impl FnMut(&[u8])) {
+    let socket = match readiness::register_borrowed(delivery.as_fd()) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!("cannot listen to a holder: {error}"),
+    };
     let mut message = [0; MAX_MESSAGE];
     loop {
         let Ok(mut guard) = socket.readable().await else { return };
-        match recv(socket.get_ref(), &mut message, RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => return,
-            Ok((_, count)) => listener.heard(id, &message[..count.min(MAX_MESSAGE)]),
+        match delivery.receive(&mut message) {
+            Ok(received) if received.count > 0 && !received.had_descriptors => {
+                heard(&message[..received.count.min(MAX_MESSAGE)]);
+            }
             Err(Errno::WOULDBLOCK) => guard.clear_ready(),
-            Err(Errno::INTR) => {}
-            Err(_) => return,
+            _ => return,
         }
     }
 }
 
-/// Ends when the other end of a stream has gone.
-pub(super) async fn hung_up(stream: &OwnedFd) {
+/// Ends when the other end of a stream has gone; a half-close is no such end.
+pub(super) async fn hung_up(stream: &ClientSocket) {
     let Ok(socket) = readiness::register_borrowed(stream.as_fd()) else {
         return std::future::pending().await;
     };
     loop {
-        let Ok(mut guard) = socket.readable().await else { return };
-        if guard.ready().is_read_closed() {
+        // Not registered for writing, so nothing but a hang-up makes it ready for that.
+        let Ok(mut guard) = socket.ready(Interest::WRITABLE).await else { return };
+        if guard.ready().is_write_closed() {
             return;
         }
         guard.clear_ready();

@@ -3,18 +3,16 @@
 //! Writes are tried first and wait for readiness only where the socket is full, so that readiness for writing can
 //! also be waited for to learn that the other end has gone ([`LuaEnd::watch_hangup`]).
 
-use super::readiness;
+use super::{readiness::Movable, sockets::ClientSocket};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
+    net::{SendFlags, Shutdown, send, shutdown},
 };
 use std::{
     io,
-    os::fd::OwnedFd,
     task::{Context, Poll},
 };
-use tokio::io::unix::AsyncFd;
 
 /// How Lua's side ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +24,7 @@ pub(super) enum End {
 }
 
 /// What a receive brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// So many bytes.
     Data(usize),
@@ -35,44 +34,42 @@ pub(super) enum Arrival {
     Nothing,
 }
 
-enum Socket {
-    Parked(OwnedFd),
-    Registered(AsyncFd<OwnedFd>),
-    Closed,
-}
-
 /// The front's end of a connection's Unix socket.
 pub(super) struct LuaEnd {
-    socket: Socket,
+    socket: Movable<ClientSocket>,
     reads: bool,
     gone: bool,
+    /// Lua's side was seen to end while its descriptor was there.
+    half_closed: bool,
     /// The front has shut its writing side down.
-    shut: bool,
-    /// And its reading side too: what Lua still writes fails.
-    shut_both: bool,
+    finished: bool,
+    /// The front takes nothing more.
+    refusing: bool,
 }
 
 impl LuaEnd {
-    pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { socket: Socket::Parked(fd), reads: true, gone: false, shut: false, shut_both: false }
+    pub(super) fn new(socket: ClientSocket) -> Self {
+        Self {
+            socket: Movable::Parked(socket),
+            reads: true,
+            gone: false,
+            half_closed: false,
+            finished: false,
+            refusing: false,
+        }
     }
 
+    /// Registers the socket with the runtime of this thread.
+    ///
+    /// # Errors
+    /// When epoll does not take it; it is then closed.
     pub(super) fn register(&mut self) -> io::Result<()> {
-        match std::mem::replace(&mut self.socket, Socket::Closed) {
-            Socket::Parked(fd) => {
-                let fd = readiness::register(fd)?;
-                self.socket = Socket::Registered(fd);
-            }
-            other => self.socket = other,
-        }
-        Ok(())
+        self.socket.register()
     }
 
+    /// Takes the socket from this thread's runtime, so that another thread's may have it.
     pub(super) fn park(&mut self) {
-        match std::mem::replace(&mut self.socket, Socket::Closed) {
-            Socket::Registered(fd) => self.socket = Socket::Parked(fd.into_inner()),
-            other => self.socket = other,
-        }
+        self.socket.park();
     }
 
     /// Whether Lua may still read what is sent to it.
@@ -80,14 +77,14 @@ impl LuaEnd {
         self.reads && !self.gone
     }
 
-    /// Whether the last descriptor of the other end has gone.
+    /// Whether the last descriptor of the other end has gone (or is as good as gone: neither side can write).
     pub(super) fn is_gone(&self) -> bool {
         self.gone
     }
 
     /// Sends what the socket has room for; returns how much that was.
     pub(super) fn send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> usize {
-        let Socket::Registered(fd) = &self.socket else { return 0 };
+        let Some(fd) = self.socket.registered() else { return 0 };
         let mut sent = 0;
         while sent < data.len() && self.reads {
             match send(fd.get_ref(), &data[sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
@@ -104,84 +101,75 @@ impl LuaEnd {
         sent
     }
 
-    /// Receives what Lua has written before a close message: asks the kernel, and not what the runtime has noticed
-    /// so far. `Nothing` is certain then.
-    pub(super) fn receive_last(&mut self, room: &mut [u8]) -> Arrival {
-        let Socket::Registered(fd) = &self.socket else { return Arrival::End(End::Lost) };
-        loop {
-            match recv(fd.get_ref(), &mut *room, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return Arrival::End(self.end()),
-                Ok((_, count)) => return Arrival::Data(count),
-                Err(Errno::WOULDBLOCK) => return Arrival::Nothing,
-                Err(Errno::INTR) => {}
-                Err(_) => {
-                    self.gone = true;
-                    return Arrival::End(End::Lost);
-                }
-            }
-        }
-    }
-
-    /// Receives what Lua has written.
+    /// Receives what Lua has written, once the socket is known to be readable.
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Arrival {
-        let Socket::Registered(fd) = &self.socket else { return Arrival::End(End::Lost) };
-        loop {
-            let Poll::Ready(ready) = fd.poll_read_ready(cx) else { return Arrival::Nothing };
-            let Ok(mut guard) = ready else { return Arrival::End(End::Lost) };
-            match recv(fd.get_ref(), &mut *room, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return Arrival::End(self.end()),
-                Ok((_, count)) => {
-                    // A short read has emptied the socket: the next data raises a new event (epoll(7)).
-                    if count < room.len() {
-                        guard.clear_ready();
-                    }
-                    return Arrival::Data(count);
+        let Some(fd) = self.socket.registered() else { return Arrival::End(End::Lost) };
+        let Poll::Ready(ready) = fd.poll_read_ready(cx) else { return Arrival::Nothing };
+        let Ok(mut guard) = ready else { return Arrival::End(End::Lost) };
+        let closed = guard.ready().is_read_closed();
+        match fd.get_ref().receive(room) {
+            Ok(received) if received.count > 0 => {
+                // A short read has emptied the socket, and the next data raises a new event (epoll(7)); but a
+                // receive also stops behind descriptors.
+                if received.count < room.len() && !received.had_descriptors {
+                    guard.clear_ready();
                 }
-                Err(Errno::WOULDBLOCK) => guard.clear_ready(),
-                Err(Errno::INTR) => {}
-                // Closed with unread data: as lost as any other last descriptor.
-                Err(_) => {
-                    self.gone = true;
-                    return Arrival::End(End::Lost);
+                if closed {
+                    self.note_half_close();
+                }
+                Arrival::Data(received.count)
+            }
+            Err(Errno::WOULDBLOCK) => {
+                guard.clear_ready();
+                // The cleared readiness leaves no waker behind: this does, or finds the event that came since.
+                match fd.poll_read_ready(cx) {
+                    Poll::Pending => Arrival::Nothing,
+                    Poll::Ready(_) => self.receive_now(room),
                 }
             }
+            other => self.ended(other.is_err()),
         }
     }
 
-    /// Tells a half-close from a lost last descriptor. After the front's own SHUT_WR the kernel shows both alike,
-    /// and only a close message counts.
-    fn end(&mut self) -> End {
-        if self.has_hung_up() {
-            self.gone = !self.shut;
-            End::Lost
-        } else {
-            End::HalfClosed
+    /// Receives what Lua has written before now, whether its event has been seen or not.
+    pub(super) fn receive_now(&mut self, room: &mut [u8]) -> Arrival {
+        let Some(fd) = self.socket.get() else { return Arrival::End(End::Lost) };
+        match fd.receive(room) {
+            Ok(received) if received.count > 0 => Arrival::Data(received.count),
+            Err(Errno::WOULDBLOCK) => Arrival::Nothing,
+            other => self.ended(other.is_err()),
         }
     }
 
-    fn has_hung_up(&self) -> bool {
-        let fd = match &self.socket {
-            Socket::Registered(fd) => fd.get_ref(),
-            Socket::Parked(fd) => fd,
-            Socket::Closed => return true,
-        };
-        let mut polled = [PollFd::new(fd, PollFlags::empty())];
+    /// Tells a half-close from a lost last descriptor, whose error says that unread data went with it.
+    fn ended(&mut self, error: bool) -> Arrival {
+        self.note_half_close();
+        let up = !error && self.revents().is_some_and(|revents| !revents.contains(PollFlags::HUP));
+        self.gone |= error || (!up && !self.finished);
+        Arrival::End(if self.half_closed || up { End::HalfClosed } else { End::Lost })
+    }
+
+    /// Remembers a half-close while it can be told from a lost descriptor: after the front's own SHUT_WR the kernel
+    /// shows both alike, and only a close message counts.
+    fn note_half_close(&mut self) {
+        if !self.half_closed
+            && !self.finished
+            && let Some(revents) = self.revents()
+        {
+            self.half_closed = revents.contains(PollFlags::RDHUP) && !revents.contains(PollFlags::HUP);
+        }
+    }
+
+    fn revents(&self) -> Option<PollFlags> {
+        let mut polled = [PollFd::new(self.socket.get()?, PollFlags::RDHUP)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
-    }
-
-    /// Reads and throws away, after TLS has broken; false when there is nothing (more).
-    pub(super) fn discard(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.gone {
-            return false;
-        }
-        let mut scratch = [0; 4096];
-        matches!(self.receive(cx, &mut scratch), Arrival::Data(_))
+        poll(&mut polled, Some(&now)).ok()?;
+        Some(polled[0].revents())
     }
 
     /// Whether the other end has gone altogether; otherwise the task is woken when it does.
     pub(super) fn watch_hangup(&mut self, cx: &mut Context<'_>) -> bool {
-        let Socket::Registered(fd) = &self.socket else { return true };
+        let Some(fd) = self.socket.registered() else { return true };
         loop {
             match fd.poll_write_ready(cx) {
                 Poll::Pending => return false,
@@ -194,20 +182,26 @@ impl LuaEnd {
         }
     }
 
-    /// Shuts the front's writing side down, once, or both sides; true when that was news.
-    pub(super) fn shut(&mut self, both: bool) -> bool {
-        if self.shut && (self.shut_both || !both) {
+    /// Lets Lua read to an end of file, behind what has been sent; true when that was news.
+    pub(super) fn finish(&mut self) -> bool {
+        if self.finished {
             return false;
         }
-        self.shut = true;
-        self.shut_both = both;
-        let fd = match &self.socket {
-            Socket::Registered(fd) => fd.get_ref(),
-            Socket::Parked(fd) => fd,
-            Socket::Closed => return false,
-        };
-        // Fails only where the other end has gone already.
-        let _ = shutdown(fd, if both { Shutdown::Both } else { Shutdown::Write });
+        self.note_half_close();
+        self.finished = true;
+        if let Some(fd) = self.socket.get() {
+            // Fails only where the other end has gone already.
+            let _ = shutdown(fd, Shutdown::Write);
+        }
         true
+    }
+
+    /// Takes nothing more from Lua: what it writes from now on fails with EPIPE, what it wrote is thrown away.
+    pub(super) fn refuse(&mut self) {
+        if !std::mem::replace(&mut self.refusing, true)
+            && let Some(fd) = self.socket.get()
+        {
+            fd.refuse();
+        }
     }
 }

@@ -8,10 +8,14 @@ mod connection;
 mod context;
 mod control;
 mod counters;
+mod descriptors;
 mod handshake;
 mod holder;
+mod home;
+mod hub;
 mod interrupt;
 mod listener;
+mod lockdown;
 mod lua_end;
 mod operations;
 mod owner;
@@ -21,6 +25,8 @@ mod pump;
 mod quota;
 mod readiness;
 mod sockets;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod workers;
 
@@ -58,6 +64,9 @@ pub enum FrontError {
     /// A system call failed.
     #[error("the front cannot start: {0}")]
     System(#[from] io::Error),
+    /// It cannot give up what it does not need.
+    #[error("the front does not start: {0}")]
+    Sandbox(#[from] luassl_sandbox::SandboxError),
     /// OpenSSL cannot be used.
     #[error("the front cannot start: {0}")]
     Tls(#[from] tls::TlsError),
@@ -71,7 +80,7 @@ struct Active {
     generation: u64,
     settings: Settings,
     identities: Arc<dyn IdentitySource>,
-    listeners: HashMap<String, Arc<OwnedFd>>,
+    listeners: HashMap<String, Arc<sockets::Tcp>>,
 }
 
 /// A running front; shared by all its threads.
@@ -82,12 +91,10 @@ struct Front {
     resumption: Arc<tls::Resumption>,
     keeper: Arc<KeeperLink>,
     quotas: quota::Quotas,
-    connections: connection::Connections,
+    home: Arc<home::Home>,
     contexts: context::Contexts,
     acceptors: listener::Acceptors,
     counters: counters::Counters,
-    pumps: workers::Workers,
-    signers: workers::Workers,
 }
 
 /// How often a request that waits for the keeper's identities looks again.
@@ -98,6 +105,7 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// [`FrontError`] when it cannot start.
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
+    lockdown::close()?;
     raise_descriptor_limit();
     interrupt::install()?;
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
@@ -115,12 +123,10 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         resumption: Arc::new(tls::Resumption::new(keeper.tickets())),
         keeper,
         quotas: quota::Quotas::default(),
-        connections: connection::Connections::default(),
+        home: Arc::new(home::Home::start(cores)?),
         contexts: context::Contexts::default(),
         acceptors: listener::Acceptors::default(),
         counters: counters::Counters::default(),
-        pumps: workers::Workers::start("pump", cores, false)?,
-        signers: workers::Workers::start("handshake", cores.max(2), true)?,
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(front, options.sockets))
@@ -208,7 +214,10 @@ impl Front {
             generation: slot.generation,
             settings: slot.settings.clone(),
             identities: Arc::clone(&slot.identities),
-            listeners: listeners.into_iter().map(|(name, socket)| (name, Arc::new(socket))).collect(),
+            listeners: listeners
+                .into_iter()
+                .map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket))))
+                .collect(),
         };
         *slot = Arc::new(active);
     }
@@ -221,7 +230,8 @@ impl Front {
         self.resumption.configure(settings.session_lifetime_s, sessions_per_owner, sessions);
         let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
         let mut sockets = slot.listeners.clone();
-        sockets.extend(listeners.into_iter().map(|(name, socket)| (name, Arc::new(socket))));
+        sockets
+            .extend(listeners.into_iter().map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket)))));
         sockets.retain(|name, _| settings.listeners.contains(name));
         *slot = Arc::new(Active {
             generation: slot.generation + 1,

@@ -70,20 +70,18 @@ impl Session {
         self.introduced
     }
 
-    /// Carries a request out. Descriptors that it does not take are closed on a thread of their own.
+    /// Carries a request out. The descriptor that came with it is taken out where it is good.
     pub(super) async fn answer(
         &mut self,
         id: u64,
         request: Request,
-        mut descriptors: Vec<OwnedFd>,
+        descriptors: &mut Vec<OwnedFd>,
     ) -> Answer {
-        let answer = if self.introduced || matches!(request, Request::Hello(_)) {
-            self.carry_out(id, request, &mut descriptors).await
+        if self.introduced || matches!(request, Request::Hello(_)) {
+            self.carry_out(id, request, descriptors).await
         } else {
             plain(id, Err::<Done, _>(Failure::new(ErrorCode::Version, "say hello first")))
-        };
-        descriptors.into_iter().for_each(sockets::close_elsewhere);
-        answer
+        }
     }
 
     async fn carry_out(&mut self, id: u64, request: Request, descriptors: &mut Vec<OwnedFd>) -> Answer {
@@ -113,7 +111,10 @@ impl Session {
     }
 
     fn hello(&mut self, hello: &Hello) -> Outcome<Welcome> {
-        if hello.version != VERSION {
+        if self.introduced {
+            return Err(Failure::new(ErrorCode::Invalid, "hello has been said already"));
+        }
+        if hello.version < VERSION {
             return Err(Failure::new(
                 ErrorCode::Version,
                 format!(
@@ -183,7 +184,7 @@ impl Session {
     // -- connections ---------------------------------------------------------------------------------------------
 
     fn connect(&self, connect: Connect, descriptors: &mut Vec<OwnedFd>) -> Outcome<(Connecting, OwnedFd)> {
-        let tcp = sockets::connected_tcp(the_one(descriptors)?)?;
+        let tcp = sockets::connected_tcp(descriptors)?;
         if connect.mode == Mode::LockStep {
             return Err(Failure::new(
                 ErrorCode::Invalid,
@@ -202,10 +203,11 @@ impl Session {
         let connection_slot = take(Kind::Connections, own, limits.connections)?;
         let (ours, theirs) = sockets::stream_pair()?;
         let server = connect.role == Role::Server;
-        let connection = self.front.connections.enter(self.asker.owner.clone(), server, connection_slot)?;
+        let connection =
+            self.front.home.connections.enter(self.asker.owner.clone(), server, connection_slot)?;
         let token = connection.token;
         let front = Arc::clone(&self.front);
-        self.front.signers.spawn(Box::pin(async move {
+        self.front.home.signers.spawn(Box::pin(async move {
             run_outgoing(front, connection, ssl, tcp, connect.role, ours).await;
             drop(handshake_slot);
         }));
@@ -220,7 +222,7 @@ impl Session {
         let (key, socket) = match bind.listener {
             Some(name) => self.named_listener(name)?,
             None => {
-                let fd = sockets::listening_tcp(the_one(descriptors)?)?;
+                let fd = sockets::listening_tcp(descriptors)?;
                 (ListenerKey::Own(sockets::cookie(fd.as_fd())?), Arc::new(fd))
             }
         };
@@ -233,7 +235,7 @@ impl Session {
         Ok((BoundAnswer { address }, theirs))
     }
 
-    fn named_listener(&self, name: String) -> Outcome<(ListenerKey, Arc<OwnedFd>)> {
+    fn named_listener(&self, name: String) -> Outcome<(ListenerKey, Arc<sockets::Tcp>)> {
         match self.front.active().listeners.get(&name) {
             Some(socket) => Ok((ListenerKey::Named(name), Arc::clone(socket))),
             None => Err(Failure::new(
@@ -249,9 +251,9 @@ impl Session {
     fn join(
         &self,
         key: ListenerKey,
-        socket: Arc<OwnedFd>,
+        socket: Arc<sockets::Tcp>,
         sessions: Sessions,
-        delivery: &Arc<OwnedFd>,
+        delivery: &Arc<sockets::ClientSocket>,
     ) -> Outcome<(Arc<Listener>, u64)> {
         if let Some(running) = self.front.acceptors.find(&key) {
             if running.owner != self.asker.owner || !running.sessions.is_like(&sessions) {
@@ -269,20 +271,21 @@ impl Session {
         let slot = self.front.quotas.take(&self.asker.owner, Kind::Listeners, 1, bound)?;
         let owner = self.asker.owner.clone();
         let listener = Listener::start(&self.front, owner, key, socket, sessions, slot)?;
-        let holder = listener
-            .add_holder(Arc::clone(delivery))
-            .ok_or_else(|| Failure::new(ErrorCode::Internal, "the listener ended as it began"))?;
+        let Some(holder) = listener.add_holder(Arc::clone(delivery)) else {
+            self.front.acceptors.stop(&listener, Arc::clone(delivery));
+            return Err(Failure::new(ErrorCode::Descriptor, "the socket listens no more"));
+        };
         Ok((listener, holder))
     }
 
     // -- questions about a connection ----------------------------------------------------------------------------
 
     fn find(&self, token: &Token) -> Outcome<Arc<Connection>> {
-        self.front.connections.find(token, &self.asker.owner)
+        self.front.home.connections.find(token, &self.asker.owner)
     }
 
     fn status(&self, of: &Of) -> Outcome<Status> {
-        self.front.connections.status(&of.token, &self.asker.owner)
+        self.front.home.connections.status(&of.token, &self.asker.owner)
     }
 
     /// Puts a question to the pump that has the connection.
@@ -369,15 +372,15 @@ async fn run_outgoing(
     front: Arc<Front>,
     connection: Arc<Connection>,
     ssl: openssl::ssl::Ssl,
-    tcp: OwnedFd,
+    tcp: sockets::Tcp,
     role: Role,
-    stream: OwnedFd,
+    stream: sockets::ClientSocket,
 ) {
     let limits = front.limits();
     let outcome = tokio::select! {
         outcome = handshake::handshake(ssl, tcp, role, limits.handshake()) => outcome,
         () = holder::hung_up(&stream) => {
-            front.connections.leave(&connection);
+            front.home.connections.leave(&connection);
             return;
         }
     };
@@ -390,21 +393,14 @@ async fn run_outgoing(
     let _ = send(&stream, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     match outcome {
         Ok(established) => {
-            Pump::new(front, connection, established.tls, stream, limits.shutdown()).start();
+            Pump::new(Arc::clone(&front.home), connection, established.tls, stream, limits.shutdown())
+                .start();
         }
         Err(failure) => {
             front.counters.handshake_failed(&failure);
             connection.record_end(failure);
-            front.connections.leave(&connection);
+            front.home.connections.leave(&connection);
         }
-    }
-}
-
-fn the_one(descriptors: &mut Vec<OwnedFd>) -> Outcome<OwnedFd> {
-    match descriptors.len() {
-        1 => Ok(descriptors.remove(0)),
-        0 => Err(Failure::new(ErrorCode::Descriptor, "no descriptor came with the request")),
-        _ => Err(Failure::new(ErrorCode::Descriptor, "more than one descriptor came with the request")),
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum Kind {
     ControlConnections,
     /// Bytes of blobs.
     BlobBytes,
+    /// Descriptors that nobody took and that are not closed yet.
+    Closing,
 }
 
 impl Kind {
@@ -37,6 +39,7 @@ impl Kind {
             Self::Undelivered => ("connections that nobody has accepted", "undelivered"),
             Self::ControlConnections => ("control connections", "control_connections"),
             Self::BlobBytes => ("bytes of certificates", "blob_bytes"),
+            Self::Closing => ("descriptors that cannot be closed", "closing"),
         }
     }
 }

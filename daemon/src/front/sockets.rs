@@ -1,86 +1,202 @@
 //! Descriptors that come from clients: hostile until looked at, and closed with care.
+//!
+//! Closing can wait for as long as a client likes: a TCP socket that lingers, a file of a FUSE file system, and
+//! also a Unix socket, when messages with such descriptors lie in it unread. No thread that serves others may
+//! wait for that.
 
+use super::quota::Slot;
+use luassl_keeper_ipc::transport::{self, DESCRIPTORS_MAX, RecvError};
 use luassl_protocol::{ErrorCode, Failure};
-use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, ipproto, shutdown, sockopt},
+};
 use std::{
     net::SocketAddr,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::{OnceLock, mpsc},
     thread,
 };
 
-/// Descriptors that may wait for the closing thread; what comes on top is closed by whoever brings it.
-const CLOSING_QUEUE: usize = 1024;
+/// How much of an unread queue is thrown away at a time before a socket is closed, in bytes.
+const SCRATCH: usize = 8 * 1024;
 
-/// Takes a connected TCP socket and nothing else.
-///
-/// # Errors
-/// [`ErrorCode::Descriptor`]; the descriptor is then closed on a thread of its own, unread.
-pub(super) fn connected_tcp(fd: OwnedFd) -> Result<OwnedFd, Failure> {
-    checked_tcp(fd, false)
+/// A TCP socket, a connected or a listening one; closed without waiting, whatever SO_LINGER its client has set.
+#[derive(Debug)]
+pub(super) struct Tcp(OwnedFd);
+
+impl Tcp {
+    /// A socket that the front accepted itself, or that has been looked at.
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
 }
 
-/// Takes a listening TCP socket and nothing else.
+impl Drop for Tcp {
+    /// A client that sets the option again in between holds a copy, and then this close is not the last.
+    fn drop(&mut self) {
+        // A socket that is beyond options is beyond lingering too.
+        let _ = sockopt::set_socket_linger(&self.0, None);
+    }
+}
+
+impl AsFd for Tcp {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Tcp {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A Unix socket at whose other end is a client, which may send descriptors where none belong.
+#[derive(Debug)]
+pub(super) struct ClientSocket(OwnedFd);
+
+/// What one receive from a client brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Received {
+    /// How many bytes; 0 at the end.
+    pub(super) count: usize,
+    /// Whether descriptors came along. They are being closed; the receive has stopped behind them.
+    pub(super) had_descriptors: bool,
+}
+
+impl ClientSocket {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Receives, without waiting, where descriptors have no business.
+    ///
+    /// # Errors
+    /// The system's; [`Errno::AGAIN`] where there is nothing.
+    pub(super) fn receive(&self, room: &mut [u8]) -> Result<Received, Errno> {
+        match transport::recv(&self.0, room, DESCRIPTORS_MAX, RecvFlags::DONTWAIT) {
+            Ok(received) => {
+                let had_descriptors = !received.descriptors.is_empty();
+                received.descriptors.into_iter().for_each(close_elsewhere);
+                Ok(Received { count: received.len, had_descriptors })
+            }
+            Err(RecvError::System(error)) => Err(error),
+            // The table of descriptors is full; what was to come is closed already, and its bytes are gone.
+            Err(RecvError::DescriptorsLost) => Err(Errno::MFILE),
+        }
+    }
+
+    /// Takes nothing more from the client, whose writes fail from now on, and throws away what it sent.
+    pub(super) fn refuse(&self) {
+        // Fails only where the other end has gone already.
+        let _ = shutdown(&self.0, Shutdown::Read);
+        self.throw_away();
+    }
+
+    fn throw_away(&self) {
+        let mut scratch = [0; SCRATCH];
+        while matches!(self.receive(&mut scratch), Ok(received) if received.count > 0) {}
+    }
+}
+
+impl Drop for ClientSocket {
+    /// Empties the socket first, so that its end closes no descriptor but its own.
+    fn drop(&mut self) {
+        let _ = shutdown(&self.0, Shutdown::Both);
+        self.throw_away();
+    }
+}
+
+impl AsFd for ClientSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for ClientSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Takes the connected TCP socket that came with a request, and nothing else.
+///
+/// # Errors
+/// [`ErrorCode::Descriptor`]; what came is then left where it is.
+pub(super) fn connected_tcp(came: &mut Vec<OwnedFd>) -> Result<Tcp, Failure> {
+    take_tcp(came, false)
+}
+
+/// Takes the listening TCP socket that came with a request, and nothing else.
 ///
 /// # Errors
 /// As [`connected_tcp`].
-pub(super) fn listening_tcp(fd: OwnedFd) -> Result<OwnedFd, Failure> {
-    checked_tcp(fd, true)
+pub(super) fn listening_tcp(came: &mut Vec<OwnedFd>) -> Result<Tcp, Failure> {
+    take_tcp(came, true)
 }
 
-fn checked_tcp(fd: OwnedFd, listening: bool) -> Result<OwnedFd, Failure> {
-    match fault(&fd, listening) {
-        None => Ok(fd),
-        Some(fault) => {
-            close_elsewhere(fd);
-            Err(Failure::new(ErrorCode::Descriptor, fault))
+fn take_tcp(came: &mut Vec<OwnedFd>, listening: bool) -> Result<Tcp, Failure> {
+    let fd = came.pop().ok_or_else(|| wrong("no descriptor came with the request"))?;
+    match check(&fd, listening) {
+        Ok(()) => Ok(Tcp(fd)),
+        Err(failure) => {
+            came.push(fd);
+            Err(failure)
         }
     }
 }
 
-fn fault(fd: &OwnedFd, listening: bool) -> Option<&'static str> {
-    let Ok(domain) = sockopt::socket_domain(fd) else { return Some("the descriptor is no socket") };
-    if domain != AddressFamily::INET && domain != AddressFamily::INET6 {
-        return Some("the descriptor is no TCP socket");
-    }
-    if sockopt::socket_type(fd) != Ok(SocketType::STREAM)
-        || sockopt::socket_protocol(fd) != Ok(Some(ipproto::TCP))
-    {
-        return Some("the descriptor is no TCP socket");
+fn wrong(fault: &str) -> Failure {
+    Failure::new(ErrorCode::Descriptor, fault)
+}
+
+fn check(fd: &OwnedFd, listening: bool) -> Result<(), Failure> {
+    let domain = sockopt::socket_domain(fd).map_err(|_| wrong("the descriptor is no socket"))?;
+    let is_tcp = (domain == AddressFamily::INET || domain == AddressFamily::INET6)
+        && sockopt::socket_type(fd) == Ok(SocketType::STREAM)
+        && sockopt::socket_protocol(fd) == Ok(Some(ipproto::TCP));
+    if !is_tcp {
+        return Err(wrong("the descriptor is no TCP socket"));
     }
     match sockopt::socket_acceptconn(fd) {
-        Ok(is) if is == listening => {}
-        Ok(false) => return Some("the socket does not listen: call listen(2) on it first"),
-        _ => return Some("the socket listens: a connected one is needed"),
+        Ok(true) if listening => Ok(()),
+        Ok(false) if !listening => check_connected(fd),
+        Ok(false) => Err(wrong("the socket does not listen: call listen(2) on it first")),
+        _ => Err(wrong("the socket listens: a connected one is needed")),
     }
-    if !listening && !matches!(rustix::net::getpeername(fd), Ok(Some(_))) {
-        return Some("the socket is not connected");
-    }
-    None
 }
 
-/// Closes a TCP socket without waiting, whatever SO_LINGER its client has set.
-pub(super) fn close(fd: OwnedFd) {
-    // A socket that is beyond options is beyond lingering too.
-    let _ = sockopt::set_socket_linger(&fd, None);
-    drop(fd);
+fn check_connected(fd: &OwnedFd) -> Result<(), Failure> {
+    if matches!(rustix::net::getpeername(fd), Ok(Some(_))) {
+        return Ok(());
+    }
+    match sockopt::socket_error(fd) {
+        Ok(Err(error)) => Err(Failure::new(ErrorCode::Cut, format!("the connection was cut: {error}"))),
+        _ => Err(wrong("the socket is not connected")),
+    }
 }
 
-/// Closes a descriptor of unknown kind on a thread made for it, since a close may block for as long as the client
-/// likes (a FUSE file, a socket that lingers).
+/// Closes a descriptor of unknown kind on a thread made for it, since a close may wait for as long as the client
+/// likes. Whoever brings it does not wait.
 pub(super) fn close_elsewhere(fd: OwnedFd) {
-    static CLOSER: OnceLock<mpsc::SyncSender<OwnedFd>> = OnceLock::new();
+    close_on_account(fd, None);
+}
+
+/// As [`close_elsewhere`]; the slot is given back when the descriptor is closed.
+pub(super) fn close_on_account(fd: OwnedFd, slot: Option<Slot>) {
+    static CLOSER: OnceLock<mpsc::Sender<(OwnedFd, Option<Slot>)>> = OnceLock::new();
     let closer = CLOSER.get_or_init(|| {
-        let (sender, receiver) = mpsc::sync_channel::<OwnedFd>(CLOSING_QUEUE);
-        let spawned =
-            thread::Builder::new().name("close".into()).spawn(move || receiver.iter().for_each(drop));
-        if let Err(error) = spawned {
+        let (sender, receiver) = mpsc::channel::<(OwnedFd, Option<Slot>)>();
+        // A socket of any kind may linger, and only the options of sockets are touched by this.
+        let close = move || receiver.iter().for_each(|(fd, _slot)| drop(Tcp(fd)));
+        if let Err(error) = thread::Builder::new().name("close".into()).spawn(close) {
             tracing::error!("no thread to close descriptors on: {error}");
         }
         sender
     });
-    // A full queue means that a close blocks: the sender waits in this client's stead.
-    let _ = closer.send(fd);
+    // The thread ends with the process; where there never was one, the descriptor is closed here.
+    let _ = closer.send((fd, slot));
 }
 
 /// What tells a listening socket from all others of the system (SO_COOKIE).
@@ -102,7 +218,7 @@ pub(super) fn peer(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
 ///
 /// # Errors
 /// When the descriptors are used up.
-pub(super) fn stream_pair() -> Result<(OwnedFd, OwnedFd), Failure> {
+pub(super) fn stream_pair() -> Result<(ClientSocket, OwnedFd), Failure> {
     pair(SocketType::STREAM)
 }
 
@@ -110,12 +226,15 @@ pub(super) fn stream_pair() -> Result<(OwnedFd, OwnedFd), Failure> {
 ///
 /// # Errors
 /// As [`stream_pair`].
-pub(super) fn delivery_pair() -> Result<(OwnedFd, OwnedFd), Failure> {
+pub(super) fn delivery_pair() -> Result<(ClientSocket, OwnedFd), Failure> {
     pair(SocketType::SEQPACKET)
 }
 
-fn pair(kind: SocketType) -> Result<(OwnedFd, OwnedFd), Failure> {
-    rustix::net::socketpair(AddressFamily::UNIX, kind, rustix::net::SocketFlags::CLOEXEC, None).map_err(
-        |error| Failure::new(ErrorCode::Limit, format!("no descriptors left for a connection: {error}")),
-    )
+fn pair(kind: SocketType) -> Result<(ClientSocket, OwnedFd), Failure> {
+    match rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None) {
+        Ok((ours, theirs)) => Ok((ClientSocket(ours), theirs)),
+        Err(error) => {
+            Err(Failure::new(ErrorCode::Limit, format!("no descriptors left for a connection: {error}")))
+        }
+    }
 }

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 /// Readable by those who are neither owner nor in the group.
 const OTHERS_READ: u32 = 0o004;
 
+/// Where systemd puts the credentials of the keeper's unit while that runs (systemd.exec(5)).
+const KEEPER_CREDENTIALS: &str = "/run/credentials/luassl-keeper.service";
+
 /// Opens a file of an identity for the keeper.
 ///
 /// # Errors
@@ -35,11 +38,17 @@ fn open_for(subject: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Findin
     })
 }
 
+/// Where credentials are: this unit's own, or, for a `luasslctl reload` from anywhere else, the keeper's unit's.
+fn credentials() -> Option<PathBuf> {
+    let keepers = || Some(PathBuf::from(KEEPER_CREDENTIALS)).filter(|directory| directory.is_dir());
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).or_else(keepers)
+}
+
 fn path_of(subject: &str, what: &str, file: &FileRef) -> Result<PathBuf, Finding> {
     match &file.source {
         FileSource::Path(path) => Ok(path.clone()),
-        FileSource::Credential(name) => std::env::var_os("CREDENTIALS_DIRECTORY")
-            .map(|directory| PathBuf::from(directory).join(name))
+        FileSource::Credential(name) => credentials()
+            .map(|directory| directory.join(name))
             .ok_or_else(|| {
                 let cause =
                     format!("{subject}: {what} is the credential `{name}`, and there are no credentials here");

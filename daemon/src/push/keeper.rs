@@ -75,7 +75,7 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
         let outcome = channel.identity(name, identity, &mut report.findings)?;
         report.outcomes.insert(name.clone(), outcome);
     }
-    channel.commit()?;
+    channel.commit(&mut report.findings)?;
     Ok(report)
 }
 
@@ -174,10 +174,13 @@ impl Channel<'_> {
         Ok(())
     }
 
-    fn commit(&mut self) -> Result<(), PushError> {
+    fn commit(&mut self, findings: &mut Vec<Finding>) -> Result<(), PushError> {
         self.send(&Request::Commit, &[])?;
         match self.answer()? {
-            Answer::Committed => Ok(()),
+            Answer::Committed { warnings } => {
+                findings.extend(warnings.into_iter().map(of_keeper));
+                Ok(())
+            }
             _ => Err(PushError::Malformed("no answer to the commit".to_owned())),
         }
     }
@@ -239,6 +242,12 @@ fn warnings(name: &str, identity: &Identity, loaded: &Loaded<'_>) -> Vec<Finding
     loaded.warnings.iter().map(finding).collect()
 }
 
+/// The keeper puts the remedy behind the cause.
+fn of_keeper(warning: &str) -> Finding {
+    let (cause, hint) = warning.split_once(": ").unwrap_or((warning, "see the keeper's log"));
+    Finding::warning(None, cause).hint(hint)
+}
+
 fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>) -> Outcome {
     if identity.discovered && identity.certificate.is_none() && failed.kind == Fault::NoKey {
         return Outcome::NoIdentity;
@@ -279,7 +288,7 @@ fn remedy(identity: &Identity, kind: Fault) -> &'static str {
         Fault::BadCertificate => "name a PEM file with the certificate first and its issuers behind it",
         Fault::Mismatch => "name the certificate that was issued for this key, or the key that belongs to it",
         Fault::BadStaple => "name an OCSP response in DER",
-        Fault::Limit => "declare fewer identities, or shorten the chain",
+        Fault::Limit => "stay below that bound, or raise it",
         Fault::Internal => "see the keeper's log",
     }
 }

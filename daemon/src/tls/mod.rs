@@ -30,7 +30,7 @@ mod resumption_scope;
 mod select;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tickets;
 mod trust;
 mod verify;

@@ -208,7 +208,10 @@ pub enum Answer<'a> {
         reason: &'a str,
     },
     /// The push has taken effect.
-    Committed,
+    Committed {
+        /// What an operator should know of the keeper itself, for people.
+        warnings: Vec<&'a str>,
+    },
 }
 
 /// What an identity turned out to be.
@@ -330,7 +333,7 @@ impl<'a> Answer<'a> {
             TICKETS_FAILED => {
                 Self::TicketsFailed { kind: from_code(&FAULTS, reader.u8()?)?, reason: reader.text()? }
             }
-            COMMITTED => Self::Committed,
+            COMMITTED => Self::Committed { warnings: reader.list(Reader::text)? },
             kind => return Err(Malformed::Kind(kind)),
         };
         reader.end()?;
@@ -359,9 +362,9 @@ impl<'a> Answer<'a> {
                 writer.raw(&[code(&FAULTS, kind)])?;
                 writer.text(reason)
             }
-            Self::Committed => {
-                Writer::new(out, ANSWER_MAX, COMMITTED);
-                Ok(())
+            Self::Committed { warnings } => {
+                let mut writer = Writer::new(out, ANSWER_MAX, COMMITTED);
+                writer.list(warnings, Writer::text)
             }
         }
     }

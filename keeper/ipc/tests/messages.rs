@@ -124,7 +124,8 @@ proptest! {
         survives!(admin::Answer, admin::Answer::Failed(admin::Failed {
             name: &name, file, kind, reason: &names.concat(),
         }));
-        survives!(admin::Answer, admin::Answer::Committed);
+        survives!(admin::Answer, admin::Answer::Committed { warnings: vec![] });
+        survives!(admin::Answer, admin::Answer::Committed { warnings: vec!["one", "two"] });
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use super::{Bench, Keeper, Socket, pair};
 use rustix::process::{Pid, Signal, kill_process};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -17,16 +20,37 @@ impl Process {
         Self::start_with(program, listener, "NOTHING=")
     }
 
-    /// Starts one with a variable in its environment. The shell puts both sockets where the protocol wants them.
+    /// Starts one with a variable in its environment.
     pub fn start_with(program: &Path, listener: &OwnedFd, variable: &str) -> (Self, Socket) {
-        let (ours, theirs) = pair();
-        let script = "exec env -i \"$1\" LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=admin:front.web \"$0\" 3<&0 4<&1 0</dev/null \
-                      1>/dev/null";
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).arg(program).arg(variable).stdin(Stdio::from(theirs));
-        command.stdout(Stdio::from(listener.as_fd().try_clone_to_owned().expect("a copy")));
-        let child = command.spawn().expect("the keeper starts");
-        (Self { child }, Socket::new(ours))
+        let (mut command, socket) = command(program, listener, variable, ":");
+        (Self { child: command.spawn().expect("the keeper starts") }, socket)
+    }
+
+    /// Starts one after the shell has run `first`, and on a kernel that answers memfd_secret with `errno`, where there
+    /// is one. Its standard error is kept for [`Process::said`].
+    pub fn start_after(
+        program: &Path,
+        listener: &OwnedFd,
+        first: &str,
+        errno: Option<i32>,
+    ) -> (Self, Socket) {
+        let (mut command, socket) = command(program, listener, "NOTHING=", first);
+        command.stderr(Stdio::piped());
+        if let Some(filter) = errno.map(without_secret_memory) {
+            let apply = move || apply_filter(&filter).map_err(std::io::Error::other);
+            // SAFETY: makes two system calls, and allocates only where they fail.
+            unsafe { command.pre_exec(apply) };
+        }
+        (Self { child: command.spawn().expect("the keeper starts") }, socket)
+    }
+
+    /// Waits for its end; whether it was a good one, and all that it said.
+    pub fn said(mut self) -> (bool, String) {
+        let mut said = String::new();
+        if let Some(mut errors) = self.child.stderr.take() {
+            errors.read_to_string(&mut said).expect("text");
+        }
+        (self.child.wait().expect("waited for").success(), said)
     }
 
     /// Starts one, and pushes identity `a` of the bench to it, if it has one.
@@ -56,6 +80,28 @@ impl Process {
     pub fn ends_well(mut self) -> bool {
         self.child.wait().expect("waited for").success()
     }
+}
+
+/// The shell puts both sockets where the protocol wants them.
+fn command(program: &Path, listener: &OwnedFd, variable: &str, first: &str) -> (Command, Socket) {
+    let (ours, theirs) = pair();
+    let script = format!(
+        "{first}; exec env -i \"$1\" LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=admin:front.web \"$0\" 3<&0 4<&1 \
+         0</dev/null 1>/dev/null"
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).arg(program).arg(variable).stdin(Stdio::from(theirs));
+    command.stdout(Stdio::from(listener.as_fd().try_clone_to_owned().expect("a copy")));
+    (command, Socket::new(ours))
+}
+
+/// memfd_secret fails, and everything else is as it was.
+fn without_secret_memory(errno: i32) -> BpfProgram {
+    let calls = [(libc::SYS_memfd_secret, Vec::new())].into_iter().collect();
+    let fails = SeccompAction::Errno(errno.cast_unsigned());
+    let architecture = std::env::consts::ARCH.try_into().expect("a known architecture");
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, fails, architecture).expect("a filter");
+    filter.try_into().expect("a program")
 }
 
 impl Drop for Process {

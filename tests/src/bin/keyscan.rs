@@ -1,9 +1,17 @@
 //! `keyscan KEY.pem PID...`: counts the traces of a private key in the memory of processes.
 //!
-//! Exit code 0: scanned all and found nothing; 1: found something; 2: could not look.
+//! Exit code 0: scanned all and found nothing; 1: found something; 2: could not look; 3: the kernel refuses to let a
+//! process be looked into.
 
 use luassl_tests::{memory, needles};
+use std::io::ErrorKind;
 use std::process::ExitCode;
+
+/// Why there is no answer.
+enum Failure {
+    Refused,
+    Other(String),
+}
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -14,7 +22,8 @@ fn main() -> ExitCode {
     match scan_all(&key, &pids) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
-        Err(message) => {
+        Err(Failure::Refused) => ExitCode::from(3),
+        Err(Failure::Other(message)) => {
             eprintln!("keyscan: {message}");
             ExitCode::from(2)
         }
@@ -26,9 +35,10 @@ fn usage() -> ExitCode {
     ExitCode::from(2)
 }
 
-fn scan_all(key: &str, pids: &[String]) -> Result<usize, String> {
-    let pem = std::fs::read(key).map_err(|error| format!("{key}: {error}"))?;
-    let needles = needles::of_pem(&pem).map_err(|error| format!("{key}: no private key: {error}"))?;
+fn scan_all(key: &str, pids: &[String]) -> Result<usize, Failure> {
+    let pem = std::fs::read(key).map_err(|error| Failure::Other(format!("{key}: {error}")))?;
+    let needles =
+        needles::of_pem(&pem).map_err(|error| Failure::Other(format!("{key}: no private key: {error}")))?;
     let mut total = 0;
     for pid in pids {
         total += scan_one(pid, &needles)?;
@@ -36,11 +46,16 @@ fn scan_all(key: &str, pids: &[String]) -> Result<usize, String> {
     Ok(total)
 }
 
-fn scan_one(pid: &str, needles: &[needles::Needle]) -> Result<usize, String> {
-    let number = pid.parse().map_err(|_| format!("{pid}: not a process id"))?;
+fn scan_one(pid: &str, needles: &[needles::Needle]) -> Result<usize, Failure> {
+    let number = pid.parse().map_err(|_| Failure::Other(format!("{pid}: not a process id")))?;
     let name = process_name(pid);
-    let scan = memory::scan(number, needles)
-        .map_err(|error| format!("the kernel does not let process {pid} ({name}) be read: {error}"))?;
+    let scan = match memory::scan(number, needles) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            println!("{name} ({pid}): the kernel refuses to let it be read: {error}");
+            return Err(Failure::Refused);
+        }
+        scanned => scanned.map_err(|error| Failure::Other(format!("{name} ({pid}): {error}")))?,
+    };
     let mebibytes = scan.read as f64 / f64::from(1 << 20);
     println!("{name} ({pid}): {} hits in {mebibytes:.1} MiB", scan.total());
     for (what, count) in &scan.hits {

@@ -6,6 +6,7 @@ mod every_lua;
 
 mod activation;
 mod api;
+mod attacks;
 mod bad_input;
 mod beyond;
 mod bulk_and_ends;
@@ -17,4 +18,5 @@ mod many_connections;
 mod quickstart;
 mod renewal;
 mod restarts;
+mod secrets;
 mod shared_listener;

@@ -21,7 +21,7 @@ use std::sync::{Arc, LazyLock};
 
 /// The algorithms that identities may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Rsa,
     P256,
     P384,
@@ -30,9 +30,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] = [Self::Rsa, Self::P256, Self::P384, Self::P521, Self::Ed25519];
+    pub(crate) const ALL: [Self; 5] = [Self::Rsa, Self::P256, Self::P384, Self::P521, Self::Ed25519];
 
-    pub(super) fn generate(self) -> PKey<Private> {
+    pub(crate) fn generate(self) -> PKey<Private> {
         // RSA keys take long to make, so all of the tests' identities share one.
         static RSA: LazyLock<PKey<Private>> =
             LazyLock::new(|| PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap());
@@ -51,36 +51,36 @@ impl Kind {
 }
 
 /// A certification authority.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     key: PKey<Private>,
-    pub(super) certificate: X509,
+    pub(crate) certificate: X509,
 }
 
 /// What a certificate is to say.
 #[derive(Clone)]
-pub(super) struct Wanted<'a> {
-    pub(super) subject: &'a str,
-    pub(super) names: &'a [&'a str],
+pub(crate) struct Wanted<'a> {
+    pub(crate) subject: &'a str,
+    pub(crate) names: &'a [&'a str],
     /// Days from now, of the first and the last moment.
-    pub(super) days: (i64, i64),
-    pub(super) authority: bool,
+    pub(crate) days: (i64, i64),
+    pub(crate) authority: bool,
 }
 
 impl<'a> Wanted<'a> {
-    pub(super) fn leaf(names: &'a [&'a str]) -> Self {
+    pub(crate) fn leaf(names: &'a [&'a str]) -> Self {
         Self { subject: names[0], names, days: (-1, 30), authority: false }
     }
 }
 
 impl Authority {
     /// The one that most tests use.
-    pub(super) fn root() -> &'static Self {
+    pub(crate) fn root() -> &'static Self {
         static ROOT: LazyLock<Authority> = LazyLock::new(|| Authority::new("luassl test root"));
         signer();
         &ROOT
     }
 
-    pub(super) fn new(subject: &str) -> Self {
+    pub(crate) fn new(subject: &str) -> Self {
         signer();
         let key = Kind::P256.generate();
         let wanted = Wanted { subject, names: &[], days: (-1, 30), authority: true };
@@ -89,19 +89,19 @@ impl Authority {
     }
 
     /// An authority below this one.
-    pub(super) fn intermediate(&self, subject: &str) -> Self {
+    pub(crate) fn intermediate(&self, subject: &str) -> Self {
         let key = Kind::P256.generate();
         let wanted = Wanted { subject, names: &[], days: (-1, 30), authority: true };
         let certificate = self.issue(&wanted, &key);
         Self { key, certificate }
     }
 
-    pub(super) fn issue(&self, wanted: &Wanted<'_>, key: &PKeyRef<Private>) -> X509 {
+    pub(crate) fn issue(&self, wanted: &Wanted<'_>, key: &PKeyRef<Private>) -> X509 {
         certificate(wanted, key, Some(&self.certificate), &self.key)
     }
 
     /// A CRL of this authority, as PEM.
-    pub(super) fn revoke(&self, certificates: &[&X509]) -> Vec<u8> {
+    pub(crate) fn revoke(&self, certificates: &[&X509]) -> Vec<u8> {
         let mut list = X509CrlBuilder::new().unwrap();
         list.set_issuer_name(self.certificate.subject_name()).unwrap();
         list.set_last_update(&day(-1)).unwrap();
@@ -122,12 +122,12 @@ impl Authority {
         list.build().unwrap().to_pem().unwrap()
     }
 
-    pub(super) fn pem(&self) -> Vec<u8> {
+    pub(crate) fn pem(&self) -> Vec<u8> {
         self.certificate.to_pem().unwrap()
     }
 
     /// An identity with a certificate of this authority for `names`.
-    pub(super) fn identity(&self, name: &str, kind: Kind, names: &[&str]) -> Arc<PublicIdentity> {
+    pub(crate) fn identity(&self, name: &str, kind: Kind, names: &[&str]) -> Arc<PublicIdentity> {
         let key = kind.generate();
         let leaf = self.issue(&Wanted::leaf(names), &key);
         declare(name, key, vec![leaf])
@@ -135,7 +135,7 @@ impl Authority {
 }
 
 /// Gives a key to the signer, and returns its public half.
-pub(super) fn declare(name: &str, key: PKey<Private>, chain: Vec<X509>) -> Arc<PublicIdentity> {
+pub(crate) fn declare(name: &str, key: PKey<Private>, chain: Vec<X509>) -> Arc<PublicIdentity> {
     let public_key = key.public_key_to_der().unwrap();
     let key_id = KeyId(sha256(&public_key));
     signer().add(name, key_id, key);

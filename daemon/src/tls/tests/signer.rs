@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex, Once};
 type Signed = (String, u16);
 
 #[derive(Default)]
-pub(super) struct LocalSigner {
+pub(crate) struct LocalSigner {
     keys: Mutex<HashMap<(String, KeyId), PKey<Private>>>,
     log: Mutex<Vec<Signed>>,
 }
@@ -20,19 +20,19 @@ pub(super) struct LocalSigner {
 static SIGNER: LazyLock<Arc<LocalSigner>> = LazyLock::new(Arc::default);
 
 /// The signer, with the provider in place.
-pub(super) fn signer() -> &'static LocalSigner {
+pub(crate) fn signer() -> &'static LocalSigner {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| crate::tls::install(SIGNER.clone()).unwrap());
     &SIGNER
 }
 
 impl LocalSigner {
-    pub(super) fn add(&self, name: &str, id: KeyId, key: PKey<Private>) {
+    pub(crate) fn add(&self, name: &str, id: KeyId, key: PKey<Private>) {
         self.keys.lock().unwrap().insert((name.to_owned(), id), key);
     }
 
     /// The schemes that the identity signed with so far.
-    pub(super) fn schemes(&self, name: &str) -> Vec<u16> {
+    pub(crate) fn schemes(&self, name: &str) -> Vec<u16> {
         let log = self.log.lock().unwrap();
         log.iter().filter(|signed| signed.0 == name).map(|signed| signed.1).collect()
     }

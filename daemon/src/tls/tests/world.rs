@@ -14,18 +14,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Everything that a context can refer to.
-pub(super) struct World {
-    pub(super) identities: Arc<Identities>,
-    pub(super) trusts: Arc<TrustStores>,
-    pub(super) tickets: Arc<TicketKeys>,
-    pub(super) resumption: Arc<Resumption>,
+pub(crate) struct World {
+    pub(crate) identities: Arc<Identities>,
+    pub(crate) trusts: Arc<TrustStores>,
+    pub(crate) tickets: Arc<TicketKeys>,
+    pub(crate) resumption: Arc<Resumption>,
     settings: Mutex<BTreeMap<String, TrustSettings>>,
     blobs: Mutex<HashMap<Digest, Arc<[u8]>>>,
 }
 
 /// The identities of a world.
 #[derive(Default)]
-pub(super) struct Identities {
+pub(crate) struct Identities {
     by_name: Mutex<HashMap<String, Arc<PublicIdentity>>>,
     epoch: AtomicU64,
 }
@@ -42,12 +42,12 @@ impl IdentitySource for Identities {
 
 impl Identities {
     /// Adds an identity, or a new generation of one.
-    pub(super) fn put(&self, identity: Arc<PublicIdentity>) {
+    pub(crate) fn put(&self, identity: Arc<PublicIdentity>) {
         self.by_name.lock().unwrap().insert(identity.name.clone(), identity);
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(super) fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         self.by_name.lock().unwrap().remove(name);
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
@@ -59,12 +59,12 @@ const EPOCH: u32 = 1_000_000_000;
 pub(super) const LIFETIME: u32 = 3600;
 
 /// No floor at all.
-pub(super) const FREE: Floors =
+pub(crate) const FREE: Floors =
     Floors { minimum_protocol: ProtocolVersion::Tls12, verify_required: false, rsa_key_exchange: false };
 
 impl World {
     /// With the tests' root as the system's trust. This thread may sign.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         may_sign(true);
         let tickets = Arc::<TicketKeys>::default();
         let world = Self {
@@ -92,14 +92,14 @@ impl World {
     }
 
     /// With some identities.
-    pub(super) fn with(identities: impl IntoIterator<Item = Arc<PublicIdentity>>) -> Self {
+    pub(crate) fn with(identities: impl IntoIterator<Item = Arc<PublicIdentity>>) -> Self {
         let world = Self::new();
         identities.into_iter().for_each(|identity| world.identities.put(identity));
         world
     }
 
     /// Declares or replaces a trust.
-    pub(super) fn trust(&self, name: &str, certificates: &[u8], crls: &[u8]) {
+    pub(crate) fn trust(&self, name: &str, certificates: &[u8], crls: &[u8]) {
         let list = |pem: &[u8]| if pem.is_empty() { vec![] } else { vec![ByteBuf::from(pem.to_vec())] };
         let settings = TrustSettings { certificates: list(certificates), crls: list(crls) };
         let mut all = self.settings.lock().unwrap();
@@ -108,17 +108,17 @@ impl World {
     }
 
     /// Keeps a blob and gives its digest.
-    pub(super) fn blob(&self, bytes: &[u8]) -> Digest {
+    pub(crate) fn blob(&self, bytes: &[u8]) -> Digest {
         let digest = ByteArray::new(sha256(bytes));
         self.blobs.lock().unwrap().insert(digest, bytes.into());
         digest
     }
 
-    pub(super) fn context_with(&self, spec: &ContextSpec, floors: Floors) -> Result<Context, Failure> {
+    pub(crate) fn context_with(&self, spec: &ContextSpec, floors: Floors) -> Result<Context, Failure> {
         self.context_of("owner", spec, floors)
     }
 
-    pub(super) fn context_of(
+    pub(crate) fn context_of(
         &self,
         owner: &str,
         spec: &ContextSpec,
@@ -130,12 +130,12 @@ impl World {
         Context::new(source, self.identities.clone(), trusts, resumption)
     }
 
-    pub(super) fn context(&self, spec: &ContextSpec) -> Context {
+    pub(crate) fn context(&self, spec: &ContextSpec) -> Context {
         self.context_with(spec, FREE).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
     /// Why a context cannot be made.
-    pub(super) fn refusal(&self, spec: &ContextSpec) -> Failure {
+    pub(crate) fn refusal(&self, spec: &ContextSpec) -> Failure {
         match self.context_with(spec, FREE) {
             Ok(_) => panic!("the context was made"),
             Err(failure) => failure,
@@ -144,7 +144,7 @@ impl World {
 }
 
 /// A context for an identity.
-pub(super) fn of(identity: &str) -> ContextSpec {
+pub(crate) fn of(identity: &str) -> ContextSpec {
     ContextSpec { identity: Some(identity.to_owned()), ..ContextSpec::default() }
 }
 

@@ -1,0 +1,109 @@
+//! Which descriptor belongs to which frame of a control connection.
+//!
+//! A descriptor rides on the first byte of its frame, and the kernel tells only which receive brought it: a receive
+//! may begin before that frame and end behind it, where a client sends fast. So a frame that takes a descriptor
+//! takes the oldest one whose receive had the frame's first byte; one that no frame of its receive took is
+//! nobody's.
+
+use std::{collections::VecDeque, os::fd::OwnedFd};
+
+/// A descriptor, and the part of the stream that came with it.
+struct Arrived {
+    begin: u64,
+    end: u64,
+    descriptor: OwnedFd,
+}
+
+/// Descriptors that wait for their frames.
+#[derive(Default)]
+pub(super) struct Descriptors {
+    waiting: VecDeque<Arrived>,
+}
+
+impl Descriptors {
+    /// Enters what a receive of the bytes from `begin` to before `end` brought.
+    pub(super) fn arrived(&mut self, begin: u64, end: u64, descriptors: Vec<OwnedFd>) {
+        let arrived = descriptors.into_iter().map(|descriptor| Arrived { begin, end, descriptor });
+        self.waiting.extend(arrived);
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The descriptor of the frame whose first byte is at `first`.
+    pub(super) fn claim(&mut self, first: u64) -> Option<OwnedFd> {
+        let oldest = self.waiting.front()?;
+        if oldest.begin <= first && first < oldest.end {
+            Some(self.waiting.pop_front()?.descriptor)
+        } else {
+            None
+        }
+    }
+
+    /// Takes out what no frame before `end` has claimed and no later one may.
+    pub(super) fn unclaimed(&mut self, end: u64) -> Vec<OwnedFd> {
+        let count = self.waiting.iter().take_while(|arrived| arrived.end <= end).count();
+        self.waiting.drain(..count).map(|arrived| arrived.descriptor).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    /// A descriptor that can be told from others.
+    fn descriptor() -> (OwnedFd, i32) {
+        let fd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let number = fd.as_raw_fd();
+        (fd, number)
+    }
+
+    fn number(claimed: Option<OwnedFd>) -> Option<i32> {
+        claimed.map(|fd| fd.as_raw_fd())
+    }
+
+    #[test]
+    fn a_frame_that_came_before_in_another_receive_gets_nothing() {
+        let mut descriptors = Descriptors::default();
+        let (fd, mine) = descriptor();
+        // The first frame began at 0; a receive from 10 on brought its rest, the next frame (at 30) and a descriptor.
+        descriptors.arrived(10, 50, vec![fd]);
+        assert!(descriptors.claim(0).is_none());
+        assert_eq!(descriptors.unclaimed(30).len(), 0);
+        assert_eq!(number(descriptors.claim(30)), Some(mine));
+    }
+
+    #[test]
+    fn frames_sent_in_one_piece_take_theirs_in_order() {
+        let mut descriptors = Descriptors::default();
+        let (fd, mine) = descriptor();
+        // One sendmsg: a frame with a descriptor, and behind it one that takes none.
+        descriptors.arrived(0, 40, vec![fd]);
+        assert_eq!(number(descriptors.claim(0)), Some(mine));
+        assert!(descriptors.claim(20).is_none());
+    }
+
+    #[test]
+    fn a_frame_of_many_receives_has_the_descriptor_of_its_first() {
+        let mut descriptors = Descriptors::default();
+        let ((fd, mine), (other, next)) = (descriptor(), descriptor());
+        descriptors.arrived(0, 16, vec![fd]);
+        descriptors.arrived(80, 96, vec![other]);
+        assert_eq!(number(descriptors.claim(0)), Some(mine));
+        assert!(descriptors.unclaimed(80).is_empty());
+        assert_eq!(number(descriptors.claim(80)), Some(next));
+    }
+
+    #[test]
+    fn what_no_frame_took_is_nobodys() {
+        let mut descriptors = Descriptors::default();
+        let (fd, _) = descriptor();
+        descriptors.arrived(0, 20, vec![fd]);
+        assert_eq!(descriptors.unclaimed(20).len(), 1, "the frame that it came with takes none");
+        assert!(descriptors.claim(20).is_none());
+        assert_eq!(descriptors.len(), 0);
+    }
+}

@@ -1,0 +1,8 @@
+//! What the front's tests share: certificates, sessions, sockets. Everything waits within a bound, and no peer is
+//! anything but OpenSSL itself.
+
+mod descriptors;
+mod handshakes;
+mod hub;
+pub(super) mod peers;
+pub(super) mod rig;

@@ -1,0 +1,253 @@
+//! The memory of libcrypto: all that it allocates lies in a `memfd_secret` mapping, which the kernel gives to no other
+//! process, root's included, and to no core dump.
+//!
+//! [`start`] has to come before libcrypto's first allocation. Whatever is given back is wiped. A full arena is an error
+//! to whoever asked: there is no other place to turn to. A kernel without `memfd_secret` (ENOSYS, and nothing else)
+//! gives locked memory that is left out of core dumps, and [`Kind`] says so.
+
+mod heap;
+
+use crate::limits::{ARENA_MAX, ARENA_MIN};
+use heap::{Block, Heap, PAGE};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, MlockFlags, ProtFlags, madvise, mlock_with, mmap, mmap_anonymous};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Where keys lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// In memory that nobody else can read.
+    Secret,
+    /// In memory that is not swapped and not dumped, but that root can read.
+    Locked,
+}
+
+impl Kind {
+    /// What an operator should know, cause and remedy.
+    pub(crate) fn warning(self) -> Option<&'static str> {
+        match self {
+            Self::Secret => None,
+            Self::Locked => Some(
+                "the kernel has no memfd_secret, so root can read the keys out of the keeper's memory, which is locked and \
+                 in no core dump: start Linux 5.14 or later with secretmem.enable=1",
+            ),
+        }
+    }
+}
+
+/// Why there is no arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ArenaError {
+    /// RLIMIT_MEMLOCK is too low.
+    #[error(
+        "no more than {0} bytes of memory may be locked, and the keys need {ARENA_MIN} at least: raise RLIMIT_MEMLOCK \
+         (LimitMEMLOCK= of the unit, or ulimit -l)"
+    )]
+    Limit(u64),
+    /// The kernel refuses. Only ENOSYS would mean that it has none.
+    #[error(
+        "the kernel refuses secret memory: {0} (does a seccomp filter name memfd_secret, and is RLIMIT_MEMLOCK as large as \
+         it says?)"
+    )]
+    Refused(Errno),
+    /// libcrypto has allocated already.
+    #[error("libcrypto has taken memory before it was given the arena")]
+    Late,
+}
+
+unsafe extern "C" {
+    fn CRYPTO_set_mem_functions(
+        malloc: unsafe extern "C" fn(usize, *const c_char, c_int) -> *mut c_void,
+        realloc: unsafe extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void,
+        free: unsafe extern "C" fn(*mut c_void, *const c_char, c_int),
+    ) -> c_int;
+}
+
+/// The one arena of the process.
+static ARENA: OnceLock<Arena> = OnceLock::new();
+
+struct Arena {
+    kind: Kind,
+    base: NonNull<u8>,
+    len: usize,
+    heap: Mutex<Heap>,
+    /// Requests that found no room.
+    refused: AtomicU64,
+}
+
+// SAFETY: the mapping is shared by all threads for the life of the process, and the heap's lock decides who has which
+// part of it.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+/// Gives libcrypto the arena. Has to come before anything of libcrypto, and once.
+///
+/// # Errors
+/// [`ArenaError`]; libcrypto must not be used then.
+pub(crate) fn start() -> Result<(), ArenaError> {
+    let len = size()?;
+    let (kind, base) = match secret(len) {
+        Ok(base) => (Kind::Secret, base),
+        Err(Errno::NOSYS) => (Kind::Locked, locked(len).map_err(ArenaError::Refused)?),
+        Err(error) => return Err(ArenaError::Refused(error)),
+    };
+    let heap = Mutex::new(Heap::new(len));
+    if ARENA.set(Arena { kind, base, len, heap, refused: AtomicU64::new(0) }).is_err() {
+        return Err(ArenaError::Late);
+    }
+    // SAFETY: the three functions keep to the contract of malloc, realloc and free, by any number of threads.
+    match unsafe { CRYPTO_set_mem_functions(allocate, reallocate, release) } {
+        1 => Ok(()),
+        _ => Err(ArenaError::Late),
+    }
+}
+
+/// Where keys lie; none in a process that has not called [`start`].
+pub(crate) fn kind() -> Option<Kind> {
+    ARENA.get().map(|arena| arena.kind)
+}
+
+/// Bytes that are free, and bytes in all; none in a process that has not called [`start`].
+pub(crate) fn room() -> Option<(usize, usize)> {
+    ARENA.get().map(|arena| (arena.heap().room(), arena.len))
+}
+
+/// How many requests for memory found no room.
+pub(crate) fn refused() -> u64 {
+    ARENA.get().map_or(0, |arena| arena.refused.load(Ordering::Relaxed))
+}
+
+/// As much as may be locked: the soft limit, raised to the hard one.
+fn size() -> Result<usize, ArenaError> {
+    let limit = getrlimit(Resource::Memlock);
+    // Raising the soft limit as far as the hard one is everybody's right; where it fails, the soft one counts.
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: limit.maximum, ..limit });
+    let allowed = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
+    let len = usize::try_from(allowed).unwrap_or(usize::MAX).min(ARENA_MAX) / PAGE * PAGE;
+    if len < ARENA_MIN { Err(ArenaError::Limit(allowed)) } else { Ok(len) }
+}
+
+/// A mapping of memory that only this process has. Its descriptor is closed: nobody can take a copy of it.
+fn secret(len: usize) -> Result<NonNull<u8>, Errno> {
+    let memory = memfd_secret()?;
+    rustix::fs::ftruncate(&memory, len as u64)?;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at a place of the kernel's choice; nobody else has the descriptor, or can truncate it.
+    let base = unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, &memory, 0)? };
+    NonNull::new(base.cast()).ok_or(Errno::NOMEM)
+}
+
+fn memfd_secret() -> Result<OwnedFd, Errno> {
+    const CLOEXEC: libc::c_uint = libc::O_CLOEXEC.cast_unsigned();
+    // SAFETY: takes flags alone.
+    let descriptor = unsafe { libc::syscall(libc::SYS_memfd_secret, CLOEXEC) };
+    match c_int::try_from(descriptor) {
+        // SAFETY: a new descriptor, and nobody else's.
+        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::NOSYS)),
+    }
+}
+
+/// Memory that is not swapped, and in no core dump.
+fn locked(len: usize) -> Result<NonNull<u8>, Errno> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at a place of the kernel's choice; the advice is about it alone.
+    unsafe {
+        let base = mmap_anonymous(ptr::null_mut(), len, protection, MapFlags::PRIVATE)?;
+        mlock_with(base, len, MlockFlags::ONFAULT)?;
+        madvise(base, len, Advice::LinuxDontDump)?;
+        NonNull::new(base.cast()).ok_or(Errno::NOMEM)
+    }
+}
+
+impl Arena {
+    /// Nothing that holds the lock can panic with the books half written, but for a fault of the books themselves.
+    fn heap(&self) -> MutexGuard<'_, Heap> {
+        self.heap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allocate(&self, size: usize) -> *mut u8 {
+        match self.heap().take(size) {
+            // SAFETY: the block lies within the mapping.
+            Some(block) => unsafe { self.base.as_ptr().add(block.offset) },
+            None => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                ptr::null_mut()
+            }
+        }
+    }
+
+    fn offset(&self, block: *mut u8) -> usize {
+        block.addr().wrapping_sub(self.base.as_ptr().addr())
+    }
+
+    fn len_of(&self, block: *mut u8) -> usize {
+        match self.heap().block(self.offset(block)) {
+            Some(block) => block.len,
+            None => no_such_block(),
+        }
+    }
+
+    fn release(&self, block: *mut u8) {
+        let mut heap = self.heap();
+        let offset = self.offset(block);
+        let Some(Block { len, .. }) = heap.block(offset) else { no_such_block() };
+        // SAFETY: the block is `len` bytes of the mapping, and its owner has done with it. The compiler cannot leave
+        // the writes out, since other threads read the mapping.
+        unsafe { ptr::write_bytes(block, 0, len) };
+        heap.give(offset);
+    }
+}
+
+/// A block that is given back twice, or is none: the memory of a process that holds keys is not what it should be.
+fn no_such_block() -> ! {
+    crate::log::line("libcrypto gave back memory that it does not have");
+    std::process::abort();
+}
+
+unsafe extern "C" fn allocate(size: usize, _: *const c_char, _: c_int) -> *mut c_void {
+    match ARENA.get() {
+        Some(arena) if size > 0 => arena.allocate(size).cast(),
+        _ => ptr::null_mut(),
+    }
+}
+
+unsafe extern "C" fn reallocate(
+    block: *mut c_void,
+    size: usize,
+    file: *const c_char,
+    line: c_int,
+) -> *mut c_void {
+    if block.is_null() {
+        // SAFETY: the caller's contract is the same.
+        return unsafe { allocate(size, file, line) };
+    }
+    let Some(arena) = ARENA.get() else { return ptr::null_mut() };
+    if size == 0 {
+        arena.release(block.cast());
+        return ptr::null_mut();
+    }
+    let len = arena.len_of(block.cast());
+    if size <= len {
+        return block;
+    }
+    let larger = arena.allocate(size);
+    if !larger.is_null() {
+        // SAFETY: both are blocks of the arena, the new one the longer.
+        unsafe { ptr::copy_nonoverlapping(block.cast::<u8>(), larger, len) };
+        arena.release(block.cast());
+    }
+    larger.cast()
+}
+
+unsafe extern "C" fn release(block: *mut c_void, _: *const c_char, _: c_int) {
+    if let Some(arena) = ARENA.get().filter(|_| !block.is_null()) {
+        arena.release(block.cast());
+    }
+}

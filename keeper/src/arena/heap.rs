@@ -1,0 +1,257 @@
+//! Which bytes of the arena are taken: pages, and blocks of one size within a page. It knows offsets alone, and keeps its
+//! books outside of the arena, so that no overrun of a block reaches them.
+
+/// Bytes of a page, the unit in which the arena is handed out.
+pub(super) const PAGE: usize = 4096;
+
+/// Sizes of blocks that share a page, all multiples of 16. What is larger gets pages of its own.
+const SIZES: [usize; 13] = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048];
+
+/// Blocks of a page, at most.
+const SLOTS: usize = PAGE / SIZES[0];
+
+/// A part of the arena that somebody has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Block {
+    /// Where it begins.
+    pub(super) offset: usize,
+    /// Its size in bytes; no less than what was asked for.
+    pub(super) len: usize,
+}
+
+/// What a page is used for.
+#[derive(Clone)]
+enum Page {
+    Free,
+    /// The first of so many that are one block.
+    Head(usize),
+    /// Another one of such a block.
+    Body,
+    /// Blocks of one size.
+    Slots(Slots),
+}
+
+#[derive(Clone)]
+struct Slots {
+    class: usize,
+    taken: usize,
+    map: [u64; SLOTS / 64],
+}
+
+/// The books.
+pub(super) struct Heap {
+    /// Pages that were ever used; those behind them are free.
+    pages: Vec<Page>,
+    /// Pages in all.
+    limit: usize,
+    /// Pages that are in use.
+    used: usize,
+    /// No page before this one is free.
+    lowest_free: usize,
+    /// For each size the pages with a free block, the one to be filled first at the end.
+    partial: [Vec<usize>; SIZES.len()],
+}
+
+impl Heap {
+    /// All free.
+    pub(super) fn new(bytes: usize) -> Self {
+        let partial = std::array::from_fn(|_| Vec::new());
+        Self { pages: Vec::new(), limit: bytes / PAGE, used: 0, lowest_free: 0, partial }
+    }
+
+    /// Bytes of the pages that nobody uses.
+    pub(super) fn room(&self) -> usize {
+        (self.limit - self.used) * PAGE
+    }
+
+    /// Takes a block of at least `size` bytes, aligned to 16; none when there is no room.
+    pub(super) fn take(&mut self, size: usize) -> Option<Block> {
+        match SIZES.iter().position(|fits| size <= *fits) {
+            Some(class) => self.take_slot(class),
+            None => self.take_pages(size.div_ceil(PAGE)),
+        }
+    }
+
+    /// The block that begins at `offset`; none where no block was taken.
+    pub(super) fn block(&self, offset: usize) -> Option<Block> {
+        let within = offset % PAGE;
+        match self.pages.get(offset / PAGE)? {
+            Page::Head(count) if within == 0 => Some(Block { offset, len: count * PAGE }),
+            Page::Slots(slots) => {
+                let len = SIZES[slots.class];
+                let taken = within.is_multiple_of(len) && slots.has(within / len);
+                taken.then_some(Block { offset, len })
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives a block back; false where there is none.
+    pub(super) fn give(&mut self, offset: usize) -> bool {
+        let Some(block) = self.block(offset) else { return false };
+        let page = offset / PAGE;
+        if let Some(Page::Slots(slots)) = self.pages.get_mut(page) {
+            slots.clear(offset % PAGE / block.len);
+            let (class, taken) = (slots.class, slots.taken);
+            self.slot_came_back(page, class, taken);
+        } else {
+            self.free_pages(page, block.len / PAGE);
+        }
+        true
+    }
+
+    fn take_slot(&mut self, class: usize) -> Option<Block> {
+        let page = match self.partial[class].last() {
+            Some(page) => *page,
+            None => self.new_slots(class)?,
+        };
+        let Some(Page::Slots(slots)) = self.pages.get_mut(page) else { return None };
+        let len = SIZES[class];
+        let slot = slots.take(PAGE / len)?;
+        if slots.taken == PAGE / len {
+            self.partial[class].pop();
+        }
+        Some(Block { offset: page * PAGE + slot * len, len })
+    }
+
+    fn new_slots(&mut self, class: usize) -> Option<usize> {
+        let page = self.take_pages(1)?.offset / PAGE;
+        self.pages[page] = Page::Slots(Slots { class, taken: 0, map: [0; SLOTS / 64] });
+        self.partial[class].push(page);
+        Some(page)
+    }
+
+    /// A page that was full has room again; one that is empty is free, unless it is the only one of its size.
+    fn slot_came_back(&mut self, page: usize, class: usize, taken: usize) {
+        let partial = &mut self.partial[class];
+        if taken + 1 == PAGE / SIZES[class] {
+            partial.push(page);
+        }
+        if taken == 0 && partial.len() > 1 {
+            partial.retain(|other| *other != page);
+            self.free_pages(page, 1);
+        }
+    }
+
+    /// The first run of `count` free pages.
+    fn take_pages(&mut self, count: usize) -> Option<Block> {
+        let first = self.find_run(count)?;
+        if self.pages.len() < first + count {
+            self.pages.resize(first + count, Page::Free);
+        }
+        self.pages[first] = Page::Head(count);
+        self.pages[first + 1..first + count].fill(Page::Body);
+        if first == self.lowest_free {
+            self.lowest_free = first + count;
+        }
+        self.used += count;
+        Some(Block { offset: first * PAGE, len: count * PAGE })
+    }
+
+    fn find_run(&self, count: usize) -> Option<usize> {
+        let mut first = self.lowest_free;
+        for (page, used) in self.pages.iter().enumerate().skip(first) {
+            if !matches!(used, Page::Free) {
+                first = page + 1;
+            } else if page + 1 - first == count {
+                return Some(first);
+            }
+        }
+        let first = first.min(self.pages.len());
+        (count <= self.limit - first).then_some(first)
+    }
+
+    fn free_pages(&mut self, first: usize, count: usize) {
+        self.pages[first..first + count].fill(Page::Free);
+        self.lowest_free = self.lowest_free.min(first);
+        self.used -= count;
+    }
+}
+
+impl Slots {
+    fn has(&self, slot: usize) -> bool {
+        self.map[slot / 64] & (1 << (slot % 64)) != 0
+    }
+
+    fn take(&mut self, count: usize) -> Option<usize> {
+        let word = self.map.iter().position(|word| *word != u64::MAX)?;
+        let slot = word * 64 + self.map[word].trailing_ones() as usize;
+        if slot >= count {
+            return None;
+        }
+        self.map[word] |= 1 << (slot % 64);
+        self.taken += 1;
+        Some(slot)
+    }
+
+    fn clear(&mut self, slot: usize) {
+        self.map[slot / 64] &= !(1 << (slot % 64));
+        self.taken -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const ROOM: usize = 64 * PAGE;
+
+    #[test]
+    fn a_full_arena_has_nothing_left_and_serves_again_what_came_back() {
+        let mut heap = Heap::new(4 * PAGE);
+        let blocks: Vec<_> = std::iter::from_fn(|| heap.take(PAGE)).collect();
+        assert_eq!((blocks.len(), heap.room()), (4, 0));
+        assert_eq!(heap.take(1), None);
+        assert!(heap.give(blocks[2].offset));
+        assert_eq!(heap.take(2 * PAGE), None);
+        assert_eq!(heap.take(PAGE), Some(blocks[2]));
+    }
+
+    #[test]
+    fn more_than_there_ever_was_is_refused() {
+        assert_eq!(Heap::new(ROOM).take(ROOM + 1), None);
+        assert_eq!(Heap::new(ROOM).take(usize::MAX), None);
+    }
+
+    #[test]
+    fn what_was_not_taken_cannot_be_given_back() {
+        let mut heap = Heap::new(ROOM);
+        let (small, large) = (heap.take(40).expect("room"), heap.take(3 * PAGE).expect("room"));
+        for offset in [small.offset + 1, small.offset + small.len, large.offset + PAGE, ROOM, usize::MAX] {
+            assert!(!heap.give(offset), "{offset}");
+        }
+        assert!(heap.give(small.offset) && !heap.give(small.offset));
+        assert!(heap.give(large.offset) && !heap.give(large.offset));
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_never_overlap_and_all_comes_back(
+            steps in proptest::collection::vec((any::<bool>(), 1_usize..3 * PAGE, any::<prop::sample::Index>()), 1..400),
+        ) {
+            let mut heap = Heap::new(ROOM);
+            let mut taken = BTreeMap::new();
+            for (take, size, which) in steps {
+                if take {
+                    let Some(block) = heap.take(size) else { continue };
+                    prop_assert!(block.len >= size && block.offset % 16 == 0 && block.offset + block.len <= ROOM);
+                    let before = taken.range(..=block.offset).next_back();
+                    prop_assert!(before.is_none_or(|(offset, len)| offset + len <= block.offset));
+                    let after = taken.range(block.offset..).next();
+                    prop_assert!(after.is_none_or(|(offset, _)| block.offset + block.len <= *offset));
+                    prop_assert_eq!(heap.block(block.offset), Some(block));
+                    taken.insert(block.offset, block.len);
+                } else if !taken.is_empty() {
+                    let offset = *which.get(&taken.keys().copied().collect::<Vec<_>>());
+                    taken.remove(&offset);
+                    prop_assert!(heap.give(offset));
+                }
+            }
+            taken.keys().for_each(|offset| assert!(heap.give(*offset)));
+            // Of each size one empty page is kept.
+            prop_assert!(heap.room() >= ROOM - SIZES.len() * PAGE);
+        }
+    }
+}

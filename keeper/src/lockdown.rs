@@ -1,0 +1,64 @@
+//! What the keeper gives up once it has its sockets: files, the network, and every system call but those that it makes.
+//!
+//! A call that is not on the list ends the process: the supervisor starts another and says so, and whoever made the call
+//! has nothing.
+
+use crate::log;
+use luassl_sandbox::SandboxError;
+use luassl_sandbox::calls::{self, Call, Otherwise, any};
+use luassl_sandbox::files::{self, Enforced, UnixSockets};
+
+/// Restricts this thread, which has to be the only one, and those that it starts.
+///
+/// # Errors
+/// [`SandboxError`].
+pub(crate) fn lock_down() -> Result<(), SandboxError> {
+    match files::none(UnixSockets::None)? {
+        Enforced::Fully | Enforced::Partly => {}
+        Enforced::Not => {
+            log::line(
+                "the kernel has no Landlock (Linux 5.13, lsm=landlock): seccomp alone keeps files away",
+            );
+        }
+    }
+    // libc's malloc would like to know vm.overcommit_memory before it gives memory back, and does without.
+    calls::refuse(OPENING)?;
+    calls::restrict(&needed(), Otherwise::Kill)
+}
+
+#[cfg(target_arch = "x86_64")]
+const OPENING: &[i64] = &[libc::SYS_openat, libc::SYS_open];
+#[cfg(not(target_arch = "x86_64"))]
+const OPENING: &[i64] = &[libc::SYS_openat];
+
+/// Every call that the keeper makes.
+fn needed() -> Vec<Call> {
+    let mut calls = calls::of_threads();
+    calls.extend(OPENING.iter().copied().map(any));
+    #[cfg(target_arch = "x86_64")]
+    calls.push(any(libc::SYS_poll));
+    // Debug builds of Rust's library look whether a descriptor is open before they close it.
+    calls.push(any(libc::SYS_fcntl).with(1, libc::F_GETFD));
+    calls.extend(
+        [
+            // Sockets of fronts and of the supervisor; READY=1.
+            libc::SYS_accept4,
+            libc::SYS_ppoll,
+            libc::SYS_recvmsg,
+            libc::SYS_sendmsg,
+            libc::SYS_sendto,
+            libc::SYS_getsockopt,
+            libc::SYS_geteuid,
+            libc::SYS_close,
+            // What tells a connection of a change.
+            libc::SYS_eventfd2,
+            libc::SYS_read,
+            libc::SYS_write,
+            // Files of identities.
+            libc::SYS_fstat,
+            libc::SYS_pread64,
+        ]
+        .map(any),
+    );
+    calls
+}

@@ -1,0 +1,5 @@
+//! Whoever attacks gets no key and no more than was his: each attack on its own, and beside it the same attack on
+//! something without the protection, which has to succeed.
+
+mod cores;
+mod other_processes;
