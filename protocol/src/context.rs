@@ -120,6 +120,9 @@ pub struct ContextSpec {
     /// Diffie-Hellman parameters; default automatic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dh: Option<DhSpec>,
+    /// Neither resume sessions nor let peers resume them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub no_resumption: bool,
 }
 
 /// The most entries of a list in a [`ContextSpec`], but for the two below.

@@ -14,6 +14,7 @@ use luassl_protocol::{ContextSpec, Digest, ErrorCode, Failure, Role};
 use openssl::ssl::Ssl;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -77,7 +78,7 @@ impl Sessions {
             && self.recipe.spec == other.recipe.spec
     }
 
-    /// A session for one handshake.
+    /// A session for one handshake. A client's to a known `peer` may be one that is taken up again.
     ///
     /// # Errors
     /// Why there is none: no grant (any more), an identity that is not loaded, a host that cannot be checked.
@@ -87,8 +88,13 @@ impl Sessions {
         role: Role,
         host: Option<&str>,
         sni: Option<&str>,
+        peer: Option<SocketAddr>,
     ) -> Result<Ssl, Failure> {
-        self.context(front, role)?.session(role, host, sni)
+        let context = self.context(front, role)?;
+        match (role, peer) {
+            (Role::Client, Some(peer)) => context.session_with(host, sni, peer),
+            _ => context.session(role, host, sni),
+        }
     }
 
     /// The OpenSSL context under the present configuration; made anew when that has changed.
@@ -177,7 +183,7 @@ impl Contexts {
         if let Some(known) = cache.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let context = Arc::new(make(front, active, &spec, recipe, floors)?);
+        let context = Arc::new(make(front, active, asker, &spec, recipe, floors)?);
         if cache.len() >= SWEEP_AT {
             cache.retain(|_, known| known.strong_count() > 0);
         }
@@ -189,13 +195,19 @@ impl Contexts {
 fn make(
     front: &Front,
     active: &Active,
+    asker: &Asker,
     spec: &ContextSpec,
     recipe: &Recipe,
     floors: Floors,
 ) -> Result<tls::Context, Failure> {
-    let source =
-        tls::ContextSource { spec: with_declared_names(active, spec)?, blobs: recipe.blobs.clone(), floors };
-    tls::Context::new(source, Arc::clone(&active.identities), Arc::clone(&front.trusts))
+    let source = tls::ContextSource {
+        spec: with_declared_names(active, spec)?,
+        blobs: recipe.blobs.clone(),
+        floors,
+        owner: asker.owner.label(),
+    };
+    let (identities, trusts) = (Arc::clone(&active.identities), Arc::clone(&front.trusts));
+    tls::Context::new(source, identities, trusts, Arc::clone(&front.resumption))
 }
 
 /// The same description, with each identity that nothing answers to as given joined to the program's directory, where

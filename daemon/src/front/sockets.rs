@@ -12,6 +12,7 @@ use rustix::{
     net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, ipproto, shutdown, sockopt},
 };
 use std::{
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::{OnceLock, mpsc},
     thread,
@@ -205,6 +206,12 @@ pub(super) fn close_on_account(fd: OwnedFd, slot: Option<Slot>) {
 pub(super) fn cookie(fd: BorrowedFd<'_>) -> Result<u64, Failure> {
     sockopt::socket_cookie(fd)
         .map_err(|error| Failure::new(ErrorCode::Internal, format!("no SO_COOKIE of the listener: {error}")))
+}
+
+/// Where a TCP socket is connected to; an address has one form, whichever sort of socket has it.
+pub(super) fn peer(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let address = SocketAddr::try_from(rustix::net::getpeername(fd).ok()??).ok()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// A pair of connected stream sockets: the front's end, then Lua's.
