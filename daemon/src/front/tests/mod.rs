@@ -4,5 +4,6 @@
 mod descriptors;
 mod handshakes;
 mod hub;
+mod lua_end;
 pub(super) mod peers;
 pub(super) mod rig;
