@@ -107,9 +107,11 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     lockdown::close()?;
     raise_descriptor_limit();
     interrupt::install()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // From here on no file can be opened; threads inherit that.
+    lockdown::lock_down()?;
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let front = Arc::new(Front {
         active: RwLock::new(Arc::new(Active {
             generation: 0,
