@@ -29,7 +29,7 @@ pub(crate) enum Work {
 /// Mebibytes of one round of bulk.
 const MEBIBYTES: usize = 512;
 /// Echoes of one round.
-const ECHOES: usize = 10_000;
+const ECHOES: usize = 50_000;
 /// Handshakes of one round.
 const HANDSHAKES: usize = 500;
 /// Connections that are held for the measurement of memory.

@@ -20,6 +20,7 @@
 ---@field cafile? luassl.Pem|luassl.Pem[] authorities to trust
 ---@field certdir? string a directory of authorities and CRLs under hashed names
 ---@field crl? luassl.Pem|luassl.Pem[] certificate revocation lists
+---@field resumption? boolean false: neither resume sessions nor let peers resume them
 ---@field crl_check_chain? boolean check the whole chain for revocation, not the leaf alone
 ---@field verify? luassl.Sum VERIFY_ constants; a client verifies and a server does not ask where it is left out
 ---@field depth? integer the longest chain below an authority; 4 where it is left out

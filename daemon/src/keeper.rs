@@ -11,6 +11,7 @@ mod identities;
 mod subscription;
 
 use crate::identity::{IdentitySource, KeyId, SignError, Signer};
+use crate::tls::TicketKeys;
 use health::Health;
 use identities::Identities;
 use std::io;
@@ -31,6 +32,7 @@ struct Shared {
     path: PathBuf,
     health: Health,
     identities: Arc<Identities>,
+    tickets: Arc<TicketKeys>,
 }
 
 impl KeeperLink {
@@ -46,6 +48,7 @@ impl KeeperLink {
             path,
             health: Health::new(deadline)?,
             identities: Arc::default(),
+            tickets: Arc::default(),
         });
         let subscriber = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("keeper-link".to_owned());
@@ -62,6 +65,12 @@ impl KeeperLink {
     #[must_use]
     pub fn identities(&self) -> Arc<dyn IdentitySource> {
         Arc::clone(&self.shared.identities) as Arc<_>
+    }
+
+    /// The keys for session tickets, as the keeper last told them.
+    #[must_use]
+    pub fn tickets(&self) -> Arc<TicketKeys> {
+        Arc::clone(&self.shared.tickets)
     }
 
     /// Whether the keeper has told all identities at least once.

@@ -22,6 +22,8 @@ pub struct Settings {
     pub listeners: Vec<String>,
     /// Deadlines and limits.
     pub limits: Limits,
+    /// How long after its full handshake a session can be resumed, in seconds; 0 for never.
+    pub session_lifetime_s: u32,
 }
 
 /// What an identity answers to beside its name, and what is wrong with it.
@@ -125,6 +127,10 @@ pub struct Limits {
     pub control_connections: u32,
     /// Bytes of blobs (CA bundles, chains) kept for one owner.
     pub blob_bytes_per_owner: u32,
+    /// TLS sessions kept for one owner, those of servers and those of clients each.
+    pub sessions_per_owner: u32,
+    /// TLS sessions kept in all, likewise.
+    pub sessions: u32,
     /// Body of a control frame, in bytes.
     pub frame_bytes: u32,
 }
@@ -149,6 +155,8 @@ impl Default for Limits {
             control_connections_per_owner: 1_024,
             control_connections: 4_096,
             blob_bytes_per_owner: 8 << 20,
+            sessions_per_owner: 5_000,
+            sessions: 20_000,
             frame_bytes: 1 << 20,
         }
     }

@@ -98,6 +98,8 @@ fn the_defaults_of_limits_are_the_pages() {
         ("control_connections_per_owner", limits.control_connections_per_owner),
         ("control_connections", limits.control_connections),
         ("blob_bytes_per_owner", limits.blob_bytes_per_owner),
+        ("sessions_per_owner", limits.sessions_per_owner),
+        ("sessions", limits.sessions),
         ("frame_bytes", limits.frame_bytes),
         ("handshake", limits.handshake_ms / 1000),
         ("shutdown", limits.shutdown_ms / 1000),

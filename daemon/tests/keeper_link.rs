@@ -227,6 +227,7 @@ fn a_keeper_that_hangs_fails_calls_until_it_goes_on() {
     let key_id = key_id(&link);
     assert!(sign(&link, key_id).is_ok());
     process.signal(Signal::STOP);
+    until(|| process.is_stopped());
     link.set_deadline(Duration::from_millis(50));
     assert_eq!(sign(&link, key_id), Err(SignError::Unavailable));
     process.signal(Signal::CONT);

@@ -1,17 +1,20 @@
 //! Serving the supervisor: one push at a time, from root or from the keeper's own user alone.
 
 use crate::arena::{self, Kind};
+use crate::crypto::{SecretFile, TicketRoot};
 use crate::identity::{Files, LoadFault, Report};
-use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, LOAD_ROOM, RETRY_PAUSE};
+use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, LOAD_ROOM, RETRY_PAUSE, TICKET_ROOT_MAX};
 use crate::log;
 use crate::registry::{Push, Registry};
 use crate::socket;
+use crate::tickets::{Plan, Root};
 use luassl_keeper_ipc::admin::{self, Answer, Blamed, DESCRIPTORS_MAX, Failed, Fault, Loaded, Request};
 use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
 use luassl_keeper_ipc::{Malformed, TooLong};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Names of a certificate that an answer carries, in bytes: for people, so some are enough.
@@ -109,6 +112,8 @@ impl Session<'_> {
                 if self.push.front(name, rights, all, &identities) { Ok(()) } else { Err(Broken::Fronts) }
             }
             Request::Identity { name, files } => self.identity(name, files, descriptors),
+            Request::Tickets { domains, .. } if domains.len() > FRONTS_MAX => Err(Broken::Fronts),
+            Request::Tickets { epoch, root, domains } => self.tickets(epoch, root, &domains, descriptors),
             Request::Commit => {
                 self.registry.commit(std::mem::take(&mut self.push));
                 let warnings = arena::kind().and_then(Kind::warning).into_iter().collect();
@@ -128,6 +133,23 @@ impl Session<'_> {
                 let LoadFault { file, kind, reason } = fault;
                 self.send(&Answer::Failed(Failed { name, file, kind, reason: &reason }))
             }
+        }
+    }
+
+    fn tickets(
+        &mut self,
+        epoch: u32,
+        given: bool,
+        domains: &[(&str, &str)],
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Broken> {
+        let root = if given { ticket_root(descriptors).map(Root::Given) } else { Ok(Root::Own) };
+        let (root, fault) = root.map_or_else(|fault| (Root::Failed, Some(fault)), |root| (root, None));
+        let domain = |(front, domain): &(&str, &str)| ((*front).to_owned(), (*domain).to_owned());
+        self.push.tickets(Plan { epoch, root, domains: domains.iter().map(domain).collect() });
+        match fault {
+            None => self.send(&Answer::TicketsTaken),
+            Some((kind, reason)) => self.send(&Answer::TicketsFailed { kind, reason: &reason }),
         }
     }
 
@@ -175,6 +197,19 @@ fn some(names: &[String]) -> Vec<&str> {
         None => false,
     };
     names.iter().map(String::as_str).take_while(fits).collect()
+}
+
+/// Reads the root of the ticket keys.
+fn ticket_root(descriptors: Vec<OwnedFd>) -> Result<Arc<TicketRoot>, (Fault, String)> {
+    let file = match <[OwnedFd; 1]>::try_from(descriptors) {
+        Ok([file]) => SecretFile::read(file.as_fd(), TICKET_ROOT_MAX),
+        Err(_) => return Err((Fault::Internal, "the supervisor passed no descriptor for it".to_owned())),
+    };
+    let file = file.map_err(|fault| (Fault::Unreadable, fault.to_string()))?;
+    TicketRoot::from_file(file).map(Arc::new).ok_or_else(|| {
+        let least = TicketRoot::SHORTEST;
+        (Fault::Unsupported, format!("it has fewer than {least} bytes"))
+    })
 }
 
 /// Reading an identity must not take the memory that signatures need.

@@ -7,10 +7,12 @@
 mod certificate;
 mod key;
 mod secret;
+mod ticket;
 
 pub(crate) use certificate::Certificate;
 pub(crate) use key::{KeyFault, PrivateKey};
 pub(crate) use secret::{ReadFault, SecretFile};
+pub(crate) use ticket::TicketRoot;
 
 use openssl_sys as ffi;
 use std::ffi::{CStr, c_int, c_uint, c_void};

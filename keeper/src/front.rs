@@ -2,11 +2,12 @@
 //! another's answer to be read. What one front can take of the process is bounded: connections, and signatures at
 //! once.
 
+use crate::crypto::sha256;
 use crate::identity::Public;
-use crate::limits::{CONNECTIONS_PER_FRONT, RETRY_PAUSE, STACK};
+use crate::limits::{CONNECTIONS_PER_FRONT, EPOCH_CHECK, RETRY_PAUSE, STACK};
 use crate::log::{Throttle, quoted};
 use crate::permits::Permits;
-use crate::registry::{Generation, Registry};
+use crate::registry::{Generation, Registry, Service};
 use crate::sign::{Denied, sign};
 use crate::socket;
 use luassl_keeper_ipc::front::{Answer, Identity, REQUEST_MAX, Refusal, Request, Sign};
@@ -18,6 +19,8 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, SystemTime};
+use zeroize::Zeroize;
 
 /// What all connections of a front share.
 pub(crate) struct Front {
@@ -92,6 +95,8 @@ impl Front {
             socket,
             changes: None,
             sent: BTreeMap::new(),
+            tickets: None,
+            recheck: None,
             asked: false,
             out: Vec::new(),
         };
@@ -131,6 +136,10 @@ struct Connection {
     changes: Option<Arc<OwnedFd>>,
     /// What the front knows.
     sent: BTreeMap<String, Arc<Public>>,
+    /// SHA-256 of the ticket keys that the front has.
+    tickets: Option<[u8; 32]>,
+    /// After how long without a change to look whether there are new ones; none for a front that gets none.
+    recheck: Option<Duration>,
     /// Whether the front waits for the word that it has everything.
     asked: bool,
     out: Vec<u8>,
@@ -141,7 +150,7 @@ impl Connection {
         let mut buffer = vec![0; REQUEST_MAX];
         loop {
             let (request, change) = self.wait()?;
-            if change {
+            if change || !request {
                 self.acknowledge_change();
                 self.tell()?;
             }
@@ -151,13 +160,13 @@ impl Connection {
         }
     }
 
-    /// Waits for a request or a change.
+    /// Waits for a request or a change, or for the end of an epoch.
     fn wait(&self) -> Result<(bool, bool), Errno> {
         let socket = self.socket.as_fd();
         match &self.changes {
             None => wait([socket], PollFlags::IN, None).map(|[request]| (request, false)),
             Some(changes) => {
-                let ready = wait([socket, changes.as_fd()], PollFlags::IN, None);
+                let ready = wait([socket, changes.as_fd()], PollFlags::IN, self.recheck);
                 ready.map(|[request, change]| (request, change))
             }
         }
@@ -227,10 +236,38 @@ impl Connection {
         for name in gone.keys() {
             self.send(&Answer::Withdrawn { name })?;
         }
+        self.tell_tickets(&service)?;
         if std::mem::take(&mut self.asked) {
             self.send(&Answer::Synced)?;
         }
         Ok(())
+    }
+
+    /// Tells the front the ticket keys of the moment, if it does not have them.
+    fn tell_tickets(&mut self, service: &Service) -> Result<(), Broken> {
+        let now = SystemTime::now();
+        let Some(tickets) = &service.tickets else { return Ok(()) };
+        self.recheck = Some(tickets.left(now).min(EPOCH_CHECK));
+        let keys = match tickets.keys(&self.front.name, now) {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.front.log(format_args!("no keys for session tickets: {error}"));
+                return Ok(());
+            }
+        };
+        let sent = self.send_tickets(&Answer::Tickets(keys.message()));
+        self.out.zeroize();
+        sent
+    }
+
+    fn send_tickets(&mut self, answer: &Answer<'_>) -> Result<(), Broken> {
+        answer.encode(&mut self.out)?;
+        let digest = sha256(&self.out).ok();
+        if digest.is_some() && self.tickets == digest {
+            return Ok(());
+        }
+        self.tickets = digest;
+        self.send(answer)
     }
 
     fn send(&mut self, answer: &Answer<'_>) -> Result<(), Broken> {

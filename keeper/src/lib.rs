@@ -25,6 +25,7 @@ pub mod scheme;
 mod sign;
 mod socket;
 pub mod structure;
+mod tickets;
 mod wire;
 
 pub use arena::ArenaError;

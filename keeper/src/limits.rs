@@ -21,6 +21,12 @@ pub(crate) const PASSPHRASE_MAX: usize = 1 << 10;
 /// An OCSP response, in bytes.
 pub(crate) const STAPLE_MAX: usize = 16 << 10;
 
+/// The file with the root of ticket keys, in bytes.
+pub(crate) const TICKET_ROOT_MAX: usize = 4 << 10;
+
+/// How often it is looked whether an epoch of ticket keys has ended, should the clock be set meanwhile.
+pub(crate) const EPOCH_CHECK: Duration = Duration::from_secs(60);
+
 /// Identities in service or in a push.
 pub(crate) const IDENTITIES_MAX: usize = 100_000;
 

@@ -1,8 +1,10 @@
 //! What is in service: identities by name, and what each front may reach. A commit makes it anew and swaps it whole.
 
-use crate::crypto::PrivateKey;
+use crate::crypto::{PrivateKey, TicketRoot};
 use crate::identity::{Identity, Public};
 use crate::limits::{FIRST_PUSH_WAIT, FRONTS_MAX, IDENTITIES_MAX};
+use crate::log;
+use crate::tickets::{Plan, Tickets};
 use luassl_keeper_ipc::admin::Rights;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -51,6 +53,8 @@ impl Reach {
 pub(crate) struct Service {
     identities: BTreeMap<String, Entry>,
     fronts: BTreeMap<String, Reach>,
+    /// None where libcrypto could not draw a root.
+    pub(crate) tickets: Option<Arc<Tickets>>,
 }
 
 /// Why there is no key.
@@ -93,6 +97,7 @@ pub(crate) struct Push {
     fronts: BTreeMap<String, Reach>,
     /// None where loading failed: what is in service stays.
     identities: BTreeMap<String, Option<Identity>>,
+    tickets: Plan,
 }
 
 impl Push {
@@ -113,6 +118,11 @@ impl Push {
         self.identities.insert(name.to_owned(), identity);
     }
 
+    /// Says how ticket keys are made.
+    pub(crate) fn tickets(&mut self, plan: Plan) {
+        self.tickets = plan;
+    }
+
     /// Whether there is room for one more name.
     pub(crate) fn has_room_for(&self, name: &str) -> bool {
         self.identities.len() < IDENTITIES_MAX || self.identities.contains_key(name)
@@ -131,6 +141,8 @@ struct State {
     service: Option<Arc<Service>>,
     /// The last generation of every name that there was: numbers are not used twice.
     numbers: BTreeMap<String, u64>,
+    /// The root of ticket keys for pushes that bring none.
+    root: Option<Arc<TicketRoot>>,
     /// An eventfd of each connection that has subscribed.
     subscribers: Vec<Weak<OwnedFd>>,
 }
@@ -179,7 +191,8 @@ impl Registry {
     pub(crate) fn commit(&self, push: Push) {
         let mut state = self.lock();
         let former = state.service.clone().unwrap_or_default();
-        let mut service = Service { fronts: push.fronts, ..Service::default() };
+        let tickets = state.tickets(push.tickets, former.tickets.as_deref());
+        let mut service = Service { fronts: push.fronts, tickets, ..Service::default() };
         for (name, identity) in push.identities {
             let entry = former.identities.get(&name);
             if let Some(entry) = state.successor(&name, entry, identity) {
@@ -197,6 +210,16 @@ impl Registry {
 }
 
 impl State {
+    fn tickets(&mut self, plan: Plan, former: Option<&Tickets>) -> Option<Arc<Tickets>> {
+        if self.root.is_none() {
+            match TicketRoot::draw() {
+                Ok(root) => self.root = Some(Arc::new(root)),
+                Err(error) => log::line(format_args!("there will be no session tickets: {error}")),
+            }
+        }
+        self.root.as_ref().map(|own| Arc::new(Tickets::new(plan, own, former)))
+    }
+
     fn successor(&mut self, name: &str, entry: Option<&Entry>, identity: Option<Identity>) -> Option<Entry> {
         let Some(identity) = identity else { return entry.cloned() };
         if let Some(entry) = entry.filter(|entry| entry.current.public == identity.public) {

@@ -265,13 +265,14 @@ fn nothing_of_a_push_counts_before_its_commit() {
     }
 }
 
-/// What a subscriber is told, in short.
+/// What a subscriber is told, in short, ticket keys aside.
 fn told(front: &kit::Socket) -> String {
     let bytes = front.next();
     match Answer::decode(&bytes).expect("an answer") {
         Answer::Identity(identity) => format!("{} {}", identity.name, identity.generation),
         Answer::Withdrawn { name } => format!("-{name}"),
         Answer::Synced => "synced".to_owned(),
+        Answer::Tickets(_) => told(front),
         other => panic!("not for a subscriber: {other:?}"),
     }
 }

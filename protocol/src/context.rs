@@ -65,6 +65,10 @@ pub struct ContextSpec {
     /// The identity to prove; none for a client without a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
+    /// The program's working directory: an identity that is not known as given is looked for as this joined with it,
+    /// as text. Nothing is opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// More identities of a listener, chosen by the names in their certificates when a client asks (SNI).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub identities: Vec<String>,
@@ -116,6 +120,9 @@ pub struct ContextSpec {
     /// Diffie-Hellman parameters; default automatic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dh: Option<DhSpec>,
+    /// Neither resume sessions nor let peers resume them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub no_resumption: bool,
 }
 
 /// The most entries of a list in a [`ContextSpec`], but for the two below.
@@ -147,6 +154,7 @@ impl ContextSpec {
         };
         let lone = [
             ("identity", self.identity.as_ref()),
+            ("directory", self.directory.as_ref()),
             ("ciphers", self.ciphers.as_ref()),
             ("ciphersuites", self.ciphersuites.as_ref()),
             ("groups", self.groups.as_ref()),

@@ -61,12 +61,14 @@ prop_compose! {
         (ciphers, ciphersuites, groups) in (of(text()), of(text()), of(text())),
         (minimum_protocol, maximum_protocol, alpn, dh) in
             (of(version()), of(version()), vec(text(), 0..4), of(dh())),
-        (sni_strict, crl_check_chain) in any::<(bool, bool)>(),
+        (sni_strict, crl_check_chain, directory, no_resumption) in
+            (any::<bool>(), any::<bool>(), of(text()), any::<bool>()),
     ) -> ContextSpec {
         let sni = sni.into_iter().map(|(name, identity)| SniEntry { name, identity }).collect();
         ContextSpec {
-            identity, identities, sni, sni_strict, chain, chain_or_trust, trust, verify, depth, crl_check_chain,
+            identity, directory, identities, sni, sni_strict, chain, chain_or_trust, trust, verify, depth, crl_check_chain,
             options, ciphers, ciphersuites, groups, minimum_protocol, maximum_protocol, alpn, dh,
+            no_resumption,
         }
     }
 }

@@ -95,6 +95,23 @@ impl Agent {
         }
     }
 
+    /// The answer to a failed handshake that `visit` makes: a failure is told to who has asked for it by then, so
+    /// `visit` comes again until one is told.
+    ///
+    /// # Panics
+    /// When none is told.
+    pub fn answer_to<T>(&mut self, mut visit: impl FnMut() -> T) -> String {
+        const VISITS: usize = 40;
+        let mut visits = Vec::new();
+        for _ in 0..VISITS {
+            visits.push(visit());
+            if let Some(line) = self.process.try_line(Duration::from_millis(500)) {
+                return Self::results(&line).unwrap_or_else(|message| panic!("Lua error: {message}"));
+            }
+        }
+        panic!("no failed handshake was told\n{}", self.process.transcript())
+    }
+
     /// Whether an answer comes within `patience`; it is dropped.
     pub fn answers_within(&mut self, patience: Duration) -> bool {
         self.process.try_line(patience).is_some()
@@ -108,7 +125,10 @@ impl Agent {
     /// # Panics
     /// When no answer comes.
     pub fn outcome(&mut self, patience: Duration) -> Result<String, String> {
-        let line = self.process.line_within(patience);
+        Self::results(&self.process.line_within(patience))
+    }
+
+    fn results(line: &str) -> Result<String, String> {
         let mut words = line.split('\t');
         let status = words.next();
         let rest = words.collect::<Vec<_>>().join(", ");

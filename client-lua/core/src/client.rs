@@ -79,6 +79,21 @@ impl Client {
         self.once(deadline, &mut work).map_err(Error::from)
     }
 
+    /// As [`Client::session`], for requests that may be repeated: run once more also where the daemon went away
+    /// before it answered. A front that ends closes its sockets one after the other, so that what its end was seen
+    /// on may be closed sooner than the control connection.
+    pub(crate) fn repeatable_session<T>(
+        &self,
+        deadline: Deadline,
+        mut work: impl FnMut(&mut Session<'_>) -> Result<T, CallError>,
+    ) -> Result<T, Error> {
+        match self.once(deadline, &mut work) {
+            Err(Attempt::Call(CallError::NotSent | CallError::Lost)) => {}
+            outcome => return outcome.map_err(Error::from),
+        }
+        self.once(deadline, &mut work).map_err(Error::from)
+    }
+
     fn once<T>(
         &self,
         deadline: Deadline,

@@ -4,11 +4,8 @@ use crate::client::{Client, Generation, Session};
 use crate::control::{CallError, request_deadline};
 use crate::error::Error;
 use crate::material::{Hashed, Material, MaterialError};
-use luassl_protocol::{
-    Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, ErrorCode, Failure, MakeContext, Request,
-};
+use luassl_protocol::{Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, MakeContext, Request};
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// How often the daemon may say that blobs are missing: it may forget some while others come.
@@ -68,9 +65,7 @@ impl Recipe {
 /// A context of a program.
 pub struct Context {
     client: Rc<Client>,
-    /// The description as given, then with relative names joined to the working directory of the time.
-    candidates: Vec<ContextSpec>,
-    chosen: Cell<Option<usize>>,
+    spec: ContextSpec,
     material: Vec<Material>,
     made: Cell<Option<(Generation, u64)>>,
 }
@@ -81,14 +76,13 @@ impl Context {
     /// # Errors
     /// What the daemon has against it, or that there is no daemon.
     pub fn new(client: &Rc<Client>, recipe: Recipe) -> Result<Rc<Self>, Error> {
-        let context = Self {
-            client: Rc::clone(client),
-            candidates: candidates(recipe.spec, std::env::current_dir().ok().as_deref()),
-            chosen: Cell::new(None),
-            material: recipe.material,
-            made: Cell::new(None),
-        };
-        client.session(request_deadline(), |session| context.number(session))?;
+        let mut spec = recipe.spec;
+        // The directory of this moment: a program may change it later, and makes its contexts anew after a fork.
+        spec.directory =
+            std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
+        let context =
+            Self { client: Rc::clone(client), spec, material: recipe.material, made: Cell::new(None) };
+        client.repeatable_session(request_deadline(), |session| context.number(session))?;
         Ok(Rc::new(context))
     }
 
@@ -105,35 +99,13 @@ impl Context {
     }
 
     fn make(&self, session: &mut Session<'_>) -> Result<u64, CallError> {
-        let number = match self.chosen.get() {
-            Some(index) => self.make_one(session, index)?,
-            None => self.choose(session)?,
-        };
+        let number = self.ask(session)?;
         self.made.set(Some((session.generation(), number)));
         Ok(number)
     }
 
-    /// The first description that the daemon knows all identities of. Where it knows none, its answer to the names as
-    /// they were given is what the program should see.
-    fn choose(&self, session: &mut Session<'_>) -> Result<u64, CallError> {
-        let mut refusal = None;
-        for index in 0..self.candidates.len() {
-            match self.make_one(session, index) {
-                Err(CallError::Failed(failure)) if failure.code == ErrorCode::Refused => {
-                    refusal.get_or_insert(failure);
-                }
-                outcome => {
-                    self.chosen.set(outcome.is_ok().then_some(index));
-                    return outcome;
-                }
-            }
-        }
-        let unknown = || Failure::new(ErrorCode::Refused, "the daemon refuses this context");
-        Err(CallError::Failed(refusal.unwrap_or_else(unknown)))
-    }
-
-    fn make_one(&self, session: &mut Session<'_>, index: usize) -> Result<u64, CallError> {
-        let request = Request::Context(Box::new(MakeContext { spec: self.candidates[index].clone() }));
+    fn ask(&self, session: &mut Session<'_>) -> Result<u64, CallError> {
+        let request = Request::Context(Box::new(MakeContext { spec: self.spec.clone() }));
         for _ in 0..ROUNDS {
             let made: ContextMade = session.call(&request, None)?.fields;
             if let Some(number) = made.context {
@@ -163,49 +135,4 @@ impl Drop for Context {
             self.client.forget(generation, number);
         }
     }
-}
-
-/// An identity answers to text: as given, or joined to the working directory. Names with a slash are surely paths, so
-/// that `keys/a.pem` beside `www` is tried before both are joined.
-fn candidates(spec: ContextSpec, directory: Option<&Path>) -> Vec<ContextSpec> {
-    let mut candidates = vec![spec];
-    if let Some(directory) = directory {
-        let paths = joined(&candidates[0], |name| name.contains('/').then(|| join(directory, name))?);
-        let all = joined(&candidates[0], |name| join(directory, name));
-        for candidate in [paths, all] {
-            if !candidates.contains(&candidate) {
-                candidates.push(candidate);
-            }
-        }
-    }
-    candidates
-}
-
-fn joined(spec: &ContextSpec, change: impl Fn(&str) -> Option<String>) -> ContextSpec {
-    let mut spec = spec.clone();
-    let names = spec.identity.iter_mut().chain(&mut spec.identities);
-    for name in names.chain(spec.sni.iter_mut().map(|entry| &mut entry.identity)) {
-        if let Some(changed) = change(name) {
-            *name = changed;
-        }
-    }
-    spec
-}
-
-/// The text of the path, `.` and `..` resolved in it as text alone; none for what is absolute already.
-fn join(directory: &Path, name: &str) -> Option<String> {
-    if name.starts_with('/') {
-        return None;
-    }
-    let mut path = PathBuf::from(directory);
-    for part in name.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                path.pop();
-            }
-            part => path.push(part),
-        }
-    }
-    path.into_os_string().into_string().ok()
 }

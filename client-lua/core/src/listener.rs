@@ -255,7 +255,7 @@ impl Holding {
 
 fn request(context: &Rc<Context>, source: &Source, process: Pid) -> Result<(Holding, String), Error> {
     let client: &Rc<Client> = context.client();
-    client.session(request_deadline(), |session| {
+    client.repeatable_session(request_deadline(), |session| {
         let (listener, fd) = match source {
             Source::Configured(name) => (Some(name.clone()), None),
             Source::Own(socket) => (None, Some(socket.as_fd())),

@@ -38,6 +38,7 @@ fn apply(recipe: &mut Recipe, option: &Option<'_>) -> Outcome {
         "verify" => spec.verify = Some(option.sum(|names| verify_sum(names).map_err(|e| e.to_string()))?),
         "options" => spec.options = Some(option.sum(|names| option_sum(names).map_err(|e| e.to_string()))?),
         "depth" => spec.depth = Some(option.count()?),
+        "resumption" => spec.no_resumption = !option.boolean()?,
         "crl_check_chain" => spec.crl_check_chain = option.boolean()?,
         "ciphers" => spec.ciphers = Some(option.joined()?),
         "ciphersuites" => spec.ciphersuites = Some(option.joined()?),

@@ -6,7 +6,7 @@ use super::raw::{self, Text};
 use super::source::Source;
 use super::{
     Config, Listener, Loaded, Log, LogFormat, Request, Roles, SocketFile, Trust, accounts, directory, fronts,
-    grants, identities, limits,
+    grants, identities, limits, tickets,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -52,6 +52,7 @@ impl Checker<'_> {
             listeners,
             grants,
             limits: limits::check(self, &file.limits),
+            tickets: tickets::check(self, &file.tickets),
             log: self.log(&file.log),
         };
         self.distinct_sockets(file, &config);
@@ -100,7 +101,7 @@ impl Checker<'_> {
             .collect()
     }
 
-    fn plain_name(&mut self, name: &Text) {
+    pub(super) fn plain_name(&mut self, name: &Text) {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
         let text = name.get_ref();
         if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(plain) {

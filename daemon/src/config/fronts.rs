@@ -45,6 +45,7 @@ fn with_everything() -> Front {
         control: false,
         sockets: BTreeSet::new(),
         listeners: BTreeSet::new(),
+        ticket_domain: None,
     }
 }
 
@@ -65,6 +66,10 @@ fn front(checker: &mut Checker<'_>, _name: &Text, raw: &raw::Front) -> Front {
         control: false,
         sockets: set(&raw.sockets),
         listeners: set(&raw.listeners),
+        ticket_domain: raw.ticket_domain.as_ref().map(|text| {
+            checker.plain_name(text);
+            text.get_ref().clone()
+        }),
     }
 }
 

@@ -73,7 +73,7 @@ fn from_directory(found: Discovered) -> Identity {
     }
 }
 
-fn file_ref(checker: &mut Checker<'_>, text: &Text) -> FileRef {
+pub(super) fn file_ref(checker: &mut Checker<'_>, text: &Text) -> FileRef {
     let place = checker.source.place(text.span());
     let Some(name) = text.get_ref().strip_prefix(CREDENTIAL) else {
         return FileRef { source: FileSource::Path(checker.path(text)), place };

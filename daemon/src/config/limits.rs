@@ -40,6 +40,8 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
         (&raw.control_connections_per_owner, &mut limits.control_connections_per_owner),
         (&raw.control_connections, &mut limits.control_connections),
         (&raw.blob_bytes_per_owner, &mut limits.blob_bytes_per_owner),
+        (&raw.sessions_per_owner, &mut limits.sessions_per_owner),
+        (&raw.sessions, &mut limits.sessions),
     ];
     for (given, limit) in counts {
         if let Some(number) = count(checker, given.as_ref(), COUNT) {

@@ -12,9 +12,11 @@ mod identities;
 mod limits;
 mod raw;
 mod source;
+mod tickets;
 
 pub use directory::Discovered;
 pub use finding::{Finding, Place, Severity, nearest};
+pub use tickets::Tickets;
 
 use crate::settings::{Grant, Grantee, Limits};
 use luassl_protocol::ProtocolVersion;
@@ -49,6 +51,8 @@ pub struct Config {
     pub grants: Vec<Grant>,
     /// Deadlines and bounds.
     pub limits: Limits,
+    /// How sessions are resumed.
+    pub tickets: Tickets,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -113,6 +117,8 @@ pub struct Front {
     pub sockets: BTreeSet<String>,
     /// The configured listeners that it serves.
     pub listeners: BTreeSet<String>,
+    /// The domain of its ticket keys; none for its own name.
+    pub ticket_domain: Option<String>,
 }
 
 /// Where a file of an identity comes from.

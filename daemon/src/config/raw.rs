@@ -36,6 +36,8 @@ pub(super) struct File {
     pub grant: Vec<Spanned<Grant>>,
     /// `[limits]`
     pub limits: Limits,
+    /// `[tickets]`
+    pub tickets: Tickets,
     /// `[log]`
     pub log: Log,
 }
@@ -78,6 +80,8 @@ pub(super) struct Front {
     pub sockets: Option<Texts>,
     /// Named listeners that it serves.
     pub listeners: Option<Texts>,
+    /// Fronts of one domain share their ticket keys.
+    pub ticket_domain: Option<Text>,
 }
 
 /// `[identity.NAME]`
@@ -182,7 +186,21 @@ pub(super) struct Limits {
     pub control_connections_per_owner: Option<Spanned<i64>>,
     pub control_connections: Option<Spanned<i64>>,
     pub blob_bytes_per_owner: Option<Spanned<i64>>,
+    pub sessions_per_owner: Option<Spanned<i64>>,
+    pub sessions: Option<Spanned<i64>>,
     pub frame_bytes: Option<Spanned<i64>>,
+}
+
+/// `[tickets]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tickets {
+    /// Length of an epoch of ticket keys, in seconds.
+    pub epoch: Option<Spanned<i64>>,
+    /// How long a session can be resumed, in seconds.
+    pub lifetime: Option<Spanned<i64>>,
+    /// A file, or `credential:NAME`.
+    pub root: Option<Text>,
 }
 
 /// `[log]`

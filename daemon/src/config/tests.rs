@@ -15,6 +15,7 @@ mode = 0o600
 keeper_socket = "/run/x/keeper.sock"
 identities = ["a"]
 roles = ["server"]
+ticket_domain = "web"
 
 [identity.a]
 key = "a.key"
@@ -48,6 +49,11 @@ socket = "tenant"
 handshake = 2.5
 connections = 12
 
+[tickets]
+epoch = 3600
+lifetime = 600
+root = "credential:tickets"
+
 [log]
 level = "debug"
 format = "journal"
@@ -76,6 +82,7 @@ fn everything_is_read() {
     assert!(front.control && front.sockets.contains("tenant") && front.listeners.contains("https"));
     assert_eq!(front.roles, Roles { server: true, client: false });
     assert!(front.identities.contains("a") && !front.identities.contains("b"));
+    assert_eq!(front.ticket_domain.as_deref(), Some("web"));
     let identity = &config.identities["a"];
     assert_eq!(identity.other_names(), ["/etc/x/a.key", "/etc/x/a.crt", "www.a.example"]);
     assert_eq!(
@@ -89,6 +96,9 @@ fn everything_is_read() {
     assert_eq!(config.grants[1].max_connections, Some(7));
     assert_eq!(config.grants[2].grantee, Grantee::Socket("tenant".into()));
     assert_eq!((config.limits.handshake_ms, config.limits.connections), (2_500, 12));
+    assert_eq!((config.tickets.epoch, config.tickets.lifetime), (3600, 600));
+    let root = config.tickets.root.as_ref().map(|file| file.source.clone());
+    assert_eq!(root, Some(FileSource::Credential("tickets".into())));
     assert_eq!(config.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Journal });
 }
 
@@ -198,6 +208,16 @@ fn each_mistake_has_its_line_and_its_hint() {
         ),
         ("[limits]\nhandshake = 0", "2: 0 is no deadline\nhint: give seconds from 0.01 to 86400"),
         ("[limits]\nframe_bytes = 10", "2: 10 is out of range\nhint: give a number from 16384 to 67108864"),
+        ("[tickets]\nepoch = 0", "2: 0 is out of range\nhint: give a number from 1 to 2592000"),
+        (
+            "[tickets]\nepoch = 60\nlifetime = 61",
+            "3: sessions of 61 seconds outlive the keys of their tickets\n\
+             hint: give at most the `epoch`, which is 60",
+        ),
+        (
+            "[front.default]\nticket_domain = 'a b'",
+            "2: `a b` cannot be a name here\nhint: use up to 64 letters, digits, `_`, `-` and `.`",
+        ),
         (
             "[log]\nlevel = 'loud'",
             "2: unknown level `loud`\nhint: known are error, warn, info, debug and trace",
@@ -217,6 +237,14 @@ fn each_mistake_has_its_line_and_its_hint() {
     for (text, expected) in table {
         assert_eq!(only_error(text), expected, "for\n{text}");
     }
+}
+
+#[test]
+fn sessions_end_with_a_short_epoch() {
+    let tickets = |text: &str| read(text).config.expect("no errors").tickets;
+    assert_eq!(tickets(""), Tickets { epoch: 43_200, lifetime: 7_200, root: None });
+    assert_eq!(tickets("[tickets]\nepoch = 60").lifetime, 60);
+    assert_eq!(tickets("[tickets]\nlifetime = 0").lifetime, 0);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use luassl_protocol::{ContextSpec, Digest, ErrorCode, Failure, Role};
 use openssl::ssl::Ssl;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -22,13 +23,6 @@ pub(super) struct Recipe {
     pub(super) spec: ContextSpec,
     pub(super) blobs: HashMap<Digest, Arc<[u8]>>,
     pub(super) _slot: Slot,
-}
-
-impl Recipe {
-    /// All identities that the description names, as it names them.
-    pub(super) fn identities(&self) -> Vec<String> {
-        identities_of(&self.spec)
-    }
 }
 
 /// All identities that a description names.
@@ -84,7 +78,7 @@ impl Sessions {
             && self.recipe.spec == other.recipe.spec
     }
 
-    /// A session for one handshake.
+    /// A session for one handshake. A client's to a known `peer` may be one that is taken up again.
     ///
     /// # Errors
     /// Why there is none: no grant (any more), an identity that is not loaded, a host that cannot be checked.
@@ -94,8 +88,13 @@ impl Sessions {
         role: Role,
         host: Option<&str>,
         sni: Option<&str>,
+        peer: Option<SocketAddr>,
     ) -> Result<Ssl, Failure> {
-        self.context(front, role)?.session(role, host, sni)
+        let context = self.context(front, role)?;
+        match (role, peer) {
+            (Role::Client, Some(peer)) => context.session_with(host, sni, peer),
+            _ => context.session(role, host, sni),
+        }
     }
 
     /// The OpenSSL context under the present configuration; made anew when that has changed.
@@ -166,7 +165,8 @@ impl Contexts {
         role: Option<Role>,
         way: Way<'_>,
     ) -> Result<Arc<tls::Context>, Failure> {
-        let identities = recipe.identities();
+        let spec = with_full_names(active, &recipe.spec);
+        let identities = identities_of(&spec);
         let operation = Operation { identities: &identities, role, way };
         let grant = policy::decide(&active.settings, asker.caller(), operation).map_err(|denial| {
             tracing::info!(uid = asker.owner.uid, socket = %asker.owner.socket, "refused: {denial}");
@@ -175,7 +175,7 @@ impl Contexts {
         let floors = Floors::from(grant);
         let key = CacheKey {
             owner: asker.owner.clone(),
-            spec: recipe.spec.clone(),
+            spec: spec.clone(),
             floors,
             generation: active.generation,
         };
@@ -183,7 +183,7 @@ impl Contexts {
         if let Some(known) = cache.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let context = Arc::new(make(front, active, recipe, floors)?);
+        let context = Arc::new(make(front, active, asker, &spec, recipe, floors)?);
         if cache.len() >= SWEEP_AT {
             cache.retain(|_, known| known.strong_count() > 0);
         }
@@ -192,13 +192,39 @@ impl Contexts {
     }
 }
 
-fn make(front: &Front, active: &Active, recipe: &Recipe, floors: Floors) -> Result<tls::Context, Failure> {
+fn make(
+    front: &Front,
+    active: &Active,
+    asker: &Asker,
+    spec: &ContextSpec,
+    recipe: &Recipe,
+    floors: Floors,
+) -> Result<tls::Context, Failure> {
     let source = tls::ContextSource {
-        spec: with_declared_names(active, &recipe.spec)?,
+        spec: with_declared_names(active, spec)?,
         blobs: recipe.blobs.clone(),
         floors,
+        owner: asker.owner.label(),
     };
-    tls::Context::new(source, Arc::clone(&active.identities), Arc::clone(&front.trusts))
+    let (identities, trusts) = (Arc::clone(&active.identities), Arc::clone(&front.trusts));
+    tls::Context::new(source, identities, trusts, Arc::clone(&front.resumption))
+}
+
+/// The same description, with each identity that nothing answers to as given joined to the program's directory, where
+/// something answers to that.
+fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
+    let mut spec = spec.clone();
+    let Some(directory) = spec.directory.take() else { return spec };
+    let names = spec.identity.iter_mut().chain(&mut spec.identities);
+    for name in names.chain(spec.sni.iter_mut().map(|entry| &mut entry.identity)) {
+        if policy::declared(&active.settings, name).is_none() {
+            let full = policy::joined(&directory, name);
+            if policy::declared(&active.settings, &full).is_some() {
+                *name = full;
+            }
+        }
+    }
+    spec
 }
 
 /// The same description with each identity under its declared name.

@@ -40,6 +40,9 @@ const MAX_WAITING_DESCRIPTORS: usize = 16;
 /// more is not heard until some are.
 const MAX_CLOSING: Bound = Bound { owner: 64, all: None };
 
+/// How often that is looked at.
+const CLOSING_POLL: Duration = Duration::from_millis(10);
+
 /// For what is counted and not refused.
 const UNBOUNDED: Bound = Bound { owner: u32::MAX, all: None };
 
@@ -201,8 +204,8 @@ impl Channel {
     }
 
     async fn receive_some(&mut self) -> io::Result<bool> {
-        if self.quotas.take(&self.owner, Kind::Closing, 1, MAX_CLOSING).is_err() {
-            return Err(io::Error::other("too many of the client's descriptors wait to be closed"));
+        while self.quotas.take(&self.owner, Kind::Closing, 1, MAX_CLOSING).is_err() {
+            tokio::time::sleep(CLOSING_POLL).await;
         }
         let mut chunk = [0; CHUNK];
         loop {

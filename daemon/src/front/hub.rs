@@ -23,7 +23,7 @@ use std::{
 /// Asks that one holder may have outstanding; more are ignored.
 const MAX_ASKS: usize = 64;
 
-/// Failed handshakes that wait for a holder that asked for reports; older ones are dropped.
+/// Failed handshakes that wait for a holder that asks for reports; older ones are dropped.
 const MAX_REPORTS: usize = 64;
 
 /// A finished connection that waits for a holder.
@@ -162,11 +162,8 @@ impl Hub {
         None
     }
 
-    /// A handshake has failed: kept for holders that asked for reports, where there is one.
+    /// A handshake has failed: kept for a holder that asks for reports, now or later.
     pub(super) fn failed(&mut self, failure: Failure) {
-        if !self.holders.values().any(|holder| holder.asks.contains(&true)) {
-            return;
-        }
         self.reports.push_back(failure);
         if self.reports.len() > MAX_REPORTS {
             self.reports.pop_front();

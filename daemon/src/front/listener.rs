@@ -275,7 +275,7 @@ impl Acceptor {
 
 /// One accepted connection, from its socket to the hub.
 async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, slots: Slots) {
-    let session = listener.sessions.session(front, Role::Server, None, None);
+    let session = listener.sessions.session(front, Role::Server, None, None, None);
     let deadline = front.limits().handshake();
     let outcome = match session {
         Ok(ssl) => handshake::handshake(ssl, tcp, Role::Server, deadline).await,

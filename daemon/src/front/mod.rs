@@ -88,6 +88,7 @@ struct Front {
     active: RwLock<Arc<Active>>,
     pushed: watch::Sender<bool>,
     trusts: Arc<tls::TrustStores>,
+    resumption: Arc<tls::Resumption>,
     keeper: Arc<KeeperLink>,
     quotas: quota::Quotas,
     home: Arc<home::Home>,
@@ -121,6 +122,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         })),
         pushed: watch::Sender::new(false),
         trusts: Arc::default(),
+        resumption: Arc::new(tls::Resumption::new(keeper.tickets())),
         keeper,
         quotas: quota::Quotas::default(),
         home: Arc::new(home::Home::start(cores)?),
@@ -226,6 +228,8 @@ impl Front {
     fn activate(&self, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> Vec<String> {
         let faults = self.trusts.update(&settings.trusts);
         self.keeper.set_deadline(settings.limits.keeper());
+        let Limits { sessions_per_owner, sessions, .. } = settings.limits;
+        self.resumption.configure(settings.session_lifetime_s, sessions_per_owner, sessions);
         let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
         let mut sockets = slot.listeners.clone();
         sockets

@@ -192,7 +192,8 @@ impl Session {
             ));
         }
         let (host, sni) = (connect.host.as_deref(), connect.sni.as_deref());
-        let ssl = self.made(connect.context)?.sessions.session(&self.front, connect.role, host, sni)?;
+        let sessions = &self.made(connect.context)?.sessions;
+        let ssl = sessions.session(&self.front, connect.role, host, sni, sockets::peer(tcp.as_fd()))?;
         let limits = self.front.limits();
         let take = |kind, own, all| {
             self.front.quotas.take(&self.asker.owner, kind, 1, Bound { owner: own, all: Some(all) })
@@ -217,7 +218,7 @@ impl Session {
         let recipe = Arc::clone(&self.made(bind.context)?.recipe);
         let sessions = Sessions::new(self.asker.clone(), recipe, bind.listener.clone());
         // Refused here, and not at the first peer.
-        drop(sessions.session(&self.front, Role::Server, None, None)?);
+        drop(sessions.session(&self.front, Role::Server, None, None, None)?);
         let (key, socket) = match bind.listener {
             Some(name) => self.named_listener(name)?,
             None => {

@@ -10,3 +10,10 @@ pub(super) struct Owner {
     /// By SO_PEERCRED.
     pub(super) uid: u32,
 }
+
+impl Owner {
+    /// Unlike any other owner's.
+    pub(super) fn label(&self) -> Arc<str> {
+        format!("{} {}", self.uid, self.socket).into()
+    }
+}

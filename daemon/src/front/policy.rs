@@ -90,6 +90,24 @@ pub(super) fn declared<'s>(settings: &'s Settings, asked: &str) -> Option<&'s st
     settings.identities.iter().find(answers).map(|(name, _)| name.as_str())
 }
 
+/// The text of the path `name` seen from `directory`, `.` and `..` resolved in it as text alone.
+pub(super) fn joined(directory: &str, name: &str) -> String {
+    if name.starts_with('/') {
+        return name.to_owned();
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in directory.split('/').chain(name.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 fn is_for(grant: &Grant, caller: Caller<'_>) -> bool {
     match &grant.grantee {
         Grantee::User(uid) => *uid == caller.uid,
@@ -228,6 +246,19 @@ mod tests {
             Err(Denial::Mixed)
         );
         assert!(decide(&settings, CALLER, ask(&identities, Role::Client, Way::OwnSocket)).is_ok());
+    }
+
+    #[test]
+    fn a_relative_path_is_joined_as_text() {
+        for (name, full) in [
+            ("keys/a.pem", "/srv/app/keys/a.pem"),
+            ("./a.pem", "/srv/app/a.pem"),
+            ("../certs//a.pem", "/srv/certs/a.pem"),
+            ("../../../../a.pem", "/a.pem"),
+            ("/etc/a.pem", "/etc/a.pem"),
+        ] {
+            assert_eq!(joined("/srv/app", name), full);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rustix::{
     net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, ipproto, shutdown, sockopt},
 };
 use std::{
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::{OnceLock, mpsc},
     thread,
@@ -136,34 +137,44 @@ pub(super) fn listening_tcp(came: &mut Vec<OwnedFd>) -> Result<Tcp, Failure> {
 }
 
 fn take_tcp(came: &mut Vec<OwnedFd>, listening: bool) -> Result<Tcp, Failure> {
-    let wrong = |fault| Failure::new(ErrorCode::Descriptor, fault);
     let fd = came.pop().ok_or_else(|| wrong("no descriptor came with the request"))?;
-    if let Some(fault) = fault(&fd, listening) {
-        came.push(fd);
-        return Err(wrong(fault));
+    match check(&fd, listening) {
+        Ok(()) => Ok(Tcp(fd)),
+        Err(failure) => {
+            came.push(fd);
+            Err(failure)
+        }
     }
-    Ok(Tcp(fd))
 }
 
-fn fault(fd: &OwnedFd, listening: bool) -> Option<&'static str> {
-    let Ok(domain) = sockopt::socket_domain(fd) else { return Some("the descriptor is no socket") };
-    if domain != AddressFamily::INET && domain != AddressFamily::INET6 {
-        return Some("the descriptor is no TCP socket");
-    }
-    if sockopt::socket_type(fd) != Ok(SocketType::STREAM)
-        || sockopt::socket_protocol(fd) != Ok(Some(ipproto::TCP))
-    {
-        return Some("the descriptor is no TCP socket");
+fn wrong(fault: &str) -> Failure {
+    Failure::new(ErrorCode::Descriptor, fault)
+}
+
+fn check(fd: &OwnedFd, listening: bool) -> Result<(), Failure> {
+    let domain = sockopt::socket_domain(fd).map_err(|_| wrong("the descriptor is no socket"))?;
+    let is_tcp = (domain == AddressFamily::INET || domain == AddressFamily::INET6)
+        && sockopt::socket_type(fd) == Ok(SocketType::STREAM)
+        && sockopt::socket_protocol(fd) == Ok(Some(ipproto::TCP));
+    if !is_tcp {
+        return Err(wrong("the descriptor is no TCP socket"));
     }
     match sockopt::socket_acceptconn(fd) {
-        Ok(is) if is == listening => {}
-        Ok(false) => return Some("the socket does not listen: call listen(2) on it first"),
-        _ => return Some("the socket listens: a connected one is needed"),
+        Ok(true) if listening => Ok(()),
+        Ok(false) if !listening => check_connected(fd),
+        Ok(false) => Err(wrong("the socket does not listen: call listen(2) on it first")),
+        _ => Err(wrong("the socket listens: a connected one is needed")),
     }
-    if !listening && !matches!(rustix::net::getpeername(fd), Ok(Some(_))) {
-        return Some("the socket is not connected");
+}
+
+fn check_connected(fd: &OwnedFd) -> Result<(), Failure> {
+    if matches!(rustix::net::getpeername(fd), Ok(Some(_))) {
+        return Ok(());
     }
-    None
+    match sockopt::socket_error(fd) {
+        Ok(Err(error)) => Err(Failure::new(ErrorCode::Cut, format!("the connection was cut: {error}"))),
+        _ => Err(wrong("the socket is not connected")),
+    }
 }
 
 /// Closes a descriptor of unknown kind on a thread made for it, since a close may wait for as long as the client
@@ -195,6 +206,12 @@ pub(super) fn close_on_account(fd: OwnedFd, slot: Option<Slot>) {
 pub(super) fn cookie(fd: BorrowedFd<'_>) -> Result<u64, Failure> {
     sockopt::socket_cookie(fd)
         .map_err(|error| Failure::new(ErrorCode::Internal, format!("no SO_COOKIE of the listener: {error}")))
+}
+
+/// Where a TCP socket is connected to; an address has one form, whichever sort of socket has it.
+pub(super) fn peer(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let address = SocketAddr::try_from(rustix::net::getpeername(fd).ok()??).ok()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// A pair of connected stream sockets: the front's end, then Lua's.

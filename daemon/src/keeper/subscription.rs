@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
+use zeroize::Zeroize;
 
 /// The first pause after a connection that did not help, and the longest. Before the first there is none.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -99,7 +100,13 @@ impl Subscription<'_> {
         match received {
             _ if received.len == 0 => Err(Lost::Closed),
             _ if received.truncated => Err(Lost::Oversized),
-            _ => self.take(Answer::decode(buffer.get(..received.len).unwrap_or_default())?),
+            _ => {
+                let bytes = buffer.get_mut(..received.len).unwrap_or_default();
+                let taken = Answer::decode(bytes).map_err(Lost::from).and_then(|answer| self.take(answer));
+                // It may have held ticket keys.
+                bytes.zeroize();
+                taken
+            }
         }
     }
 
@@ -120,6 +127,7 @@ impl Subscription<'_> {
                 self.shared.identities.finish(&self.named);
                 self.shared.found();
             }
+            Answer::Tickets(tickets) => self.shared.tickets.put(&tickets),
             // Nothing was asked for that has such an answer.
             Answer::Signature { .. } | Answer::Refused { .. } => {
                 return Err(Lost::Malformed(Malformed::Value));

@@ -8,30 +8,50 @@ use std::path::PathBuf;
 /// Readable by those who are neither owner nor in the group.
 const OTHERS_READ: u32 = 0o004;
 
-/// Opens a file for the keeper.
+/// Where systemd puts the credentials of the keeper's unit while that runs (systemd.exec(5)).
+const KEEPER_CREDENTIALS: &str = "/run/credentials/luassl-keeper.service";
+
+/// Opens a file of an identity for the keeper.
 ///
 /// # Errors
 /// An error at the place where the file is named.
 pub(super) fn open_file(identity: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Finding> {
-    let path = path_of(identity, what, file)?;
+    open_for(&format!("identity `{identity}`"), what, file)
+}
+
+/// Opens the root of the ticket keys for the keeper.
+///
+/// # Errors
+/// An error at the place where the file is named.
+pub(super) fn open_root(file: &FileRef) -> Result<OwnedFd, Finding> {
+    open_for("[tickets]", "root", file)
+}
+
+fn open_for(subject: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Finding> {
+    let path = path_of(subject, what, file)?;
     // Without NONBLOCK the open of a pipe would wait for its writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     open(&path, flags, Mode::empty()).map_err(|errno| {
-        let cause = format!("identity `{identity}`: {what} {} cannot be opened: {errno}", path.display());
+        let cause = format!("{subject}: {what} {} cannot be opened: {errno}", path.display());
         Finding::error(file.place.clone(), cause)
             .hint("check the path, and that luassl's supervisor may read it")
     })
 }
 
-fn path_of(identity: &str, what: &str, file: &FileRef) -> Result<PathBuf, Finding> {
+/// Where credentials are: this unit's own, or, for a `luasslctl reload` from anywhere else, the keeper's unit's.
+fn credentials() -> Option<PathBuf> {
+    let keepers = || Some(PathBuf::from(KEEPER_CREDENTIALS)).filter(|directory| directory.is_dir());
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).or_else(keepers)
+}
+
+fn path_of(subject: &str, what: &str, file: &FileRef) -> Result<PathBuf, Finding> {
     match &file.source {
         FileSource::Path(path) => Ok(path.clone()),
-        FileSource::Credential(name) => std::env::var_os("CREDENTIALS_DIRECTORY")
-            .map(|directory| PathBuf::from(directory).join(name))
+        FileSource::Credential(name) => credentials()
+            .map(|directory| directory.join(name))
             .ok_or_else(|| {
-                let cause = format!(
-                    "identity `{identity}`: {what} is the credential `{name}`, and there are no credentials here"
-                );
+                let cause =
+                    format!("{subject}: {what} is the credential `{name}`, and there are no credentials here");
                 Finding::error(file.place.clone(), cause)
                     .hint(format!("give the unit LoadCredential={name}:FILE, or name a file"))
             }),
@@ -40,10 +60,18 @@ fn path_of(identity: &str, what: &str, file: &FileRef) -> Result<PathBuf, Findin
 
 /// A warning where everybody may read the key.
 pub(super) fn too_open(identity: &str, file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
+    warn_if_open(&format!("identity `{identity}`: every user can read its key"), file, opened)
+}
+
+/// A warning where everybody may read the root of the ticket keys.
+pub(super) fn too_open_root(file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
+    warn_if_open("[tickets]: every user can read the root", file, opened)
+}
+
+fn warn_if_open(what: &str, file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
     let mode = fstat(opened).ok()?.st_mode;
     (mode & OTHERS_READ != 0).then(|| {
-        let cause =
-            format!("identity `{identity}`: every user can read its key (mode {:04o})", mode & 0o7777);
+        let cause = format!("{what} (mode {:04o})", mode & 0o7777);
         let remedy = match &file.source {
             FileSource::Path(path) => format!("chmod o-rwx {}", path.display()),
             FileSource::Credential(name) => {

@@ -1,6 +1,6 @@
 //! The push to the keeper: which front has which identities, and each identity's open files.
 
-use super::files::{open_file, too_open};
+use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
 use super::{PushError, receive_within, send_within};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
@@ -70,6 +70,7 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
         channel.front(name, front, config)?;
     }
     let mut report = Report::default();
+    channel.tickets(config, &mut report.findings)?;
     for (name, identity) in &config.identities {
         let outcome = channel.identity(name, identity, &mut report.findings)?;
         report.outcomes.insert(name.clone(), outcome);
@@ -146,6 +147,31 @@ impl Channel<'_> {
             Answer::Failed(failed) if failed.name == name => Ok(failure(identity, &failed, findings)),
             _ => Err(PushError::Malformed(format!("no answer about identity `{name}`"))),
         }
+    }
+
+    fn tickets(&mut self, config: &Config, findings: &mut Vec<Finding>) -> Result<(), PushError> {
+        let domain = |(name, front): (&'_ String, &'_ Front)| Some((name.clone(), front.ticket_domain.clone()?));
+        let domains: Vec<(String, String)> = config.fronts.iter().filter_map(domain).collect();
+        let domains = domains.iter().map(|(front, domain)| (front.as_str(), domain.as_str())).collect();
+        let file = config.tickets.root.as_ref();
+        let opened = file.and_then(|file| open_root(file).map_err(|finding| findings.push(finding)).ok());
+        findings.extend(file.zip(opened.as_ref()).and_then(|(file, opened)| too_open_root(file, opened)));
+        let descriptors: Vec<BorrowedFd<'_>> = opened.iter().map(AsFd::as_fd).collect();
+        // Without its descriptor, so that the keeper keeps what it has.
+        let request = Request::Tickets { epoch: config.tickets.epoch, root: file.is_some(), domains };
+        self.send(&request, &descriptors)?;
+        match (self.answer()?, file, &opened) {
+            (Answer::TicketsTaken, ..) => {}
+            (Answer::TicketsFailed { reason, .. }, Some(file), Some(_)) => {
+                let cause = format!("[tickets]: the root cannot be used: {reason}");
+                let hint = "make one: `openssl rand -out FILE 48`, the same file on each machine";
+                findings.push(Finding::error(file.place.clone(), cause).hint(hint));
+            }
+            // That it could not be opened has been said.
+            (Answer::TicketsFailed { .. }, ..) => {}
+            _ => return Err(PushError::Malformed("no answer about ticket keys".to_owned())),
+        }
+        Ok(())
     }
 
     fn commit(&mut self, findings: &mut Vec<Finding>) -> Result<(), PushError> {

@@ -20,6 +20,7 @@ pub fn for_front(
         trusts: trusts.clone(),
         listeners: front.listeners.iter().cloned().collect(),
         limits: config.limits.clone(),
+        session_lifetime_s: config.tickets.lifetime,
     }
 }
 

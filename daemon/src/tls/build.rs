@@ -3,15 +3,15 @@
 use super::credentials::Credentials;
 use super::names::Index;
 use super::plan::Plan;
+use super::resumption::{self, Resuming};
+use super::resumption_scope::Common;
 use super::select::Selection;
 use super::trust::{Resolved, TrustStores};
 use super::{ciphers, gate, raw, versions};
 use crate::identity::IdentitySource;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
-use openssl::ssl::{
-    AlpnError, SslContext, SslContextBuilder, SslMethod, SslMode, SslRef, SslSessionCacheMode,
-};
+use openssl::ssl::{AlpnError, SslContext, SslContextBuilder, SslMethod, SslMode, SslRef};
 use openssl::x509::verify::X509VerifyFlags;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ use std::sync::Arc;
 /// What a context is at the moment.
 pub(super) struct Built {
     pub(super) context: SslContext,
+    /// For the scopes of sessions; none where nothing is resumed.
+    pub(super) common: Option<Common>,
     /// The identities in use by name.
     credentials: HashMap<String, Arc<Credentials>>,
     epochs: (u64, u64),
@@ -30,13 +32,14 @@ impl Built {
         plan: &Plan,
         identities: &dyn IdentitySource,
         trusts: &TrustStores,
+        resuming: &Resuming,
     ) -> Result<Self, Failure> {
         let epochs = epochs(identities, trusts);
         let credentials = plan
             .all_identities()
             .map(|name| Ok((name.to_owned(), Arc::new(load(plan, identities, name)?))))
             .collect::<Result<_, Failure>>()?;
-        Self::assemble(plan, credentials, trusts, epochs)
+        Self::assemble(plan, credentials, trusts, resuming, epochs)
     }
 
     /// Whether nothing has changed since.
@@ -45,7 +48,13 @@ impl Built {
     }
 
     /// Builds anew. What cannot be renewed stays as it is, and is logged.
-    pub(super) fn renewed(&self, plan: &Plan, identities: &dyn IdentitySource, trusts: &TrustStores) -> Self {
+    pub(super) fn renewed(
+        &self,
+        plan: &Plan,
+        identities: &dyn IdentitySource,
+        trusts: &TrustStores,
+        resuming: &Resuming,
+    ) -> Self {
         let epochs = epochs(identities, trusts);
         let credentials: HashMap<_, _> = self
             .credentials
@@ -56,28 +65,33 @@ impl Built {
         if same && epochs.1 == self.epochs.1 {
             return self.with(epochs);
         }
-        Self::assemble(plan, credentials, trusts, epochs).unwrap_or_else(|failure| {
+        Self::assemble(plan, credentials, trusts, resuming, epochs).unwrap_or_else(|failure| {
             tracing::warn!("a context keeps its former certificates and trust: {failure}");
             self.with(epochs)
         })
     }
 
     fn with(&self, epochs: (u64, u64)) -> Self {
-        Self { context: self.context.clone(), credentials: self.credentials.clone(), epochs }
+        let common = self.common.clone();
+        Self { context: self.context.clone(), common, credentials: self.credentials.clone(), epochs }
     }
 
     fn assemble(
         plan: &Plan,
         credentials: HashMap<String, Arc<Credentials>>,
         trusts: &TrustStores,
+        resuming: &Resuming,
         epochs: (u64, u64),
     ) -> Result<Self, Failure> {
         let mut builder = SslContextBuilder::new(SslMethod::tls()).map_err(internal)?;
         set_basics(plan, &mut builder)?;
-        set_trust(plan, &mut builder, trusts)?;
-        set_certificates(plan, &mut builder, &credentials)?;
+        let anchored = set_trust(plan, &mut builder, trusts)?;
+        let resumes = resuming.prepare(&mut builder, plan.resumption).map_err(internal)?;
+        let own = plan.identity.as_ref().and_then(|name| credentials.get(name));
+        let common = resumes.then(|| Common::new(plan, &resuming.owner, &anchored, own.map(|own| &**own)));
+        set_certificates(plan, &mut builder, &credentials, common.as_ref())?;
         set_protocols(plan, &mut builder).map_err(internal)?;
-        Ok(Self { context: builder.build(), credentials, epochs })
+        Ok(Self { context: builder.build(), common, credentials, epochs })
     }
 }
 
@@ -124,8 +138,6 @@ fn set_basics(plan: &Plan, builder: &mut SslContextBuilder) -> Result<(), Failur
     // Chains go out as they are given, never completed from the trust.
     const NO_AUTO_CHAIN: SslMode = SslMode::from_bits_retain(8);
     builder.set_mode(SslMode::RELEASE_BUFFERS | SslMode::ACCEPT_MOVING_WRITE_BUFFER | NO_AUTO_CHAIN);
-    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-    builder.set_num_tickets(0).map_err(internal)?;
     let range = plan.versions;
     builder.set_min_proto_version(Some(versions::number(range.lowest))).map_err(internal)?;
     builder.set_max_proto_version(Some(versions::number(range.highest))).map_err(internal)?;
@@ -135,8 +147,18 @@ fn set_basics(plan: &Plan, builder: &mut SslContextBuilder) -> Result<(), Failur
     ciphers::set_dh(builder, &plan.dh)
 }
 
-fn set_trust(plan: &Plan, builder: &mut SslContextBuilder, trusts: &TrustStores) -> Result<(), Failure> {
-    let Resolved { store, revocation } = plan.anchors.resolve(trusts)?;
+/// What peers are verified against.
+pub(super) struct Anchored {
+    /// Of all certificates and CRLs.
+    pub(super) digest: [u8; 32],
+}
+
+fn set_trust(
+    plan: &Plan,
+    builder: &mut SslContextBuilder,
+    trusts: &TrustStores,
+) -> Result<Anchored, Failure> {
+    let Resolved { store, revocation, digest } = plan.anchors.resolve(trusts)?;
     builder.set_cert_store(store);
     builder.set_verify_depth(plan.depth);
     if plan.crl_check_chain && !revocation {
@@ -151,13 +173,14 @@ fn set_trust(plan: &Plan, builder: &mut SslContextBuilder, trusts: &TrustStores)
         }
         builder.verify_param_mut().set_flags(flags).map_err(internal)?;
     }
-    Ok(())
+    Ok(Anchored { digest })
 }
 
 fn set_certificates(
     plan: &Plan,
     builder: &mut SslContextBuilder,
     credentials: &HashMap<String, Arc<Credentials>>,
+    common: Option<&Common>,
 ) -> Result<(), Failure> {
     if let Some(own) = plan.identity.as_ref().and_then(|name| credentials.get(name)) {
         own.use_in_context(builder)?;
@@ -168,6 +191,10 @@ fn set_certificates(
     }
     raw::set_certificate_callback(builder, gate::gate);
     let selection = Arc::new(selection(plan, credentials));
+    if let Some(common) = common.cloned() {
+        let selection = Arc::clone(&selection);
+        builder.set_client_hello_callback(move |ssl, _| Ok(resumption::narrow(ssl, &common, &selection)));
+    }
     let for_staples = Arc::clone(&selection);
     builder.set_servername_callback(move |ssl, alert| selection.select(ssl, alert));
     builder.set_status_callback(move |ssl| for_staples.staple(ssl)).map_err(internal)

@@ -3,12 +3,14 @@
 
 use super::build::Built;
 use super::plan::Plan;
+use super::resumption::{Resuming, Resumption};
 use super::session;
 use super::trust::TrustStores;
 use crate::identity::IdentitySource;
 use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion, Role};
 use openssl::ssl::Ssl;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// What a grant demands, whatever the context asks for.
@@ -32,6 +34,8 @@ pub struct ContextSource {
     pub blobs: HashMap<Digest, Arc<[u8]>>,
     /// What its grant demands.
     pub floors: Floors,
+    /// Whom its sessions belong to.
+    pub owner: Arc<str>,
 }
 
 /// An immutable context. It follows renewals of its identities and changes of its trusts by itself.
@@ -39,6 +43,7 @@ pub struct Context {
     plan: Plan,
     identities: Arc<dyn IdentitySource>,
     trusts: Arc<TrustStores>,
+    resuming: Resuming,
     built: RwLock<Arc<Built>>,
     rebuilding: Mutex<()>,
 }
@@ -52,10 +57,12 @@ impl Context {
         source: ContextSource,
         identities: Arc<dyn IdentitySource>,
         trusts: Arc<TrustStores>,
+        resumption: Arc<Resumption>,
     ) -> Result<Self, Failure> {
         let plan = Plan::new(&source, &*identities)?;
-        let built = Built::new(&plan, &*identities, &trusts)?;
-        Ok(Self { plan, identities, trusts, built: RwLock::new(Arc::new(built)), rebuilding: Mutex::new(()) })
+        let resuming = Resuming { shared: resumption, owner: source.owner };
+        let built = RwLock::new(Arc::new(Built::new(&plan, &*identities, &trusts, &resuming)?));
+        Ok(Self { plan, identities, trusts, resuming, built, rebuilding: Mutex::new(()) })
     }
 
     /// A session, ready for its handshake: `host` is the name or address that the peer's certificate must carry,
@@ -67,9 +74,28 @@ impl Context {
     pub fn session(&self, role: Role, host: Option<&str>, sni: Option<&str>) -> Result<Ssl, Failure> {
         let built = self.current();
         match role {
-            Role::Server => session::server(&self.plan, &built, host),
+            Role::Server => session::server(&self.plan, &built, &self.resuming, host),
             Role::Client => session::client(&self.plan, &built, host, sni),
         }
+    }
+
+    /// A client's session as [`Context::session`] gives it, which takes up a former one with the same server where
+    /// there is one. `peer` is where the connection leads.
+    ///
+    /// # Errors
+    /// As [`Context::session`].
+    pub fn session_with(
+        &self,
+        host: Option<&str>,
+        sni: Option<&str>,
+        peer: SocketAddr,
+    ) -> Result<Ssl, Failure> {
+        let built = self.current();
+        let mut ssl = session::client(&self.plan, &built, host, sni)?;
+        if let Some(common) = &built.common {
+            self.resuming.offer(&mut ssl, common.client(host, sni, peer));
+        }
+        Ok(ssl)
     }
 
     /// What is built, made anew first where identities or trusts have changed. Where that fails, the old one stays.
@@ -80,7 +106,12 @@ impl Context {
         }
         // One thread builds; the others go on with what there is.
         let Ok(_rebuilding) = self.rebuilding.try_lock() else { return built };
-        let new = Arc::new(built.renewed(&self.plan, &*self.identities, &self.trusts));
+        let new = Arc::new(built.renewed(
+            &self.plan,
+            &*self.identities,
+            &self.trusts,
+            &self.resuming,
+        ));
         *self.built.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
         new
     }

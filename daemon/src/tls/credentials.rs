@@ -18,6 +18,8 @@ pub(super) struct Credentials {
     pub(super) identity: Arc<PublicIdentity>,
     /// The host names of the certificate, in lower case, wildcards included.
     pub(super) host_names: Vec<String>,
+    /// SHA-256 of the leaf.
+    pub(super) leaf_digest: [u8; 32],
     leaf: X509,
     chain: Stack<X509>,
     key: PKey<Private>,
@@ -40,9 +42,11 @@ impl Credentials {
             return Err(foreign_chain(&identity, &chain));
         }
         let key = provider::private_key(&identity).map_err(|error| unusable(&identity, &error))?;
+        let leaf_der = leaf.to_der().map_err(|error| unusable(&identity, &error))?;
         let chain = stack(rest).map_err(|error| unusable(&identity, &error))?;
         Ok(Self {
             host_names: host_names(leaf),
+            leaf_digest: openssl::sha::sha256(&leaf_der),
             leaf: leaf.clone(),
             chain,
             key,

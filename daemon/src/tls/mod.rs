@@ -1,6 +1,6 @@
 //! TLS of the front: contexts and sessions of OpenSSL whose private keys lie in the keeper.
 //!
-//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `raw` and `provider` alone.
+//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `raw`, `resumption_ffi` and `provider`.
 #![deny(unsafe_code)]
 
 mod build;
@@ -22,10 +22,16 @@ mod provider;
 #[allow(unsafe_code)]
 mod raw;
 mod renew;
+mod resumption;
+mod resumption_cache;
+#[allow(unsafe_code)]
+mod resumption_ffi;
+mod resumption_scope;
 mod select;
 mod session;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tickets;
 mod trust;
 mod verify;
 mod versions;
@@ -38,6 +44,8 @@ pub use peer::{peer_certificate, peer_matches};
 pub use renew::{
     HasSession, Renewal, peer_has_closed, renegotiate, renegotiation_is_pending, request_client_certificate,
 };
+pub use resumption::Resumption;
+pub use tickets::TicketKeys;
 pub use trust::TrustStores;
 
 use crate::identity::SharedSigner;

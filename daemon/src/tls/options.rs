@@ -59,7 +59,12 @@ const WITHOUT_EFFECT: &[&str] = &[
     "OP_ENABLE_KTLS_TX_ZEROCOPY_SENDFILE",
 ];
 
-/// OpenSSL's options for a sum of luassl's constants, and those that every context has: no compression, no tickets.
+/// Every context has these: no compression, and a renegotiation, which is made for new keys or a client's certificate,
+/// takes nothing up.
+const ALWAYS: SslOptions =
+    SslOptions::NO_COMPRESSION.union(SslOptions::NO_SESSION_RESUMPTION_ON_RENEGOTIATION);
+
+/// OpenSSL's options for a sum of luassl's constants, and those that every context has.
 ///
 /// # Errors
 /// `Invalid`, which names the bit, for a sum that is none of luassl's.
@@ -67,7 +72,7 @@ pub(super) fn options(sum: Option<u64>) -> Result<SslOptions, Failure> {
     let names = luassl_protocol::option_names(sum.unwrap_or(0))
         .map_err(|error| Failure::new(ErrorCode::Invalid, error.to_string()))?;
     let bits = names.fold(0, |bits, name| bits | bits_of(name));
-    Ok(SslOptions::from_bits_retain(bits as _) | SslOptions::NO_COMPRESSION | SslOptions::NO_TICKET)
+    Ok(SslOptions::from_bits_retain(bits as _) | ALWAYS)
 }
 
 fn bits_of(name: &str) -> u64 {

@@ -49,6 +49,7 @@ pub(super) struct Plan {
     pub(super) groups: Option<String>,
     pub(super) alpn: Vec<Vec<u8>>,
     pub(super) dh: DhParameters,
+    pub(super) resumption: bool,
 }
 
 fn invalid(message: impl Into<String>) -> Failure {
@@ -79,6 +80,7 @@ impl Plan {
             groups: spec.groups.clone(),
             alpn: protocols(spec)?,
             dh: source.dh_parameters()?,
+            resumption: !spec.no_resumption,
         })
     }
 }

@@ -32,14 +32,26 @@ impl Selection {
             return self.unnamed(ssl, alert);
         };
         let name = String::from_utf8_lossy(name).into_owned();
-        let answers = match self.explicit.find(&name) {
-            [] => self.by_certificate.find(&name),
-            answers => answers,
-        };
-        match answers {
+        match self.named(&name) {
             [] if self.strict => Err(unrecognized(alert)),
             [] => self.unnamed(ssl, alert),
             answers => self.use_all(ssl, answers, alert),
+        }
+    }
+
+    fn named(&self, name: &str) -> &[usize] {
+        match self.explicit.find(name) {
+            [] => self.by_certificate.find(name),
+            answers => answers,
+        }
+    }
+
+    /// Who answers to the name that a client asks for; nobody where the client will be refused.
+    pub(super) fn answers(&self, name: Option<&str>) -> &[usize] {
+        match name.map(|name| self.named(name)) {
+            Some([]) if self.strict => &[],
+            None | Some([]) => self.default.as_slice(),
+            Some(answers) => answers,
         }
     }
 

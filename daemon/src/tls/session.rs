@@ -4,12 +4,18 @@ use super::build::Built;
 use super::ciphers::without_rsa_key_exchange;
 use super::names::Host;
 use super::plan::Plan;
+use super::resumption::Resuming;
 use super::verify::{self, expect_host, remember};
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslVerifyMode};
 
-pub(super) fn server(plan: &Plan, built: &Built, host: Option<&str>) -> Result<Ssl, Failure> {
+pub(super) fn server(
+    plan: &Plan,
+    built: &Built,
+    resuming: &Resuming,
+    host: Option<&str>,
+) -> Result<Ssl, Failure> {
     if plan.identity.is_none() && plan.identities.is_empty() && plan.sni.is_empty() {
         return Err(Failure::new(ErrorCode::Invalid, "a server needs an identity, and the context has none"));
     }
@@ -24,6 +30,9 @@ pub(super) fn server(plan: &Plan, built: &Built, host: Option<&str>) -> Result<S
         ssl.set_accept_state();
         if let Some(host) = &expected {
             expect_host(&mut ssl, host)?;
+        }
+        if let Some(common) = &built.common {
+            resuming.serve(&mut ssl, common, host)?;
         }
         Ok(ssl)
     };

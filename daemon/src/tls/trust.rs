@@ -148,6 +148,8 @@ pub(super) struct Anchors {
 pub(super) struct Resolved {
     pub(super) store: X509Store,
     pub(super) revocation: bool,
+    /// Of everything in it.
+    pub(super) digest: [u8; 32],
 }
 
 impl Anchors {
@@ -175,8 +177,26 @@ impl Anchors {
                 named.iter().flat_map(|trust| &trust.crls).chain(&self.crls),
             ),
         };
-        let store = store
-            .map_err(|error| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}")))?;
-        Ok(Resolved { store, revocation })
+        let unusable =
+            |error| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}"));
+        let digest = self.digest(&named).map_err(unusable)?;
+        Ok(Resolved { store: store.map_err(unusable)?, revocation, digest })
+    }
+
+    fn digest(&self, named: &[Arc<Trust>]) -> Result<[u8; 32], ErrorStack> {
+        let mut digest = Sha256::new();
+        let mut part = |kind: u8, bytes: &[u8]| {
+            digest.update(&[kind]);
+            digest.update(&(bytes.len() as u64).to_be_bytes());
+            digest.update(bytes);
+        };
+        named.iter().for_each(|trust| part(0, &trust.content));
+        for certificate in &self.certificates {
+            part(1, &certificate.to_der()?);
+        }
+        for list in &self.crls {
+            part(2, &list.to_der()?);
+        }
+        Ok(digest.finish())
     }
 }

@@ -4,7 +4,7 @@
 //! [`Request::Commit`]; nothing that it says takes effect before the commit, and nothing of it is left when the
 //! socket closes without one. `Front` has no answer, `Identity` is answered by [`Answer::Loaded`] or
 //! [`Answer::Failed`], `Commit` by [`Answer::Committed`]; the supervisor reads each answer before it sends the next
-//! identity.
+//! identity. A [`Request::Tickets`] may come once, anywhere before the commit.
 
 use crate::wire::{Malformed, Reader, TooLong, Writer};
 
@@ -20,10 +20,13 @@ pub const DESCRIPTORS_MAX: usize = 4;
 const FRONT: u8 = 0x41;
 const IDENTITY: u8 = 0x42;
 const COMMIT: u8 = 0x43;
+const TICKETS: u8 = 0x46;
 
 const LOADED: u8 = 0xc1;
 const FAILED: u8 = 0xc2;
 const COMMITTED: u8 = 0xc3;
+const TICKETS_TAKEN: u8 = 0xc6;
+const TICKETS_FAILED: u8 = 0xc7;
 
 /// What a front may have signed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,9 +108,22 @@ pub enum Request<'a> {
         /// Which files came along.
         files: Files,
     },
+    /// How ticket keys are made, with the descriptor of the root's file where there is one. Not said: from a root
+    /// that the keeper draws itself, for each front its own, in epochs of [`EPOCH`] seconds.
+    Tickets {
+        /// How long an epoch is, in seconds; never 0.
+        epoch: u32,
+        /// Whether the root's file came along.
+        root: bool,
+        /// Fronts whose domain is not their own name, each with its domain: fronts of one domain share their keys.
+        domains: Vec<(&'a str, &'a str)>,
+    },
     /// What was said since the last commit takes effect; what was not said is withdrawn.
     Commit,
 }
+
+/// The usual length of an epoch of ticket keys, in seconds.
+pub const EPOCH: u32 = 12 * 3600;
 
 impl<'a> Request<'a> {
     /// Reads one datagram.
@@ -124,11 +140,21 @@ impl<'a> Request<'a> {
                 identities: reader.list(Reader::name)?,
             },
             IDENTITY => Self::Identity { name: reader.name()?, files: Files::decode(reader.u8()?)? },
+            TICKETS => Self::tickets(&mut reader)?,
             COMMIT => Self::Commit,
             kind => return Err(Malformed::Kind(kind)),
         };
         reader.end()?;
         Ok(request)
+    }
+
+    fn tickets(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let epoch = reader.u32()?;
+        if epoch == 0 {
+            return Err(Malformed::Value);
+        }
+        let domain = |reader: &mut Reader<'a>| Ok((reader.name()?, reader.name()?));
+        Ok(Self::Tickets { epoch, root: reader.bool()?, domains: reader.list(domain)? })
     }
 
     /// Writes the datagram into `out`, whose former content is lost.
@@ -148,6 +174,15 @@ impl<'a> Request<'a> {
                 writer.name(name)?;
                 writer.raw(&[files.encode()])
             }
+            Self::Tickets { epoch, root, domains } => {
+                let mut writer = Writer::new(out, REQUEST_MAX, TICKETS);
+                writer.raw(&epoch.to_le_bytes())?;
+                writer.raw(&[u8::from(*root)])?;
+                writer.list(domains, |writer, (front, domain)| {
+                    writer.name(front)?;
+                    writer.name(domain)
+                })
+            }
             Self::Commit => {
                 Writer::new(out, REQUEST_MAX, COMMIT);
                 Ok(())
@@ -163,6 +198,15 @@ pub enum Answer<'a> {
     Loaded(Loaded<'a>),
     /// An identity is not usable; what was in service stays.
     Failed(Failed<'a>),
+    /// Ticket keys will be made as was said, from the commit on.
+    TicketsTaken,
+    /// The root of the ticket keys is not usable; what was in service stays.
+    TicketsFailed {
+        /// What sort of fault it is.
+        kind: Fault,
+        /// Cause and remedy, for people.
+        reason: &'a str,
+    },
     /// The push has taken effect.
     Committed {
         /// What an operator should know of the keeper itself, for people.
@@ -285,6 +329,10 @@ impl<'a> Answer<'a> {
                 kind: from_code(&FAULTS, reader.u8()?)?,
                 reason: reader.text()?,
             }),
+            TICKETS_TAKEN => Self::TicketsTaken,
+            TICKETS_FAILED => {
+                Self::TicketsFailed { kind: from_code(&FAULTS, reader.u8()?)?, reason: reader.text()? }
+            }
             COMMITTED => Self::Committed { warnings: reader.list(Reader::text)? },
             kind => return Err(Malformed::Kind(kind)),
         };
@@ -304,6 +352,15 @@ impl<'a> Answer<'a> {
                 writer.name(failed.name)?;
                 writer.raw(&[code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind)])?;
                 writer.text(failed.reason)
+            }
+            Self::TicketsTaken => {
+                Writer::new(out, ANSWER_MAX, TICKETS_TAKEN);
+                Ok(())
+            }
+            Self::TicketsFailed { kind, reason } => {
+                let mut writer = Writer::new(out, ANSWER_MAX, TICKETS_FAILED);
+                writer.raw(&[code(&FAULTS, kind)])?;
+                writer.text(reason)
             }
             Self::Committed { warnings } => {
                 let mut writer = Writer::new(out, ANSWER_MAX, COMMITTED);

@@ -3,7 +3,9 @@
 //! A front is known by the socket it came in on, so no message names it. [`Request::Subscribe`] asks for the public
 //! half of every identity that this front has: one [`Answer::Identity`] each, then [`Answer::Synced`], then each
 //! change as it is made. Until the keeper has had its first push neither comes. A second one is answered by what the
-//! front does not know yet and [`Answer::Synced`], so it also asks whether the keeper is alive. [`Request::Sign`] is answered by
+//! front does not know yet and [`Answer::Synced`], so it also asks whether the keeper is alive. A front that has
+//! subscribed also gets [`Answer::Tickets`], before the first `Synced` and again with each epoch. [`Request::Sign`] is
+//! answered by
 //! [`Answer::Signature`] or [`Answer::Refused`] with the same call number, in the order of the requests of that
 //! socket.
 
@@ -38,6 +40,7 @@ const WITHDRAWN: u8 = 0x82;
 const SYNCED: u8 = 0x83;
 const SIGNATURE: u8 = 0x84;
 const REFUSED: u8 = 0x85;
+const TICKETS: u8 = 0x87;
 
 /// From a front to the keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +140,29 @@ pub enum Answer<'a> {
         /// Why.
         reason: Refusal,
     },
+    /// The keys that session tickets are sealed with.
+    Tickets(Tickets<'a>),
+}
+
+/// The ticket keys of three epochs in a row. An epoch is `length` seconds of the clock; its number counts from 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tickets<'a> {
+    /// How long an epoch is, in seconds; never 0.
+    pub length: u32,
+    /// Number of the epoch that the second key is for; never 0.
+    pub number: u64,
+    /// Of the epoch before, of this one, and of the one after it.
+    pub keys: [EpochKey<'a>; 3],
+}
+
+/// The key of one epoch, from which a front derives those of its contexts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct EpochKey<'a>(pub &'a [u8; 32]);
+
+impl std::fmt::Debug for EpochKey<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("EpochKey")
+    }
 }
 
 /// The public half of one generation of an identity.
@@ -215,6 +241,7 @@ impl<'a> Answer<'a> {
             SYNCED => Self::Synced,
             SIGNATURE => Self::Signature { call: reader.u32()?, bytes: reader.bytes()? },
             REFUSED => Self::Refused { call: reader.u32()?, reason: Refusal::from_code(reader.u8()?)? },
+            TICKETS => Self::Tickets(Tickets::decode(&mut reader)?),
             kind => return Err(Malformed::Kind(kind)),
         };
         reader.end()?;
@@ -243,7 +270,26 @@ impl<'a> Answer<'a> {
                 writer.raw(&call.to_le_bytes())?;
                 writer.raw(&[reason.code()])
             }
+            Self::Tickets(tickets) => tickets.encode(out),
         }
+    }
+}
+
+impl<'a> Tickets<'a> {
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let (length, number) = (reader.u32()?, reader.u64()?);
+        if length == 0 || number == 0 {
+            return Err(Malformed::Value);
+        }
+        let mut key = || reader.array_ref().map(EpochKey);
+        Ok(Self { length, number, keys: [key()?, key()?, key()?] })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let mut writer = Writer::new(out, ANSWER_MAX, TICKETS);
+        writer.raw(&self.length.to_le_bytes())?;
+        writer.raw(&self.number.to_le_bytes())?;
+        self.keys.iter().try_for_each(|key| writer.raw(key.0))
     }
 }
 

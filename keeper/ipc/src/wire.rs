@@ -47,9 +47,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        self.array_ref().copied()
+    }
+
+    /// As [`Reader::array`], without a copy.
+    pub(crate) fn array_ref<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
         let (field, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed::Truncated)?;
         self.rest = rest;
-        Ok(*field)
+        Ok(field)
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {

@@ -77,6 +77,20 @@ proptest! {
     }
 
     #[test]
+    fn tickets_survive(
+        length in 1u32.., number in 1u64.., keys: [[u8; 32]; 3], root: bool, names in vec((name(), name()), 0..6),
+        reason in ".{0,60}",
+    ) {
+        let keys = [&keys[0], &keys[1], &keys[2]].map(front::EpochKey);
+        survives!(front::Answer, front::Answer::Tickets(front::Tickets { length, number, keys }));
+        let domains = names.iter().map(|(front, domain)| (front.as_str(), domain.as_str())).collect();
+        survives!(admin::Request, admin::Request::Tickets { epoch: length, root, domains });
+        survives!(admin::Answer, admin::Answer::TicketsTaken);
+        let kind = admin::Fault::Unreadable;
+        survives!(admin::Answer, admin::Answer::TicketsFailed { kind, reason: &reason });
+    }
+
+    #[test]
     fn admin_requests_survive(
         name in name(), rights in any::<[bool; 3]>(), all: bool, names in vec(name(), 0..6),
         files in any::<[bool; 4]>(),
@@ -117,7 +131,8 @@ proptest! {
     #[test]
     fn no_bytes_make_a_decoder_panic(kind in any::<u8>(), rest in vec(any::<u8>(), 0..400)) {
         // Kinds that exist come up often enough: the low bits of a random byte choose among them as well.
-        const KINDS: [u8; 16] = [1, 2, 0x81, 0x82, 0x83, 0x84, 0x85, 0x41, 0x42, 0x43, 0xc1, 0xc2, 0xc3, 0, 0x80, 0xff];
+        const KINDS: [u8; 16] =
+            [1, 2, 0x81, 0x82, 0x84, 0x85, 0x87, 0x41, 0x42, 0x43, 0x46, 0xc1, 0xc2, 0xc3, 0xc7, 0xff];
         for first in [kind, KINDS[usize::from(kind & 15)]] {
             let mut wire = vec![first];
             wire.extend_from_slice(&rest);
@@ -175,6 +190,23 @@ fn the_longest_request_fits_and_a_longer_one_is_refused() {
     sign(&message[1..]).encode(&mut wire).expect("fits");
     assert_eq!(wire.len(), front::REQUEST_MAX);
     assert_eq!(sign(&message).encode(&mut wire), Err(TooLong));
+}
+
+#[test]
+fn an_epoch_without_length_and_one_before_the_first_are_refused() {
+    let zeroes = vec![0; 4 + 8 + 3 * 32];
+    let mut wire = [vec![0x87], zeroes].concat();
+    assert_eq!(front::Answer::decode(&wire), Err(Malformed::Value));
+    wire[1] = 1;
+    assert_eq!(front::Answer::decode(&wire), Err(Malformed::Value));
+    wire[5] = 1;
+    assert!(front::Answer::decode(&wire).is_ok());
+    assert_eq!(admin::Request::decode(&[0x46, 0, 0, 0, 0, 0, 0, 0]), Err(Malformed::Value));
+}
+
+#[test]
+fn a_ticket_key_is_not_shown() {
+    assert_eq!(format!("{:?}", front::EpochKey(&[7; 32])), "EpochKey");
 }
 
 #[test]

@@ -63,6 +63,23 @@ impl SecretFile {
         Err(ReadFault::Changed)
     }
 
+    /// Random bytes.
+    ///
+    /// # Errors
+    /// [`CryptoError`] when libcrypto has no memory or no randomness.
+    pub(super) fn random(len: usize) -> Result<Self, CryptoError> {
+        let none = |_| CryptoError("there is no memory for it".to_owned());
+        let mut content = Self::zeroed(len).map_err(none)?;
+        let unfilled = content.unfilled();
+        let count = c_int::try_from(unfilled.len()).unwrap_or_default();
+        // SAFETY: writes `count` bytes, which is how many there are.
+        if unsafe { ffi::RAND_priv_bytes(unfilled.as_mut_ptr(), count) } != 1 {
+            return Err(CryptoError::last());
+        }
+        content.len = len;
+        Ok(content)
+    }
+
     fn zeroed(capacity: usize) -> Result<Self, ReadFault> {
         // SAFETY: allocates `capacity` bytes, or returns null; the place of the call is for debugging alone.
         let bytes = unsafe { CRYPTO_zalloc(capacity, c"keeper".as_ptr(), 0) };

@@ -70,6 +70,15 @@ impl Process {
         kill_process(pid, signal).expect("the keeper is there");
     }
 
+    /// Whether every one of its threads is stopped: a signal takes effect some time after it was sent.
+    pub fn is_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads");
+        tasks.flatten().all(|task| {
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            status.contains("\nState:\tT")
+        })
+    }
+
     /// Kills it, and waits until it is gone.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");

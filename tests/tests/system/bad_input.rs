@@ -41,6 +41,12 @@ fn no_daemon_at_the_socket() {
 
 /// An agent that runs as a stranger, with a copy of the module that it may read.
 fn stranger(socket: &Path, module: &Path) -> Agent {
+    stranger_with(module, |command| {
+        command.env("LUASSL_SOCKET", socket);
+    })
+}
+
+fn stranger_with(module: &Path, change: impl FnOnce(&mut Command)) -> Agent {
     let copy = Command::new("cp").arg("-R").arg(built("lua/5.4")).arg(module).status();
     assert!(copy.is_ok_and(|status| status.success()));
     std::fs::copy(repository().join("tests/lua/agent.lua"), module.join("agent.lua")).expect("the agent");
@@ -52,8 +58,8 @@ fn stranger(socket: &Path, module: &Path) -> Agent {
         .gid(STRANGER)
         .env("LUA_PATH", format!("{}/5.4/?.lua;;", module.display()))
         .env("LUA_CPATH", format!("{}/5.4/?.so;;", module.display()))
-        .env("LUASSL_SOCKET", socket)
         .arg(module.join("agent.lua"));
+    change(&mut command);
     let mut agent = Agent::of(Process::start(&mut command));
     agent.run("ssl = require 'luassl'");
     agent
@@ -76,6 +82,37 @@ mod needs_root {
             -6,
             &[&daemon.socket().display().to_string(), "permission"],
         );
+    }
+
+    #[test]
+    fn the_module_finds_the_daemon_of_its_own_user() {
+        let runtime = scratch();
+        let identities = runtime.path().join("identities");
+        std::fs::create_dir(&identities).expect("a directory");
+        let key = identities.join("site.pem");
+        std::fs::write(&key, fresh().pem()).expect("a key");
+        for path in [runtime.path(), &identities, &key] {
+            std::os::unix::fs::chown(path, Some(STRANGER), Some(STRANGER)).expect("an owner");
+        }
+        let programs = scratch();
+        std::fs::set_permissions(programs.path(), std::fs::Permissions::from_mode(0o755))
+            .expect("permissions");
+        for name in ["luassld", "luassl-keeper"] {
+            std::fs::copy(built("bin").join(name), programs.path().join(name)).expect("a copy");
+        }
+        let mut command = Command::new(programs.path().join("luassld"));
+        command.uid(STRANGER).gid(STRANGER).current_dir("/").env("XDG_RUNTIME_DIR", runtime.path());
+        let mut daemon = Process::start(command.arg("run").arg("--identities").arg(&identities));
+        assert_eq!(daemon.line(), "ready", "{}", daemon.transcript());
+        assert!(runtime.path().join("luassl/luassl.sock").exists());
+
+        let module = scratch();
+        let mut agent = stranger_with(module.path(), |command| {
+            command.env_remove("LUASSL_SOCKET").env("XDG_RUNTIME_DIR", runtime.path());
+        });
+        assert_ne!(serve(&mut agent, "ssl.wrap('site')"), 0);
+        daemon.signal(rustix::process::Signal::TERM);
+        assert!(daemon.wait().success());
     }
 
     #[test]
@@ -263,8 +300,7 @@ fn reporting(daemon: &Daemon) -> (Agent, u16) {
 }
 
 /// `nil, message, code, "handshake"`
-fn reported(agent: &mut Agent, code: i32, words: &[&str]) {
-    let answer = agent.answer();
+fn reported(answer: &str, code: i32, words: &[&str]) {
     let Some(answer) = answer.strip_suffix(", \"handshake\"") else { panic!("{answer}") };
     refused(answer, code, words);
 }
@@ -273,19 +309,25 @@ fn reported(agent: &mut Agent, code: i32, words: &[&str]) {
 fn a_peer_that_speaks_http_to_a_tls_port() {
     let daemon = Daemon::start();
     let (mut agent, port) = reporting(&daemon);
-    let mut peer = peer::tcp(port).expect("tcp");
-    peer.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a write");
-    reported(&mut agent, -1, &["HTTP"]);
+    let answer = agent.answer_to(|| {
+        let mut peer = peer::tcp(port).expect("tcp");
+        peer.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a write");
+        peer
+    });
+    reported(&answer, -1, &["HTTP"]);
 }
 
 #[test]
 fn a_peer_that_closes_in_mid_handshake() {
     let daemon = Daemon::start();
     let (mut agent, port) = reporting(&daemon);
-    let mut peer = peer::tcp(port).expect("tcp");
-    peer.write_all(b"\x16\x03\x01\x02\x00\x01\x00").expect("half a record");
-    peer.shutdown(Shutdown::Write).expect("a close");
-    reported(&mut agent, -3, &[]);
+    let answer = agent.answer_to(|| {
+        let mut peer = peer::tcp(port).expect("tcp");
+        peer.write_all(b"\x16\x03\x01\x02\x00\x01\x00").expect("half a record");
+        peer.shutdown(Shutdown::Write).expect("a close");
+        peer
+    });
+    reported(&answer, -3, &[]);
 }
 
 #[test]
@@ -297,8 +339,7 @@ fn a_peer_that_never_answers() {
     let mut agent = Agent::start(&daemon, LUA54);
     let port = serve(&mut agent, "ssl.wrap('server')");
     agent.send("return s:accept{report = true}");
-    let _silent = peer::tcp(port).expect("tcp");
-    reported(&mut agent, -2, &[]);
+    reported(&agent.answer_to(|| peer::tcp(port).expect("tcp")), -2, &[]);
 
     let silent = Server::start("server", |_| {});
     agent.run(&format!("c = assert({CLIENT})"));

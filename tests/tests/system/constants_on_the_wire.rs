@@ -4,7 +4,7 @@ use crate::api::{port, serve};
 use luassl_tests::agent::Agent;
 use luassl_tests::daemon::Daemon;
 use luassl_tests::lua::LUA54;
-use luassl_tests::peer::{s_client, s_server};
+use luassl_tests::peer::{self, s_client, s_server};
 use luassl_tests::process::Process;
 
 /// A server with RSA identity, DH parameters, and the given cipher list, verification and options (Lua text).
@@ -35,15 +35,11 @@ fn report(agent: &mut Agent, port: u16, options: &[&str]) -> String {
     client.output() + &client.errors()
 }
 
-/// Whether `openssl s_client` fails its handshake with the agent's server.
-fn refuses(agent: &mut Agent, port: u16, options: &[&str]) -> bool {
-    agent.run("s:settimeout(5)");
+/// The agent's server refuses `openssl s_client` with these options, and says so.
+fn refuses(agent: &mut Agent, port: u16, options: &[&str]) {
     agent.send("return s:accept{report = true}");
-    let mut client = s_client(port, options);
-    let failed = !client.wait().success();
-    let answer = agent.answer();
-    assert_eq!(answer.starts_with("nil, "), failed, "{answer}\n{}", client.transcript());
-    failed
+    let answer = agent.answer_to(|| assert!(!s_client(port, options).wait().success()));
+    assert!(answer.starts_with("nil, ") && answer.ends_with("\"handshake\""), "{answer}");
 }
 
 #[test]
@@ -52,11 +48,11 @@ fn op_no_tlsv1_2_and_op_no_tlsv1_3_take_a_version_away() {
     let mut agent = Agent::start(&daemon, LUA54);
     let port = with_options(&mut agent, "ssl.OP_NO_TLSv1_2");
     assert!(report(&mut agent, port, &[]).contains("TLSv1.3"));
-    assert!(refuses(&mut agent, port, &["-tls1_2"]));
+    refuses(&mut agent, port, &["-tls1_2"]);
     agent.run("s:free()");
     let port = with_options(&mut agent, "ssl.OP_ALL + ssl.OP_NO_TLSv1_3");
     assert!(report(&mut agent, port, &[]).contains("TLSv1.2"));
-    assert!(refuses(&mut agent, port, &["-tls1_3"]));
+    refuses(&mut agent, port, &["-tls1_3"]);
 }
 
 #[test]
@@ -120,13 +116,98 @@ fn op_no_encrypt_then_mac_leaves_the_extension_out() {
 fn op_enable_middlebox_compat_sends_a_change_cipher_spec_in_tls_1_3() {
     let daemon = Daemon::start();
     let mut agent = Agent::start(&daemon, LUA54);
-    let seen = |report: &str| {
-        report.contains("<<< TLS 1.2, ChangeCipherSpec")
-            || report.contains("<<< ??? [length 0001]")
-            || report.contains("RecordHeader") && report.contains("14 03 03 00 01")
-    };
     let port = with_options(&mut agent, "ssl.OP_ENABLE_MIDDLEBOX_COMPAT");
-    assert!(seen(&report(&mut agent, port, &["-msg", "-tls1_3"])));
+    let report = report(&mut agent, port, &["-msg", "-tls1_3"]);
+    // A record of type 20, and from the server (<<<).
+    let mut headers = report.lines().zip(report.lines().skip(1)).filter(|(head, _)| head.starts_with("<<<"));
+    assert!(headers.any(|(_, bytes)| bytes.trim() == "14 03 03 00 01"), "{report}");
+}
+
+#[test]
+fn versions_below_tls_1_2_are_refused_whatever_the_options_say() {
+    let daemon = Daemon::start();
+    let mut agent = Agent::start(&daemon, LUA54);
+    let port = server(&mut agent, "'ALL:@SECLEVEL=0'", "nil", "ssl.OP_ALL + ssl.OP_NO_SSLv3");
+    for version in ["-tls1", "-tls1_1"] {
+        refuses(&mut agent, port, &[version, "-cipher", "ALL:@SECLEVEL=0"]);
+    }
+}
+
+/// Type and length of a handshake message (RFC 8446, 4), in bytes.
+const HANDSHAKE_HEADER: usize = 4;
+
+#[test]
+fn op_tlsext_padding_pads_the_client_hello() {
+    let daemon = Daemon::start();
+    let mut agent = Agent::start(&daemon, LUA54);
+    let plain = client_hello(&mut agent, "ssl.OP_ALL");
+    let padded = client_hello(&mut agent, "ssl.OP_TLSEXT_PADDING");
+    assert!((256..512).contains(&plain), "{plain} bytes are not what padding is for");
+    assert!(padded + HANDSHAKE_HEADER >= 512, "{padded} bytes");
+}
+
+/// The length of the ClientHello that a Lua client with these options sends.
+fn client_hello(agent: &mut Agent, options: &str) -> usize {
+    let server = peer::Server::start("server", |_| {});
+    agent.run(&format!("c = assert(ssl.wrap(nil, 'keys/rootcert.pem', nil, nil, nil, nil, {options}))"));
+    agent.run("c:settimeout(0.2)");
+    agent.send(&format!("return c:connect('localhost', {})", server.port()));
+    let mut stream = server.accept_tcp().expect("tcp");
+    let mut header = [0; 9];
+    std::io::Read::read_exact(&mut stream, &mut header).expect("a record with a ClientHello");
+    agent.answer();
+    usize::from(header[7]) << 8 | usize::from(header[8])
+}
+
+#[test]
+fn op_allow_client_renegotiation_lets_the_client_begin_one() {
+    let daemon = Daemon::start();
+    let mut agent = Agent::start(&daemon, LUA54);
+    for (options, allowed) in [("ssl.OP_ALLOW_CLIENT_RENEGOTIATION", true), ("ssl.OP_ALL", false)] {
+        let port = with_options(&mut agent, options);
+        agent.send("c = assert(s:accept())");
+        // Without -ign_eof its input is read for commands.
+        let mut client = s_client_with_commands(port);
+        agent.answer();
+        agent.send("return c:read()");
+        client.write("R\n");
+        client.expect_error("RENEGOTIATING");
+        if allowed {
+            client.write("after\n");
+            assert_eq!(agent.answer(), "\"after\\010\"");
+        } else {
+            client.expect_error("no renegotiation");
+            assert!(agent.answer().starts_with("nil, "));
+        }
+        agent.run("s:free()");
+    }
+}
+
+fn s_client_with_commands(port: u16) -> Process {
+    let mut command = std::process::Command::new("openssl");
+    command.args(["s_client", "-tls1_2", "-connect", &format!("localhost:{port}")]);
+    Process::start(&mut command)
+}
+
+#[test]
+fn verify_client_once_does_not_ask_again_in_a_renegotiation() {
+    let daemon = Daemon::start();
+    let mut agent = Agent::start(&daemon, LUA54);
+    let identity = luassl_tests::pki::file("keys/client.pem").display().to_string();
+    for (verify, requests) in [("ssl.VERIFY_PEER", 2), ("ssl.VERIFY_PEER + ssl.VERIFY_CLIENT_ONCE", 1)] {
+        let port = server(&mut agent, "nil", verify, "nil");
+        let client = visit(&mut agent, port, &["-tls1_2", "-msg", "-cert", &identity, "-key", &identity]);
+        assert_eq!(agent.run("return c:renegotiate()"), "true");
+        agent.run("c:write('after\\n')");
+        client.expect("after");
+        assert_eq!(
+            client.output().matches("CertificateRequest").count(),
+            requests,
+            "{}",
+            client.transcript()
+        );
+        agent.run("s:free()");
+    }
 }
 
 #[test]
@@ -156,7 +237,7 @@ fn the_cipher_list_bounds_what_is_negotiated() {
     let mut agent = Agent::start(&daemon, LUA54);
     let port = server(&mut agent, "'ECDHE-RSA-AES128-GCM-SHA256'", "nil", "nil");
     assert!(report(&mut agent, port, &["-tls1_2"]).contains("Cipher is ECDHE-RSA-AES128-GCM-SHA256"));
-    assert!(refuses(&mut agent, port, &["-tls1_2", "-cipher", "ECDHE-RSA-AES256-GCM-SHA384"]));
+    refuses(&mut agent, port, &["-tls1_2", "-cipher", "ECDHE-RSA-AES256-GCM-SHA384"]);
 }
 
 #[test]
@@ -171,7 +252,7 @@ fn named_options_choose_cipher_suites_groups_versions_and_alpn() {
     assert!(report.contains("secp384r1") || report.contains("P-384"), "{report}");
     assert!(report.contains("ALPN protocol: http/1.1"), "{report}");
     assert_eq!(agent.run("return c:info().alpn"), "\"http/1.1\"");
-    assert!(refuses(&mut agent, port, &["-tls1_2"]));
+    refuses(&mut agent, port, &["-tls1_2"]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn connect() -> Vec<u8> {
 }
 
 fn large() -> Vec<u8> {
-    Request::Blob(Blob { data: vec![b'-'; 300_000].into() }).to_frame(3).unwrap()
+    Request::Blob(Blob { data: vec![b'-'; 300_000] }).to_frame(3).unwrap()
 }
 
 /// A descriptor of the tests': a file, told from others by its inode.

@@ -1,6 +1,9 @@
 //! What the front's tests share: certificates, sessions, sockets. Everything waits within a bound, and no peer is
 //! anything but OpenSSL itself.
 
+mod descriptors;
 mod handshakes;
+mod hub;
+mod lua_end;
 pub(super) mod peers;
 pub(super) mod rig;

@@ -14,6 +14,7 @@ use openssl::{
 use rustix::net::sockopt;
 use std::{
     net::{TcpListener, TcpStream},
+    os::fd::AsFd,
     sync::LazyLock,
     time::Duration,
 };
@@ -71,8 +72,11 @@ pub(in crate::front) fn tcp_pair() -> (Tcp, TcpStream) {
 /// As [`tcp_pair`], with small buffers.
 pub(in crate::front) fn tight_tcp_pair() -> (Tcp, TcpStream) {
     let (front, peer) = tcp_pair();
-    sockopt::set_socket_send_buffer_size(&front, 8192).unwrap();
-    sockopt::set_socket_recv_buffer_size(&peer, 8192).unwrap();
+    let sockets = [front.as_fd(), peer.as_fd()];
+    for socket in sockets {
+        sockopt::set_socket_send_buffer_size(socket, 8192).unwrap();
+        sockopt::set_socket_recv_buffer_size(socket, 8192).unwrap();
+    }
     (front, peer)
 }
 

@@ -9,6 +9,7 @@ mod pipe;
 pub(crate) mod pki;
 mod provider;
 mod renewal;
+mod resumption;
 mod select;
 pub(crate) mod signer;
 mod trust;

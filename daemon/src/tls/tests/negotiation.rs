@@ -1,6 +1,6 @@
 //! Versions, ciphers, groups, Diffie-Hellman, application protocols, staples.
 
-use super::pipe::{pass, shake};
+use super::pipe::shake;
 use super::pki::{Authority, Kind};
 use super::world::{FREE, World, meet, of};
 use crate::identity::PublicIdentity;
@@ -201,24 +201,6 @@ fn a_staple_goes_with_its_certificate() {
         let outcome = shake(server.session(Role::Server, None, None).unwrap(), session);
         let (_, client) = outcome.established();
         assert_eq!(client.ssl().ocsp_status(), staple, "{host}");
-    }
-}
-
-#[test]
-fn nothing_is_resumed_and_no_ticket_is_sent() {
-    let world = world();
-    for version in [ProtocolVersion::Tls12, ProtocolVersion::Tls13] {
-        let server = world.context(&ContextSpec { maximum_protocol: Some(version), ..of("server") });
-        let client = world.context(&ContextSpec::default());
-        let (mut near, mut far) = meet(&server, &client, None).established();
-        pass(&mut near, &mut far, b"after any ticket");
-        let session = far.ssl().session().unwrap().to_owned();
-        drop((near, far));
-        let mut again = client.session(Role::Client, None, None).unwrap();
-        super::pipe::resume(&mut again, &session);
-        let outcome = shake(server.session(Role::Server, None, None).unwrap(), again);
-        let (_, far) = outcome.established();
-        assert!(!info(far.ssl()).reused);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Two ends of a stream in memory, and the loops that drive two TLS sessions over them.
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{self, ErrorCode, Ssl, SslSessionRef, SslStream};
+use openssl::ssl::{self, ErrorCode, Ssl, SslStream};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -110,11 +110,4 @@ pub(super) fn pass(from: &mut Session, to: &mut Session, text: &[u8]) {
     let mut buffer = vec![0; text.len() + 1];
     let length = to.ssl_read(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], text);
-}
-
-/// Offers a session to be resumed.
-#[allow(unsafe_code)]
-pub(super) fn resume(ssl: &mut Ssl, session: &SslSessionRef) {
-    // SAFETY: the tests offer sessions to contexts of the same settings as those that made them.
-    unsafe { ssl.set_session(session) }.unwrap();
 }

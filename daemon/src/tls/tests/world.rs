@@ -4,7 +4,8 @@ use super::pipe::{Outcome, shake};
 use super::pki::Authority;
 use crate::identity::{IdentitySource, PublicIdentity};
 use crate::settings::TrustSettings;
-use crate::tls::{Context, ContextSource, Floors, TrustStores, may_sign};
+use crate::tls::{Context, ContextSource, Floors, Resumption, TicketKeys, TrustStores, may_sign};
+use luassl_keeper_ipc::front::{EpochKey, Tickets};
 use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion, Role};
 use openssl::sha::sha256;
 use serde_bytes::{ByteArray, ByteBuf};
@@ -13,10 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Everything that a context can refer to.
-#[derive(Default)]
 pub(crate) struct World {
     pub(crate) identities: Arc<Identities>,
     pub(crate) trusts: Arc<TrustStores>,
+    pub(crate) tickets: Arc<TicketKeys>,
+    pub(crate) resumption: Arc<Resumption>,
     settings: Mutex<BTreeMap<String, TrustSettings>>,
     blobs: Mutex<HashMap<Digest, Arc<[u8]>>>,
 }
@@ -51,6 +53,11 @@ impl Identities {
     }
 }
 
+/// An epoch that does not end while a test runs, in seconds.
+const EPOCH: u32 = 1_000_000_000;
+/// How long sessions can be resumed, in seconds.
+pub(super) const LIFETIME: u32 = 3600;
+
 /// No floor at all.
 pub(crate) const FREE: Floors =
     Floors { minimum_protocol: ProtocolVersion::Tls12, verify_required: false, rsa_key_exchange: false };
@@ -59,9 +66,29 @@ impl World {
     /// With the tests' root as the system's trust. This thread may sign.
     pub(crate) fn new() -> Self {
         may_sign(true);
-        let world = Self::default();
+        let tickets = Arc::<TicketKeys>::default();
+        let world = Self {
+            identities: Arc::default(),
+            trusts: Arc::default(),
+            resumption: Arc::new(Resumption::new(Arc::clone(&tickets))),
+            tickets,
+            settings: Mutex::default(),
+            blobs: Mutex::default(),
+        };
         world.trust("system", &Authority::root().pem(), &[]);
+        world.ticket_keys([1, 2, 3]);
+        world.resumption.configure(LIFETIME, 100, 1000);
         world
+    }
+
+    /// What the keeper says: keys of three epochs, none of which ends while a test runs.
+    pub(super) fn ticket_keys(&self, keys: [u8; 3]) {
+        let keys = keys.map(|byte| [byte; 32]);
+        let [previous, current, next] = &keys;
+        let keys = [previous, current, next].map(EpochKey);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let number = now.as_secs() / u64::from(EPOCH);
+        self.tickets.put(&Tickets { length: EPOCH, number, keys });
     }
 
     /// With some identities.
@@ -88,9 +115,19 @@ impl World {
     }
 
     pub(crate) fn context_with(&self, spec: &ContextSpec, floors: Floors) -> Result<Context, Failure> {
+        self.context_of("owner", spec, floors)
+    }
+
+    pub(crate) fn context_of(
+        &self,
+        owner: &str,
+        spec: &ContextSpec,
+        floors: Floors,
+    ) -> Result<Context, Failure> {
         let blobs = self.blobs.lock().unwrap().clone();
-        let source = ContextSource { spec: spec.clone(), blobs, floors };
-        Context::new(source, self.identities.clone(), Arc::clone(&self.trusts))
+        let source = ContextSource { spec: spec.clone(), blobs, floors, owner: owner.into() };
+        let (trusts, resumption) = (Arc::clone(&self.trusts), Arc::clone(&self.resumption));
+        Context::new(source, self.identities.clone(), trusts, resumption)
     }
 
     pub(crate) fn context(&self, spec: &ContextSpec) -> Context {

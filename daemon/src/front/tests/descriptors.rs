@@ -1,0 +1,108 @@
+//! What clients may pass, and how it is closed.
+
+use super::peers::BOUND;
+use crate::front::sockets::{self, Tcp, connected_tcp, listening_tcp};
+use luassl_keeper_ipc::transport;
+use luassl_protocol::ErrorCode;
+use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
+use std::{
+    io::Write,
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+/// Runs what must not wait, and fails where it does.
+fn at_once(work: impl FnOnce() + Send + 'static) {
+    let (sender, done) = mpsc::channel();
+    thread::spawn(move || {
+        work();
+        sender.send(()).unwrap();
+    });
+    done.recv_timeout(BOUND).expect("a close waits");
+}
+
+/// A TCP socket whose close waits for a peer that does not read, and that peer.
+fn lingering() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while (&socket).write(&[0; 65_536]).is_ok() {}
+    sockopt::set_socket_linger(&socket, Some(Duration::from_secs(1000))).unwrap();
+    (socket.into(), peer)
+}
+
+#[test]
+fn sockets_of_the_right_kind_are_taken_and_nothing_else() {
+    let (reading, _writing) = rustix::pipe::pipe().unwrap();
+    let others: Vec<OwnedFd> = vec![
+        reading,
+        UdpSocket::bind(("127.0.0.1", 0)).unwrap().into(),
+        UnixStream::pair().unwrap().0.into(),
+        UnixListener::bind_addr(&abstract_address()).unwrap().into(),
+        socket(SocketType::STREAM),
+        tempfile::tempfile().unwrap().into(),
+    ];
+    for fd in others {
+        let mut came = vec![fd];
+        assert_eq!(connected_tcp(&mut came).unwrap_err().code, ErrorCode::Descriptor);
+        assert_eq!(listening_tcp(&mut came).unwrap_err().code, ErrorCode::Descriptor);
+        assert_eq!(came.len(), 1, "whoever asked closes it");
+    }
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let connect = || OwnedFd::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let (mut connected, mut reset) = (vec![connect()], vec![connect()]);
+    let mut listener = vec![OwnedFd::from(listener)];
+    assert!(connected_tcp(&mut listener).is_err());
+    assert!(listening_tcp(&mut connected).is_err());
+    assert!(connected_tcp(&mut connected).is_ok());
+    assert!(connected_tcp(&mut connected).unwrap_err().message.contains("no descriptor came"));
+    assert!(listening_tcp(&mut listener).is_ok());
+    // Nobody had accepted it.
+    assert_eq!(connected_tcp(&mut reset).unwrap_err().code, ErrorCode::Cut, "the peer's fault");
+}
+
+fn socket(kind: SocketType) -> OwnedFd {
+    rustix::net::socket(AddressFamily::INET, kind, None).unwrap()
+}
+
+fn abstract_address() -> std::os::unix::net::SocketAddr {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("luassl-test-{}", std::process::id());
+    std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap()
+}
+
+#[test]
+fn a_socket_that_lingers_is_closed_without_waiting() {
+    let (socket, _peer) = lingering();
+    at_once(move || drop(Tcp::new(socket)));
+    let (socket, _peer) = lingering();
+    at_once(move || sockets::close_elsewhere(socket));
+}
+
+#[test]
+fn a_descriptor_that_lingers_in_an_unread_message_keeps_nobody() {
+    let (ours, theirs) = sockets::stream_pair().unwrap();
+    let (socket, _peer) = lingering();
+    transport::send(&theirs, b"x", &[socket.as_fd()], SendFlags::empty()).unwrap();
+    drop(socket);
+    at_once(move || drop(ours));
+}
+
+#[test]
+fn descriptors_on_a_delivery_socket_are_told_and_closed() {
+    let (ours, theirs) = sockets::delivery_pair().unwrap();
+    let (socket, _peer) = lingering();
+    transport::send(&theirs, b"a", &[socket.as_fd()], SendFlags::empty()).unwrap();
+    drop(socket);
+    at_once(move || {
+        let received = ours.receive(&mut [0; 10]).unwrap();
+        assert!(received.had_descriptors && received.count == 1);
+    });
+}
