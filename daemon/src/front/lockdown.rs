@@ -16,7 +16,9 @@ pub(super) fn close() -> Result<(), SandboxError> {
 /// Restricts this thread, which has to be the only one, and those that it starts.
 pub(super) fn lock_down() -> Result<(), SandboxError> {
     if files::none(UnixSockets::Connects)? == Enforced::Not {
-        tracing::warn!("the kernel has no Landlock (Linux 5.13, lsm=landlock): seccomp alone keeps files away");
+        tracing::warn!(
+            "the kernel has no Landlock (Linux 5.13, lsm=landlock): seccomp alone keeps files away"
+        );
     }
     calls::restrict(&needed(), Otherwise::Refuse)
 }

@@ -12,6 +12,8 @@ mod descriptors;
 mod handshake;
 mod holder;
 mod home;
+#[cfg(feature = "hostile")]
+mod hostile;
 mod hub;
 mod interrupt;
 mod listener;
@@ -111,6 +113,8 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // From here on no file can be opened; threads inherit that.
     lockdown::lock_down()?;
+    #[cfg(feature = "hostile")]
+    hostile::act(&options.name);
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
     let front = Arc::new(Front {

@@ -150,7 +150,8 @@ impl Channel<'_> {
     }
 
     fn tickets(&mut self, config: &Config, findings: &mut Vec<Finding>) -> Result<(), PushError> {
-        let domain = |(name, front): (&'_ String, &'_ Front)| Some((name.clone(), front.ticket_domain.clone()?));
+        let domain =
+            |(name, front): (&'_ String, &'_ Front)| Some((name.clone(), front.ticket_domain.clone()?));
         let domains: Vec<(String, String)> = config.fronts.iter().filter_map(domain).collect();
         let domains = domains.iter().map(|(front, domain)| (front.as_str(), domain.as_str())).collect();
         let file = config.tickets.root.as_ref();

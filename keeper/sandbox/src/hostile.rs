@@ -8,8 +8,21 @@ use std::ptr;
 
 /// Ways out of a sandbox, by name. Those that only root could go are not among them.
 pub const ATTEMPTS: [&str; 15] = [
-    "open", "mkdir", "socket-inet", "socket-inet6", "socket-netlink", "execve", "fork", "ptrace", "process_vm_readv",
-    "pidfd_open", "kill", "unshare", "memfd_create", "executable-memory", "write-to-code",
+    "open",
+    "mkdir",
+    "socket-inet",
+    "socket-inet6",
+    "socket-netlink",
+    "execve",
+    "fork",
+    "ptrace",
+    "process_vm_readv",
+    "pidfd_open",
+    "kill",
+    "unshare",
+    "memfd_create",
+    "executable-memory",
+    "write-to-code",
 ];
 
 /// Tries one; the error is the kernel's.
