@@ -39,6 +39,7 @@ use crate::{
     tls,
 };
 use context::Asker;
+use luassl_sandbox::user::User;
 use std::{
     collections::HashMap,
     io,
@@ -56,6 +57,8 @@ pub struct FrontOptions {
     pub name: String,
     /// The keeper's socket for this front.
     pub keeper: PathBuf,
+    /// The user to become, where root starts it.
+    pub user: Option<User>,
     /// The sockets that came along, by name: `admin`, `control`, `socket.NAME`, `listener.NAME`.
     pub sockets: Vec<(String, OwnedFd)>,
 }
@@ -107,7 +110,7 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// [`FrontError`] when it cannot start.
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
-    lockdown::close()?;
+    lockdown::close(options.user)?;
     raise_descriptor_limit();
     interrupt::install()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
