@@ -85,7 +85,7 @@ fn become_child() -> io::Result<()> {
         .map_err(|_| io::Error::other("only `luassld run` starts this"))?;
     let order: Order = rmp_serde::from_slice(&buffer[..received.len]).map_err(io::Error::other)?;
     end_with(order.parent)?;
-    allow_locked_memory();
+    set_limits();
     keep_open(received.descriptors)?;
     Err(Command::new(&order.file)
         .args(&order.arguments)
@@ -99,10 +99,11 @@ fn become_child() -> io::Result<()> {
         .exec())
 }
 
-/// As much as the units have (LimitMEMLOCK=); the keeper's arena is as large as this limit. Root alone may raise it, and
-/// for anybody else the keeper says what is missing.
-fn allow_locked_memory() {
+/// As the units have them: no cores (LimitCORE=), from the very start on, and memory to lock (LimitMEMLOCK=), which is the
+/// size of the keeper's arena. Root alone may raise that, and for anybody else the keeper says what is missing.
+fn set_limits() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let limit = getrlimit(Resource::Memlock);
     let enough = |maximum: Option<u64>| maximum.is_none_or(|maximum| maximum >= LOCKED_MEMORY);
     if rustix::process::geteuid().is_root() && !enough(limit.maximum) {
