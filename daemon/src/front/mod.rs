@@ -39,6 +39,7 @@ use crate::{
     tls,
 };
 use context::Asker;
+use luassl_keeper_ipc::notice::Notice;
 use luassl_sandbox::user::User;
 use std::{
     collections::HashMap,
@@ -100,6 +101,7 @@ struct Front {
     contexts: context::Contexts,
     acceptors: listener::Acceptors,
     counters: counters::Counters,
+    notice: Option<Notice>,
 }
 
 /// How often a request that waits for the keeper's identities looks again.
@@ -113,6 +115,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     lockdown::close(options.user)?;
     raise_descriptor_limit();
     interrupt::install()?;
+    let notice = Notice::from_environment()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // From here on no file can be opened; threads inherit that.
     lockdown::lock_down()?;
@@ -136,6 +139,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         contexts: context::Contexts::default(),
         acceptors: listener::Acceptors::default(),
         counters: counters::Counters::default(),
+        notice,
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(front, options.sockets))
@@ -164,9 +168,7 @@ async fn serve(front: Arc<Front>, sockets: Vec<(String, OwnedFd)>) -> Result<(),
     front.keep_listeners(listeners);
     let admin = admin.ok_or(FrontError::MissingSocket("admin"))?;
     let admin = tokio::spawn(admin::serve(Arc::clone(&front), admin));
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!("no READY=1: {error}");
-    }
+    admin::told(front.notice.as_ref().map(Notice::ready));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         _ = terminate.recv() => Ok(()),

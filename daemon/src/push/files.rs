@@ -47,14 +47,15 @@ fn credentials() -> Option<PathBuf> {
 fn path_of(subject: &str, what: &str, file: &FileRef) -> Result<PathBuf, Finding> {
     match &file.source {
         FileSource::Path(path) => Ok(path.clone()),
-        FileSource::Credential(name) => credentials()
-            .map(|directory| directory.join(name))
-            .ok_or_else(|| {
-                let cause =
-                    format!("{subject}: {what} is the credential `{name}`, and there are no credentials here");
+        FileSource::Credential(name) => {
+            credentials().map(|directory| directory.join(name)).ok_or_else(|| {
+                let cause = format!(
+                    "{subject}: {what} is the credential `{name}`, and there are no credentials here"
+                );
                 Finding::error(file.place.clone(), cause)
                     .hint(format!("give the unit LoadCredential={name}:FILE, or name a file"))
-            }),
+            })
+        }
     }
 }
 

@@ -106,12 +106,7 @@ impl Context {
         }
         // One thread builds; the others go on with what there is.
         let Ok(_rebuilding) = self.rebuilding.try_lock() else { return built };
-        let new = Arc::new(built.renewed(
-            &self.plan,
-            &*self.identities,
-            &self.trusts,
-            &self.resuming,
-        ));
+        let new = Arc::new(built.renewed(&self.plan, &*self.identities, &self.trusts, &self.resuming));
         *self.built.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
         new
     }

@@ -81,11 +81,7 @@ pub(super) struct Resuming {
 
 impl Resuming {
     /// Prepares a context; false where it is not to resume anything.
-    pub(super) fn prepare(
-        &self,
-        builder: &mut SslContextBuilder,
-        wanted: bool,
-    ) -> Result<bool, ErrorStack> {
+    pub(super) fn prepare(&self, builder: &mut SslContextBuilder, wanted: bool) -> Result<bool, ErrorStack> {
         let lifetime = self.shared.lifetime();
         builder.set_max_early_data(0)?;
         if !wanted || lifetime == 0 {
@@ -105,7 +101,12 @@ impl Resuming {
     }
 
     /// Before a server's handshake.
-    pub(super) fn serve(&self, ssl: &mut Ssl, common: &Common, expected: Option<&str>) -> Result<(), ErrorStack> {
+    pub(super) fn serve(
+        &self,
+        ssl: &mut Ssl,
+        common: &Common,
+        expected: Option<&str>,
+    ) -> Result<(), ErrorStack> {
         let scope = common.server(expected, None, std::iter::empty());
         ffi::set_scope(ssl, &scope)?;
         if !self.shared.keys.can_seal() {
@@ -284,7 +285,9 @@ mod tests {
     #[test]
     fn the_name_of_a_server_name_extension_is_found() {
         assert_eq!(name_in(b"\0\x06\0\0\x03a.b"), Some(&b"a.b"[..]));
-        for broken in [&b""[..], b"\0", b"\0\x06\0\0\x03a.", b"\0\x05\0\0\x03a.b", b"\0\x06\x01\0\x03a.b", b"\0\0"] {
+        for broken in
+            [&b""[..], b"\0", b"\0\x06\0\0\x03a.", b"\0\x05\0\0\x03a.b", b"\0\x06\x01\0\x03a.b", b"\0\0"]
+        {
             assert_eq!(name_in(broken), None, "{broken:?}");
         }
     }

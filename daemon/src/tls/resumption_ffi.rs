@@ -26,7 +26,10 @@ type DecryptCallback =
 type InfoCallback = unsafe extern "C" fn(*const SSL, c_int, c_int);
 
 unsafe extern "C" {
-    fn SSL_CTX_set_tlsext_ticket_key_evp_cb(context: *mut SSL_CTX, callback: Option<TicketKeyCallback>) -> c_int;
+    fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
+        context: *mut SSL_CTX,
+        callback: Option<TicketKeyCallback>,
+    ) -> c_int;
     fn SSL_CTX_set_session_ticket_cb(
         context: *mut SSL_CTX,
         generate: Option<GenerateCallback>,
@@ -41,7 +44,11 @@ unsafe extern "C" {
     fn SSL_SESSION_dup(session: *const SSL_SESSION) -> *mut SSL_SESSION;
     fn SSL_SESSION_is_resumable(session: *const SSL_SESSION) -> c_int;
     fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut X509;
-    fn SSL_SESSION_set1_ticket_appdata(session: *mut SSL_SESSION, data: *const c_void, length: usize) -> c_int;
+    fn SSL_SESSION_set1_ticket_appdata(
+        session: *mut SSL_SESSION,
+        data: *const c_void,
+        length: usize,
+    ) -> c_int;
     fn SSL_SESSION_get0_ticket_appdata(
         session: *mut SSL_SESSION,
         data: *mut *mut c_void,
@@ -231,9 +238,8 @@ unsafe extern "C" fn ticket_key(
     const FAILED: c_int = -1;
     const UNKNOWN: c_int = 0;
     // SAFETY: libssl calls with a live session, and 16 bytes behind each of `name` and `iv`.
-    let (ssl, name, iv) = unsafe {
-        (SslRef::from_ptr(ssl), &mut *name.cast::<[u8; 16]>(), &mut *iv.cast::<[u8; 16]>())
-    };
+    let (ssl, name, iv) =
+        unsafe { (SslRef::from_ptr(ssl), &mut *name.cast::<[u8; 16]>(), &mut *iv.cast::<[u8; 16]>()) };
     if seal == 1 {
         let Some(keys) = ticket_seal(ssl) else { return UNKNOWN };
         let key = keys.sealing();

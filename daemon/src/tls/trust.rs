@@ -177,8 +177,7 @@ impl Anchors {
                 named.iter().flat_map(|trust| &trust.crls).chain(&self.crls),
             ),
         };
-        let unusable =
-            |error| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}"));
+        let unusable = |error| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}"));
         let digest = self.digest(&named).map_err(unusable)?;
         Ok(Resolved { store: store.map_err(unusable)?, revocation, digest })
     }

@@ -12,8 +12,8 @@ use luassl_protocol::{
 };
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{
-    ShutdownState, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSession, SslSessionCacheMode,
-    SslVerifyMode, SslVersion,
+    ShutdownState, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSession,
+    SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509;
 use std::net::SocketAddr;
@@ -477,7 +477,8 @@ impl Visit<'_> {
 fn clients_resume_of_themselves() {
     for way in WAYS {
         let world = world();
-        let (server, client) = (world.context(&by(way, of("server"))), world.context(&ContextSpec::default()));
+        let (server, client) =
+            (world.context(&by(way, of("server"))), world.context(&ContextSpec::default()));
         let visit = Visit { client: &client, host: Some("server.test"), peer: PORT };
         let resumed: Vec<_> = (0..4).map(|_| visit.resumes(&server)).collect();
         assert_eq!(resumed, [false, true, true, true], "{way:?}");
