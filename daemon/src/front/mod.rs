@@ -12,6 +12,8 @@ mod descriptors;
 mod handshake;
 mod holder;
 mod home;
+#[cfg(feature = "hostile")]
+mod hostile;
 mod hub;
 mod interrupt;
 mod listener;
@@ -38,6 +40,7 @@ use crate::{
 };
 use context::Asker;
 use luassl_keeper_ipc::notice::Notice;
+use luassl_sandbox::user::User;
 use std::{
     collections::HashMap,
     io,
@@ -55,6 +58,8 @@ pub struct FrontOptions {
     pub name: String,
     /// The keeper's socket for this front.
     pub keeper: PathBuf,
+    /// The user to become, where root starts it.
+    pub user: Option<User>,
     /// The sockets that came along, by name: `admin`, `control`, `socket.NAME`, `listener.NAME`.
     pub sockets: Vec<(String, OwnedFd)>,
 }
@@ -107,13 +112,17 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// [`FrontError`] when it cannot start.
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
-    lockdown::close()?;
+    lockdown::close(options.user)?;
     raise_descriptor_limit();
     interrupt::install()?;
     let notice = Notice::from_environment()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // From here on no file can be opened; threads inherit that.
+    lockdown::lock_down()?;
+    #[cfg(feature = "hostile")]
+    hostile::act(&options.name);
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let front = Arc::new(Front {
         active: RwLock::new(Arc::new(Active {
             generation: 0,

@@ -3,3 +3,5 @@
 
 mod cores;
 mod other_processes;
+mod sandbox;
+mod users;
