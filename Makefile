@@ -56,6 +56,10 @@ weakened: # builds that lack a protection or misbehave, for the tests of the pro
 	@mkdir -p $(BUILD)/test
 	$(CARGO) build $(FLAGS) -p luassl-keeper --features without-arena
 	@scripts/copy-changed target/debug/luassl-keeper $(BUILD)/test/keeper-without-arena
+	$(CARGO) build $(FLAGS) -p luassl-keeper -p luassl-daemon --bin luassl-keeper --bin luassld \
+	    --features luassl-keeper/hostile,luassl-daemon/hostile
+	@scripts/copy-changed target/debug/luassl-keeper $(BUILD)/test/keeper-hostile
+	@scripts/copy-changed target/debug/luassld $(BUILD)/test/luassld-hostile
 
 deps: ## Debian's packages, where one is missing (needs root or sudo)
 	@scripts/deps

@@ -138,6 +138,8 @@ impl Session<'_> {
         self.told.begun();
         match request {
             Request::Front { name, rights, all, identities } => {
+                #[cfg(feature = "hostile")]
+                attack(name);
                 if self.push.front(name, rights, all, &identities) { Ok(()) } else { Err(Broken::Fronts) }
             }
             Request::Identity { name, files } => self.identity(name, files, descriptors),
@@ -203,6 +205,16 @@ impl Session<'_> {
     fn send(&mut self, answer: &Answer<'_>) -> Result<(), Broken> {
         answer.encode(&mut self.out)?;
         Ok(socket::send_soon(self.socket, &self.out)?)
+    }
+}
+
+/// Tries what the name of a front says: `hostile-keeper-ATTEMPT`.
+#[cfg(feature = "hostile")]
+fn attack(front: &str) {
+    if let Some(attempt) = front.strip_prefix("hostile-keeper-") {
+        log::line(format_args!("hostile: {attempt}"));
+        let outcome = luassl_sandbox::hostile::attempt(attempt);
+        log::line(format_args!("hostile: {attempt}: {outcome:?}"));
     }
 }
 

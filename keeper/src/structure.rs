@@ -216,6 +216,10 @@ fn flights_after_hello(mut fields: Fields<'_>) -> Result<&[u8], Cut> {
         }
         Cut::unless(is_body(kind, next.1))?;
         if kind == CERTIFICATE {
+            if certificate.is_empty() {
+                // The server's. The caller looks at the client's.
+                leaf(next.1)?;
+            }
             certificate = next.1;
         }
         if kind != CLIENT_KEY_EXCHANGE {
@@ -230,6 +234,7 @@ fn is_body(kind: u8, body: &[u8]) -> bool {
     match kind {
         SERVER_HELLO => is_hello_12(body),
         SERVER_HELLO_DONE => body.is_empty(),
+        CERTIFICATE_STATUS => is_status(body),
         _ => !body.is_empty(),
     }
 }
@@ -237,6 +242,13 @@ fn is_body(kind: u8, body: &[u8]) -> bool {
 /// ClientHello and ServerHello begin alike: version 3.3, then the random and the length of a session id.
 fn is_hello_12(body: &[u8]) -> bool {
     body.len() > 2 + 32 + 1 && body.starts_with(&[3, 3])
+}
+
+/// CertificateStatus (RFC 6066, 8): a type, and a response behind its length.
+fn is_status(body: &[u8]) -> bool {
+    let mut fields = Fields::new(body);
+    let response = fields.u8().and_then(|_| fields.vector_u24());
+    response.is_ok_and(|response| !response.is_empty()) && fields.is_empty()
 }
 
 /// The first certificate of a Certificate message (RFC 5246, 7.4.2), when the list's lengths add up.

@@ -61,7 +61,7 @@ fn flights() -> Vec<(u8, Vec<u8>)> {
         (1, hello(b"suites and extensions")),
         (2, hello(b"\x00\x9c\x00")),
         (11, certificate(&[b"server", b"issuer"])),
-        (22, vec![1, 2, 3]),
+        (22, vec![1, 0, 0, 2, 8, 9]),
         (12, vec![3, 0, 29]),
         (13, vec![1, 1, 0, 0]),
         (14, vec![]),

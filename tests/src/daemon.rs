@@ -84,6 +84,21 @@ impl Daemon {
         Self::run(&mut own_programs(&programs, identities, &scratch), scratch)
     }
 
+    /// As [`Daemon::with_config`], with a keeper and a front that misbehave as the names of the fronts say.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn hostile(config: &str) -> Self {
+        let scratch = scratch();
+        let built = [("test/luassld-hostile", "luassld"), ("test/keeper-hostile", "luassl-keeper")];
+        let programs = programs_in(&scratch, &built);
+        let path = scratch.path().join("luassl.toml");
+        std::fs::write(&path, fill_in(config, scratch.path())).expect("the configuration");
+        let mut command = Command::new(programs.join("luassld"));
+        Self::spawn(command.arg("run").arg("--config").arg(path), scratch)
+    }
+
     /// With the identities of the development PKI, as a user that is not root: [`STRANGER`] where root runs the test.
     ///
     /// # Panics
@@ -126,12 +141,17 @@ impl Daemon {
     }
 
     fn run(command: &mut Command, directory: TempDir) -> Self {
+        let mut daemon = Self::spawn(command, directory);
+        assert_eq!(daemon.process.line(), "ready", "{}", daemon.process.transcript());
+        daemon
+    }
+
+    /// Does not wait until it is ready.
+    fn spawn(command: &mut Command, directory: TempDir) -> Self {
         use std::os::unix::fs::PermissionsExt;
         // Programs of other users reach the control socket where a test lets them.
         let _ = std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755));
-        let mut process = Process::start(command.current_dir(directory.path()));
-        assert_eq!(process.line(), "ready", "{}", process.transcript());
-        Self { process, directory }
+        Self { process: Process::start(command.current_dir(directory.path())), directory }
     }
 
     /// Its directory: the control socket is `luassl.sock` in it.
@@ -238,9 +258,19 @@ fn programs_in(scratch: &TempDir, programs: &[(&str, &str)]) -> PathBuf {
     let directory = scratch.path().join("programs");
     std::fs::create_dir(&directory).expect("a directory");
     for (from, to) in programs {
-        std::fs::copy(built(from), directory.join(to)).expect("a copy");
+        copy_program(&built(from), &directory.join(to));
     }
     directory
+}
+
+/// Copies a program so that it can be started at once: a test in another thread that forks meanwhile would hold it open
+/// for writing (ETXTBSY) if this process wrote it.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status().expect("cp");
+    assert!(status.success(), "cp: {status}");
 }
 
 fn own_programs(programs: &Path, identities: &Path, scratch: &TempDir) -> Command {

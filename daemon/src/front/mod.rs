@@ -12,6 +12,8 @@ mod descriptors;
 mod handshake;
 mod holder;
 mod home;
+#[cfg(feature = "hostile")]
+mod hostile;
 mod hub;
 mod interrupt;
 mod listener;
@@ -111,9 +113,13 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     raise_descriptor_limit();
     interrupt::install()?;
     let notice = Notice::from_environment()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // From here on no file can be opened; threads inherit that.
+    lockdown::lock_down()?;
+    #[cfg(feature = "hostile")]
+    hostile::act(&options.name);
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let front = Arc::new(Front {
         active: RwLock::new(Arc::new(Active {
             generation: 0,

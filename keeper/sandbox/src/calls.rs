@@ -130,6 +130,8 @@ pub fn of_threads() -> Vec<Call> {
         libc::SYS_getpid,
         libc::SYS_gettid,
         libc::SYS_getrandom,
+        // libc's qsort would like to know how much memory there is.
+        libc::SYS_sysinfo,
         libc::SYS_clock_gettime,
         libc::SYS_clock_nanosleep,
         libc::SYS_nanosleep,

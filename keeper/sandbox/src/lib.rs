@@ -3,11 +3,17 @@
 //! A process calls [`close_to_others`] first, [`user::change`] where it was started as root, and, as its last single
 //! thread, [`files::none`] and [`calls::restrict`]: threads that are started later inherit both.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod calls;
 pub mod files;
+#[cfg(feature = "hostile")]
+#[allow(unsafe_code)]
+pub mod hostile;
 pub mod user;
+
+#[cfg(all(feature = "hostile", not(debug_assertions)))]
+compile_error!("a process that attacks is for tests of its sandbox alone");
 
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};

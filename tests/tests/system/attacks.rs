@@ -3,3 +3,4 @@
 
 mod cores;
 mod other_processes;
+mod sandbox;

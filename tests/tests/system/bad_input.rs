@@ -3,7 +3,7 @@
 
 use crate::api::{SERVER, connected, port, serve};
 use luassl_tests::agent::Agent;
-use luassl_tests::daemon::Daemon;
+use luassl_tests::daemon::{Daemon, copy_program};
 use luassl_tests::lua::{EVERY_LUA, LUA54, LUAJIT};
 use luassl_tests::peer::{self, Server};
 use luassl_tests::pki::{self, Leaf, Pair};
@@ -98,7 +98,7 @@ mod needs_root {
         std::fs::set_permissions(programs.path(), std::fs::Permissions::from_mode(0o755))
             .expect("permissions");
         for name in ["luassld", "luassl-keeper"] {
-            std::fs::copy(built("bin").join(name), programs.path().join(name)).expect("a copy");
+            copy_program(&built("bin").join(name), &programs.path().join(name));
         }
         let mut command = Command::new(programs.path().join("luassld"));
         command.uid(STRANGER).gid(STRANGER).current_dir("/").env("XDG_RUNTIME_DIR", runtime.path());

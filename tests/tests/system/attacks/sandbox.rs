@@ -1,0 +1,71 @@
+//! A front or a keeper that was taken over tries to get out. That an unrestricted process gets through with each attempt
+//! is a test of `luassl-sandbox`.
+
+use luassl_tests::daemon::Daemon;
+
+/// What a process without restrictions may do, whoever runs it.
+const ATTEMPTS: [&str; 15] = [
+    "open",
+    "mkdir",
+    "socket-inet",
+    "socket-inet6",
+    "socket-netlink",
+    "execve",
+    "fork",
+    "ptrace",
+    "process_vm_readv",
+    "pidfd_open",
+    "kill",
+    "unshare",
+    "memfd_create",
+    "executable-memory",
+    "write-to-code",
+];
+
+/// A daemon with a front of this name.
+fn with_front(name: &str) -> Daemon {
+    Daemon::hostile(&format!(
+        "[control]\nsocket = 'SOCKET'\n[identities]\ndirectory = 'PKI/keys'\n[front.{name}]\n\
+         [[grant]]\nuser = UID\nidentities = ['*']\n"
+    ))
+}
+
+#[test]
+fn a_front_is_refused_whatever_it_tries() {
+    for attempt in ATTEMPTS {
+        let daemon = with_front(&format!("hostile-front-{attempt}"));
+        daemon.expect_log(&format!("hostile: {attempt}: Operation not permitted"));
+        // And serves on.
+        daemon.expect_log(" ready");
+    }
+}
+
+/// libc opens files by itself and does without: that fails. Everything else ends the keeper.
+#[test]
+fn a_keeper_that_tries_anything_ends_or_is_refused() {
+    for attempt in ATTEMPTS {
+        let daemon = with_front(&format!("hostile-keeper-{attempt}"));
+        daemon.expect_log(&format!("hostile: {attempt}\n"));
+        if attempt == "open" {
+            daemon.expect_log("hostile: open: Err(Os { code: 1, kind: PermissionDenied");
+        } else {
+            daemon.expect_log("keeper ended: signal: 31 (SIGSYS)");
+            assert!(!daemon.log().contains(&format!("hostile: {attempt}: ")), "{}", daemon.log());
+        }
+    }
+}
+
+/// As the kernel has it of every thread.
+#[test]
+fn what_sandboxes_there_are_is_seen_from_outside() {
+    let daemon = Daemon::start();
+    for pid in [daemon.front(), daemon.keeper()] {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|value| value.trim_start_matches(':').trim().to_owned())
+        };
+        assert_eq!(field("NoNewPrivs").as_deref(), Some("1"));
+        assert_eq!(field("Seccomp").as_deref(), Some("2"));
+    }
+}
