@@ -54,6 +54,8 @@ make_key() { # TYPE FILE
     rsa) openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$2" ;;
     p256) openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$2" ;;
     p384) openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out "$2" ;;
+    p521) openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out "$2" ;;
+    ed448) openssl genpkey -algorithm ED448 -out "$2" ;;
     ed25519) openssl genpkey -algorithm ED25519 -out "$2" ;;
     esac
 }
@@ -83,7 +85,7 @@ leaf() { # NAME TYPE ROLE ISSUER ISSUERS...
     rm "bare/$name.leaf"
 }
 
-for type in rsa p256 p384 ed25519; do
+for type in rsa p256 p384 p521 ed25519 ed448; do
     leaf "server-$type" "$type" server server-ca ca/server-ca.crt ca/root.crt
     leaf "client-$type" "$type" client root ca/root.crt
 done

@@ -2,8 +2,8 @@
 
 use crate::config::{self, Config, Finding, Loaded, Request, Severity};
 use crate::push::{self, Report, Trusts};
-use crate::supervisor::Programs;
 use crate::supervisor::launch;
+use crate::supervisor::{Programs, Users};
 use openssl::x509::{X509, X509Crl};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::io;
@@ -94,7 +94,8 @@ fn identities_by_keeper(config: &Config) -> Result<Report, Finding> {
         Finding::error(None, format!("the identities cannot be checked: {what}: {error}"))
             .hint("is luassl-keeper of the same version as luassld?")
     };
-    let programs = Programs::installed()?;
+    let (users, _) = Users::choose(config)?;
+    let programs = Programs::installed()?.for_users(&users);
     let (ours, keepers) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| failed("no socket", &errno))?;
     let sockets = [("admin".to_owned(), keepers.as_fd())];

@@ -2,6 +2,7 @@
 
 use crate::config::{LogFormat, Request};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use luassl_sandbox::user::User;
 use std::path::PathBuf;
 
 /// `luassld`
@@ -71,6 +72,9 @@ pub struct FrontArgs {
     /// The keeper's socket for this front
     #[arg(long, value_name = "PATH")]
     pub keeper: PathBuf,
+    /// The user to become, by numbers; for `luassld run` as root
+    #[arg(long, value_name = "UID:GID", hide = true)]
+    pub user: Option<User>,
     /// The least important level that is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: tracing::Level,

@@ -5,6 +5,9 @@ use rustix::net::{AddressFamily, SocketType};
 use std::io;
 use std::os::fd::OwnedFd;
 
+/// The keeper's socket as a file (O_PATH), for a front whose user cannot reach its path.
+pub const KEEPER: &str = "keeper";
+
 /// Takes every socket that came along, close-on-exec from now on, by its name in LISTEN_FDNAMES. To be called once.
 ///
 /// # Errors
@@ -14,6 +17,10 @@ pub fn take() -> io::Result<Vec<(String, OwnedFd)>> {
     let mut came = ListenFd::from_env();
     let mut sockets = Vec::new();
     for (index, name) in names.split(':').enumerate().take(came.len()) {
+        if name == KEEPER {
+            // It stays open, and is found by its number: `--keeper` has it.
+            continue;
+        }
         let Some((family, kind)) = kind_of(name) else {
             tracing::warn!("a socket called `{name}` came along, and nobody needs it");
             continue;

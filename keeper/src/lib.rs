@@ -37,6 +37,7 @@ compile_error!("a keeper without the arena is for tests of the key scanner alone
 use arena::Kind;
 use luassl_keeper_ipc::notice::Notice;
 use luassl_sandbox::SandboxError;
+use luassl_sandbox::user::User;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,6 +46,9 @@ use std::thread;
 /// Why the keeper does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Not how it is started.
+    #[error("the only option is --user UID:GID, and neither is 0")]
+    Arguments,
     /// There is no memory that is fit for keys.
     #[error(transparent)]
     Arena(#[from] ArenaError),
@@ -79,6 +83,9 @@ pub fn main() -> ExitCode {
 
 fn start() -> Result<(), StartError> {
     take_memory()?;
+    if let Some(user) = user(std::env::args().skip(1))? {
+        luassl_sandbox::user::change(user)?;
+    }
     luassl_sandbox::close_to_others()?;
     crypto::start()?;
     raise_descriptor_limit();
@@ -86,6 +93,15 @@ fn start() -> Result<(), StartError> {
     let start = Start { cores: cores(), notice: notice() };
     lockdown::lock_down()?;
     start.serve(sockets)
+}
+
+/// `--user UID:GID`, the one option: who to become.
+fn user(mut arguments: impl Iterator<Item = String>) -> Result<Option<User>, StartError> {
+    match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
+        (None, ..) => Ok(None),
+        (Some("--user"), Some(user), None) => user.parse().map(Some).map_err(|_| StartError::Arguments),
+        _ => Err(StartError::Arguments),
+    }
 }
 
 /// Whom to tell that the keeper serves.

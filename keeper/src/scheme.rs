@@ -11,8 +11,12 @@ pub enum KeyKind {
     P256,
     /// ECDSA on P-384.
     P384,
+    /// ECDSA on P-521.
+    P521,
     /// Ed25519.
     Ed25519,
+    /// Ed448.
+    Ed448,
 }
 
 impl fmt::Display for KeyKind {
@@ -21,7 +25,9 @@ impl fmt::Display for KeyKind {
             Self::Rsa(bits) => write!(f, "RSA {bits}"),
             Self::P256 => f.write_str("P-256"),
             Self::P384 => f.write_str("P-384"),
+            Self::P521 => f.write_str("P-521"),
             Self::Ed25519 => f.write_str("Ed25519"),
+            Self::Ed448 => f.write_str("Ed448"),
         }
     }
 }
@@ -48,6 +54,8 @@ pub enum Scheme {
     Ecdsa(Digest),
     /// Ed25519.
     Ed25519,
+    /// Ed448.
+    Ed448,
 }
 
 impl Scheme {
@@ -65,6 +73,7 @@ impl Scheme {
             0x0503 => Self::Ecdsa(Digest::Sha384),
             0x0603 => Self::Ecdsa(Digest::Sha512),
             0x0807 => Self::Ed25519,
+            0x0808 => Self::Ed448,
             _ => return None,
         })
     }
@@ -74,9 +83,12 @@ impl Scheme {
     pub fn fits(self, key: KeyKind, tls13: bool) -> bool {
         match (self, key) {
             (Self::RsaPkcs1(_), KeyKind::Rsa(_)) => !tls13,
-            (Self::RsaPss(_), KeyKind::Rsa(_)) | (Self::Ed25519, KeyKind::Ed25519) => true,
+            (Self::RsaPss(_), KeyKind::Rsa(_))
+            | (Self::Ed25519, KeyKind::Ed25519)
+            | (Self::Ed448, KeyKind::Ed448) => true,
             (Self::Ecdsa(digest), KeyKind::P256) => !tls13 || digest == Digest::Sha256,
             (Self::Ecdsa(digest), KeyKind::P384) => !tls13 || digest == Digest::Sha384,
+            (Self::Ecdsa(digest), KeyKind::P521) => !tls13 || digest == Digest::Sha512,
             _ => false,
         }
     }
@@ -88,7 +100,9 @@ impl Scheme {
             KeyKind::Rsa(_) => Self::RsaPss(Digest::Sha256),
             KeyKind::P256 => Self::Ecdsa(Digest::Sha256),
             KeyKind::P384 => Self::Ecdsa(Digest::Sha384),
+            KeyKind::P521 => Self::Ecdsa(Digest::Sha512),
             KeyKind::Ed25519 => Self::Ed25519,
+            KeyKind::Ed448 => Self::Ed448,
         }
     }
 
@@ -96,7 +110,7 @@ impl Scheme {
     pub(crate) fn digest(self) -> Option<Digest> {
         match self {
             Self::RsaPkcs1(digest) | Self::RsaPss(digest) | Self::Ecdsa(digest) => Some(digest),
-            Self::Ed25519 => None,
+            Self::Ed25519 | Self::Ed448 => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use luassl_keeper::structure::{Shape, is_own_leaf};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
+const P521: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-521";
 const RSA: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
 
 const CLIENT_HELLO: u8 = 1;
@@ -176,7 +177,13 @@ fn what_servers_sign_with_dhe_has_its_shape() {
 
 #[test]
 fn what_clients_sign_in_tls_1_2_has_its_shape() {
-    for kind in [RSA, "-algorithm EC -pkeyopt ec_paramgen_curve:P-384", "-algorithm ED25519"] {
+    for kind in [
+        RSA,
+        "-algorithm EC -pkeyopt ec_paramgen_curve:P-384",
+        P521,
+        "-algorithm ED25519",
+        "-algorithm ED448",
+    ] {
         let bench = Bench::new();
         bench.identity("a", RSA);
         bench.identity("b", kind);

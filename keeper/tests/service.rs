@@ -12,23 +12,27 @@ use rustix::io::Errno;
 const RSA: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
 const P256: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
 const P384: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-384";
+const P521: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-521";
 const ED25519: &str = "-algorithm ED25519";
-const ALL_SCHEMES: [u16; 10] =
-    [0x0401, 0x0501, 0x0601, 0x0804, 0x0805, 0x0806, 0x0403, 0x0503, 0x0603, 0x0807];
+const ED448: &str = "-algorithm ED448";
+const ALL_SCHEMES: [u16; 11] =
+    [0x0401, 0x0501, 0x0601, 0x0804, 0x0805, 0x0806, 0x0403, 0x0503, 0x0603, 0x0807, 0x0808];
 
 #[test]
 fn each_key_signs_with_its_schemes_and_no_other() {
-    let expected: [(&str, &[u16], &[u16]); 4] = [
+    let expected: [(&str, &[u16], &[u16]); 6] = [
         (RSA, &[0x0401, 0x0501, 0x0601, 0x0804, 0x0805, 0x0806], &[0x0804, 0x0805, 0x0806]),
         (P256, &[0x0403, 0x0503, 0x0603], &[0x0403]),
         (P384, &[0x0403, 0x0503, 0x0603], &[0x0503]),
+        (P521, &[0x0403, 0x0503, 0x0603], &[0x0603]),
         (ED25519, &[0x0807], &[0x0807]),
+        (ED448, &[0x0808], &[0x0808]),
     ];
     for (kind, tls12, tls13) in expected {
         let keeper = Keeper::serving(&["web"], "a", kind);
         let front = keeper.connect("web");
         let key_id = keeper.key_id("a");
-        let schemes = ALL_SCHEMES.into_iter().chain([0x0201, 0x0203, 0x0809, 0x0808, 0, 0xffff]);
+        let schemes = ALL_SCHEMES.into_iter().chain([0x0201, 0x0203, 0x0809, 0, 0xffff]);
         for scheme in schemes {
             for (message, allowed) in [(exchange_message(), tls12), (server_message(), tls13)] {
                 let signed = front.sign("a", key_id, scheme, &message);

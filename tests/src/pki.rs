@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 /// The kinds of keys that `scripts/dev-pki.sh` makes.
-pub const KEY_TYPES: [&str; 4] = ["rsa", "p256", "p384", "ed25519"];
+pub const KEY_TYPES: [&str; 6] = ["rsa", "p256", "p384", "p521", "ed25519", "ed448"];
 
 /// Made anew when older than this.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);

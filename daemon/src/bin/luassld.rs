@@ -31,7 +31,8 @@ fn main() -> ExitCode {
 
 fn serve(args: FrontArgs) -> Result<(), FrontError> {
     logging::start(Log { level: args.log_level, format: args.log_format });
-    front::run(FrontOptions { name: args.name, keeper: args.keeper, sockets: listen_fds::take()? })
+    let FrontArgs { name, keeper, user, .. } = args;
+    front::run(FrontOptions { name, keeper, user, sockets: listen_fds::take()? })
 }
 
 fn check(args: ConfigArgs) -> ExitCode {

@@ -13,7 +13,7 @@ const LARGEST_BUFFER: usize = 4 << 20;
 ///
 /// # Errors
 /// Where the name service cannot be asked.
-pub(super) fn uid_of(name: &str) -> io::Result<Option<u32>> {
+pub(crate) fn uid_of(name: &str) -> io::Result<Option<u32>> {
     let Ok(name) = CString::new(name) else { return Ok(None) };
     with_buffer(|buffer| user_entry(&name, buffer))
 }
@@ -25,6 +25,41 @@ pub(super) fn uid_of(name: &str) -> io::Result<Option<u32>> {
 pub(super) fn gid_of(name: &str) -> io::Result<Option<u32>> {
     let Ok(name) = CString::new(name) else { return Ok(None) };
     with_buffer(|buffer| group_entry(&name, buffer))
+}
+
+/// The gid of the user with this uid; none where there is no such user.
+///
+/// # Errors
+/// Where the name service cannot be asked.
+pub(crate) fn gid_of_user(uid: u32) -> io::Result<Option<u32>> {
+    with_buffer(|buffer| {
+        // SAFETY: `passwd` consists of pointers and integers, for which all zeroes is a valid value.
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found = ptr::null_mut();
+        // SAFETY: entry, buffer (with its true length) and result outlive the call.
+        let errno = unsafe {
+            libc::getpwuid_r(uid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found)
+        };
+        (errno, (!found.is_null()).then_some(entry.pw_gid))
+    })
+}
+
+/// Whether there is a group with this gid.
+///
+/// # Errors
+/// Where the name service cannot be asked.
+pub(crate) fn is_group(gid: u32) -> io::Result<bool> {
+    let found = with_buffer(|buffer| {
+        // SAFETY: `group` consists of pointers and integers, for which all zeroes is a valid value.
+        let mut entry: libc::group = unsafe { std::mem::zeroed() };
+        let mut found = ptr::null_mut();
+        // SAFETY: entry, buffer (with its true length) and result outlive the call.
+        let errno = unsafe {
+            libc::getgrgid_r(gid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found)
+        };
+        (errno, (!found.is_null()).then_some(entry.gr_gid))
+    })?;
+    Ok(found.is_some())
 }
 
 /// Asks with a larger buffer each time until the entry fits. The functions answer errno and the number found.
@@ -74,5 +109,8 @@ mod tests {
         assert_eq!(gid_of("root").expect("nss answers"), Some(0));
         assert_eq!(uid_of("no-such-user-here").expect("nss answers"), None);
         assert_eq!(gid_of("no\0name").expect("no question asked"), None);
+        assert_eq!(gid_of_user(0).expect("nss answers"), Some(0));
+        assert_eq!(gid_of_user(4_000_000_001).expect("nss answers"), None);
+        assert!(is_group(0).expect("nss answers") && !is_group(4_000_000_001).expect("nss answers"));
     }
 }

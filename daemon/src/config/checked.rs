@@ -8,6 +8,7 @@ use super::{
     Config, Listener, Loaded, Log, LogFormat, Request, Roles, SocketFile, Trust, accounts, directory, fronts,
     grants, identities, limits, tickets,
 };
+use luassl_sandbox::user::User;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ impl Checker<'_> {
         let config = Config {
             control: self.control(&file.control, request),
             sockets,
+            keeper_user: file.keeper.user.as_ref().and_then(|user| self.user(user)),
             fronts,
             identities,
             trusts: self.tables(&file.trust, Self::trust),
@@ -108,6 +110,18 @@ impl Checker<'_> {
             let hint = format!("use up to {LONGEST_NAME} letters, digits, `_`, `-` and `.`");
             self.error(name.span(), format!("`{text}` cannot be a name here"), hint);
         }
+    }
+
+    /// A user for a process, with its own group; one that the system does not know has the group of its number.
+    pub(super) fn user(&mut self, value: &Spanned<Value>) -> Option<User> {
+        let uid = self.account(value, "user", accounts::uid_of)?;
+        let gid = accounts::gid_of_user(uid).ok().flatten().unwrap_or(uid);
+        let user = User::new(uid, gid);
+        if user.is_none() {
+            let hint = "name a user that has nothing else, or leave it out: luassld chooses one";
+            self.error(value.span(), "neither keeper nor front runs as root", hint);
+        }
+        user
     }
 
     fn control(&mut self, raw: &raw::Control, request: &Request) -> SocketFile {

@@ -39,6 +39,7 @@ pub(super) fn check(
 
 fn with_everything() -> Front {
     Front {
+        user: None,
         keeper_socket: None,
         identities: Selection::All,
         roles: Roles { server: true, client: true },
@@ -60,6 +61,7 @@ fn front(checker: &mut Checker<'_>, _name: &Text, raw: &raw::Front) -> Front {
         _ => Selection::All,
     };
     Front {
+        user: raw.user.as_ref().and_then(|user| checker.user(user)),
         keeper_socket: raw.keeper_socket.as_ref().map(|text| checker.socket_path(text)),
         identities,
         roles: checker.roles(raw.roles.as_ref()),

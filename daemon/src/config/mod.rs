@@ -2,7 +2,7 @@
 //!
 //! It decides nothing about connections and opens no key; it says who may do what, and which files belong together.
 
-mod accounts;
+pub(crate) mod accounts;
 mod checked;
 mod directory;
 mod finding;
@@ -20,6 +20,7 @@ pub use tickets::Tickets;
 
 use crate::settings::{Grant, Grantee, Limits};
 use luassl_protocol::ProtocolVersion;
+use luassl_sandbox::user::User;
 use source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -39,6 +40,8 @@ pub struct Config {
     pub control: SocketFile,
     /// Named control sockets.
     pub sockets: BTreeMap<String, SocketFile>,
+    /// The user that the keeper runs as where root starts it; none where the supervisor chooses one.
+    pub keeper_user: Option<User>,
     /// Fronts by name; at least one.
     pub fronts: BTreeMap<String, Front>,
     /// Identities by name, discovered ones included.
@@ -105,6 +108,8 @@ pub struct Roles {
 /// One front: what it serves and which identities the keeper gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Front {
+    /// The user that it runs as where root starts it; none where the supervisor chooses one.
+    pub user: Option<User>,
     /// The keeper's socket for it; none for the default beside the control socket.
     pub keeper_socket: Option<PathBuf>,
     /// Its identities.

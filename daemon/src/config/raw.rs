@@ -22,6 +22,8 @@ pub(super) struct File {
     pub control: Control,
     /// `[socket.NAME]`
     pub socket: Tables<Socket>,
+    /// `[keeper]`
+    pub keeper: Keeper,
     /// `[front.NAME]`
     pub front: Tables<Front>,
     /// `[identity.NAME]`
@@ -66,10 +68,20 @@ pub(super) struct Socket {
     pub group: Option<Spanned<Value>>,
 }
 
+/// `[keeper]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Keeper {
+    /// The user that it runs as, where root starts it.
+    pub user: Option<Spanned<Value>>,
+}
+
 /// `[front.NAME]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Front {
+    /// The user that it runs as, where root starts it.
+    pub user: Option<Spanned<Value>>,
     /// Path of the keeper's socket for this front.
     pub keeper_socket: Option<Text>,
     /// Names of its identities.

@@ -7,9 +7,11 @@
 use luassl_sandbox::SandboxError;
 use luassl_sandbox::calls::{self, Call, Otherwise, any};
 use luassl_sandbox::files::{self, Enforced, UnixSockets};
+use luassl_sandbox::user::{self, User};
 
-/// First of all: closed to debuggers and core dumps, also to those of its own user.
-pub(super) fn close() -> Result<(), SandboxError> {
+/// First of all: a user of its own, and closed to debuggers and core dumps, also to those of that user.
+pub(super) fn close(user: Option<User>) -> Result<(), SandboxError> {
+    user.map_or(Ok(()), user::change)?;
     luassl_sandbox::close_to_others()
 }
 

@@ -40,6 +40,7 @@ use crate::{
 };
 use context::Asker;
 use luassl_keeper_ipc::notice::Notice;
+use luassl_sandbox::user::User;
 use std::{
     collections::HashMap,
     io,
@@ -57,6 +58,8 @@ pub struct FrontOptions {
     pub name: String,
     /// The keeper's socket for this front.
     pub keeper: PathBuf,
+    /// The user to become, where root starts it.
+    pub user: Option<User>,
     /// The sockets that came along, by name: `admin`, `control`, `socket.NAME`, `listener.NAME`.
     pub sockets: Vec<(String, OwnedFd)>,
 }
@@ -109,7 +112,7 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// [`FrontError`] when it cannot start.
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
-    lockdown::close()?;
+    lockdown::close(options.user)?;
     raise_descriptor_limit();
     interrupt::install()?;
     let notice = Notice::from_environment()?;

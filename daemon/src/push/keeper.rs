@@ -285,7 +285,7 @@ fn remedy(identity: &Identity, kind: Fault) -> &'static str {
             "name the file with its passphrase: `password_file`"
         }
         Fault::Passphrase => "put the key's passphrase on the first line of `password_file`",
-        Fault::Unsupported => "use RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519",
+        Fault::Unsupported => "use RSA of 2048 to 4096 bits, P-256, P-384, P-521, Ed25519 or Ed448",
         Fault::BadCertificate => "name a PEM file with the certificate first and its issuers behind it",
         Fault::Mismatch => "name the certificate that was issued for this key, or the key that belongs to it",
         Fault::BadStaple => "name an OCSP response in DER",

@@ -2,7 +2,8 @@
 //! the children that serve them.
 
 use crate::config::{Config, Finding, Listener, Place, SocketFile};
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat};
+use luassl_sandbox::user::User;
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
@@ -55,6 +56,32 @@ impl UnixSocket {
             .map_err(|errno| fault("given its mode", errno))?;
         listen(&bound.socket, BACKLOG).map_err(|errno| fault("listened on", errno))?;
         Ok(bound)
+    }
+
+    /// Makes it a user's, whose connections alone its mode lets in.
+    ///
+    /// # Errors
+    /// A finding for the operator.
+    pub(super) fn give_to(&self, user: User) -> Result<(), Finding> {
+        let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
+        rustix::fs::chownat(CWD, &self.path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(
+            |errno| {
+                Finding::error(
+                    Place::file(&self.path),
+                    format!("the socket cannot be given to user {user}: {errno}"),
+                )
+                .hint("choose another path, where root may give files away")
+            },
+        )
+    }
+
+    /// Its file, so that who has no way to its directory can connect to it, by /proc/self/fd.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn file(&self) -> std::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(&self.path, flags, Mode::empty())?)
     }
 
     /// Where it is.

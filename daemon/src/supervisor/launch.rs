@@ -20,6 +20,9 @@ const FIRST_DESCRIPTOR: i32 = 3;
 /// An order, in bytes.
 const MAX_ORDER: usize = 64 << 10;
 
+/// Memory that a child of root's may lock, in bytes: an arena for some ten thousand keys.
+const LOCKED_MEMORY: u64 = 64 << 20;
+
 /// A program to become.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -82,6 +85,7 @@ fn become_child() -> io::Result<()> {
         .map_err(|_| io::Error::other("only `luassld run` starts this"))?;
     let order: Order = rmp_serde::from_slice(&buffer[..received.len]).map_err(io::Error::other)?;
     end_with(order.parent)?;
+    set_limits();
     keep_open(received.descriptors)?;
     Err(Command::new(&order.file)
         .args(&order.arguments)
@@ -93,6 +97,19 @@ fn become_child() -> io::Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .exec())
+}
+
+/// As the units have them: no cores (LimitCORE=), from the very start on, and memory to lock (LimitMEMLOCK=), which is the
+/// size of the keeper's arena. Root alone may raise that, and for anybody else the keeper says what is missing.
+fn set_limits() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let limit = getrlimit(Resource::Memlock);
+    let enough = |maximum: Option<u64>| maximum.is_none_or(|maximum| maximum >= LOCKED_MEMORY);
+    if rustix::process::geteuid().is_root() && !enough(limit.maximum) {
+        let raised = Rlimit { current: Some(LOCKED_MEMORY), maximum: Some(LOCKED_MEMORY) };
+        let _ = setrlimit(Resource::Memlock, raised);
+    }
 }
 
 /// Nobody would look after the child of a supervisor that was killed; and while it lives, its copies of the sockets keep

@@ -10,6 +10,7 @@ pub mod launch;
 mod parts;
 mod restarts;
 mod state;
+mod users;
 
 use crate::config::{self, Finding, Loaded, Request, Severity};
 use crate::logging;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+pub use users::Users;
 
 /// A push that still waits for its answer when everything has ended is not waited for any longer than this.
 const LAST_PUSH: Duration = Duration::from_secs(1);
@@ -55,6 +57,16 @@ impl Programs {
     }
 }
 
+impl Programs {
+    /// With a keeper that becomes its user.
+    #[must_use]
+    pub fn for_users(mut self, users: &Users) -> Self {
+        let option = users.keeper.map(|user| ["--user".to_owned(), user.to_string()]);
+        self.keeper.arguments.extend(option.into_iter().flatten());
+        self
+    }
+}
+
 /// The keeper's program: beside luassld, or where distributions put what nobody starts by hand.
 fn keeper_file(own: &Path) -> Result<PathBuf, Finding> {
     let directory = own.parent().unwrap_or(Path::new("/"));
@@ -76,7 +88,9 @@ pub fn run(request: &Request, programs: Programs) -> Result<(), Vec<Finding>> {
     let Some(config) = config else { return Err(findings) };
     logging::start(config.log);
     say(&findings);
-    let sockets = Sockets::bind(&config).map_err(|finding| vec![finding])?;
+    let (users, findings) = Users::choose(&config).map_err(|finding| vec![finding])?;
+    say(&findings);
+    let sockets = Sockets::bind(&config, &users).map_err(|finding| vec![finding])?;
     let (state, findings) = State::build(config, None).map_err(|finding| vec![finding])?;
     say(&findings);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -84,7 +98,8 @@ pub fn run(request: &Request, programs: Programs) -> Result<(), Vec<Finding>> {
         .build()
         .map_err(|error| vec![failed("the event loop cannot be started", &error)])?;
     let outcome = tokio::task::LocalSet::new().block_on(&runtime, async {
-        let supervisor = Supervisor::start(request.clone(), programs, sockets, state)?;
+        let supervisor =
+            Supervisor::start(request.clone(), programs.for_users(&users), (sockets, users), state)?;
         supervisor.serve().await
     });
     runtime.shutdown_timeout(LAST_PUSH);
@@ -138,7 +153,12 @@ impl Signals {
 }
 
 impl Supervisor {
-    fn start(request: Request, programs: Programs, sockets: Sockets, state: State) -> Result<Self, Finding> {
+    fn start(
+        request: Request,
+        programs: Programs,
+        (sockets, users): (Sockets, Users),
+        state: State,
+    ) -> Result<Self, Finding> {
         let signals = Signals::listen().map_err(|error| failed("signals cannot be listened for", &error))?;
         let launcher: Arc<Path> = Arc::from(programs.launcher.clone());
         let (programs, sockets) = (Arc::new(programs), Arc::new(sockets));
@@ -152,6 +172,7 @@ impl Supervisor {
         for name in &names {
             let part = FrontPart::new(
                 name,
+                users.fronts.get(name).copied(),
                 Arc::clone(&programs),
                 Arc::clone(&sockets),
                 watched.clone(),

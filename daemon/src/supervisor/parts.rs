@@ -5,13 +5,19 @@ use super::launch::Program;
 use super::state::{Sockets, State};
 use super::{Programs, say};
 use crate::config::Front;
+use crate::listen_fds;
 use crate::push::{self, Outcome, PushError, Report};
 use crate::settings::Settings;
+use luassl_sandbox::user::User;
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// The descriptor of the keeper's socket in a front of another user: behind the admin socket, which is
+/// SD_LISTEN_FDS_START.
+const KEEPER_FILE: i32 = 4;
 
 /// Sockets that a child gets when it starts, by their names in LISTEN_FDNAMES.
 pub(super) type Held = Vec<(String, OwnedFd)>;
@@ -89,6 +95,7 @@ fn log(report: &Report) {
 /// A front.
 pub(super) struct FrontPart {
     name: String,
+    user: Option<User>,
     programs: Arc<Programs>,
     sockets: Arc<Sockets>,
     states: watch::Receiver<Arc<State>>,
@@ -102,13 +109,14 @@ pub(super) struct FrontPart {
 impl FrontPart {
     pub(super) fn new(
         name: &str,
+        user: Option<User>,
         programs: Arc<Programs>,
         sockets: Arc<Sockets>,
         states: watch::Receiver<Arc<State>>,
         reports: watch::Receiver<Option<Arc<Reported>>>,
     ) -> Self {
         let name = name.to_owned();
-        Self { name, programs, sockets, states, reports, handed: Vec::new(), told: None }
+        Self { name, user, programs, sockets, states, reports, handed: Vec::new(), told: None }
     }
 
     /// Its part of a configuration; a reload neither adds nor removes fronts.
@@ -120,8 +128,15 @@ impl FrontPart {
         let Program { file, arguments } = &self.programs.front;
         let mut arguments = arguments.clone();
         if let Some(keeper) = self.sockets.keeper.get(&self.name) {
+            let path = match self.user {
+                None => keeper.path().display().to_string(),
+                Some(_) => format!("/proc/self/fd/{KEEPER_FILE}"),
+            };
             arguments.extend(["--name".to_owned(), self.name.clone()]);
-            arguments.extend(["--keeper".to_owned(), keeper.path().display().to_string()]);
+            arguments.extend(["--keeper".to_owned(), path]);
+        }
+        if let Some(user) = self.user {
+            arguments.extend(["--user".to_owned(), user.to_string()]);
         }
         let log = self.states.borrow().config.log;
         arguments.extend(["--log-level".to_owned(), log.level.to_string().to_lowercase()]);
@@ -184,6 +199,10 @@ impl Part for FrontPart {
         let state = self.states.borrow().clone();
         let front = self.front(&state)?;
         let mut sockets = Held::new();
+        // First of them, since it goes by its number.
+        if let Some(keeper) = self.sockets.keeper.get(&self.name).filter(|_| self.user.is_some()) {
+            sockets.push((listen_fds::KEEPER.to_owned(), keeper.file()?));
+        }
         if front.control {
             sockets.push(held("control".to_owned(), &self.sockets.control)?);
         }

@@ -1,6 +1,7 @@
 //! What the supervisor serves: built whole, then swapped.
 
 use super::bind::{Listeners, UnixSocket, listeners};
+use super::users::Users;
 use crate::config::{Config, DEFAULT_FRONT, Finding, Front, SocketFile};
 use crate::push::{Trusts, read_trusts};
 use rustix::net::SocketType;
@@ -49,7 +50,7 @@ pub(super) struct Sockets {
 impl Sockets {
     /// # Errors
     /// A finding for the first that cannot be bound.
-    pub(super) fn bind(config: &Config) -> Result<Self, Finding> {
+    pub(super) fn bind(config: &Config, users: &Users) -> Result<Self, Finding> {
         let path = control_path(&config.control)?;
         let control = UnixSocket::bind(&path, &config.control, SocketType::STREAM)?;
         let named = config
@@ -69,7 +70,9 @@ impl Sockets {
             .map(|(name, front)| {
                 let path = keeper_path(&path, name, front);
                 let file = SocketFile { mode: KEEPER_MODE, ..SocketFile::default() };
-                Ok((name.clone(), UnixSocket::bind(&path, &file, SocketType::SEQPACKET)?))
+                let socket = UnixSocket::bind(&path, &file, SocketType::SEQPACKET)?;
+                users.fronts.get(name).map_or(Ok(()), |user| socket.give_to(*user))?;
+                Ok((name.clone(), socket))
             })
             .collect::<Result<_, Finding>>()?;
         Ok(Self { control, named, keeper })
@@ -132,10 +135,14 @@ pub(super) fn reloadable(old: &Config, new: &Config) -> Result<Vec<Finding>, Fin
     let served = |config: &Config| -> Vec<_> {
         config.fronts.values().map(|front| (front.control, front.sockets.clone())).collect()
     };
+    let users = |config: &Config| -> Vec<_> {
+        config.fronts.values().map(|front| front.user).chain([config.keeper_user]).collect()
+    };
     let changed = [
         ("the control socket", old.control != new.control),
         ("named control sockets", old.sockets != new.sockets || served(old) != served(new)),
         ("keeper sockets", keeper_sockets(old) != keeper_sockets(new)),
+        ("users", users(old) != users(new)),
         ("the log", old.log != new.log),
     ];
     let warning = |what: &str| {

@@ -223,7 +223,7 @@ pub struct Loaded<'a> {
     pub generation: u64,
     /// Whether key, chain or staple differ from what is in service.
     pub changed: bool,
-    /// For people: `RSA 2048`, `P-256`, `P-384`, `Ed25519`.
+    /// For people: `RSA 2048`, `P-256`, `P-384`, `P-521`, `Ed25519`, `Ed448`.
     pub key_type: &'a str,
     /// Start of the leaf's validity, in seconds since 1970; 0 for a bare key.
     pub not_before: i64,

@@ -2,7 +2,7 @@
 
 use crate::SandboxError;
 use rustix::io::Errno;
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Uid, getppid, parent_process_death_signal, set_parent_process_death_signal};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
     set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -59,7 +59,7 @@ impl FromStr for User {
 }
 
 /// Makes the process `user`: no supplementary groups, no capabilities, and no way back. To be called by the only thread
-/// there is. Clears the signal at the parent's death, and whether the process is dumpable, as the kernel does then.
+/// there is. It still ends with its parent, where it did before; whether it is dumpable is to be said again.
 ///
 /// # Errors
 /// [`SandboxError::User`].
@@ -71,11 +71,15 @@ pub fn change(user: User) -> Result<(), SandboxError> {
                 break;
             }
         }
+        let (parent, end) = (getppid(), parent_process_death_signal()?);
         let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
         set_thread_groups(&[])?;
         set_thread_res_gid(gid, gid, gid)?;
         set_thread_res_uid(uid, uid, uid)?;
-        set_capabilities(None, none())
+        set_capabilities(None, none())?;
+        // The kernel forgets it when a process becomes another user.
+        set_parent_process_death_signal(end)?;
+        if end.is_some() && getppid() != parent { Err(Errno::SRCH) } else { Ok(()) }
     };
     change().map_err(|error| SandboxError::User(user, error))
 }

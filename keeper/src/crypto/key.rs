@@ -56,7 +56,10 @@ pub(crate) enum KeyFault {
     #[error("the passphrase does not open the private key")]
     WrongPassphrase,
     /// Not a kind or size that is taken.
-    #[error("{0}: take an RSA key of 2048 to 4096 bits, or one of P-256, P-384 or Ed25519")]
+    #[error(
+        "{0}: take an RSA key of 2048 to 4096 bits, or one of P-256, P-384, P-521, Ed25519 or \
+             Ed448"
+    )]
     Unsupported(String),
     /// Signatures of the private half do not verify with the public half.
     #[error("the private key is damaged: its signatures do not fit its public half")]
@@ -252,6 +255,7 @@ fn kind(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {
         ffi::EVP_PKEY_RSA_PSS => Err(unsupported("an RSA key for PSS alone is not taken")),
         ffi::EVP_PKEY_EC => curve(key),
         ffi::EVP_PKEY_ED25519 => Ok(KeyKind::Ed25519),
+        ffi::EVP_PKEY_ED448 => Ok(KeyKind::Ed448),
         ffi::EVP_PKEY_DSA => Err(unsupported("DSA is not taken, as no current TLS peer knows it")),
         _ => Err(unsupported("this kind of key is not taken")),
     }
@@ -266,6 +270,7 @@ fn curve(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {
     match text(key, c"group").filter(|_| named).as_deref() {
         Some("prime256v1" | "P-256") => Ok(KeyKind::P256),
         Some("secp384r1" | "P-384") => Ok(KeyKind::P384),
+        Some("secp521r1" | "P-521") => Ok(KeyKind::P521),
         Some(name) => Err(KeyFault::Unsupported(format!("an EC key on the curve {name} is not taken"))),
         None => Err(unsupported("an EC key without a named curve is not taken")),
     }

@@ -83,7 +83,7 @@ impl Bench {
         self.write("message", message);
         self.write("signature", signature);
         self.openssl(&format!("pkey -in {name}.key -pubout -out {name}.pub"));
-        if scheme == 0x0807 {
+        if matches!(scheme, 0x0807 | 0x0808) {
             let check = "pkeyutl -verify -rawin -in message -sigfile signature -pubin -inkey";
             return self.openssl(&format!("{check} {name}.pub"));
         }

@@ -4,3 +4,4 @@
 mod cores;
 mod other_processes;
 mod sandbox;
+mod users;

@@ -103,8 +103,8 @@ fn the_key_is_in_no_lua_process_and_not_in_the_front() {
 
 #[test]
 fn the_same_search_finds_the_key_in_openssl_s_server() {
-    for name in ["server-rsa", "server-p256", "server-p384", "server-ed25519"] {
-        let (server, port) = peer::s_server(name, &[]);
+    for name in pki::KEY_TYPES.map(|kind| format!("server-{kind}")) {
+        let (server, port) = peer::s_server(&name, &[]);
         drop(peer::connect(port));
         let key = std::fs::read(pki::file(&format!("keys/{name}.pem"))).expect("the key's file");
         let scan = memory::scan(server.pid(), &needles::of_pem(&key).expect("a key")).expect("its memory");

@@ -15,6 +15,7 @@ pub(super) enum KeyKind {
     Rsa,
     Ec,
     Ed25519,
+    Ed448,
 }
 
 impl KeyKind {
@@ -22,7 +23,8 @@ impl KeyKind {
         match index {
             0 => Self::Rsa,
             1 => Self::Ec,
-            _ => Self::Ed25519,
+            2 => Self::Ed25519,
+            _ => Self::Ed448,
         }
     }
 
@@ -31,6 +33,7 @@ impl KeyKind {
             Self::Rsa => c"RSA",
             Self::Ec => c"EC",
             Self::Ed25519 => c"ED25519",
+            Self::Ed448 => c"ED448",
         }
     }
 
@@ -39,6 +42,7 @@ impl KeyKind {
             Id::RSA => Some(Self::Rsa),
             Id::EC => Some(Self::Ec),
             Id::ED25519 => Some(Self::Ed25519),
+            Id::ED448 => Some(Self::Ed448),
             _ => None,
         }
     }
@@ -47,7 +51,7 @@ impl KeyKind {
         match self {
             Self::Rsa => &[MODULUS, EXPONENT],
             Self::Ec => &[GROUP, POINT],
-            Self::Ed25519 => &[POINT],
+            Self::Ed25519 | Self::Ed448 => &[POINT],
         }
     }
 }

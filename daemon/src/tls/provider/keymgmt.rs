@@ -15,17 +15,20 @@ use std::sync::{Arc, OnceLock};
 const RSA: u8 = 0;
 const EC: u8 = 1;
 const ED25519: u8 = 2;
+const ED448: u8 = 3;
 
-pub(super) static ALGORITHMS: [Algorithm; 4] = [
+pub(super) static ALGORITHMS: [Algorithm; 5] = [
     algorithm(c"RSA:rsaEncryption:1.2.840.113549.1.1.1", &RSA_FUNCTIONS),
     algorithm(c"EC:id-ecPublicKey:1.2.840.10045.2.1", &EC_FUNCTIONS),
     algorithm(c"ED25519:1.3.101.112", &ED25519_FUNCTIONS),
+    algorithm(c"ED448:1.3.101.113", &ED448_FUNCTIONS),
     Algorithm::END,
 ];
 
 static RSA_FUNCTIONS: [Dispatch; 12] = functions::<RSA>();
 static EC_FUNCTIONS: [Dispatch; 12] = functions::<EC>();
 static ED25519_FUNCTIONS: [Dispatch; 12] = functions::<ED25519>();
+static ED448_FUNCTIONS: [Dispatch; 12] = functions::<ED448>();
 
 /// One entry of a function table.
 macro_rules! entry {
@@ -130,7 +133,7 @@ unsafe extern "C" fn types<const KIND: u8>(selection: c_int) -> *const OSSL_PARA
         described(params::POINT, ffi::OSSL_PARAM_OCTET_STRING),
         LAST,
     ]);
-    static ED25519_TYPES: Description<2> =
+    static EDWARDS_TYPES: Description<2> =
         Description::new([described(params::POINT, ffi::OSSL_PARAM_OCTET_STRING), LAST]);
     if selection & SELECT_PUBLIC == 0 {
         return ptr::null();
@@ -138,7 +141,7 @@ unsafe extern "C" fn types<const KIND: u8>(selection: c_int) -> *const OSSL_PARA
     match KeyKind::from_index(KIND) {
         KeyKind::Rsa => RSA_TYPES.as_ptr(),
         KeyKind::Ec => EC_TYPES.as_ptr(),
-        KeyKind::Ed25519 => ED25519_TYPES.as_ptr(),
+        KeyKind::Ed25519 | KeyKind::Ed448 => EDWARDS_TYPES.as_ptr(),
     }
 }
 
@@ -186,7 +189,7 @@ unsafe fn answer_digest(params: *mut OSSL_PARAM, kind: KeyKind) -> bool {
     unsafe {
         match kind {
             // An empty name says that the algorithm has no digest of its own choice.
-            KeyKind::Ed25519 => params::answer_text(params, c"mandatory-digest", c""),
+            KeyKind::Ed25519 | KeyKind::Ed448 => params::answer_text(params, c"mandatory-digest", c""),
             KeyKind::Rsa | KeyKind::Ec => params::answer_text(params, c"default-digest", c"SHA256"),
         }
     }
@@ -197,5 +200,6 @@ unsafe extern "C" fn query_operation_name<const KIND: u8>(_operation: c_int) -> 
         KeyKind::Rsa => c"RSA".as_ptr(),
         KeyKind::Ec => c"ECDSA".as_ptr(),
         KeyKind::Ed25519 => c"ED25519".as_ptr(),
+        KeyKind::Ed448 => c"ED448".as_ptr(),
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn scheme(kind: KeyKind, digest: Option<Digest>, padding: Padding) ->
         (KeyKind::Ec, Some(Sha384), _) => 0x0503,
         (KeyKind::Ec, Some(Sha512), _) => 0x0603,
         (KeyKind::Ed25519, None, _) => 0x0807,
+        (KeyKind::Ed448, None, _) => 0x0808,
         _ => return None,
     })
 }

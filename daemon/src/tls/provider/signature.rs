@@ -17,10 +17,11 @@ pub(crate) const REASON_UNAVAILABLE: c_int = 1;
 /// In the error queue, with `ERR_LIB_USER`: the keeper refused; its reason is the error's data.
 pub(crate) const REASON_REFUSED: c_int = 2;
 
-pub(super) static ALGORITHMS: [Algorithm; 4] = [
+pub(super) static ALGORITHMS: [Algorithm; 5] = [
     algorithm(c"RSA:rsaEncryption:1.2.840.113549.1.1.1", &FUNCTIONS),
     algorithm(c"ECDSA", &FUNCTIONS),
     algorithm(c"ED25519:1.3.101.112", &FUNCTIONS),
+    algorithm(c"ED448:1.3.101.113", &FUNCTIONS),
     Algorithm::END,
 ];
 

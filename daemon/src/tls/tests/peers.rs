@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-const KINDS: [Kind; 4] = [Kind::Rsa, Kind::P256, Kind::P384, Kind::Ed25519];
+const KINDS: [Kind; 6] = Kind::ALL;
 const VERSIONS: [(ProtocolVersion, &str); 2] =
     [(ProtocolVersion::Tls12, "-tls1_2"), (ProtocolVersion::Tls13, "-tls1_3")];
 

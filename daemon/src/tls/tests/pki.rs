@@ -27,10 +27,12 @@ pub(crate) enum Kind {
     P384,
     P521,
     Ed25519,
+    Ed448,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Rsa, Self::P256, Self::P384, Self::P521, Self::Ed25519];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Rsa, Self::P256, Self::P384, Self::P521, Self::Ed25519, Self::Ed448];
 
     pub(crate) fn generate(self) -> PKey<Private> {
         // RSA keys take long to make, so all of the tests' identities share one.
@@ -46,6 +48,7 @@ impl Kind {
             Self::P384 => curve(Nid::SECP384R1),
             Self::P521 => curve(Nid::SECP521R1),
             Self::Ed25519 => PKey::generate_ed25519().unwrap(),
+            Self::Ed448 => PKey::generate_ed448().unwrap(),
         }
     }
 }

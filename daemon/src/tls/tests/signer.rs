@@ -55,7 +55,7 @@ fn sign(key: &PKey<Private>, scheme: u16, message: &[u8]) -> Vec<u8> {
         0x0401 | 0x0403 | 0x0804 => Some(MessageDigest::sha256()),
         0x0501 | 0x0503 | 0x0805 => Some(MessageDigest::sha384()),
         0x0601 | 0x0603 | 0x0806 => Some(MessageDigest::sha512()),
-        0x0807 => None,
+        0x0807 | 0x0808 => None,
         other => panic!("scheme {other:#06x}"),
     };
     let mut signer = match digest {

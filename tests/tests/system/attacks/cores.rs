@@ -20,8 +20,8 @@ fn end_of(daemon: &Daemon, pid: u32, signal: Signal) -> String {
 }
 
 fn leaves_no_core(child: impl Fn(&Daemon) -> u32) {
-    let daemon = Daemon::with_cores();
     for (signal, name) in [(Signal::SEGV, "SIGSEGV"), (Signal::ABORT, "SIGABRT")] {
+        let daemon = Daemon::with_cores();
         let end = end_of(&daemon, child(&daemon), signal);
         assert!(end.contains(name) && !end.contains("core dumped"), "{end}");
     }

@@ -1,0 +1,187 @@
+//! Which users keeper and fronts become where root starts them: each one of its own, so that none of them is root, and none
+//! can reach the other.
+//!
+//! The configuration may name them; else those that packages make (`luassl-keeper`, `luassl`, `luassl-NAME`); else numbers
+//! that nobody has.
+
+use crate::config::{Config, DEFAULT_FRONT, Finding, accounts};
+use luassl_sandbox::user::User;
+use rustix::thread::{CapabilitySet, capabilities};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+/// Numbers that are kept for users without a name (systemd's DynamicUser=, and nobody else).
+const NUMBERS: RangeInclusive<u32> = 61_184..=65_519;
+/// Where systemd notes which of them it uses.
+const DYNAMIC: &str = "/run/systemd/dynamic-uid";
+
+/// The users of the children; none for those that stay who starts them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Users {
+    /// The keeper's.
+    pub keeper: Option<User>,
+    /// Those of fronts, by name.
+    pub fronts: BTreeMap<String, User>,
+}
+
+impl Users {
+    /// Chooses, with warnings.
+    ///
+    /// # Errors
+    /// A finding where two children would be one user, or where no number is free.
+    pub fn choose(config: &Config) -> Result<(Self, Vec<Finding>), Finding> {
+        let configured =
+            config.keeper_user.is_some() || config.fronts.values().any(|front| front.user.is_some());
+        if !rustix::process::geteuid().is_root() {
+            let warning = Finding::warning(
+                None,
+                "keeper and fronts stay who starts luassld: root alone gives them users",
+            )
+            .hint("start luassld as root, or take `user` out of the configuration");
+            return Ok((Self::default(), configured.then_some(warning).into_iter().collect()));
+        }
+        if let Some(reason) = cannot_change() {
+            let warning = Finding::warning(None, format!("keeper and fronts run as root: {reason}")).hint(
+                "let luassld change users (CAP_SETUID, CAP_SETGID, CAP_CHOWN), or do not start it as root",
+            );
+            return Ok((Self::default(), vec![warning]));
+        }
+        let mut choice = Choice { taken: in_use() };
+        let keeper = choice.user("the keeper", "luassl-keeper", config.keeper_user)?;
+        let mut fronts = BTreeMap::new();
+        for (name, front) in &config.fronts {
+            let known = if name == DEFAULT_FRONT { "luassl".to_owned() } else { format!("luassl-{name}") };
+            fronts.insert(name.clone(), choice.user(&format!("front `{name}`"), &known, front.user)?);
+        }
+        distinct(keeper, &fronts)?;
+        Ok((Self { keeper: Some(keeper), fronts }, Vec::new()))
+    }
+}
+
+fn distinct(keeper: User, fronts: &BTreeMap<String, User>) -> Result<(), Finding> {
+    let mut seen = BTreeSet::from([keeper.uid()]);
+    match fronts.iter().find(|(_, user)| !seen.insert(user.uid())) {
+        None => Ok(()),
+        Some((name, user)) => {
+            let cause =
+                format!("front `{name}` would be user {}, which another child is already", user.uid());
+            Err(Finding::error(None, cause).hint("give each front, and the keeper, a `user` of its own"))
+        }
+    }
+}
+
+/// Why root cannot become somebody else here, as in many a container.
+fn cannot_change() -> Option<&'static str> {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::CHOWN;
+    if !capabilities(None).is_ok_and(|sets| sets.effective.contains(needed)) {
+        return Some("it lacks the capabilities to change users");
+    }
+    let there = ["/proc/self/uid_map", "/proc/self/gid_map"]
+        .map(|map| std::fs::read_to_string(map).unwrap_or_default())
+        .iter()
+        .all(|map| NUMBERS.clone().any(|number| is_mapped(map, number)));
+    (!there).then_some("this user namespace has no other users")
+}
+
+/// Whether a line of uid_map (user_namespaces(7)) has this number inside of the namespace.
+fn is_mapped(map: &str, number: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>().unwrap_or(0));
+        let (first, count) = (numbers.next().unwrap_or(0), numbers.nth(1).unwrap_or(0));
+        (first..first + count).contains(&number.into())
+    })
+}
+
+struct Choice {
+    taken: BTreeSet<u32>,
+}
+
+impl Choice {
+    fn user(&mut self, who: &str, known: &str, configured: Option<User>) -> Result<User, Finding> {
+        let user = match configured.or_else(|| user_of(known)) {
+            Some(user) => user,
+            None => self.free(known).ok_or_else(|| {
+                let cause = format!(
+                    "{who} has no user: every number from {} to {} is taken",
+                    NUMBERS.start(),
+                    NUMBERS.end()
+                );
+                Finding::error(None, cause).hint(format!("make a user `{known}`"))
+            })?,
+        };
+        self.taken.insert(user.uid());
+        Ok(user)
+    }
+
+    /// A number that no account, no process and no file of systemd's has; the same one at each start, if it can be.
+    fn free(&self, name: &str) -> Option<User> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let count = NUMBERS.end() - NUMBERS.start() + 1;
+        let first = u32::try_from(hasher.finish() % u64::from(count)).unwrap_or(0);
+        let candidates = (0..count).map(|n| NUMBERS.start() + (first + n) % count);
+        let mut free = candidates.filter(|number| !self.taken.contains(number) && is_free(*number));
+        free.next().and_then(|number| User::new(number, number))
+    }
+}
+
+fn user_of(name: &str) -> Option<User> {
+    let uid = accounts::uid_of(name).ok().flatten()?;
+    User::new(uid, accounts::gid_of_user(uid).ok().flatten()?)
+}
+
+fn is_free(number: u32) -> bool {
+    let account = accounts::gid_of_user(number).is_ok_and(|gid| gid.is_some());
+    let group = accounts::is_group(number).unwrap_or(false);
+    !account && !group && !Path::new(DYNAMIC).join(number.to_string()).exists()
+}
+
+/// Users of all processes. Not the owners of /proc/PID: those that are not dumpable are root's there.
+fn in_use() -> BTreeSet<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let statuses =
+        processes.filter_map(|process| std::fs::read_to_string(process.path().join("status")).ok());
+    statuses
+        .filter_map(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+            line.split_whitespace().next()?.parse().ok()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Request, load_text};
+
+    fn config(text: &str) -> Config {
+        load_text(Path::new("/x.toml"), text, &Request::default()).config.expect("a good configuration")
+    }
+
+    #[test]
+    fn a_map_of_a_user_namespace_says_who_is_there() {
+        assert!(is_mapped("         0          0 4294967295\n", 61_184));
+        assert!(!is_mapped("         0       1000          1\n", 61_184));
+        assert!(is_mapped("0 1000 1\n1 100000 65536\n", 65_519));
+        assert!(!is_mapped("", 0));
+    }
+
+    #[test]
+    fn a_number_that_is_taken_is_not_chosen_twice() {
+        let mut choice = Choice { taken: BTreeSet::new() };
+        let first = choice.user("a", "no-such-user-here", None).expect("a number");
+        let second = choice.user("b", "no-such-user-here", None).expect("a number");
+        assert_ne!(first, second);
+        assert!(NUMBERS.contains(&first.uid()) && NUMBERS.contains(&second.gid()));
+    }
+
+    #[test]
+    fn two_children_are_not_one_user() {
+        let config = config("[keeper]\nuser = 4711\n[front.default]\n[front.a]\nuser = 4711");
+        let fronts = [("a".to_owned(), config.fronts["a"].user.expect("a user"))].into();
+        let refused = distinct(config.keeper_user.expect("a user"), &fronts).expect_err("refused");
+        assert_eq!(refused.cause, "front `a` would be user 4711, which another child is already");
+    }
+}
