@@ -146,6 +146,19 @@ impl Public {
     }
 }
 
+/// Reads an identity's files as a push does, and says what its key is. Nothing is kept.
+///
+/// # Errors
+/// What a push would be told is wrong, for people.
+pub fn examine(
+    key: OwnedFd,
+    certificate: Option<OwnedFd>,
+    staple: Option<OwnedFd>,
+) -> Result<String, String> {
+    let report = Files { key, certificate, password: None, staple }.load();
+    report.map(|report| report.identity.key.kind().to_string()).map_err(|fault| fault.reason)
+}
+
 impl From<KeyFault> for LoadFault {
     fn from(fault: KeyFault) -> Self {
         let (file, kind) = match fault {

@@ -29,6 +29,7 @@ mod tickets;
 mod wire;
 
 pub use arena::ArenaError;
+pub use identity::examine;
 pub use intake::{Intake, IntakeError, Purpose};
 
 #[cfg(all(feature = "without-arena", not(debug_assertions)))]

@@ -110,7 +110,7 @@ impl Daemon {
         let identities = scratch.path().join("keys");
         std::fs::create_dir(&identities).expect("a directory");
         for file in std::fs::read_dir(pki::keys()).expect("the PKI").flatten() {
-            std::fs::copy(file.path(), identities.join(file.file_name())).expect("a copy");
+            crate::copy_file(file.path(), identities.join(file.file_name()));
         }
         let mut command = own_programs(&programs, &identities, &scratch);
         if rustix::process::geteuid().is_root() {
@@ -258,19 +258,9 @@ fn programs_in(scratch: &TempDir, programs: &[(&str, &str)]) -> PathBuf {
     let directory = scratch.path().join("programs");
     std::fs::create_dir(&directory).expect("a directory");
     for (from, to) in programs {
-        copy_program(&built(from), &directory.join(to));
+        crate::copy_file(built(from), directory.join(to));
     }
     directory
-}
-
-/// Copies a program so that it can be started at once: a test in another thread that forks meanwhile would hold it open
-/// for writing (ETXTBSY) if this process wrote it.
-///
-/// # Panics
-/// When it cannot be copied.
-pub fn copy_program(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg(from).arg(to).status().expect("cp");
-    assert!(status.success(), "cp: {status}");
 }
 
 fn own_programs(programs: &Path, identities: &Path, scratch: &TempDir) -> Command {

@@ -160,8 +160,10 @@ pub(super) fn add_revocation_list(
 
 /// The group of the key exchange by its name in TLS, where there was one.
 pub(super) fn negotiated_group(ssl: &SslRef) -> Option<String> {
+    // Before there is a session, libssl 3.0 reads through a null pointer here.
+    ssl.session()?;
     // The name is looked up through a mutable pointer, but nothing is changed.
-    // SAFETY: the session is alive; this control takes no argument.
+    // SAFETY: the connection is alive and has a session; this control takes no argument.
     let group = unsafe {
         openssl_sys::SSL_ctrl(ssl.as_ptr(), ffi::SSL_CTRL_GET_NEGOTIATED_GROUP, 0, ptr::null_mut())
     };

@@ -18,5 +18,6 @@ mod many_connections;
 mod quickstart;
 mod renewal;
 mod restarts;
+mod resumption;
 mod secrets;
 mod shared_listener;

@@ -3,7 +3,7 @@
 use crate::api::{SERVER, accepted, connected, port, serve};
 use crate::many_connections::start_echo;
 use luassl_tests::agent::Agent;
-use luassl_tests::daemon::{Daemon, copy_program};
+use luassl_tests::daemon::Daemon;
 use luassl_tests::echo;
 use luassl_tests::lua::{EVERY_LUA, LUA54, LUAJIT};
 use luassl_tests::peer;
@@ -89,7 +89,7 @@ fn fifty_connections_go_on_and_no_handshake_fails_while_the_keeper_starts_again(
 fn movable_daemon() -> (Daemon, tempfile::TempDir) {
     let programs = scratch();
     for name in ["luassld", "luassl-keeper", "luasslctl"] {
-        copy_program(&built("bin").join(name), &programs.path().join(name));
+        luassl_tests::copy_file(built("bin").join(name), programs.path().join(name));
     }
     (Daemon::from_programs(programs.path(), &pki::keys()), programs)
 }
@@ -115,7 +115,7 @@ fn without_a_keeper_new_handshakes_fail_by_the_deadline_and_connections_go_on() 
     tls.read_exact(&mut back).expect("eight bytes");
     assert_eq!(&back, b"and here");
 
-    copy_program(&built("bin/luassl-keeper"), &programs.path().join("luassl-keeper"));
+    luassl_tests::copy_file(built("bin/luassl-keeper"), programs.path().join("luassl-keeper"));
     let connector = peer::connector(|_| {});
     agent.send("c = assert(s:accept())");
     until("the keeper to come back", || peer::try_connect(&connector, port).is_ok());

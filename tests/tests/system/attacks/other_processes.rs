@@ -1,7 +1,7 @@
 //! Processes of the same user look into front and keeper.
 
 use luassl_tests::built;
-use luassl_tests::daemon::{Daemon, STRANGER, copy_program};
+use luassl_tests::daemon::{Daemon, STRANGER};
 use luassl_tests::process::Process;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ fn as_its_user(command: &mut Command) -> &mut Command {
 /// The attacker's program, where every user can start it.
 fn attacker(directory: &Path) -> PathBuf {
     let program = directory.join("attack");
-    copy_program(&built("test/attack"), &program);
+    luassl_tests::copy_file(built("test/attack"), &program);
     program
 }
 
