@@ -193,7 +193,7 @@ fn made(ssl: &SslRef, session: &SslSessionRef) {
         }
     } else if let Some(client) = client(ssl) {
         let origin = client.origin.filter(|_| ssl.session_reused());
-        let origin = origin.unwrap_or_else(|| u64::try_from(i64::from(session.time())).unwrap_or_default());
+        let origin = origin.unwrap_or_else(|| u64::try_from(session.time()).unwrap_or_default());
         client.keep(session, origin);
     }
 }
@@ -241,7 +241,7 @@ pub(super) fn observe(ssl: &SslRef, event: Event) {
 
 /// When the full handshake was that a session goes back to, in seconds since 1970.
 fn origin_of(session: &SslSessionRef) -> u64 {
-    let made = u64::try_from(i64::from(session.time())).unwrap_or_default();
+    let made = u64::try_from(session.time()).unwrap_or_default();
     ffi::note(session).map_or(made, u64::from_be_bytes)
 }
 

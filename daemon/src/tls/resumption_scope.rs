@@ -91,7 +91,7 @@ impl Common {
 
 fn settings(fields: Fields, plan: &Plan, owner: &str, mode: SslVerifyMode, anchored: &Anchored) -> Fields {
     // Whoever verifies nothing resumes nothing that trust has a part in.
-    let trust = (!mode.is_empty()).then_some(&anchored.digest[..]).unwrap_or_default();
+    let trust: &[u8] = if mode.is_empty() { &[] } else { &anchored.digest };
     fields
         .bytes(owner.as_bytes())
         .number(mode.bits().unsigned_abs())
