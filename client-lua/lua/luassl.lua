@@ -5,6 +5,7 @@
 local core = require "luassl_core"
 
 local MISUSE = -7
+local REFUSED = -6
 local TIMEOUT = -2
 
 local luassl = {
@@ -161,6 +162,12 @@ end
 --- A context for wrap; throws options that there are not.
 local function make_context(options)
   local context, message, code = core.context(options)
+  if not context and code == REFUSED and message:find("limit of %d+ contexts") then
+    -- Objects that nobody holds any more may keep contexts until they are collected.
+    collectgarbage()
+    collectgarbage()
+    context, message, code = core.context(options)
+  end
   if not context and not code then
     throw(message)
   end

@@ -29,15 +29,15 @@ fn units() -> Vec<PathBuf> {
 fn the_units_are_sound() {
     let directory = tempfile::tempdir().expect("a directory");
     let program = luassld();
-    let programs = format!("{}/", program.parent().expect("a directory").display());
+    let programs = format!("{}/luassl", program.parent().expect("a directory").display());
     let mut copies = Vec::new();
     for unit in units() {
         let copy = directory.path().join(unit.file_name().expect("a name"));
-        let text = std::fs::read_to_string(&unit).expect("a unit").replace("/usr/bin/", &programs);
+        let text = std::fs::read_to_string(&unit).expect("a unit").replace("/usr/bin/luassl", &programs);
         std::fs::write(&copy, text).expect("written");
         copies.push(copy);
     }
-    assert!(copies.len() >= 8, "{copies:?}");
+    assert!(copies.len() >= 14, "{copies:?}");
     let output = Command::new("systemd-analyze")
         .args(["verify", "--recursive-errors=no"])
         .args(&copies)
@@ -60,10 +60,33 @@ fn the_sockets_have_the_names_that_their_services_look_for() {
         ("luassld-admin.socket", "admin"),
         ("luassld.socket", "control"),
         ("luassl-https.socket", "listener.https"),
+        ("luassl-keeper@.socket", "front.%i"),
+        ("luassld-admin@.socket", "admin"),
+        ("luassld@.socket", "socket.%i"),
     ];
     for (unit, name) in expected {
         assert_eq!(named(unit), name, "{unit}");
     }
+}
+
+/// A tenant's front is the default one, but for its names.
+#[test]
+fn the_template_of_a_front_says_what_the_default_front_says() {
+    let lines = |unit: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(systemd().join(unit)).expect("a unit");
+        let lines = text.lines().map(|line| {
+            line.replace("@%i.", ".")
+                .replace("-%i", "")
+                .replace(" luassl-keeper.socket", "")
+                .replace(" --name %i", "")
+        });
+        let named = |line: &String| {
+            let names = ["Description=", "Wants=", "ExecStart=", "Also=", "#"];
+            !names.iter().any(|name| line.starts_with(name))
+        };
+        lines.filter(named).collect()
+    };
+    assert_eq!(lines("luassld@.service"), lines("luassld.service"));
 }
 
 #[test]
@@ -146,10 +169,15 @@ impl Host {
         let sockets: Vec<_> = sockets.iter().map(|(name, socket)| ((*name).to_owned(), *socket)).collect();
         let mut command = launch::command(&luassld(), &program, &sockets).expect("a command");
         let started = Ending(command.spawn().expect("it starts"));
-        let mut message = [0; 64];
-        let length = self.notify.recv(&mut message).expect("a notification");
-        assert_eq!(String::from_utf8_lossy(&message[..length]).trim(), "READY=1");
+        assert_eq!(self.notified(), "READY=1");
         started
+    }
+
+    /// The next notification.
+    fn notified(&self) -> String {
+        let mut message = [0; 128];
+        let length = self.notify.recv(&mut message).expect("a notification");
+        String::from_utf8_lossy(&message[..length]).trim().to_owned()
     }
 
     fn keeper(&self) -> Ending {
@@ -197,6 +225,25 @@ fn keeper_and_front_start_by_their_sockets_and_take_pushes_again_and_again() {
         host.luasslctl(&["push", "--to", "keeper", "--admin", "keeper-admin"]);
         host.luasslctl(&["push", "--to", "front", "--admin", "front-admin"]);
         host.luasslctl(&["reload", "--keeper-admin", "keeper-admin", "--front-admin", "default=front-admin"]);
+        // Four reloads, told as such: a manager that does not read keeps its services waiting.
+        (0..8).for_each(|_| drop(host.notified()));
+    }
+}
+
+/// systemd.service(5), Type=notify-reload: RELOADING=1 comes with the time, then READY=1.
+#[test]
+fn a_push_shows_as_a_reload() {
+    let host = Host::new();
+    let _keeper = host.keeper();
+    let _front = host.front();
+    for unit in ["keeper", "front"] {
+        let before = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        host.luasslctl(&["push", "--to", unit, "--admin", &format!("{unit}-admin")]);
+        let reloading = host.notified();
+        let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("a reload, with its time");
+        let microseconds: i64 = time.parse().expect("a number");
+        assert!(microseconds >= before.tv_sec * 1_000_000 + before.tv_nsec / 1_000, "{reloading}");
+        assert_eq!(host.notified(), "READY=1");
     }
 }
 

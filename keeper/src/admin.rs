@@ -9,6 +9,7 @@ use crate::registry::{Push, Registry};
 use crate::socket;
 use crate::tickets::{Plan, Root};
 use luassl_keeper_ipc::admin::{self, Answer, Blamed, DESCRIPTORS_MAX, Failed, Fault, Loaded, Request};
+use luassl_keeper_ipc::notice::Notice;
 use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
 use luassl_keeper_ipc::{Malformed, TooLong};
 use rustix::io::Errno;
@@ -42,10 +43,10 @@ enum Broken {
 }
 
 /// Serves the connections that come in, one after the other, for as long as the process runs.
-pub(crate) fn listen(registry: &Registry, listener: &OwnedFd) {
+pub(crate) fn listen(registry: &Registry, listener: &OwnedFd, notice: Option<&Notice>) {
     loop {
         match socket::accept(listener) {
-            Ok(socket) => serve(registry, &socket, Some(ADMIN_IDLE)),
+            Ok(socket) => serve(registry, &socket, Some(ADMIN_IDLE), notice),
             Err(error) => {
                 log::line(format_args!("admin: a connection was not taken: {error}"));
                 std::thread::sleep(RETRY_PAUSE);
@@ -55,8 +56,9 @@ pub(crate) fn listen(registry: &Registry, listener: &OwnedFd) {
 }
 
 /// Serves one connection to its end.
-pub(crate) fn serve(registry: &Registry, socket: &OwnedFd, idle: Option<Duration>) {
-    let mut session = Session { registry, socket, idle, push: Push::default(), out: Vec::new() };
+pub(crate) fn serve(registry: &Registry, socket: &OwnedFd, idle: Option<Duration>, notice: Option<&Notice>) {
+    let told = Told { notice, reloading: false };
+    let mut session = Session { registry, socket, idle, push: Push::default(), out: Vec::new(), told };
     if let Err(broken) = session.run() {
         log::line(format_args!("admin: the connection was dropped: {broken}"));
     }
@@ -68,6 +70,34 @@ struct Session<'a> {
     idle: Option<Duration>,
     push: Push,
     out: Vec<u8>,
+    told: Told<'a>,
+}
+
+/// What whoever started the keeper was told of the push under way.
+struct Told<'a> {
+    notice: Option<&'a Notice>,
+    reloading: bool,
+}
+
+impl Told<'_> {
+    fn begun(&mut self) {
+        if !std::mem::replace(&mut self.reloading, true) {
+            log::told(self.notice.map(Notice::reloading));
+        }
+    }
+
+    fn done(&mut self) {
+        if std::mem::replace(&mut self.reloading, false) {
+            log::told(self.notice.map(Notice::ready));
+        }
+    }
+}
+
+/// A push that broke off is at its end, too.
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.done();
+    }
 }
 
 impl Session<'_> {
@@ -105,6 +135,7 @@ impl Session<'_> {
     }
 
     fn answer(&mut self, request: Request<'_>, descriptors: Vec<OwnedFd>) -> Result<(), Broken> {
+        self.told.begun();
         match request {
             Request::Front { name, rights, all, identities } => {
                 if self.push.front(name, rights, all, &identities) { Ok(()) } else { Err(Broken::Fronts) }
@@ -114,6 +145,7 @@ impl Session<'_> {
             Request::Tickets { epoch, root, domains } => self.tickets(epoch, root, &domains, descriptors),
             Request::Commit => {
                 self.registry.commit(std::mem::take(&mut self.push));
+                self.told.done();
                 let warnings = arena::kind().and_then(Kind::warning).into_iter().collect();
                 self.send(&Answer::Committed { warnings })
             }

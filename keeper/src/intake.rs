@@ -1,4 +1,4 @@
-//! The sockets that the keeper is started with (sd_listen_fds(3)), and the word that it is ready (sd_notify(3)).
+//! The sockets that the keeper is started with (sd_listen_fds(3)).
 
 use crate::limits::FRONTS_MAX;
 use crate::log;
@@ -7,8 +7,6 @@ use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 use std::env;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// SD_LISTEN_FDS_START.
 const FIRST: RawFd = 3;
@@ -120,37 +118,6 @@ impl Intake {
     }
 }
 
-/// Where whoever started the keeper waits for the word that it is ready.
-pub(crate) struct Notice {
-    socket: UnixDatagram,
-}
-
-impl Notice {
-    /// The socket that NOTIFY_SOCKET names; none where it does not, or cannot be connected to.
-    pub(crate) fn from_environment() -> Option<Self> {
-        let path = env::var("NOTIFY_SOCKET").ok()?;
-        let connected = Self::connect(&path);
-        connected.inspect_err(|error| log::line(format_args!("NOTIFY_SOCKET cannot be used: {error}"))).ok()
-    }
-
-    fn connect(path: &str) -> std::io::Result<Self> {
-        let address = match path.strip_prefix('@') {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(path)?,
-        };
-        let socket = UnixDatagram::unbound()?;
-        socket.connect_addr(&address)?;
-        Ok(Self { socket })
-    }
-
-    /// Tells that the keeper serves.
-    pub(crate) fn ready(&self) {
-        if let Err(error) = self.socket.send(b"READY=1") {
-            log::line(format_args!("NOTIFY_SOCKET cannot be written to: {error}"));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,23 +134,5 @@ mod tests {
         assert_eq!(purposes("admin:", 2), Err(IntakeError::Purpose("\"\"".to_owned())));
         assert_eq!(purposes("front.", 1), Err(IntakeError::Purpose("\"front.\"".to_owned())));
         assert_eq!(purposes("", FRONTS_MAX + 2), Err(IntakeError::TooMany(FRONTS_MAX + 2)));
-    }
-
-    #[test]
-    fn ready_is_told_on_paths_and_abstract_names() {
-        let directory = tempfile::tempdir().expect("directory");
-        let path = directory.path().join("notify");
-        let abstract_name = format!("luassl-keeper-test-{}", std::process::id());
-        let address = SocketAddr::from_abstract_name(&abstract_name).expect("address");
-        let sockets = [
-            (path.to_str().expect("utf-8").to_owned(), UnixDatagram::bind(&path).expect("bind")),
-            (format!("@{abstract_name}"), UnixDatagram::bind_addr(&address).expect("bind")),
-        ];
-        for (name, socket) in sockets {
-            Notice::connect(&name).expect("connected").ready();
-            let mut buffer = [0; 16];
-            let length = socket.recv(&mut buffer).expect("received");
-            assert_eq!(&buffer[..length], b"READY=1");
-        }
     }
 }

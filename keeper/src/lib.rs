@@ -36,7 +36,7 @@ pub use intake::{Intake, IntakeError, Purpose};
 compile_error!("a keeper without the arena is for tests of the key scanner alone");
 
 use arena::Kind;
-use intake::Notice;
+use luassl_keeper_ipc::notice::Notice;
 use luassl_sandbox::SandboxError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
@@ -84,9 +84,18 @@ fn start() -> Result<(), StartError> {
     crypto::start()?;
     raise_descriptor_limit();
     let sockets = intake::from_environment()?;
-    let start = Start { cores: cores(), notice: Notice::from_environment() };
+    let start = Start { cores: cores(), notice: notice() };
     lockdown::lock_down()?;
     start.serve(sockets)
+}
+
+/// Whom to tell that the keeper serves.
+fn notice() -> Option<Notice> {
+    let connected = Notice::from_environment();
+    connected
+        .inspect_err(|error| log::line(format_args!("NOTIFY_SOCKET cannot be used: {error}")))
+        .ok()
+        .flatten()
 }
 
 /// The first thing of all: libcrypto must not have allocated anything yet.
@@ -126,12 +135,13 @@ impl Start {
             let registry = Arc::clone(&registry);
             spawn(move || serve_front(&registry, intake, self.cores))?;
         }
+        let notice = Arc::new(self.notice);
         let serve_admin = |intake| {
-            let registry = Arc::clone(&registry);
-            spawn(move || serve_admin(&registry, &intake))
+            let (registry, notice) = (Arc::clone(&registry), Arc::clone(&notice));
+            spawn(move || serve_admin(&registry, &intake, Option::as_ref(&notice)))
         };
         let admins = admins.into_iter().map(serve_admin).collect::<Result<Vec<_>, _>>()?;
-        self.notice.iter().for_each(Notice::ready);
+        log::told(Option::as_ref(&notice).map(Notice::ready));
         for admin in admins {
             // A thread that panicked has said so itself.
             let _ = admin.join();
@@ -150,11 +160,11 @@ fn serve_front(registry: &Arc<registry::Registry>, intake: Intake, cores: usize)
     if intake.listening { front.listen(&intake.socket) } else { front.serve(intake.socket) }
 }
 
-fn serve_admin(registry: &registry::Registry, intake: &Intake) {
+fn serve_admin(registry: &registry::Registry, intake: &Intake, notice: Option<&Notice>) {
     if intake.listening {
-        admin::listen(registry, &intake.socket);
+        admin::listen(registry, &intake.socket, notice);
     } else {
-        admin::serve(registry, &intake.socket, None);
+        admin::serve(registry, &intake.socket, None, notice);
     }
 }
 

@@ -59,6 +59,13 @@ impl Throttle {
     }
 }
 
+/// Looks whether the service manager could be told.
+pub(crate) fn told(outcome: Option<std::io::Result<()>>) {
+    if let Some(Err(error)) = outcome {
+        line(format_args!("NOTIFY_SOCKET cannot be written to: {error}"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

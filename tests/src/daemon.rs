@@ -95,7 +95,7 @@ impl Daemon {
         let identities = scratch.path().join("keys");
         std::fs::create_dir(&identities).expect("a directory");
         for file in std::fs::read_dir(pki::keys()).expect("the PKI").flatten() {
-            std::fs::copy(file.path(), identities.join(file.file_name())).expect("a copy");
+            crate::copy_file(file.path(), identities.join(file.file_name()));
         }
         let mut command = own_programs(&programs, &identities, &scratch);
         if rustix::process::geteuid().is_root() {
@@ -238,7 +238,7 @@ fn programs_in(scratch: &TempDir, programs: &[(&str, &str)]) -> PathBuf {
     let directory = scratch.path().join("programs");
     std::fs::create_dir(&directory).expect("a directory");
     for (from, to) in programs {
-        std::fs::copy(built(from), directory.join(to)).expect("a copy");
+        crate::copy_file(built(from), directory.join(to));
     }
     directory
 }

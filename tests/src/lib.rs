@@ -38,6 +38,16 @@ pub fn built(name: &str) -> PathBuf {
     path
 }
 
+/// Copies a file, by a process of its own: a program that this process has open for writing while another thread
+/// starts a child cannot be executed (ETXTBSY), since the child inherits the descriptor until it executes.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_file(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let copied = std::process::Command::new("cp").arg(from.as_ref()).arg(to.as_ref()).status();
+    assert!(copied.is_ok_and(|status| status.success()), "{} cannot be copied", from.as_ref().display());
+}
+
 /// An empty directory that goes away with the value.
 ///
 /// # Panics

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How long a close waits for the peer's end of the connection.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long the daemon may take to hear of a close.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// How long a renegotiation may take: above the daemon's own deadline for handshakes, so that its answer arrives.
 const RENEGOTIATION: Duration = Duration::from_secs(40);
@@ -231,7 +233,9 @@ impl Stream {
         if !clean || !matches!(self.handshake, Handshake::Done(_)) {
             return Ok(());
         }
-        match self.ask::<Done>(&Request::Close(self.of()), timeout) {
+        // Whoever has little time for the peer still tells the daemon, which answers at once.
+        let told = if timeout.is_zero() { timeout } else { Timeout::After(TELLING) };
+        match self.ask::<Done>(&Request::Close(self.of()), told) {
             Ok(_) => {}
             Err(error) if matches!(error.code, LuaCode::Daemon | LuaCode::Timeout) => return Err(error),
             // The connection has ended already, in a way that was not read: there is nothing left to close.

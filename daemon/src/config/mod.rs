@@ -23,7 +23,7 @@ use luassl_protocol::ProtocolVersion;
 use source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The configuration that is read where none is named, if it exists.
 pub const DEFAULT_FILE: &str = "/etc/luassl/luassl.toml";
@@ -159,18 +159,37 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Everything that it answers to beside its name: paths of its key and certificate, then its aliases.
+    /// Everything that it answers to beside its name: paths of its key and certificate, as declared and with `..`
+    /// resolved as text, then its aliases.
     pub fn other_names(&self) -> Vec<String> {
-        [Some(&self.key), self.certificate.as_ref()]
-            .into_iter()
-            .flatten()
-            .filter_map(|file| match &file.source {
-                FileSource::Path(path) => path.to_str().map(str::to_owned),
+        let paths =
+            [Some(&self.key), self.certificate.as_ref()].into_iter().flatten().filter_map(|file| match &file
+                .source
+            {
+                FileSource::Path(path) => Some(path),
                 FileSource::Credential(_) => None,
-            })
-            .chain(self.aliases.iter().cloned())
-            .collect()
+            });
+        let paths = paths.flat_map(|path| [path.clone(), without_dots(path)]);
+        let mut names: Vec<String> = paths.filter_map(|path| path.to_str().map(str::to_owned)).collect();
+        names.dedup();
+        names.extend(self.aliases.iter().cloned());
+        names
     }
+}
+
+/// The path with `.` and `..` resolved as text: programs name identities by text, and nothing is opened by it.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 /// A bundle of CA certificates and CRLs.

@@ -79,6 +79,7 @@ impl Source {
                 .hint("remove one of the two");
         }
         Finding::error(place, format!("no TOML: {}", message.lines().collect::<Vec<_>>().join(", ")))
+            .hint("a line is `[table]` or `key = value`, and texts stand in quotes (https://toml.io)")
     }
 
     /// `rest` is serde's "`given`, expected one of `a`, `b`".
@@ -119,4 +120,5 @@ fn wrong_type(place: Place, rest: &str) -> Finding {
         other => other,
     };
     Finding::error(place, format!("this must be {wanted}, and is {}", found.replace('`', "")))
+        .hint(format!("write {wanted} here"))
 }

@@ -108,15 +108,27 @@ fn each_mistake_has_its_line_and_its_hint() {
         ("\n[contrl]\n", "2: unknown key `contrl`\nhint: did you mean `control`?"),
         ("[identity.a]\nkay = 'a'", "2: unknown key `kay` in [identity.a]\nhint: did you mean `key`?"),
         ("[log]\nzzz = 'a'", "2: unknown key `zzz` in [log]\nhint: known here are level, format"),
-        ("[identity.a]\nkey = 3", "2: this must be a text in quotes, and is integer 3"),
-        ("[limits]\nconnections = 'x'", "2: this must be a whole number, and is string \"x\""),
-        ("identity = 3", "1: this must be a table, and is integer 3"),
-        ("[[grant]]\nuser = 0\nlisten = 1", "3: this must be true or false, and is integer 1"),
+        (
+            "[identity.a]\nkey = 3",
+            "2: this must be a text in quotes, and is integer 3\nhint: write a text in quotes here",
+        ),
+        (
+            "[limits]\nconnections = 'x'",
+            "2: this must be a whole number, and is string \"x\"\nhint: write a whole number here",
+        ),
+        ("identity = 3", "1: this must be a table, and is integer 3\nhint: write a table here"),
+        (
+            "[[grant]]\nuser = 0\nlisten = 1",
+            "3: this must be true or false, and is integer 1\nhint: write true or false here",
+        ),
         (
             "[log]\nlevel='info'\nlevel='warn'",
             "3: the same key or table stands here a second time\nhint: remove one of the two",
         ),
-        ("[identity.a\n", "1: no TOML: unclosed table, expected `]`"),
+        (
+            "[identity.a\n",
+            "1: no TOML: unclosed table, expected `]`\nhint: a line is `[table]` or `key = value`, and texts stand in quotes (https://toml.io)",
+        ),
         (
             "[identity.a]\naliases = []",
             "1: identity `a` has no `key`\nhint: name the file of its private key",
@@ -351,4 +363,13 @@ proptest! {
         let failed = loaded.findings.iter().any(|finding| finding.severity == Severity::Error);
         prop_assert_eq!(loaded.config.is_none(), failed);
     }
+}
+
+#[test]
+fn a_path_with_dots_is_answered_to_with_and_without_them() {
+    let names = |path: &str| -> Vec<String> {
+        super::without_dots(std::path::Path::new(path)).to_str().map(str::to_owned).into_iter().collect()
+    };
+    assert_eq!(names("/etc/luassl/../keys/./a.pem"), ["/etc/keys/a.pem"]);
+    assert_eq!(names("/etc/keys/a.pem"), ["/etc/keys/a.pem"]);
 }

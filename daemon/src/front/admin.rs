@@ -2,6 +2,7 @@
 
 use super::{Front, readiness};
 use crate::push::{self, Push, PushReply};
+use luassl_keeper_ipc::notice::Notice;
 use luassl_keeper_ipc::transport::{self, RecvError};
 use rustix::{
     io::Errno,
@@ -67,9 +68,18 @@ async fn converse(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
 }
 
 fn take(front: &Arc<Front>, message: &[u8], descriptors: Vec<OwnedFd>) -> Vec<u8> {
+    told(front.notice.as_ref().map(Notice::reloading));
     let faults = match push::receive_settings(message, descriptors) {
         Ok(Push { settings, listeners }) => front.activate(settings, listeners),
         Err(error) => vec![format!("the push cannot be read: {error}")],
     };
+    told(front.notice.as_ref().map(Notice::ready));
     luassl_protocol::to_body(&PushReply { faults }).unwrap_or_default()
+}
+
+/// Looks whether the service manager could be told.
+pub(super) fn told(outcome: Option<io::Result<()>>) {
+    if let Some(Err(error)) = outcome {
+        tracing::warn!("NOTIFY_SOCKET cannot be written to: {error}");
+    }
 }

@@ -72,10 +72,11 @@ impl Sessions {
     }
 
     /// Whether the settings of another use are the same.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        self.asker.owner == other.asker.owner
-            && self.listener == other.listener
-            && self.recipe.spec == other.recipe.spec
+    pub(super) fn is_like(&self, front: &Front, other: &Self) -> bool {
+        let active = front.active();
+        // The same files may be named from different directories.
+        let full = |sessions: &Self| with_full_names(&active, &sessions.recipe.spec);
+        self.asker.owner == other.asker.owner && self.listener == other.listener && full(self) == full(other)
     }
 
     /// A session for one handshake. A client's to a known `peer` may be one that is taken up again.

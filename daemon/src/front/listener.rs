@@ -66,6 +66,8 @@ struct Acceptor {
     socket: Arc<Tcp>,
     /// The last failure has been logged.
     complained: bool,
+    /// A bound has stopped accepting, and that has been said.
+    waits: bool,
     /// There is nothing to accept from any more.
     failed: bool,
 }
@@ -98,7 +100,13 @@ impl Listener {
             wake,
             _slot: slot,
         });
-        let acceptor = Acceptor { listener: Arc::clone(&listener), socket, complained: false, failed: false };
+        let acceptor = Acceptor {
+            listener: Arc::clone(&listener),
+            socket,
+            complained: false,
+            waits: false,
+            failed: false,
+        };
         let thread = thread::Builder::new()
             .name("accept".into())
             .stack_size(256 * 1024)
@@ -204,9 +212,18 @@ impl Acceptor {
             return None;
         }
         self.wait_readable()?;
-        let Some(slots) = Slots::take(front, &self.listener.sessions.asker) else {
-            self.pause();
-            return None;
+        let slots = match Slots::take(front, &self.listener.sessions.asker) {
+            Ok(slots) => {
+                self.waits = false;
+                slots
+            }
+            Err(failure) => {
+                if !std::mem::replace(&mut self.waits, true) {
+                    tracing::warn!(listener = ?self.listener.key, "peers wait to be accepted: {failure}");
+                }
+                self.pause();
+                return None;
+            }
         };
         match accept_with(&*self.socket, SocketFlags::CLOEXEC) {
             Ok(tcp) => {
@@ -305,15 +322,14 @@ struct Slots {
 }
 
 impl Slots {
-    fn take(front: &Front, asker: &Asker) -> Option<Self> {
+    fn take(front: &Front, asker: &Asker) -> Result<Self, Failure> {
         let limits = front.limits();
-        let take = |kind, own, all| {
-            front.quotas.take(&asker.owner, kind, 1, Bound { owner: own, all: Some(all) }).ok()
-        };
+        let take =
+            |kind, own, all| front.quotas.take(&asker.owner, kind, 1, Bound { owner: own, all: Some(all) });
         let connections = front.connection_bound(asker);
         // A look at the bound only: the part is taken when there is something to deliver.
         drop(take(Kind::Undelivered, limits.undelivered_per_owner, limits.undelivered)?);
-        Some(Self {
+        Ok(Self {
             handshake: take(Kind::Handshakes, limits.handshakes_per_owner, limits.handshakes)?,
             connection: take(Kind::Connections, connections, limits.connections)?,
         })

@@ -37,6 +37,7 @@ use crate::{
     tls,
 };
 use context::Asker;
+use luassl_keeper_ipc::notice::Notice;
 use std::{
     collections::HashMap,
     io,
@@ -95,6 +96,7 @@ struct Front {
     contexts: context::Contexts,
     acceptors: listener::Acceptors,
     counters: counters::Counters,
+    notice: Option<Notice>,
 }
 
 /// How often a request that waits for the keeper's identities looks again.
@@ -108,6 +110,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     lockdown::close()?;
     raise_descriptor_limit();
     interrupt::install()?;
+    let notice = Notice::from_environment()?;
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -127,6 +130,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         contexts: context::Contexts::default(),
         acceptors: listener::Acceptors::default(),
         counters: counters::Counters::default(),
+        notice,
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(front, options.sockets))
@@ -155,9 +159,7 @@ async fn serve(front: Arc<Front>, sockets: Vec<(String, OwnedFd)>) -> Result<(),
     front.keep_listeners(listeners);
     let admin = admin.ok_or(FrontError::MissingSocket("admin"))?;
     let admin = tokio::spawn(admin::serve(Arc::clone(&front), admin));
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!("no READY=1: {error}");
-    }
+    admin::told(front.notice.as_ref().map(Notice::ready));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         _ = terminate.recv() => Ok(()),

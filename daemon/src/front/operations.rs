@@ -256,7 +256,7 @@ impl Session {
         delivery: &Arc<sockets::ClientSocket>,
     ) -> Outcome<(Arc<Listener>, u64)> {
         if let Some(running) = self.front.acceptors.find(&key) {
-            if running.owner != self.asker.owner || !running.sessions.is_like(&sessions) {
+            if running.owner != self.asker.owner || !running.sessions.is_like(&self.front, &sessions) {
                 return Err(Failure::new(
                     ErrorCode::InUse,
                     "the listener is in use with other settings, or by another user",

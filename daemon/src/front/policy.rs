@@ -76,7 +76,8 @@ pub(super) fn largest(
     bound: impl Fn(&Grant) -> Option<u32>,
     default: u32,
 ) -> u32 {
-    settings.grants.iter().filter(|grant| is_for(grant, caller)).filter_map(bound).max().unwrap_or(default)
+    let own = settings.grants.iter().filter(|grant| is_for(grant, caller));
+    own.map(|grant| bound(grant).unwrap_or(default)).max().unwrap_or(default)
 }
 
 /// The declared name of an identity that answers to `asked`.
@@ -269,5 +270,12 @@ mod tests {
         let settings = settings(vec![small, large]);
         assert_eq!(largest(&settings, CALLER, |grant| grant.max_connections, 5), 9);
         assert_eq!(largest(&settings, CALLER, |grant| grant.max_contexts, 5), 5);
+        let unbounded = grant(Grantee::User(1000), &[]);
+        let settings = Settings { grants: vec![settings.grants[0].clone(), unbounded], ..settings };
+        assert_eq!(
+            largest(&settings, CALLER, |grant| grant.max_connections, 20),
+            20,
+            "the default counts too"
+        );
     }
 }

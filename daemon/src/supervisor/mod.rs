@@ -15,6 +15,7 @@ use crate::config::{self, Finding, Loaded, Request, Severity};
 use crate::logging;
 use child::{Event, Keep};
 use launch::Program;
+use luassl_keeper_ipc::notice::Notice;
 use parts::{FrontPart, KeeperPart, Reported};
 use state::{Sockets, State};
 use std::collections::BTreeMap;
@@ -249,6 +250,6 @@ fn announce() {
     let mut out = io::stdout().lock();
     // Nobody has to listen.
     let _ = writeln!(out, "ready").and_then(|()| out.flush());
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let _ = Notice::from_environment().map(|notice| notice.map(|notice| notice.ready()));
     tracing::info!("ready");
 }

@@ -42,7 +42,8 @@ pub use gate::{may_sign, signing_is_allowed};
 pub use info::info;
 pub use peer::{peer_certificate, peer_matches};
 pub use renew::{
-    HasSession, Renewal, peer_has_closed, renegotiate, renegotiation_is_pending, request_client_certificate,
+    HasSession, Renewal, peer_finished, peer_has_closed, renegotiate, renegotiation_is_pending,
+    request_client_certificate,
 };
 pub use resumption::Resumption;
 pub use tickets::TicketKeys;

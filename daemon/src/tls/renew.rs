@@ -65,6 +65,15 @@ pub fn renegotiation_is_pending(ssl: &SslRef) -> bool {
     raw::renegotiation_is_pending(ssl)
 }
 
+/// The peer's last Finished message; each handshake, and each authentication after it, has one of its own.
+#[must_use]
+pub fn peer_finished(ssl: &SslRef) -> Vec<u8> {
+    let mut finished = vec![0; 64];
+    let length = ssl.peer_finished(&mut finished);
+    finished.truncate(length);
+    finished
+}
+
 /// Whether the peer's close_notify has arrived.
 #[must_use]
 pub fn peer_has_closed(ssl: &SslRef) -> bool {

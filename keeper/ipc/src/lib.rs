@@ -7,12 +7,14 @@
 //! there before they use it, allocate nothing that a sender chose the size of, and never panic.
 //!
 //! [`front`] is what fronts and keeper say to each other, [`admin`] what supervisor and keeper do, [`transport`]
-//! sends and receives datagrams with descriptors (for the front's admin socket, too).
+//! sends and receives datagrams with descriptors (for the front's admin socket, too), [`notice`] tells whoever started
+//! keeper or front how it is.
 
 #![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod front;
+pub mod notice;
 pub mod transport;
 mod wire;
 

@@ -49,7 +49,7 @@ fn stranger(socket: &Path, module: &Path) -> Agent {
 fn stranger_with(module: &Path, change: impl FnOnce(&mut Command)) -> Agent {
     let copy = Command::new("cp").arg("-R").arg(built("lua/5.4")).arg(module).status();
     assert!(copy.is_ok_and(|status| status.success()));
-    std::fs::copy(repository().join("tests/lua/agent.lua"), module.join("agent.lua")).expect("the agent");
+    luassl_tests::copy_file(repository().join("tests/lua/agent.lua"), module.join("agent.lua"));
     std::fs::set_permissions(module, std::fs::Permissions::from_mode(0o755)).expect("permissions");
     let mut command = Command::new("lua5.4");
     command
@@ -98,7 +98,7 @@ mod needs_root {
         std::fs::set_permissions(programs.path(), std::fs::Permissions::from_mode(0o755))
             .expect("permissions");
         for name in ["luassld", "luassl-keeper"] {
-            std::fs::copy(built("bin").join(name), programs.path().join(name)).expect("a copy");
+            luassl_tests::copy_file(built("bin").join(name), programs.path().join(name));
         }
         let mut command = Command::new(programs.path().join("luassld"));
         command.uid(STRANGER).gid(STRANGER).current_dir("/").env("XDG_RUNTIME_DIR", runtime.path());

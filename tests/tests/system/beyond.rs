@@ -276,7 +276,7 @@ fn a_collected_listener_is_closed() {
 #[test]
 fn a_bare_key_serves_with_the_chain_that_the_program_brings() {
     let directory = luassl_tests::scratch();
-    std::fs::copy(pki::file("bare/server-p256.key"), directory.path().join("bare.key")).expect("a copy");
+    luassl_tests::copy_file(pki::file("bare/server-p256.key"), directory.path().join("bare.key"));
     let daemon = Daemon::with_config_in(
         "[control]\nsocket = 'SOCKET'\n[identity.bare]\nkey = 'DIR/bare.key'\n\
          [[grant]]\nuser = UID\nidentities = ['bare']\nroles = ['server']\n",
@@ -316,7 +316,7 @@ fn trust_of_the_configuration_and_of_a_hashed_directory_verify_a_peer() {
     let directory = luassl_tests::scratch();
     let hashed = directory.path().join("hashed");
     std::fs::create_dir(&hashed).expect("a directory");
-    std::fs::copy(pki::file("keys/rootcert.pem"), hashed.join("root.pem")).expect("a copy");
+    luassl_tests::copy_file(pki::file("keys/rootcert.pem"), hashed.join("root.pem"));
     Process::start(Command::new("openssl").arg("rehash").arg(&hashed)).finish();
     let daemon = Daemon::with_config_in(
         "[control]\nsocket = 'SOCKET'\n[trust.own]\nfile = 'PKI/keys/rootcert.pem'\n\

@@ -89,7 +89,7 @@ fn fifty_connections_go_on_and_no_handshake_fails_while_the_keeper_starts_again(
 fn movable_daemon() -> (Daemon, tempfile::TempDir) {
     let programs = scratch();
     for name in ["luassld", "luassl-keeper", "luasslctl"] {
-        std::fs::copy(built("bin").join(name), programs.path().join(name)).expect("a copy");
+        luassl_tests::copy_file(built("bin").join(name), programs.path().join(name));
     }
     (Daemon::from_programs(programs.path(), &pki::keys()), programs)
 }
@@ -115,7 +115,7 @@ fn without_a_keeper_new_handshakes_fail_by_the_deadline_and_connections_go_on() 
     tls.read_exact(&mut back).expect("eight bytes");
     assert_eq!(&back, b"and here");
 
-    std::fs::copy(built("bin/luassl-keeper"), programs.path().join("luassl-keeper")).expect("a keeper");
+    luassl_tests::copy_file(built("bin/luassl-keeper"), programs.path().join("luassl-keeper"));
     let connector = peer::connector(|_| {});
     agent.send("c = assert(s:accept())");
     until("the keeper to come back", || peer::try_connect(&connector, port).is_ok());

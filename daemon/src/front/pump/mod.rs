@@ -77,6 +77,8 @@ pub(super) struct Pump {
     outbound: Outbound,
     close_requested: bool,
     renegotiation: Option<oneshot::Sender<Result<Done, Failure>>>,
+    /// The peer's last Finished before it was asked for a certificate: its answer ends with another one.
+    answer_before: Option<Vec<u8>>,
     fin_sent: bool,
     tcp_closed: bool,
     drain: Option<Drain>,
@@ -106,6 +108,7 @@ impl Pump {
             outbound: Outbound::Open,
             close_requested: false,
             renegotiation: None,
+            answer_before: None,
             fin_sent: false,
             tcp_closed: false,
             drain: None,
@@ -228,7 +231,9 @@ impl Pump {
         // a read takes that.
         if renewal == Renewal::KeyUpdate || self.connection.server {
             self.send_handshake_message(cx);
+            let before = tls::peer_finished(self.tls.ssl());
             if !self.inbound_ended && tls::request_client_certificate(&mut self.tls) {
+                self.answer_before = Some(before);
                 self.send_handshake_message(cx);
             }
         }
@@ -251,8 +256,10 @@ impl Pump {
         if self.renegotiation.is_some()
             && self.tls.ssl().is_init_finished()
             && !tls::renegotiation_is_pending(self.tls.ssl())
+            && self.answer_before.as_ref().is_none_or(|before| *before != tls::peer_finished(self.tls.ssl()))
             && let Some(reply) = self.renegotiation.take()
         {
+            self.answer_before = None;
             let _ = reply.send(Ok(Done {}));
         }
     }

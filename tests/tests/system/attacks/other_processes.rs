@@ -15,7 +15,7 @@ fn as_its_user(command: &mut Command) -> &mut Command {
 /// The attacker's program, where every user can start it.
 fn attacker(directory: &Path) -> PathBuf {
     let program = directory.join("attack");
-    std::fs::copy(built("test/attack"), &program).expect("a copy");
+    luassl_tests::copy_file(built("test/attack"), &program);
     program
 }
 
