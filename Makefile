@@ -19,7 +19,7 @@ feature     = lua$(subst .,,$(1))
 
 export CARGO FLAGS OFFLINE
 
-.PHONY: all bin lua deps lint-deps demo check test test-long bench lint install clean help tools weakened
+.PHONY: all bin lua deps lint-deps demo check fuzz test test-long bench lint install clean help tools weakened
 
 .NOTPARALLEL:
 
@@ -70,6 +70,9 @@ lint-deps:
 demo: deps ## two Lua programs talk TLS; a scan finds the key in neither
 	@$(MAKE) --no-print-directory all tools
 	@demo/demo.sh
+
+fuzz: ## SECONDS=60 TARGET=: each fuzz target, or one of them, for that long
+	@scripts/fuzz $(or $(SECONDS),60) $(TARGET)
 
 check: all tools weakened ## unit tests and the short end-to-end tests
 	@scripts/run-tests quick

@@ -164,3 +164,21 @@ fn a_credential_is_looked_for_where_systemd_puts_it() {
         .expect("luassld runs");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1 identities, 0 errors, 0 warnings\n");
 }
+
+#[test]
+fn each_fault_of_the_root_of_ticket_keys_is_found() {
+    let text = "[tickets]\nroot = 'root'\n";
+    let good = "head -c 48 /dev/urandom > root; chmod 600 root";
+    expect(good, text, 0, "0 identities, 0 errors, 0 warnings\n");
+    let missing = "error: luassl.toml:2: [tickets]: root DIR/root cannot be opened: No such file or directory \
+                   (os error 2)\nhint: check the path, and that luassl's supervisor may read it\n\
+                   0 identities, 1 errors, 0 warnings\n";
+    expect("", text, 2, missing);
+    let short = "error: luassl.toml:2: [tickets]: the root cannot be used: it has fewer than 32 bytes\n\
+                 hint: make one: `openssl rand -out FILE 48`, the same file on each machine\n\
+                 0 identities, 1 errors, 0 warnings\n";
+    expect("echo short > root; chmod 600 root", text, 2, short);
+    let open = "warning: luassl.toml:2: [tickets]: every user can read the root (mode 0644)\nhint: chmod o-rwx DIR/root\n\
+                0 identities, 0 errors, 1 warnings\n";
+    expect("head -c 48 /dev/urandom > root; chmod 644 root", text, 1, open);
+}

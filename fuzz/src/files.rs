@@ -55,7 +55,7 @@ pub(crate) fn trust(bytes: &[u8]) {
     let trusts = TrustStores::new();
     let pushed = TrustSettings {
         certificates: vec![ByteBuf::from(bytes)],
-        crls: if bytes.len() % 2 == 0 { vec![] } else { vec![ByteBuf::from(bytes)] },
+        crls: if bytes.len().is_multiple_of(2) { vec![] } else { vec![ByteBuf::from(bytes)] },
     };
     let _ =
         trusts.update(&[("fuzz".to_owned(), pushed), ("system".to_owned(), TrustSettings::default())].into());

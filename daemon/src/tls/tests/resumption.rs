@@ -4,7 +4,7 @@ use super::pipe::{Outcome, pass, shake};
 use super::pki::{Authority, Kind, Wanted, declare};
 use super::world::{FREE, LIFETIME, World, of};
 use crate::tls::resumption::ticket_is_fresh;
-use crate::tls::resumption_ffi::set_note;
+use crate::tls::resumption_ffi::{note, set_note};
 use crate::tls::{Context, info};
 use luassl_protocol::{
     ContextSpec, ProtocolVersion, Role, SniEntry, TrustSpec, VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_NONE,
@@ -267,6 +267,29 @@ fn the_lifetime_counts_from_the_full_handshake() {
     for (age, fresh) in [(u64::from(LIFETIME) - 60, true), (u64::from(LIFETIME), false)] {
         assert!(set_note(&session, (now - age).to_be_bytes()));
         assert_eq!(ticket_is_fresh(&session), fresh, "{age}");
+    }
+}
+
+#[test]
+fn sessions_of_sessions_keep_the_time_of_the_full_handshake() {
+    let world = world();
+    for means in [Means::Ticket, Means::Id] {
+        let server = world.context(&by((ProtocolVersion::Tls13, means), of("server")));
+        let thief = Thief::new();
+        let session = thief.steal(serve(&server));
+        let origin = |session: &[u8]| {
+            let (server, _) = thief.connect(serve(&server), Some(session)).established();
+            assert!(info(server.ssl()).reused);
+            let session = server.ssl().session().unwrap();
+            (note(session).map(u64::from_be_bytes).unwrap(), session.time())
+        };
+        let (first, made) = origin(&session);
+        // The clock has to move on for the two to differ; how far is of no matter.
+        std::thread::sleep(std::time::Duration::from_millis(1_100));
+        let next = thief.sessions.lock().unwrap().pop().unwrap();
+        let (second, made_later) = origin(&next);
+        assert_eq!(first, second, "{means:?}");
+        assert!(made_later > made, "{means:?}");
     }
 }
 
