@@ -13,6 +13,7 @@ pub mod needles;
 pub mod peer;
 pub mod pki;
 pub mod process;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
