@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod daemon;
 pub mod echo;
+pub mod kernel;
 pub mod lua;
 pub mod memory;
 pub mod needles;

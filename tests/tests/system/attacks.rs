@@ -5,6 +5,7 @@ mod canary;
 mod cores;
 mod descriptors;
 mod identities;
+mod kernels;
 mod other_processes;
 mod sandbox;
 mod tokens;
