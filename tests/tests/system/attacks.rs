@@ -2,6 +2,7 @@
 //! something without the protection, which has to succeed.
 
 mod cores;
+mod key_exchange;
 mod other_processes;
 mod sandbox;
 mod users;
