@@ -8,9 +8,11 @@ use crate::limits::{CONNECTIONS_PER_FRONT, EPOCH_CHECK, RETRY_PAUSE, STACK};
 use crate::log::{Throttle, quoted};
 use crate::permits::Permits;
 use crate::registry::{Generation, Registry, Service};
-use crate::sign::{Denied, sign};
+use crate::sign::{Denied, decrypt, sign};
 use crate::socket;
-use luassl_keeper_ipc::front::{Answer, Identity, REQUEST_MAX, Refusal, Request, Sign};
+use luassl_keeper_ipc::front::{
+    Answer, Decrypt, Identity, PRE_MASTER, PreMaster, REQUEST_MAX, Refusal, Request, Sign,
+};
 use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
 use luassl_keeper_ipc::{Malformed, TooLong};
 use rustix::event::{EventfdFlags, eventfd};
@@ -20,7 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// What all connections of a front share.
 pub(crate) struct Front {
@@ -112,10 +114,16 @@ impl Front {
     fn sign(&self, request: &Sign<'_>) -> Result<Vec<u8>, Refusal> {
         let Some(service) = self.registry.service_soon() else { return Err(Refusal::NotYet) };
         let _permit = self.signatures.take();
-        sign(&service, &self.name, request).map_err(|denied| self.refuse(request, &denied))
+        sign(&service, &self.name, request).map_err(|denied| self.refuse(request.name, &denied))
     }
 
-    fn refuse(&self, request: &Sign<'_>, denied: &Denied) -> Refusal {
+    fn decrypt(&self, request: &Decrypt<'_>) -> Result<Zeroizing<[u8; PRE_MASTER]>, Refusal> {
+        let Some(service) = self.registry.service_soon() else { return Err(Refusal::NotYet) };
+        let _permit = self.signatures.take();
+        decrypt(&service, &self.name, request).map_err(|denied| self.refuse(request.name, &denied))
+    }
+
+    fn refuse(&self, name: &str, denied: &Denied) -> Refusal {
         let refusal = denied.refusal();
         let count = {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +131,7 @@ impl Front {
             *count += 1;
             *count
         };
-        let name = quoted(request.name);
+        let name = quoted(name);
         self.log(format_args!("refused to sign for identity {name}: {denied} (refusal {count} of its sort)"));
         refusal
     }
@@ -199,6 +207,7 @@ impl Connection {
         match request {
             Request::Subscribe => self.subscribe()?,
             Request::Sign(request) => self.sign(&request)?,
+            Request::Decrypt(request) => self.decrypt(&request)?,
         }
         Ok(true)
     }
@@ -217,6 +226,18 @@ impl Connection {
         let call = request.call;
         match self.front.sign(request) {
             Ok(signature) => self.send(&Answer::Signature { call, bytes: &signature }),
+            Err(reason) => self.send(&Answer::Refused { call, reason }),
+        }
+    }
+
+    fn decrypt(&mut self, request: &Decrypt<'_>) -> Result<(), Broken> {
+        let call = request.call;
+        match self.front.decrypt(request) {
+            Ok(secret) => {
+                let sent = self.send(&Answer::Secret { call, secret: PreMaster(&secret) });
+                self.out.zeroize();
+                sent
+            }
             Err(reason) => self.send(&Answer::Refused { call, reason }),
         }
     }

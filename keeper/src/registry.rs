@@ -6,7 +6,7 @@ use crate::limits::{FIRST_PUSH_WAIT, FRONTS_MAX, IDENTITIES_MAX};
 use crate::log;
 use crate::tickets::{Plan, Tickets};
 use luassl_keeper_ipc::admin::Rights;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -35,16 +35,29 @@ pub(crate) struct Holder {
 
 /// What a front may reach.
 #[derive(Clone, Default)]
-pub(crate) struct Reach {
-    /// Which messages.
-    pub(crate) rights: Rights,
-    all: bool,
-    identities: BTreeSet<String>,
+struct Reach {
+    /// Of every identity.
+    all: Option<Rights>,
+    /// Of these, besides.
+    identities: BTreeMap<String, Rights>,
 }
 
 impl Reach {
-    fn has(&self, name: &str) -> bool {
-        self.all || self.identities.contains(name)
+    /// None for an identity that is out of reach.
+    fn rights(&self, name: &str) -> Option<Rights> {
+        let own = self.identities.get(name).copied();
+        own.into_iter().chain(self.all).reduce(Rights::or)
+    }
+
+    fn add(&mut self, rights: Rights, all: bool, identities: &[&str]) {
+        if all {
+            self.all = Some(self.all.unwrap_or_default().or(rights));
+            return;
+        }
+        for name in identities {
+            let own = self.identities.entry((*name).to_owned()).or_default();
+            *own = own.or(rights);
+        }
     }
 }
 
@@ -67,26 +80,26 @@ pub(crate) enum NoKey {
 }
 
 impl Service {
-    /// What `front` may have signed, and the key of an identity that it reaches.
+    /// What `front` has of an identity that it reaches, and the key.
     pub(crate) fn holder(
         &self,
         front: &str,
         name: &str,
         key_id: &[u8; 32],
     ) -> Result<(Rights, Holder), NoKey> {
-        let reach = self.fronts.get(front).filter(|reach| reach.has(name)).ok_or(NoKey::Identity)?;
+        let rights = self.fronts.get(front).and_then(|reach| reach.rights(name)).ok_or(NoKey::Identity)?;
         let entry = self.identities.get(name).ok_or(NoKey::Identity)?;
         let generations = std::iter::once(&entry.current).chain(&entry.former);
         let mut fitting = generations.filter(|generation| generation.public.key_id == *key_id).peekable();
         let key = fitting.peek().map(|generation| Arc::clone(&generation.key)).ok_or(NoKey::Generation)?;
         let publics = fitting.map(|generation| Arc::clone(&generation.public)).collect();
-        Ok((reach.rights, Holder { key, publics }))
+        Ok((rights, Holder { key, publics }))
     }
 
     /// The identities that a front reaches, by name.
     pub(crate) fn reached<'a>(&'a self, front: &str) -> impl Iterator<Item = (&'a str, &'a Generation)> {
         let reach = self.fronts.get(front).cloned().unwrap_or_default();
-        let entries = self.identities.iter().filter(move |(name, _)| reach.has(name));
+        let entries = self.identities.iter().filter(move |(name, _)| reach.rights(name).is_some());
         entries.map(|(name, entry)| (name.as_str(), &entry.current))
     }
 }
@@ -101,15 +114,12 @@ pub(crate) struct Push {
 }
 
 impl Push {
-    /// Names a front, or more of its identities; false beyond the bound on fronts.
+    /// Names a front, or more of what it has; false beyond the bound on fronts.
     pub(crate) fn front(&mut self, name: &str, rights: Rights, all: bool, identities: &[&str]) -> bool {
         if self.fronts.len() >= FRONTS_MAX && !self.fronts.contains_key(name) {
             return false;
         }
-        let reach = self.fronts.entry(name.to_owned()).or_default();
-        reach.rights = rights;
-        reach.all |= all;
-        reach.identities.extend(identities.iter().map(|name| (*name).to_owned()));
+        self.fronts.entry(name.to_owned()).or_default().add(rights, all, identities);
         true
     }
 

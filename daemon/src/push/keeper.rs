@@ -4,6 +4,7 @@ use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
 use super::{PushError, receive_within, send_within};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
+use crate::settings::Grant;
 use luassl_keeper_ipc::admin::{ANSWER_MAX, Answer, Blamed, Failed, Fault, Files, Loaded, Request, Rights};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -97,19 +98,26 @@ impl Channel<'_> {
     }
 
     fn front(&mut self, name: &str, front: &Front, config: &Config) -> Result<(), PushError> {
-        let rights = Rights {
-            server: front.roles.server,
-            client: front.roles.client,
-            rsa_key_exchange: config
-                .grants
-                .iter()
-                .any(|grant| grant.rsa_key_exchange && concerns(front, grant)),
+        let roles = Rights { server: front.roles.server, client: front.roles.client, ..Rights::default() };
+        self.reach(name, roles, &front.identities)?;
+        for grant in config.grants.iter().filter(|grant| concerns(front, grant)) {
+            let rights = Rights {
+                rsa_key_exchange: grant.rsa_key_exchange && grant.server && front.roles.server,
+                audit: grant.audit,
+                ..Rights::default()
+            };
+            if rights != Rights::default() {
+                self.reach(name, rights, &common(&front.identities, grant))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reach(&mut self, name: &str, rights: Rights, identities: &Selection) -> Result<(), PushError> {
+        let (all, names): (bool, Vec<&str>) = match identities {
+            Selection::All => (true, Vec::new()),
+            Selection::Only(names) => (false, names.iter().map(String::as_str).collect()),
         };
-        let names: Vec<&str> = match &front.identities {
-            Selection::All => Vec::new(),
-            Selection::Only(names) => names.iter().map(String::as_str).collect(),
-        };
-        let all = front.identities == Selection::All;
         // A front without identities is told all the same.
         let mut pieces: Vec<&[&str]> = names.chunks(NAMES_IN_A_MESSAGE).collect();
         if pieces.is_empty() {
@@ -184,6 +192,17 @@ impl Channel<'_> {
             }
             _ => Err(PushError::Malformed("no answer to the commit".to_owned())),
         }
+    }
+}
+
+/// The identities of a front that a grant lists.
+fn common(own: &Selection, grant: &Grant) -> Selection {
+    let all = grant.identities.iter().any(|name| name == "*");
+    let listed = |name: &&String| all || grant.identities.contains(name);
+    match own {
+        Selection::All if all => Selection::All,
+        Selection::All => Selection::Only(grant.identities.iter().cloned().collect()),
+        Selection::Only(names) => Selection::Only(names.iter().filter(listed).cloned().collect()),
     }
 }
 

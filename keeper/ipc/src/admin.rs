@@ -28,27 +28,44 @@ const COMMITTED: u8 = 0xc3;
 const TICKETS_TAKEN: u8 = 0xc6;
 const TICKETS_FAILED: u8 = 0xc7;
 
-/// What a front may have signed.
+/// What a front may have of an identity.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a right of its own")]
 pub struct Rights {
     /// Messages of the server role.
     pub server: bool,
     /// Messages of the client role.
     pub client: bool,
-    /// RSA key exchange of TLS 1.2.
+    /// RSA key exchange of TLS 1.2, for a front that has the server role.
     pub rsa_key_exchange: bool,
+    /// Each use is logged.
+    pub audit: bool,
 }
 
 impl Rights {
     fn decode(bits: u8) -> Result<Self, Malformed> {
-        if bits & !7 != 0 {
+        if bits & !15 != 0 {
             return Err(Malformed::Value);
         }
-        Ok(Self { server: bits & 1 != 0, client: bits & 2 != 0, rsa_key_exchange: bits & 4 != 0 })
+        let bit = |n: u8| bits & (1 << n) != 0;
+        Ok(Self { server: bit(0), client: bit(1), rsa_key_exchange: bit(2), audit: bit(3) })
     }
 
     fn encode(self) -> u8 {
-        u8::from(self.server) | u8::from(self.client) << 1 | u8::from(self.rsa_key_exchange) << 2
+        let [server, client, rsa_key_exchange, audit] =
+            [self.server, self.client, self.rsa_key_exchange, self.audit].map(u8::from);
+        server | client << 1 | rsa_key_exchange << 2 | audit << 3
+    }
+
+    /// What either gives.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            server: self.server || other.server,
+            client: self.client || other.client,
+            rsa_key_exchange: self.rsa_key_exchange || other.rsa_key_exchange,
+            audit: self.audit || other.audit,
+        }
     }
 }
 
@@ -90,15 +107,15 @@ impl Files {
 /// From the supervisor to the keeper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// What a front has. A second one for the same front adds its identities to the first's.
+    /// What a front has. A second one for the same front adds to it; an identity in several has the rights of each.
     Front {
         /// The front's name, as in its socket's `front.NAME`.
         name: &'a str,
-        /// What it may have signed.
+        /// What it has of these identities.
         rights: Rights,
-        /// Whether it has every identity; the list then does not matter.
+        /// Whether these are all identities; the list then does not matter.
         all: bool,
-        /// Names of its identities.
+        /// Names of identities.
         identities: Vec<&'a str>,
     },
     /// An identity, with its files' descriptors.

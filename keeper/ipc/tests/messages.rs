@@ -22,6 +22,8 @@ fn refusal() -> impl Strategy<Value = front::Refusal> {
         R::Role,
         R::Scheme,
         R::Failed,
+        R::KeyExchange,
+        R::Rate,
     ])
 }
 
@@ -77,6 +79,22 @@ proptest! {
     }
 
     #[test]
+    fn rsa_key_exchange_survives(
+        call: u32, key_id: [u8; 32], name in name(), version: u16, ciphertext in bytes(), secret in vec(any::<u8>(), 48),
+    ) {
+        let decrypt = front::Decrypt { call, key_id, name: &name, version, ciphertext: &ciphertext };
+        survives!(front::Request, front::Request::Decrypt(decrypt));
+        let secret = front::PreMaster(secret.as_slice().try_into().expect("48 bytes"));
+        survives!(front::Answer, front::Answer::Secret { call, secret });
+        // It comes in no other length.
+        let mut wire = Vec::new();
+        front::Answer::Secret { call, secret }.encode(&mut wire).expect("short");
+        prop_assert!(front::Answer::decode(&wire[..wire.len() - 1]).is_err());
+        wire.push(0);
+        prop_assert!(front::Answer::decode(&wire).is_err());
+    }
+
+    #[test]
     fn tickets_survive(
         length in 1u32.., number in 1u64.., keys: [[u8; 32]; 3], root: bool, names in vec((name(), name()), 0..6),
         reason in ".{0,60}",
@@ -92,11 +110,11 @@ proptest! {
 
     #[test]
     fn admin_requests_survive(
-        name in name(), rights in any::<[bool; 3]>(), all: bool, names in vec(name(), 0..6),
+        name in name(), rights in any::<[bool; 4]>(), all: bool, names in vec(name(), 0..6),
         files in any::<[bool; 4]>(),
     ) {
-        let [server, client, rsa_key_exchange] = rights;
-        let rights = admin::Rights { server, client, rsa_key_exchange };
+        let [server, client, rsa_key_exchange, audit] = rights;
+        let rights = admin::Rights { server, client, rsa_key_exchange, audit };
         survives!(admin::Request, admin::Request::Front { name: &name, rights, all, identities: strs(&names) });
         let [key, certificate, password, staple] = files;
         let files = admin::Files { key, certificate, password, staple };

@@ -6,6 +6,7 @@ mod cores;
 mod descriptors;
 mod identities;
 mod kernels;
+mod key_exchange;
 mod other_processes;
 mod sandbox;
 mod tokens;
