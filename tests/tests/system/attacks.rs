@@ -7,6 +7,7 @@ mod descriptors;
 mod identities;
 mod kernels;
 mod key_exchange;
+mod misuse;
 mod other_processes;
 mod sandbox;
 mod tokens;
