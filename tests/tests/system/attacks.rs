@@ -10,5 +10,6 @@ mod key_exchange;
 mod misuse;
 mod other_processes;
 mod sandbox;
+mod tenants;
 mod tokens;
 mod users;
