@@ -2,13 +2,15 @@
 
 use crate::crypto::{PrivateKey, TicketRoot};
 use crate::identity::{Identity, Public};
+use crate::ledger::Ledger;
 use crate::limits::{FIRST_PUSH_WAIT, FRONTS_MAX, IDENTITIES_MAX};
-use crate::log;
+use crate::log::{self, Audit};
 use crate::tickets::{Plan, Tickets};
-use luassl_keeper_ipc::admin::Rights;
+use luassl_keeper_ipc::admin::{Rates, Rights};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 /// One generation of an identity in service.
 #[derive(Clone)]
@@ -66,6 +68,8 @@ impl Reach {
 pub(crate) struct Service {
     identities: BTreeMap<String, Entry>,
     fronts: BTreeMap<String, Reach>,
+    /// What each front may ask for.
+    pub(crate) rates: Rates,
     /// None where libcrypto could not draw a root.
     pub(crate) tickets: Option<Arc<Tickets>>,
 }
@@ -87,13 +91,22 @@ impl Service {
         name: &str,
         key_id: &[u8; 32],
     ) -> Result<(Rights, Holder), NoKey> {
-        let rights = self.fronts.get(front).and_then(|reach| reach.rights(name)).ok_or(NoKey::Identity)?;
-        let entry = self.identities.get(name).ok_or(NoKey::Identity)?;
+        let (rights, entry) = self.entry(front, name).ok_or(NoKey::Identity)?;
         let generations = std::iter::once(&entry.current).chain(&entry.former);
         let mut fitting = generations.filter(|generation| generation.public.key_id == *key_id).peekable();
         let key = fitting.peek().map(|generation| Arc::clone(&generation.key)).ok_or(NoKey::Generation)?;
         let publics = fitting.map(|generation| Arc::clone(&generation.public)).collect();
         Ok((rights, Holder { key, publics }))
+    }
+
+    fn entry(&self, front: &str, name: &str) -> Option<(Rights, &Entry)> {
+        let rights = self.fronts.get(front)?.rights(name)?;
+        Some((rights, self.identities.get(name)?))
+    }
+
+    /// Whether there is such an identity for `front`.
+    pub(crate) fn reaches(&self, front: &str, name: &str) -> bool {
+        self.entry(front, name).is_some()
     }
 
     /// The identities that a front reaches, by name.
@@ -111,6 +124,7 @@ pub(crate) struct Push {
     /// None where loading failed: what is in service stays.
     identities: BTreeMap<String, Option<Identity>>,
     tickets: Plan,
+    rates: Rates,
 }
 
 impl Push {
@@ -133,9 +147,27 @@ impl Push {
         self.tickets = plan;
     }
 
+    /// Says how much a front may ask for.
+    pub(crate) fn rates(&mut self, rates: Rates) {
+        self.rates = rates;
+    }
+
     /// Whether there is room for one more name.
     pub(crate) fn has_room_for(&self, name: &str) -> bool {
         self.identities.len() < IDENTITIES_MAX || self.identities.contains_key(name)
+    }
+}
+
+/// What is kept of a front, whatever is in service.
+#[derive(Clone)]
+pub(crate) struct Books {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) audit: Arc<Audit>,
+}
+
+impl Books {
+    fn new(front: &str) -> Self {
+        Self { ledger: Arc::new(Ledger::new(Instant::now())), audit: Arc::new(Audit::new(front)) }
     }
 }
 
@@ -143,6 +175,8 @@ impl Push {
 pub(crate) struct Registry {
     state: Mutex<State>,
     first_push: Condvar,
+    /// What each front has had, and what was said of it.
+    books: Mutex<BTreeMap<String, Books>>,
 }
 
 #[derive(Default)]
@@ -160,7 +194,19 @@ struct State {
 impl Registry {
     /// Nothing in service, no push yet.
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::default(), first_push: Condvar::new() }
+        Self { state: Mutex::default(), first_push: Condvar::new(), books: Mutex::default() }
+    }
+
+    /// The books of a front.
+    pub(crate) fn books_of(&self, front: &str) -> Books {
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        books.entry(front.to_owned()).or_insert_with(|| Books::new(front)).clone()
+    }
+
+    /// The books of all fronts, by name.
+    pub(crate) fn books(&self) -> Vec<(String, Books)> {
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        books.iter().map(|(front, books)| (front.clone(), books.clone())).collect()
     }
 
     /// Every change under the lock is one assignment or one insertion, so a thread that panicked leaves it whole.
@@ -202,7 +248,7 @@ impl Registry {
         let mut state = self.lock();
         let former = state.service.clone().unwrap_or_default();
         let tickets = state.tickets(push.tickets, former.tickets.as_deref());
-        let mut service = Service { fronts: push.fronts, tickets, ..Service::default() };
+        let mut service = Service { fronts: push.fronts, rates: push.rates, tickets, ..Service::default() };
         for (name, identity) in push.identities {
             let entry = former.identities.get(&name);
             if let Some(entry) = state.successor(&name, entry, identity) {

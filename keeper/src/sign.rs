@@ -38,6 +38,9 @@ pub(crate) enum Denied {
     /// As long as no ciphertext of that key.
     #[error("a ciphertext of {0} bytes, which is not the modulus's length")]
     Ciphertext(usize),
+    /// It has asked for more than it may.
+    #[error("more requests a second than [limits] signatures_per_identity or signatures_per_front")]
+    Rate,
     /// libcrypto failed.
     #[error("libcrypto: {0}")]
     Crypto(#[from] CryptoError),
@@ -53,6 +56,7 @@ impl Denied {
             Self::KeyExchange => Refusal::KeyExchange,
             Self::Role(_) => Refusal::Role,
             Self::Scheme(_) => Refusal::Scheme,
+            Self::Rate => Refusal::Rate,
             Self::Crypto(_) => Refusal::Failed,
         }
     }
@@ -67,11 +71,20 @@ impl From<NoKey> for Denied {
     }
 }
 
+/// What was made, and what to say of it.
+pub(crate) struct Done<T> {
+    pub(crate) answer: T,
+    /// What was signed, or decrypted: a word of the audit log.
+    pub(crate) message: &'static str,
+    /// Whether each use is logged.
+    pub(crate) audit: bool,
+}
+
 /// Checks a request and signs.
 ///
 /// # Errors
 /// [`Denied`].
-pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result<Vec<u8>, Denied> {
+pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result<Done<Vec<u8>>, Denied> {
     let (rights, holder) = service.holder(front, request.name, &request.key_id)?;
     let shape = Shape::of(request.message)?;
     check_role(shape, rights)?;
@@ -79,7 +92,8 @@ pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result
     let tls13 = matches!(shape, Shape::Server13 | Shape::Client13);
     let scheme = Scheme::from_code(request.scheme).filter(|scheme| scheme.fits(holder.key.kind(), tls13));
     let scheme = scheme.ok_or(Denied::Scheme(request.scheme))?;
-    Ok(holder.key.sign(scheme, request.message)?)
+    let answer = holder.key.sign(scheme, request.message)?;
+    Ok(Done { answer, message: shape.word(), audit: rights.audit })
 }
 
 /// Checks a request and decrypts.
@@ -90,7 +104,7 @@ pub(crate) fn decrypt(
     service: &Service,
     front: &str,
     request: &Decrypt<'_>,
-) -> Result<Zeroizing<[u8; PRE_MASTER]>, Denied> {
+) -> Result<Done<Zeroizing<[u8; PRE_MASTER]>>, Denied> {
     let (rights, holder) = service.holder(front, request.name, &request.key_id)?;
     if !(rights.server && rights.rsa_key_exchange && matches!(holder.key.kind(), KeyKind::Rsa(_))) {
         return Err(Denied::KeyExchange);
@@ -98,9 +112,9 @@ pub(crate) fn decrypt(
     if request.ciphertext.len() != holder.key.modulus_len() {
         return Err(Denied::Ciphertext(request.ciphertext.len()));
     }
-    let mut secret = Zeroizing::new([0; PRE_MASTER]);
-    holder.key.pre_master(request.version, request.ciphertext, &mut secret)?;
-    Ok(secret)
+    let mut answer = Zeroizing::new([0; PRE_MASTER]);
+    holder.key.pre_master(request.version, request.ciphertext, &mut answer)?;
+    Ok(Done { answer, message: "tls12-pre-master", audit: rights.audit })
 }
 
 fn check_role(shape: Shape<'_>, rights: Rights) -> Result<(), Denied> {

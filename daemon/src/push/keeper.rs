@@ -5,7 +5,9 @@ use super::settings::concerns;
 use super::{PushError, receive_within, send_within};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
 use crate::settings::Grant;
-use luassl_keeper_ipc::admin::{ANSWER_MAX, Answer, Blamed, Failed, Fault, Files, Loaded, Request, Rights};
+use luassl_keeper_ipc::admin::{
+    ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
+};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -70,6 +72,8 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
     for (name, front) in &config.fronts {
         channel.front(name, front, config)?;
     }
+    let (identity, front) = (config.limits.signatures_per_identity, config.limits.signatures_per_front);
+    channel.send(&Request::Rates(Rates { identity, front }), &[])?;
     let mut report = Report::default();
     channel.tickets(config, &mut report.findings)?;
     for (name, identity) in &config.identities {
@@ -78,6 +82,50 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
     }
     channel.commit(&mut report.findings)?;
     Ok(report)
+}
+
+/// What a front has had with an identity since the keeper's start; the reasons are words of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The front's name.
+    pub front: String,
+    /// The identity's; `*` for names that the front does not reach.
+    pub identity: String,
+    /// Signatures.
+    pub signed: u64,
+    /// Pre-master secrets.
+    pub decrypted: u64,
+    /// Refusals by reason.
+    pub refused: Vec<(&'static str, u64)>,
+}
+
+/// What the keeper behind `admin` has counted.
+///
+/// # Errors
+/// [`PushError`] where the keeper goes away or talks nonsense.
+pub fn keeper_status(admin: BorrowedFd<'_>) -> Result<Vec<Account>, PushError> {
+    let mut channel = Channel { admin, request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+    channel.send(&Request::Status, &[])?;
+    let mut accounts = Vec::new();
+    loop {
+        match channel.answer()? {
+            Answer::Count(count) => accounts.push(count.into()),
+            Answer::Counted => return Ok(accounts),
+            _ => return Err(PushError::Malformed("no answer about counts".to_owned())),
+        }
+    }
+}
+
+impl From<Count<'_>> for Account {
+    fn from(count: Count<'_>) -> Self {
+        Self {
+            front: count.front.to_owned(),
+            identity: count.identity.to_owned(),
+            signed: count.signed,
+            decrypted: count.decrypted,
+            refused: count.refused.iter().map(|(reason, number)| (reason.word(), *number)).collect(),
+        }
+    }
 }
 
 struct Channel<'a> {

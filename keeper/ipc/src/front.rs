@@ -272,25 +272,44 @@ pub enum Refusal {
     Rate,
 }
 
-const REFUSALS: [(u8, Refusal); 9] = [
-    (1, Refusal::NotYet),
-    (2, Refusal::UnknownIdentity),
-    (3, Refusal::UnknownKey),
-    (4, Refusal::NotHandshake),
-    (5, Refusal::Role),
-    (6, Refusal::Scheme),
-    (7, Refusal::Failed),
-    (8, Refusal::KeyExchange),
-    (9, Refusal::Rate),
-];
-
 impl Refusal {
-    fn code(self) -> u8 {
-        REFUSALS.iter().find(|(_, refusal)| *refusal == self).map_or(0, |(code, _)| *code)
+    /// Every one; a refusal's code on the wire is its place, counted from 1.
+    pub const ALL: [Self; 9] = [
+        Self::NotYet,
+        Self::UnknownIdentity,
+        Self::UnknownKey,
+        Self::NotHandshake,
+        Self::Role,
+        Self::Scheme,
+        Self::Failed,
+        Self::KeyExchange,
+        Self::Rate,
+    ];
+
+    /// Its word in the audit log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotYet => "not-yet",
+            Self::UnknownIdentity => "unknown-identity",
+            Self::UnknownKey => "unknown-key",
+            Self::NotHandshake => "not-handshake",
+            Self::Role => "role",
+            Self::Scheme => "scheme",
+            Self::Failed => "failed",
+            Self::KeyExchange => "key-exchange",
+            Self::Rate => "rate",
+        }
     }
 
-    fn from_code(code: u8) -> Result<Self, Malformed> {
-        REFUSALS.iter().find(|(known, _)| *known == code).map(|(_, refusal)| *refusal).ok_or(Malformed::Value)
+    pub(crate) fn code(self) -> u8 {
+        let place = Self::ALL.iter().position(|refusal| *refusal == self);
+        place.and_then(|place| u8::try_from(place + 1).ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn from_code(code: u8) -> Result<Self, Malformed> {
+        let place = usize::from(code).checked_sub(1).ok_or(Malformed::Value)?;
+        Self::ALL.get(place).copied().ok_or(Malformed::Value)
     }
 }
 

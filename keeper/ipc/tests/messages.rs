@@ -13,18 +13,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn refusal() -> impl Strategy<Value = front::Refusal> {
-    use front::Refusal as R;
-    proptest::sample::select(vec![
-        R::NotYet,
-        R::UnknownIdentity,
-        R::UnknownKey,
-        R::NotHandshake,
-        R::Role,
-        R::Scheme,
-        R::Failed,
-        R::KeyExchange,
-        R::Rate,
-    ])
+    proptest::sample::select(front::Refusal::ALL.to_vec())
 }
 
 fn refs(items: &[Vec<u8>]) -> Vec<&[u8]> {
@@ -120,6 +109,19 @@ proptest! {
         let files = admin::Files { key, certificate, password, staple };
         survives!(admin::Request, admin::Request::Identity { name: &name, files });
         survives!(admin::Request, admin::Request::Commit);
+    }
+
+    #[test]
+    fn rates_and_counts_survive(
+        rates: [u32; 2], front in name(), identity in name(), counts: [u64; 2],
+        refused in vec((refusal(), any::<u64>()), 0..9),
+    ) {
+        survives!(admin::Request, admin::Request::Rates(admin::Rates { identity: rates[0], front: rates[1] }));
+        survives!(admin::Request, admin::Request::Status);
+        let [signed, decrypted] = counts;
+        let count = admin::Count { front: &front, identity: &identity, signed, decrypted, refused };
+        survives!(admin::Answer, admin::Answer::Count(count));
+        survives!(admin::Answer, admin::Answer::Counted);
     }
 
     #[test]
