@@ -7,6 +7,7 @@ mod every_lua;
 mod activation;
 mod api;
 mod attacks;
+mod audit;
 mod bad_input;
 mod beyond;
 mod bulk_and_ends;
