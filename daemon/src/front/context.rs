@@ -3,7 +3,7 @@
 use super::{
     Active, Front,
     owner::Owner,
-    policy::{self, Caller, Operation, Way},
+    policy::{self, Caller, Denial, Operation, Way},
     quota::Slot,
 };
 use crate::{
@@ -108,9 +108,16 @@ impl Sessions {
             (Role::Client, Some(peer)) => context.session_with(host, sni, peer),
             _ => context.session(role, host, sni),
         };
-        if audit && session.is_ok() {
-            let identities = identities_of(&self.recipe.spec);
-            front.audit.used(&self.asker, &self.operation(&identities, Some(role)), peer);
+        match &session {
+            Ok(_) if audit => {
+                self.with_operation(role, |operation| front.audit.used(&self.asker, operation, peer));
+            }
+            Err(failure) if failure.code == ErrorCode::Refused => {
+                self.with_operation(role, |operation| {
+                    front.audit.below_floor(&self.asker, operation, failure);
+                });
+            }
+            _ => {}
         }
         session
     }
@@ -123,9 +130,14 @@ impl Sessions {
         self.granted(front, role)?.context.session(role, None, None).map(drop)
     }
 
-    fn operation<'a>(&'a self, identities: &'a [String], role: Option<Role>) -> Operation<'a> {
-        let way = self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener);
-        Operation { identities, role, way }
+    /// What the audit log says of a session.
+    fn with_operation(&self, role: Role, log: impl FnOnce(&Operation<'_>)) {
+        let identities = identities_of(&self.recipe.spec);
+        log(&Operation { identities: &identities, role: Some(role), way: self.way() });
+    }
+
+    fn way(&self) -> Way<'_> {
+        self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener)
     }
 
     /// The OpenSSL context under the present configuration; made anew when that has changed.
@@ -138,8 +150,7 @@ impl Sessions {
         {
             return Ok(context.clone());
         }
-        let way = self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener);
-        let made = front.contexts.build(front, &active, &self.asker, &self.recipe, Some(role), way);
+        let made = front.contexts.build(front, &active, &self.asker, &self.recipe, Some(role), self.way());
         let context = match (made, &slot) {
             (Ok(context), _) => context,
             // What a reload has broken leaves the former context in service; what it forbids does not.
@@ -201,7 +212,7 @@ impl Contexts {
         let operation = Operation { identities: &identities, role, way };
         let grant = policy::decide(&active.settings, asker.caller(), operation).map_err(|denial| {
             front.audit.refused(asker, &operation, &denial);
-            denial.into_failure()
+            as_asked(denial, &identities, &recipe.spec).into_failure()
         })?;
         let (floors, audit) = (Floors::from(grant), grant.audit);
         let key = CacheKey {
@@ -263,12 +274,20 @@ fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
     spec
 }
 
+/// The same denial in the caller's words: the full name of what it asked for would tell that there is such an identity.
+fn as_asked(denial: Denial, identities: &[String], spec: &ContextSpec) -> Denial {
+    let Denial::Identity(full) = denial else { return denial };
+    let place = identities.iter().position(|name| *name == full);
+    let asked = place.and_then(|place| identities_of(spec).into_iter().nth(place));
+    Denial::Identity(asked.unwrap_or(full))
+}
+
 /// The same description with each identity under its declared name.
 fn with_declared_names(active: &Active, spec: &ContextSpec) -> Result<ContextSpec, Failure> {
     let declared = |asked: &mut String| -> Result<(), Failure> {
         // The grant has been found by this name, so it is declared.
         let name = policy::declared(&active.settings, asked)
-            .ok_or_else(|| policy::Denial::Identity(asked.clone()).into_failure())?;
+            .ok_or_else(|| Denial::Identity(asked.clone()).into_failure())?;
         if let Some(fault) = active.settings.identities.get(name).and_then(|identity| identity.fault.as_ref())
             && active.identities.current(name).is_none()
         {
