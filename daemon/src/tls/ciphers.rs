@@ -3,12 +3,12 @@
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::pkey::{PKey, Params};
-use openssl::ssl::{SslContextBuilder, SslRef};
+use openssl::ssl::SslContextBuilder;
 use std::ffi::CString;
 
 /// What no list brings back: nobody to authenticate, nothing encrypted.
 const NEVER: &str = ":!aNULL:!eNULL";
-/// Switched off unless the grant allows it: no forward secrecy, and the keeper would decrypt.
+/// Switched off unless the grant allows it: it has no forward secrecy.
 const RSA_KEY_EXCHANGE: &str = ":!kRSA";
 
 fn invalid(message: String) -> Failure {
@@ -32,16 +32,9 @@ pub(super) fn set_ciphers(
         return Ok(());
     }
     if context.set_cipher_list(&list(given, true)).is_ok() {
-        return Err(only_rsa(given, "needs a grant of rsa_key_exchange"));
+        return Err(only_rsa(given));
     }
     Err(invalid(format!("cipher string {given:?} selects no cipher; see openssl ciphers -v")))
-}
-
-/// Takes RSA key exchange from a server's session, since a keeper signs and does not decrypt.
-pub(super) fn without_rsa_key_exchange(ssl: &mut SslRef, ciphers: Option<&str>) -> Result<(), Failure> {
-    let given = ciphers.unwrap_or("DEFAULT");
-    ssl.set_cipher_list(&list(given, false))
-        .map_err(|_| only_rsa(given, "is for outgoing connections only: a keeper does not decrypt"))
 }
 
 fn list(given: &str, rsa_key_exchange: bool) -> String {
@@ -49,8 +42,9 @@ fn list(given: &str, rsa_key_exchange: bool) -> String {
     format!("{given}{NEVER}{rsa}")
 }
 
-fn only_rsa(given: &str, why: &str) -> Failure {
-    let message = format!("cipher string {given:?} has RSA key exchange only, which {why}");
+fn only_rsa(given: &str) -> Failure {
+    let message =
+        format!("cipher string {given:?} has RSA key exchange only, which needs a grant of rsa_key_exchange");
     Failure::new(ErrorCode::Refused, message)
 }
 
