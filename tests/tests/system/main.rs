@@ -21,3 +21,4 @@ mod restarts;
 mod resumption;
 mod secrets;
 mod shared_listener;
+mod wire;
