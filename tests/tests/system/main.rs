@@ -22,3 +22,4 @@ mod restarts;
 mod resumption;
 mod secrets;
 mod shared_listener;
+mod wire;
