@@ -115,6 +115,7 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// [`FrontError`] when it cannot start.
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
+    tls::wipe_what_is_freed()?;
     lockdown::close(options.user)?;
     raise_descriptor_limit();
     interrupt::install()?;
