@@ -4,7 +4,7 @@ use super::{
     Front,
     connection::{Command, Connection, with_addresses},
     context::{Asker, Recipe, Sessions, digests_of, identities_of},
-    control::Answer,
+    control::{Answer, Answering},
     handshake, holder,
     listener::{Listener, ListenerKey},
     policy::Way,
@@ -26,6 +26,7 @@ use std::{
     collections::HashMap,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
@@ -70,22 +71,27 @@ impl Session {
         self.introduced
     }
 
-    /// Carries a request out. The descriptor that came with it is taken out where it is good.
+    /// Carries a request out. The descriptor that came with it is taken out where it is good. What waits for a
+    /// connection is answered later, so that no other request waits for it.
     pub(super) async fn answer(
         &mut self,
         id: u64,
         request: Request,
         descriptors: &mut Vec<OwnedFd>,
-    ) -> Answer {
-        if self.introduced || matches!(request, Request::Hello(_)) {
-            self.carry_out(id, request, descriptors).await
-        } else {
-            plain(id, Err::<Done, _>(Failure::new(ErrorCode::Version, "say hello first")))
+    ) -> Answering {
+        if !self.introduced && !matches!(request, Request::Hello(_)) {
+            let message =
+                "the first request of a control connection is hello: connect again and begin with it";
+            return Answering::Now(plain(id, Err::<Done, _>(Failure::new(ErrorCode::Version, message))));
         }
-    }
-
-    async fn carry_out(&mut self, id: u64, request: Request, descriptors: &mut Vec<OwnedFd>) -> Answer {
-        match request {
+        Answering::Now(match request {
+            Request::Info(of) => return later(id, self.info(&of)),
+            Request::PeerCertificate(of) => return later(id, self.peer_certificate(&of)),
+            Request::PeerMatches(ask) => return later(id, self.peer_matches(ask)),
+            Request::Export(export) => return later(id, self.export(export)),
+            Request::SetOption(set) => return later(id, self.set_option(&set)),
+            Request::Renegotiate(of) => return later(id, self.renegotiate(&of)),
+            Request::Close(of) => return later(id, self.close(&of)),
             Request::Hello(hello) => plain(id, self.hello(&hello)),
             Request::Blob(blob) => plain(id, self.blob(blob)),
             Request::Context(make) => plain(id, self.context(make.spec).await),
@@ -93,32 +99,22 @@ impl Session {
             Request::Connect(connect) => with_descriptor(id, self.connect(connect, descriptors)),
             Request::Bind(bind) => with_descriptor(id, self.bind(bind, descriptors)),
             Request::Status(of) => plain(id, self.status(&of)),
-            Request::Info(of) => plain(id, self.info(&of).await),
-            Request::PeerCertificate(of) => plain(id, self.peer_certificate(&of).await),
-            Request::PeerMatches(ask) => plain(id, self.peer_matches(ask).await),
-            Request::Export(export) => plain(id, self.export(export).await),
-            Request::SetOption(set) => plain(id, self.set_option(set).await),
-            Request::Renegotiate(of) => plain(id, self.renegotiate(&of).await),
-            Request::Close(of) => plain(id, self.close(&of).await),
-            Request::Unknown(op) => plain(
-                id,
-                Err::<Done, _>(Failure::new(
-                    ErrorCode::UnknownOperation,
-                    format!("operation \"{op}\" is not known to this luassld"),
-                )),
-            ),
-        }
+            Request::Unknown(op) => {
+                let message = format!("operation \"{op}\" is not known to this luassld");
+                plain(id, Err::<Done, _>(Failure::new(ErrorCode::UnknownOperation, message)))
+            }
+        })
     }
 
     fn hello(&mut self, hello: &Hello) -> Outcome<Welcome> {
         if self.introduced {
             return Err(Failure::new(ErrorCode::Invalid, "hello has been said already"));
         }
-        if hello.version < VERSION {
+        if hello.version != VERSION {
             return Err(Failure::new(
                 ErrorCode::Version,
                 format!(
-                    "version {} of the protocol is not spoken here, only {VERSION}: use a module and a luassld of like age",
+                    "version {} of the protocol is not spoken here: connect again with version {VERSION}, or use a module and a luassld of like age",
                     hello.version
                 ),
             ));
@@ -169,7 +165,7 @@ impl Session {
         let sessions = Sessions::new(self.asker.clone(), Arc::clone(&recipe), None);
         let number = self.next_context;
         self.next_context += 1;
-        self.contexts.insert(number, Made { recipe, sessions, _checked: checked });
+        self.contexts.insert(number, Made { recipe, sessions, _checked: checked.context });
         Ok(ContextMade { context: Some(number), missing: Vec::new() })
     }
 
@@ -218,7 +214,7 @@ impl Session {
         let recipe = Arc::clone(&self.made(bind.context)?.recipe);
         let sessions = Sessions::new(self.asker.clone(), recipe, bind.listener.clone());
         // Refused here, and not at the first peer.
-        drop(sessions.session(&self.front, Role::Server, None, None, None)?);
+        sessions.check(&self.front, Role::Server)?;
         let (key, socket) = match bind.listener {
             Some(name) => self.named_listener(name)?,
             None => {
@@ -289,81 +285,100 @@ impl Session {
     }
 
     /// Puts a question to the pump that has the connection.
-    async fn ask<T: Send + 'static>(
+    fn ask<T: Send + 'static>(
         &self,
         token: &Token,
         question: impl FnOnce(&SslRef, Option<BorrowedFd<'_>>) -> Outcome<T> + Send + 'static,
-    ) -> Outcome<T> {
+    ) -> Outcome<Pending<T>> {
         let (reply, answer) = oneshot::channel();
         let question = Box::new(move |ssl: &SslRef, fd: Option<BorrowedFd<'_>>| {
             // The asker may have gone: then nobody needs the answer.
             let _ = reply.send(question(ssl, fd));
         });
         self.find(token)?.send(Command::Ask(question))?;
-        self.wait(answer).await
+        Ok(self.wait_for(answer))
     }
 
-    async fn wait<T>(&self, answer: oneshot::Receiver<Outcome<T>>) -> Outcome<T> {
-        let deadline = self.front.limits().handshake();
-        match tokio::time::timeout(deadline, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(Failure::new(ErrorCode::Closed, "the connection has ended")),
-            Err(_) => Err(Failure::new(ErrorCode::Timeout, "the peer did not answer in time")),
-        }
+    fn wait_for<T>(&self, answer: oneshot::Receiver<Outcome<T>>) -> Pending<T> {
+        Pending { answer, deadline: self.front.limits().handshake() }
     }
 
-    async fn info(&self, of: &Of) -> Outcome<Info> {
-        self.ask(&of.token, |ssl, fd| Ok(with_addresses(tls::info(ssl), fd))).await
+    fn info(&self, of: &Of) -> Outcome<Pending<Info>> {
+        self.ask(&of.token, |ssl, fd| Ok(with_addresses(tls::info(ssl), fd)))
     }
 
-    async fn peer_certificate(&self, of: &Of) -> Outcome<PeerCertificate> {
-        self.ask(&of.token, |ssl, _| Ok(tls::peer_certificate(ssl))).await
+    fn peer_certificate(&self, of: &Of) -> Outcome<Pending<PeerCertificate>> {
+        self.ask(&of.token, |ssl, _| Ok(tls::peer_certificate(ssl)))
     }
 
-    async fn peer_matches(&self, ask: PeerMatches) -> Outcome<Matched> {
-        self.ask(&ask.token, move |ssl, _| Ok(Matched { matches: tls::peer_matches(ssl, &ask.host) })).await
+    fn peer_matches(&self, ask: PeerMatches) -> Outcome<Pending<Matched>> {
+        let PeerMatches { token, host } = ask;
+        self.ask(&token, move |ssl, _| Ok(Matched { matches: tls::peer_matches(ssl, &host) }))
     }
 
-    async fn export(&self, export: Export) -> Outcome<Exported> {
+    fn export(&self, export: Export) -> Outcome<Pending<Exported>> {
         if export.length > MAX_EXPORT {
             return Err(Failure::new(
                 ErrorCode::Invalid,
                 format!("at most {MAX_EXPORT} bytes can be exported"),
             ));
         }
-        self.ask(&export.token, move |ssl, _| {
+        let token = export.token;
+        self.ask(&token, move |ssl, _| {
             let mut data = vec![0; export.length as usize];
             let context = export.context.as_ref().map(|context| &context[..]);
             ssl.export_keying_material(&mut data, &export.label, context)
                 .map_err(|_| Failure::new(ErrorCode::Tls, "OpenSSL exports no keying material here"))?;
             Ok(Exported { data })
         })
-        .await
     }
 
-    async fn set_option(&self, set: SetOption) -> Outcome<Done> {
-        self.ask(&set.token, move |_, fd| {
+    fn set_option(&self, set: &SetOption) -> Outcome<Pending<Done>> {
+        let SetOption { token, option, on } = *set;
+        self.ask(&token, move |_, fd| {
             let gone = || Failure::new(ErrorCode::Closed, "the connection has ended");
             let fd = fd.ok_or_else(gone)?;
-            let outcome = match set.option {
-                SocketOption::NoDelay => sockopt::set_tcp_nodelay(fd, set.on),
-                SocketOption::KeepAlive => sockopt::set_socket_keepalive(fd, set.on),
+            let outcome = match option {
+                SocketOption::NoDelay => sockopt::set_tcp_nodelay(fd, on),
+                SocketOption::KeepAlive => sockopt::set_socket_keepalive(fd, on),
             };
             outcome.map(|()| Done {}).map_err(|_| gone())
         })
-        .await
     }
 
-    async fn renegotiate(&self, of: &Of) -> Outcome<Done> {
+    fn renegotiate(&self, of: &Of) -> Outcome<Pending<Done>> {
         let (reply, answer) = oneshot::channel();
         self.find(&of.token)?.send(Command::Renegotiate(reply))?;
-        self.wait(answer).await
+        Ok(self.wait_for(answer))
     }
 
-    async fn close(&self, of: &Of) -> Outcome<Done> {
+    fn close(&self, of: &Of) -> Outcome<Pending<Done>> {
         let (reply, answer) = oneshot::channel();
         self.find(&of.token)?.send(Command::Close(reply))?;
-        self.wait(answer).await
+        Ok(self.wait_for(answer))
+    }
+}
+
+/// An answer that a connection's pump will give, or its peer.
+struct Pending<T> {
+    answer: oneshot::Receiver<Outcome<T>>,
+    deadline: Duration,
+}
+
+impl<T> Pending<T> {
+    async fn outcome(self) -> Outcome<T> {
+        match tokio::time::timeout(self.deadline, self.answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Failure::new(ErrorCode::Closed, "the connection has ended")),
+            Err(_) => Err(Failure::new(ErrorCode::Timeout, "the peer did not answer in time")),
+        }
+    }
+}
+
+fn later<T: Serialize + Send + 'static>(id: u64, pending: Outcome<Pending<T>>) -> Answering {
+    match pending {
+        Ok(pending) => Answering::Later(Box::pin(async move { plain(id, pending.outcome().await) })),
+        Err(failure) => Answering::Now(plain(id, Err::<Done, _>(failure))),
     }
 }
 
