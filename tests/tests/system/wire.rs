@@ -79,8 +79,9 @@ impl Control {
     fn context(&mut self) -> u64 {
         let verify = Some(0);
         let spec = ContextSpec { verify, ..ContextSpec::default() };
-        let made: ContextMade =
-            self.call(2, &Request::Context(Box::new(MakeContext { spec })), &[]).expect("a context");
+        let made: ContextMade = self
+            .call(2, &Request::Context(Box::new(MakeContext { spec, again: false })), &[])
+            .expect("a context");
         made.context.expect("its number")
     }
 
@@ -161,7 +162,7 @@ fn more_descriptors_than_can_be_taken_are_answered_and_closed() {
     let file = std::fs::File::open("/dev/null").expect("a file");
     for id in 5..7 {
         // With half a frame, so that they wait for it.
-        control.send_half(id, &vec![file.as_fd(); 16]);
+        control.send_half(id, &[file.as_fd(); 16]);
     }
     let (body, _) = control.answer();
     let (id, outcome) = decode_reply::<Done>(&body).expect("an answer");
