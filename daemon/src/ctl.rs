@@ -62,7 +62,7 @@ pub fn reload(args: ReloadArgs) -> Result<Vec<Finding>, Vec<Finding>> {
 }
 
 fn load(request: &Request) -> Result<(Config, Vec<Finding>), Vec<Finding>> {
-    let Loaded { config, findings } = config::load(request);
+    let Loaded { config, findings, .. } = config::load(request);
     match config {
         Some(config) => Ok((config, findings)),
         None => Err(findings),
