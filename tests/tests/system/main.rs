@@ -12,6 +12,7 @@ mod beyond;
 mod bulk_and_ends;
 mod check_command;
 mod constants_on_the_wire;
+mod documents;
 mod grants;
 mod hostile;
 mod many_connections;
