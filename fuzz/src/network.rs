@@ -1,7 +1,7 @@
 //! What comes from the network before anything is agreed on: libssl reads it, and calls back into the front.
 
 use crate::files::FLOORS;
-use luassl_daemon::identity::{IdentitySource, KeyId, PublicIdentity, SignError, Signer};
+use luassl_daemon::identity::{IdentitySource, KeyId, PreMaster, PublicIdentity, SignError, Signer};
 use luassl_daemon::settings::TrustSettings;
 use luassl_daemon::tls::{self, Context, ContextSource, Resumption, TicketKeys, TrustStores};
 use luassl_keeper_ipc::front::{EpochKey, Tickets};
@@ -51,6 +51,10 @@ impl Signer for Local {
         let refused = |error: openssl::error::ErrorStack| SignError::Refused(error.to_string());
         let mut signer = openssl::sign::Signer::new(MessageDigest::sha256(), &self.0).map_err(refused)?;
         signer.sign_oneshot_to_vec(message).map_err(refused)
+    }
+
+    fn decrypt(&self, _: &str, _: KeyId, _: u16, _: &[u8]) -> Result<PreMaster, SignError> {
+        Err(SignError::Refused("RSA key exchange is not granted here".to_owned()))
     }
 }
 

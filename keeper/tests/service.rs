@@ -74,7 +74,7 @@ fn what_is_no_handshake_message_is_not_signed() {
 fn a_front_has_its_roles_only() {
     let keeper = Keeper::start(&["server", "client", "neither"]);
     keeper.bench.identity("a", P256);
-    let rights = |server, client| Rights { server, client, rsa_key_exchange: false };
+    let rights = |server, client| Rights { server, client, ..Rights::default() };
     keeper.front("server", rights(true, false), None);
     keeper.front("client", rights(false, true), None);
     keeper.front("neither", rights(false, false), None);

@@ -7,12 +7,14 @@
 pub mod agent;
 pub mod daemon;
 pub mod echo;
+pub mod kernel;
 pub mod lua;
 pub mod memory;
 pub mod needles;
 pub mod peer;
 pub mod pki;
 pub mod process;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

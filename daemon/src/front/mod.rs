@@ -120,7 +120,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     // From here on no file can be opened; threads inherit that.
     lockdown::lock_down()?;
     #[cfg(feature = "hostile")]
-    hostile::act(&options.name);
+    hostile::act(&options.name, &options.keeper);
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
     let front = Arc::new(Front {

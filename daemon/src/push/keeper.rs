@@ -4,7 +4,10 @@ use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
 use super::{PushError, receive_within, send_within};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
-use luassl_keeper_ipc::admin::{ANSWER_MAX, Answer, Blamed, Failed, Fault, Files, Loaded, Request, Rights};
+use crate::settings::Grant;
+use luassl_keeper_ipc::admin::{
+    ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
+};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -86,6 +89,8 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
     for (name, front) in &config.fronts {
         channel.front(name, front, config)?;
     }
+    let (identity, front) = (config.limits.signatures_per_identity, config.limits.signatures_per_front);
+    channel.send(&Request::Rates(Rates { identity, front }), &[])?;
     let mut report = Report::default();
     channel.tickets(config, &mut report.findings)?;
     for (name, identity) in &config.identities {
@@ -94,6 +99,50 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
     }
     channel.commit(&mut report.findings)?;
     Ok(report)
+}
+
+/// What a front has had with an identity since the keeper's start; the reasons are words of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The front's name.
+    pub front: String,
+    /// The identity's; `*` for names that the front does not reach.
+    pub identity: String,
+    /// Signatures.
+    pub signed: u64,
+    /// Pre-master secrets.
+    pub decrypted: u64,
+    /// Refusals by reason.
+    pub refused: Vec<(&'static str, u64)>,
+}
+
+/// What the keeper behind `admin` has counted.
+///
+/// # Errors
+/// [`PushError`] where the keeper goes away or talks nonsense.
+pub fn keeper_status(admin: BorrowedFd<'_>) -> Result<Vec<Account>, PushError> {
+    let mut channel = Channel { admin, request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+    channel.send(&Request::Status, &[])?;
+    let mut accounts = Vec::new();
+    loop {
+        match channel.answer()? {
+            Answer::Count(count) => accounts.push(count.into()),
+            Answer::Counted => return Ok(accounts),
+            _ => return Err(PushError::Malformed("no answer about counts".to_owned())),
+        }
+    }
+}
+
+impl From<Count<'_>> for Account {
+    fn from(count: Count<'_>) -> Self {
+        Self {
+            front: count.front.to_owned(),
+            identity: count.identity.to_owned(),
+            signed: count.signed,
+            decrypted: count.decrypted,
+            refused: count.refused.iter().map(|(reason, number)| (reason.word(), *number)).collect(),
+        }
+    }
 }
 
 struct Channel<'a> {
@@ -114,19 +163,26 @@ impl Channel<'_> {
     }
 
     fn front(&mut self, name: &str, front: &Front, config: &Config) -> Result<(), PushError> {
-        let rights = Rights {
-            server: front.roles.server,
-            client: front.roles.client,
-            rsa_key_exchange: config
-                .grants
-                .iter()
-                .any(|grant| grant.rsa_key_exchange && concerns(front, grant)),
+        let roles = Rights { server: front.roles.server, client: front.roles.client, ..Rights::default() };
+        self.reach(name, roles, &front.identities)?;
+        for grant in config.grants.iter().filter(|grant| concerns(front, grant)) {
+            let rights = Rights {
+                rsa_key_exchange: grant.rsa_key_exchange && grant.server && front.roles.server,
+                audit: grant.audit,
+                ..Rights::default()
+            };
+            if rights != Rights::default() {
+                self.reach(name, rights, &common(&front.identities, grant))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reach(&mut self, name: &str, rights: Rights, identities: &Selection) -> Result<(), PushError> {
+        let (all, names): (bool, Vec<&str>) = match identities {
+            Selection::All => (true, Vec::new()),
+            Selection::Only(names) => (false, names.iter().map(String::as_str).collect()),
         };
-        let names: Vec<&str> = match &front.identities {
-            Selection::All => Vec::new(),
-            Selection::Only(names) => names.iter().map(String::as_str).collect(),
-        };
-        let all = front.identities == Selection::All;
         // A front without identities is told all the same.
         let mut pieces: Vec<&[&str]> = names.chunks(NAMES_IN_A_MESSAGE).collect();
         if pieces.is_empty() {
@@ -202,6 +258,17 @@ impl Channel<'_> {
             }
             _ => Err(PushError::Malformed("no answer to the commit".to_owned())),
         }
+    }
+}
+
+/// The identities of a front that a grant lists.
+fn common(own: &Selection, grant: &Grant) -> Selection {
+    let all = grant.identities.iter().any(|name| name == "*");
+    let listed = |name: &&String| all || grant.identities.contains(name);
+    match own {
+        Selection::All if all => Selection::All,
+        Selection::All => Selection::Only(grant.identities.iter().cloned().collect()),
+        Selection::Only(names) => Selection::Only(names.iter().filter(listed).cloned().collect()),
     }
 }
 

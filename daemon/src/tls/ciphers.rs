@@ -3,13 +3,13 @@
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::pkey::{PKey, Params};
-use openssl::ssl::{SslContextBuilder, SslContextRef, SslMethod, SslRef};
+use openssl::ssl::{SslContextBuilder, SslContextRef, SslMethod};
 use std::ffi::CString;
 use std::sync::OnceLock;
 
 /// What no list brings back: nobody to authenticate, nothing encrypted.
 const NEVER: &str = ":!aNULL:!eNULL";
-/// Switched off unless the grant allows it: no forward secrecy, and the keeper would decrypt.
+/// Switched off unless the grant allows it: it has no forward secrecy.
 const RSA_KEY_EXCHANGE: &str = ":!kRSA";
 
 fn invalid(message: String) -> Failure {
@@ -33,7 +33,7 @@ pub(super) fn set_ciphers(
         return Ok(());
     }
     if context.set_cipher_list(&list(given, true)).is_ok() {
-        return Err(only_rsa(given, "needs a grant of rsa_key_exchange"));
+        return Err(only_rsa(given));
     }
     Err(invalid(format!("cipher string {given:?} selects no cipher; see openssl ciphers -v")))
 }
@@ -60,20 +60,14 @@ fn default_level() -> Option<u32> {
     *LEVEL.get_or_init(fresh)
 }
 
-/// Takes RSA key exchange from a server's session, since a keeper signs and does not decrypt.
-pub(super) fn without_rsa_key_exchange(ssl: &mut SslRef, ciphers: Option<&str>) -> Result<(), Failure> {
-    let given = ciphers.unwrap_or("DEFAULT");
-    ssl.set_cipher_list(&list(given, false))
-        .map_err(|_| only_rsa(given, "is for outgoing connections only: a keeper does not decrypt"))
-}
-
 fn list(given: &str, rsa_key_exchange: bool) -> String {
     let rsa = if rsa_key_exchange { "" } else { RSA_KEY_EXCHANGE };
     format!("{given}{NEVER}{rsa}")
 }
 
-fn only_rsa(given: &str, why: &str) -> Failure {
-    let message = format!("cipher string {given:?} has RSA key exchange only, which {why}");
+fn only_rsa(given: &str) -> Failure {
+    let message =
+        format!("cipher string {given:?} has RSA key exchange only, which needs a grant of rsa_key_exchange");
     Failure::new(ErrorCode::Refused, message)
 }
 

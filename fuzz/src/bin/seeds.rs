@@ -80,7 +80,7 @@ fn keeper_messages() -> io::Result<()> {
     ] {
         save(name, answer.encode(&mut out), &out)?;
     }
-    let rights = admin::Rights { server: true, client: false, rsa_key_exchange: true };
+    let rights = admin::Rights { server: true, client: false, rsa_key_exchange: true, audit: true };
     let files = admin::Files { key: true, certificate: true, password: false, staple: true };
     for (name, request) in [
         (

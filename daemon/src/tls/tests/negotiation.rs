@@ -83,20 +83,24 @@ fn what_selects_nothing_is_refused_by_name() {
 }
 
 #[test]
-fn rsa_key_exchange_needs_a_grant_and_is_never_a_servers() {
+fn rsa_key_exchange_needs_a_grant() {
     let world = world();
-    let rsa = ContextSpec { ciphers: text("AES256-GCM-SHA384"), ..of("server") };
+    let rsa = tls12(ContextSpec { ciphers: text("AES256-GCM-SHA384"), ..of("server") });
     let refusal = world.refusal(&rsa);
     assert_eq!(refusal.code, ErrorCode::Refused);
     assert!(refusal.message.contains("needs a grant of rsa_key_exchange"), "{refusal}");
-    let floors = Floors { rsa_key_exchange: true, ..FREE };
-    let granted = world.context_with(&rsa, floors).unwrap();
-    granted.session(Role::Client, None, None).unwrap();
-    let Err(refusal) = granted.session(Role::Server, None, None) else { panic!("a server was made") };
-    assert_eq!(refusal.code, ErrorCode::Refused);
+    let granted = world.context_with(&rsa, Floors { rsa_key_exchange: true, ..FREE }).unwrap();
+    let (server, client) = meet(&granted, &granted, None).established();
+    assert_eq!(info(client.ssl()).cipher, "AES256-GCM-SHA384");
+    assert_eq!(info(server.ssl()).cipher, "AES256-GCM-SHA384");
+}
+
+#[test]
+fn a_list_that_has_rsa_key_exchange_too_loses_it_without_a_grant() {
+    let world = world();
     let ciphers = text("AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384");
-    let both = world.context_with(&tls12(ContextSpec { ciphers, ..of("server") }), floors).unwrap();
-    let (_, client) = meet(&both, &both, None).established();
+    let both = tls12(ContextSpec { ciphers, ..of("server") });
+    let (_, client) = meet(&world.context(&both), &world.context(&both), None).established();
     assert_eq!(info(client.ssl()).cipher, "ECDHE-RSA-AES256-GCM-SHA384");
 }
 

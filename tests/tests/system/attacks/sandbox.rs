@@ -4,7 +4,7 @@
 use luassl_tests::daemon::Daemon;
 
 /// What a process without restrictions may do, whoever runs it.
-const ATTEMPTS: [&str; 15] = [
+pub(super) const ATTEMPTS: [&str; 15] = [
     "open",
     "mkdir",
     "socket-inet",
@@ -24,10 +24,18 @@ const ATTEMPTS: [&str; 15] = [
 
 /// A daemon with a front of this name.
 fn with_front(name: &str) -> Daemon {
-    Daemon::hostile(&format!(
-        "[control]\nsocket = 'SOCKET'\n[identities]\ndirectory = 'PKI/keys'\n[front.{name}]\n\
+    Daemon::hostile(&configuration(name))
+}
+
+pub(super) fn with_front_on_a_kernel_without(calls: &[i64], name: &str) -> Daemon {
+    Daemon::hostile_on_a_kernel_without(calls, &configuration(name))
+}
+
+fn configuration(front: &str) -> String {
+    format!(
+        "[control]\nsocket = 'SOCKET'\n[identities]\ndirectory = 'PKI/keys'\n[front.{front}]\n\
          [[grant]]\nuser = UID\nidentities = ['*']\n"
-    ))
+    )
 }
 
 #[test]
