@@ -284,6 +284,8 @@ pub struct Failed<'a> {
     pub file: Blamed,
     /// What sort of fault it is.
     pub kind: Fault,
+    /// Whether an older generation of it stays in service.
+    pub stays: bool,
     /// Cause and remedy, for people.
     pub reason: &'a str,
 }
@@ -367,6 +369,7 @@ impl<'a> Answer<'a> {
                 name: reader.name()?,
                 file: from_code(&BLAMED, reader.u8()?)?,
                 kind: from_code(&FAULTS, reader.u8()?)?,
+                stays: reader.bool()?,
                 reason: reader.text()?,
             }),
             TICKETS_TAKEN => Self::TicketsTaken,
@@ -392,7 +395,9 @@ impl<'a> Answer<'a> {
             Self::Failed(failed) => {
                 let mut writer = Writer::new(out, ANSWER_MAX, FAILED);
                 writer.name(failed.name)?;
-                writer.raw(&[code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind)])?;
+                let codes =
+                    [code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind), u8::from(failed.stays)];
+                writer.raw(&codes)?;
                 writer.text(failed.reason)
             }
             Self::TicketsTaken => {
