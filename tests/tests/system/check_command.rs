@@ -141,7 +141,9 @@ fn with_files(sample: &str, directory: &TempDir) -> String {
             }
             ("certificate", 1..) => at(format!("{keys}.pem")),
             ("root", _) => {
+                // With the mode of a key.
                 std::fs::copy(pki::file("keys/server.pem"), at("root".to_owned())).expect("a root");
+                std::fs::write(at("root".to_owned()), [7; 48]).expect("a root");
                 at("root".to_owned())
             }
             ("file", _) => pki::file("keys/rootcert.pem"),
