@@ -54,7 +54,7 @@ impl Signer for Local {
     }
 
     fn decrypt(&self, _: &str, _: KeyId, _: u16, _: &[u8]) -> Result<PreMaster, SignError> {
-        Err(SignError::Refused("RSA key exchange is not granted here".to_owned()))
+        Err(SignError::Refused("the key is not RSA".to_owned()))
     }
 }
 

@@ -14,8 +14,11 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_luassl-keeper");
 /// Long enough for no token to come back while a test runs: one in a second, and a burst of one.
 const ONE: Rates = Rates { identity: 1, front: 1_000_000 };
 
-/// The accounts of all fronts: front, identity, signatures, refusals.
-fn status(keeper: &Keeper) -> Vec<(String, String, u64, Vec<(Refusal, u64)>)> {
+/// Front, identity, signatures, refusals.
+type Account = (String, String, u64, Vec<(Refusal, u64)>);
+
+/// The accounts of all fronts.
+fn status(keeper: &Keeper) -> Vec<Account> {
     keeper.admin.ask(&admin::Request::Status, &[]);
     let mut accounts = Vec::new();
     loop {

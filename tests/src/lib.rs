@@ -4,6 +4,7 @@
 //! Everything that a value of this crate starts, it ends when it is dropped: by process id, within a bounded time.
 //! A wait that is not over within its bound fails the test, with what the process had said until then.
 
+pub mod activated;
 pub mod agent;
 pub mod daemon;
 pub mod echo;

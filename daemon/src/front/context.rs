@@ -3,7 +3,7 @@
 use super::{
     Active, Front,
     owner::Owner,
-    policy::{self, Caller, Operation, Way},
+    policy::{self, Caller, Denial, Operation, Way},
     quota::Slot,
 };
 use crate::{
@@ -47,7 +47,11 @@ pub(super) fn digests_of(spec: &ContextSpec) -> Vec<Digest> {
 #[derive(Debug, Clone)]
 pub(super) struct Asker {
     pub(super) owner: Owner,
+    /// The primary group.
+    pub(super) gid: u32,
     pub(super) gids: Arc<[u32]>,
+    /// The process that connected, where the kernel can tell.
+    pub(super) pid: Option<u32>,
 }
 
 impl Asker {
@@ -56,8 +60,16 @@ impl Asker {
     }
 }
 
-/// An OpenSSL context and the generation of the configuration that it was made under.
-type Current = (u64, Arc<tls::Context>);
+/// An OpenSSL context under a grant.
+#[derive(Clone)]
+pub(super) struct Granted {
+    pub(super) context: Arc<tls::Context>,
+    /// Whether each use is logged.
+    audit: bool,
+}
+
+/// What was granted, and the generation of the configuration that it was made under.
+type Current = (u64, Granted);
 
 /// A recipe in use: new sessions by it, under the grant that holds at that moment.
 pub(super) struct Sessions {
@@ -93,35 +105,64 @@ impl Sessions {
         sni: Option<&str>,
         peer: Option<SocketAddr>,
     ) -> Result<Ssl, Failure> {
-        let context = self.context(front, role)?;
-        match (role, peer) {
+        let Granted { context, audit } = self.granted(front, role)?;
+        let session = match (role, peer) {
             (Role::Client, Some(peer)) => context.session_with(host, sni, peer),
             _ => context.session(role, host, sni),
+        };
+        match &session {
+            Ok(_) if audit => {
+                self.with_operation(role, |operation| front.audit.used(&self.asker, operation, peer));
+            }
+            Err(failure) if failure.code == ErrorCode::Refused => {
+                self.with_operation(role, |operation| {
+                    front.audit.below_floor(&self.asker, operation, failure);
+                });
+            }
+            _ => {}
         }
+        session
+    }
+
+    /// Looks whether there would be a session.
+    ///
+    /// # Errors
+    /// As [`Sessions::session`].
+    pub(super) fn check(&self, front: &Front, role: Role) -> Result<(), Failure> {
+        self.granted(front, role)?.context.session(role, None, None).map(drop)
+    }
+
+    /// What the audit log says of a session.
+    fn with_operation(&self, role: Role, log: impl FnOnce(&Operation<'_>)) {
+        let identities = identities_of(&self.recipe.spec);
+        log(&Operation { identities: &identities, role: Some(role), way: self.way() });
+    }
+
+    fn way(&self) -> Way<'_> {
+        self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener)
     }
 
     /// The OpenSSL context under the present configuration; made anew when that has changed.
-    fn context(&self, front: &Front, role: Role) -> Result<Arc<tls::Context>, Failure> {
+    fn granted(&self, front: &Front, role: Role) -> Result<Granted, Failure> {
         let active = front.active();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut current[usize::from(role == Role::Server)];
         if let Some((generation, context)) = slot
             && *generation == active.generation
         {
-            return Ok(Arc::clone(context));
+            return Ok(context.clone());
         }
-        let way = self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener);
-        let made = front.contexts.build(front, &active, &self.asker, &self.recipe, Some(role), way);
+        let made = front.contexts.build(front, &active, &self.asker, &self.recipe, Some(role), self.way());
         let context = match (made, &slot) {
             (Ok(context), _) => context,
             // What a reload has broken leaves the former context in service; what it forbids does not.
             (Err(failure), Some((_, former))) if failure.code != ErrorCode::Refused => {
                 tracing::warn!("a context keeps its former state: {failure}");
-                Arc::clone(former)
+                former.clone()
             }
             (Err(failure), _) => return Err(failure),
         };
-        *slot = Some((active.generation, Arc::clone(&context)));
+        *slot = Some((active.generation, context.clone()));
         Ok(context)
     }
 }
@@ -168,15 +209,15 @@ impl Contexts {
         recipe: &Recipe,
         role: Option<Role>,
         way: Way<'_>,
-    ) -> Result<Arc<tls::Context>, Failure> {
+    ) -> Result<Granted, Failure> {
         let spec = with_full_names(active, &recipe.spec);
         let identities = identities_of(&spec);
         let operation = Operation { identities: &identities, role, way };
         let grant = policy::decide(&active.settings, asker.caller(), operation).map_err(|denial| {
-            tracing::info!(uid = asker.owner.uid, socket = %asker.owner.socket, "refused: {denial}");
-            denial.into_failure()
+            front.audit.refused(asker, &operation, &denial);
+            as_asked(denial, &identities, &recipe.spec).into_failure()
         })?;
-        let floors = Floors::from(grant);
+        let (floors, audit) = (Floors::from(grant), grant.audit);
         let key = CacheKey {
             owner: asker.owner.clone(),
             spec: spec.clone(),
@@ -186,14 +227,19 @@ impl Contexts {
         };
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = cache.get(&key).and_then(Weak::upgrade) {
-            return Ok(known);
+            return Ok(Granted { context: known, audit });
         }
-        let context = Arc::new(make(front, active, asker, &spec, recipe, floors)?);
+        let made = make(front, active, asker, &spec, recipe, floors);
+        let context = Arc::new(made.inspect_err(|failure| {
+            if failure.code == ErrorCode::Refused {
+                front.audit.below_floor(asker, &operation, failure);
+            }
+        })?);
         if cache.len() >= SWEEP_AT {
             cache.retain(|_, known| known.strong_count() > 0);
         }
         cache.insert(key, Arc::downgrade(&context));
-        Ok(context)
+        Ok(Granted { context, audit })
     }
 }
 
@@ -233,12 +279,20 @@ fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
     spec
 }
 
+/// The same denial in the caller's words: the full name of what it asked for would tell that there is such an identity.
+fn as_asked(denial: Denial, identities: &[String], spec: &ContextSpec) -> Denial {
+    let Denial::Identity(full) = denial else { return denial };
+    let place = identities.iter().position(|name| *name == full);
+    let asked = place.and_then(|place| identities_of(spec).into_iter().nth(place));
+    Denial::Identity(asked.unwrap_or(full))
+}
+
 /// The same description with each identity under its declared name.
 fn with_declared_names(active: &Active, spec: &ContextSpec) -> Result<ContextSpec, Failure> {
     let declared = |asked: &mut String| -> Result<(), Failure> {
         // The grant has been found by this name, so it is declared.
         let name = policy::declared(&active.settings, asked)
-            .ok_or_else(|| policy::Denial::Identity(asked.clone()).into_failure())?;
+            .ok_or_else(|| Denial::Identity(asked.clone()).into_failure())?;
         if let Some(fault) = active.settings.identities.get(name).and_then(|identity| identity.fault.as_ref())
             && active.identities.current(name).is_none()
         {

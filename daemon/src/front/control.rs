@@ -108,7 +108,8 @@ async fn converse(front: &Arc<Front>, name: Arc<str>, socket: ClientSocket) -> i
         Ok(slot) => slot,
         Err(failure) => return channel.refuse(None, &failure, limits.request()).await,
     };
-    let asker = Asker { owner, gids: credentials.gids.into() };
+    let peer::Credentials { gid, gids, pid, .. } = credentials;
+    let asker = Asker { owner, gid, gids: gids.into(), pid };
     let mut session = Session::new(Arc::clone(front), asker);
     let outcome = channel.run(front, &mut session).await;
     drop(slot);

@@ -3,6 +3,7 @@
 //! It opens no file, connects to nothing but its keeper's socket and binds nothing: what it needs is passed to it.
 
 mod admin;
+mod audit;
 mod buffers;
 mod connection;
 mod context;
@@ -38,6 +39,7 @@ use crate::{
     settings::{Limits, Settings},
     tls,
 };
+pub(crate) use audit::TARGET as AUDIT;
 use context::Asker;
 use luassl_keeper_ipc::notice::Notice;
 use luassl_sandbox::user::User;
@@ -101,6 +103,7 @@ struct Front {
     contexts: context::Contexts,
     acceptors: listener::Acceptors,
     counters: counters::Counters,
+    audit: audit::Audit,
     notice: Option<Notice>,
 }
 
@@ -112,6 +115,7 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// [`FrontError`] when it cannot start.
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
+    tls::wipe_what_is_freed()?;
     lockdown::close(options.user)?;
     raise_descriptor_limit();
     interrupt::install()?;
@@ -139,6 +143,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         contexts: context::Contexts::default(),
         acceptors: listener::Acceptors::default(),
         counters: counters::Counters::default(),
+        audit: audit::Audit::default(),
         notice,
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -167,6 +172,7 @@ async fn serve(front: Arc<Front>, sockets: Vec<(String, OwnedFd)>) -> Result<(),
     }
     front.keep_listeners(listeners);
     let admin = admin.ok_or(FrontError::MissingSocket("admin"))?;
+    tokio::spawn(audit::catch_up(Arc::clone(&front)));
     let admin = tokio::spawn(admin::serve(Arc::clone(&front), admin));
     admin::told(front.notice.as_ref().map(Notice::ready));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

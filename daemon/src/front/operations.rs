@@ -165,7 +165,7 @@ impl Session {
         let sessions = Sessions::new(self.asker.clone(), Arc::clone(&recipe), None);
         let number = self.next_context;
         self.next_context += 1;
-        self.contexts.insert(number, Made { recipe, sessions, _checked: checked });
+        self.contexts.insert(number, Made { recipe, sessions, _checked: checked.context });
         Ok(ContextMade { context: Some(number), missing: Vec::new() })
     }
 
@@ -214,7 +214,7 @@ impl Session {
         let recipe = Arc::clone(&self.made(bind.context)?.recipe);
         let sessions = Sessions::new(self.asker.clone(), recipe, bind.listener.clone());
         // Refused here, and not at the first peer.
-        drop(sessions.session(&self.front, Role::Server, None, None, None)?);
+        sessions.check(&self.front, Role::Server)?;
         let (key, socket) = match bind.listener {
             Some(name) => self.named_listener(name)?,
             None => {

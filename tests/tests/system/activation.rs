@@ -197,6 +197,21 @@ fn reload_hands_everything_over_again() {
 }
 
 #[test]
+fn status_shows_what_the_keeper_has_signed() {
+    let sockets = Sockets::bind();
+    let _keeper = sockets.start_keeper();
+    let _front = sockets.start_front();
+    let _server = serve(&sockets);
+    echo::echo(&mut peer::connect(sockets.port()), "counted\n").expect("an echo");
+    let mut command = Command::new(built("bin/luasslctl"));
+    command.args(["status", "--keeper-admin", &sockets.path("keeper-admin.sock")]);
+    let table = Process::start(&mut command).finish();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["FRONT", "IDENTITY", "SIGNED", "DECRYPTED", "REFUSED"], "{table}");
+    assert_eq!(rows[1], ["default", "server-p256", "1", "0", "0"], "{table}");
+}
+
+#[test]
 fn clients_that_come_before_the_first_push_take_nothing_of_the_front() {
     const CLIENTS: usize = 100;
     let sockets = Sockets::bind();

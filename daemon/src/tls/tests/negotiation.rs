@@ -105,6 +105,37 @@ fn a_list_that_has_rsa_key_exchange_too_loses_it_without_a_grant() {
 }
 
 #[test]
+fn no_cipher_string_brings_rsa_key_exchange_back() {
+    let world = world();
+    let granted = Floors { rsa_key_exchange: true, ..FREE };
+    let client = tls12(ContextSpec { ciphers: text("AES128-GCM-SHA256"), ..ContextSpec::default() });
+    let client = world.context_with(&client, granted).unwrap();
+    let mut tried = 0;
+    // What follows these in the list that OpenSSL gets must not be swallowed by them.
+    for ciphers in [
+        "ALL:kRSA",
+        "ALL:+kRSA",
+        "kRSA+",
+        "ALL+",
+        "ALL!",
+        "ALL:-",
+        "ALL:@",
+        "ALL;",
+        "ALL ",
+        "ALL:@SECLEVEL=0",
+    ] {
+        let spec = tls12(ContextSpec { ciphers: text(ciphers), ..of("server") });
+        let Ok(server) = world.context_with(&spec, FREE) else { continue };
+        let outcome = meet(&server, &client, None);
+        assert!(outcome.server_error.is_some(), "{ciphers:?}");
+        let server = world.context_with(&spec, granted).unwrap();
+        meet(&server, &client, None).established();
+        tried += 1;
+    }
+    assert!(tried >= 3, "{tried}");
+}
+
+#[test]
 fn without_a_common_cipher_both_sides_say_so() {
     let world = world();
     let server = tls12(ContextSpec { ciphers: text("ECDHE-RSA-AES256-GCM-SHA384"), ..of("server") });
