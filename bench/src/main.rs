@@ -1,10 +1,11 @@
 //! `luassl-bench [ROUNDS] [WORK]...`: luassl beside Debian's LuaSec, the same work in one run, in alternating rounds.
-//! WORK is `receive`, `send`, `echo`, `handshake` or `hold`; all of them where none is named.
+//! WORK is `receive`, `send`, `echo`, `handshake`, `hold` or `keeper`; all of them where none is named.
 //!
 //! What counts is the CPU time of all processes on the server's side: for luassl the Lua process, the front, the
 //! keeper and the supervisor. The client is this process. The ratio is taken round by round, so that what disturbs
 //! both stacks alike leaves it as it is. Nothing here passes or fails.
 
+mod keeper;
 mod measure;
 mod subject;
 
@@ -17,8 +18,8 @@ use subject::{Stack, Subject, Work};
 const ROUNDS: usize = 7;
 
 fn main() -> ExitCode {
-    let Some((rounds, works)) = arguments() else {
-        eprintln!("usage: luassl-bench [ROUNDS] [receive|send|echo|handshake|hold]...");
+    let Some((rounds, works, keeper)) = arguments() else {
+        eprintln!("usage: luassl-bench [ROUNDS] [receive|send|echo|handshake|hold|keeper]...");
         return ExitCode::from(2);
     };
     println!("{rounds} alternating rounds; server-side CPU of all processes, median (least to most)\n");
@@ -30,19 +31,26 @@ fn main() -> ExitCode {
         println!();
         compare_memory();
     }
+    if keeper {
+        println!();
+        keeper::compare(rounds);
+    }
     ExitCode::SUCCESS
 }
 
-/// Rounds and works; none where the command line cannot be understood.
-fn arguments() -> Option<(usize, Vec<Work>)> {
+/// Rounds, works, and whether the keeper is one; none where the command line cannot be understood.
+fn arguments() -> Option<(usize, Vec<Work>, bool)> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     let mut rounds = ROUNDS;
     if let Some(number) = words.first().and_then(|word| word.parse().ok()) {
         rounds = number;
         words.remove(0);
     }
+    let all = words.is_empty();
+    let keeper = words.iter().any(|word| word == "keeper");
+    words.retain(|word| word != "keeper");
     let works = words.iter().map(|word| Work::named(word)).collect::<Option<Vec<_>>>()?;
-    (rounds > 0).then(|| (rounds, if works.is_empty() { Work::ALL.to_vec() } else { works }))
+    (rounds > 0).then(|| (rounds, if all { Work::ALL.to_vec() } else { works }, all || keeper))
 }
 
 fn compare(work: Work, rounds: usize) {

@@ -101,7 +101,7 @@ fn row(account: &Account) -> [String; 5] {
 }
 
 fn load(request: &Request) -> Result<(Config, Vec<Finding>), Vec<Finding>> {
-    let Loaded { config, findings } = config::load(request);
+    let Loaded { config, findings, .. } = config::load(request);
     match config {
         Some(config) => Ok((config, findings)),
         None => Err(findings),

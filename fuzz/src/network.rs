@@ -85,7 +85,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let _ = trusts.update(&[("system".to_owned(), TrustSettings::default())].into());
     let (identities, trusts) = (Arc::new(Identities(identities)), Arc::new(trusts));
     let context = |spec| {
-        let source = ContextSource { spec, blobs: [].into(), floors: FLOORS, owner: "fuzz".into() };
+        let source =
+            ContextSource { spec, blobs: [].into(), floors: FLOORS, owner: "fuzz".into(), again: true };
         let made = Context::new(source, identities.clone(), Arc::clone(&trusts), Arc::clone(&resumption));
         made.unwrap_or_else(|failure| panic!("{failure}"))
     };

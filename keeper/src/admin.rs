@@ -166,11 +166,13 @@ impl Session<'_> {
         match room.and_then(|()| assign(files, descriptors)).and_then(load) {
             Ok(report) => self.loaded(name, report),
             Err(fault) => {
-                if fault.kind != Fault::Limit || self.push.has_room_for(name) {
+                let named = fault.kind != Fault::Limit || self.push.has_room_for(name);
+                if named {
                     self.push.identity(name, None);
                 }
+                let stays = named && self.registry.serves(name);
                 let LoadFault { file, kind, reason } = fault;
-                self.send(&Answer::Failed(Failed { name, file, kind, reason: &reason }))
+                self.send(&Answer::Failed(Failed { name, file, kind, stays, reason: &reason }))
             }
         }
     }

@@ -233,6 +233,11 @@ impl Registry {
         subscribers.push(Arc::downgrade(subscriber));
     }
 
+    /// Whether there is a generation of an identity in service.
+    pub(crate) fn serves(&self, name: &str) -> bool {
+        self.service().is_some_and(|service| service.identities.contains_key(name))
+    }
+
     /// Whether an identity differs from what is in service, and the number that it has or will have.
     pub(crate) fn preview(&self, name: &str, public: &Public) -> (bool, u64) {
         let state = self.lock();

@@ -101,7 +101,7 @@ impl Control {
     /// # Panics
     /// When the front asks for a blob.
     pub fn context(&mut self, spec: ContextSpec) -> Result<u64, Failure> {
-        let made: ContextMade = self.ask(&Request::Context(Box::new(MakeContext { spec })))?;
+        let made: ContextMade = self.ask(&Request::Context(Box::new(MakeContext { spec, again: false })))?;
         Ok(made.context.expect("no blob is missing"))
     }
 

@@ -22,6 +22,8 @@ use std::{
 pub(super) struct Recipe {
     pub(super) spec: ContextSpec,
     pub(super) blobs: HashMap<Digest, Arc<[u8]>>,
+    /// Whether the client had it before.
+    pub(super) again: bool,
     pub(super) _slot: Slot,
 }
 
@@ -171,6 +173,7 @@ struct CacheKey {
     owner: Owner,
     spec: ContextSpec,
     floors: Floors,
+    again: bool,
     generation: u64,
 }
 
@@ -219,6 +222,7 @@ impl Contexts {
             owner: asker.owner.clone(),
             spec: spec.clone(),
             floors,
+            again: recipe.again,
             generation: active.generation,
         };
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
@@ -252,6 +256,7 @@ fn make(
         blobs: recipe.blobs.clone(),
         floors,
         owner: asker.owner.label(),
+        again: recipe.again,
     };
     let (identities, trusts) = (Arc::clone(&active.identities), Arc::clone(&front.trusts));
     tls::Context::new(source, identities, trusts, Arc::clone(&front.resumption))

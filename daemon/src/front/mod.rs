@@ -240,7 +240,7 @@ impl Front {
     }
 
     /// Puts a pushed configuration in force; what is wrong with it is told, and the rest holds.
-    fn activate(&self, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> Vec<String> {
+    fn activate(self: &Arc<Self>, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> Vec<String> {
         let faults = self.trusts.update(&settings.trusts);
         self.keeper.set_deadline(settings.limits.keeper());
         let Limits { sessions_per_owner, sessions, .. } = settings.limits;
@@ -257,6 +257,7 @@ impl Front {
             listeners: sockets,
         });
         drop(slot);
+        self.acceptors.follow(self);
         self.pushed.send_replace(true);
         faults
     }

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::tls;
 use luassl_protocol::{
-    Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ContextMade, ContextSpec, Digest,
-    Done, ErrorCode, Export, Exported, Failure, FreeContext, HandshakeResult, Hello, Info, Matched, Mode, Of,
+    Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ContextMade, Digest, Done, ErrorCode,
+    Export, Exported, Failure, FreeContext, HandshakeResult, Hello, Info, MakeContext, Matched, Mode, Of,
     PeerCertificate, PeerMatches, Request, Role, SetOption, SocketOption, Status, Token, VERSION, Welcome,
     reply_frame, to_frame,
 };
@@ -94,7 +94,7 @@ impl Session {
             Request::Close(of) => return later(id, self.close(&of)),
             Request::Hello(hello) => plain(id, self.hello(&hello)),
             Request::Blob(blob) => plain(id, self.blob(blob)),
-            Request::Context(make) => plain(id, self.context(make.spec).await),
+            Request::Context(make) => plain(id, self.context(*make).await),
             Request::FreeContext(free) => plain(id, self.free_context(&free)),
             Request::Connect(connect) => with_descriptor(id, self.connect(connect, descriptors)),
             Request::Bind(bind) => with_descriptor(id, self.bind(bind, descriptors)),
@@ -141,7 +141,7 @@ impl Session {
         Ok(BlobStored { digest: Digest::new(digest) })
     }
 
-    async fn context(&mut self, spec: ContextSpec) -> Outcome<ContextMade> {
+    async fn context(&mut self, MakeContext { spec, again }: MakeContext) -> Outcome<ContextMade> {
         let missing: Vec<_> =
             digests_of(&spec).into_iter().filter(|digest| !self.blobs.contains_key(&**digest)).collect();
         if !missing.is_empty() {
@@ -158,7 +158,7 @@ impl Session {
             .iter()
             .filter_map(|digest| Some((*digest, Arc::clone(&self.blobs.get(&**digest)?.0))))
             .collect();
-        let recipe = Arc::new(Recipe { spec, blobs, _slot: slot });
+        let recipe = Arc::new(Recipe { spec, blobs, again, _slot: slot });
         let active = self.front.active();
         let checked =
             self.front.contexts.build(&self.front, &active, &self.asker, &recipe, None, Way::Context)?;
@@ -267,6 +267,8 @@ impl Session {
         let slot = self.front.quotas.take(&self.asker.owner, Kind::Listeners, 1, bound)?;
         let owner = self.asker.owner.clone();
         let listener = Listener::start(&self.front, owner, key, socket, sessions, slot)?;
+        // A reload in between may have brought another socket.
+        self.front.acceptors.follow(&self.front);
         let Some(holder) = listener.add_holder(Arc::clone(delivery)) else {
             self.front.acceptors.stop(&listener, Arc::clone(delivery));
             return Err(Failure::new(ErrorCode::Descriptor, "the socket listens no more"));

@@ -24,9 +24,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many are in service.
+    /// How many are in service, as they are or as they were.
     pub fn serving(&self) -> usize {
-        self.outcomes.values().filter(|outcome| matches!(outcome, Outcome::Loaded(_))).count()
+        self.outcomes.values().filter(|outcome| outcome.is_served()).count()
+    }
+
+    /// Those that stay in service as they were before this push.
+    pub fn former(&self) -> impl Iterator<Item = &str> {
+        let stays = |outcome: &Outcome| matches!(outcome, Outcome::Failed { stays: true, .. });
+        self.outcomes.iter().filter(move |(_, outcome)| stays(outcome)).map(|(name, _)| name.as_str())
     }
 
     /// How many identities there are, found files without a key not counted.
@@ -40,10 +46,21 @@ impl Report {
 pub enum Outcome {
     /// It is in service.
     Loaded(LoadedIdentity),
-    /// It is not, or an older generation of it is; why is for people.
-    Failed(String),
+    /// What was pushed is not.
+    Failed {
+        /// Why, for people.
+        cause: String,
+        /// Whether an older generation of it is.
+        stays: bool,
+    },
     /// A file in a directory of identities that has no key: no identity at all.
     NoIdentity,
+}
+
+impl Outcome {
+    fn is_served(&self) -> bool {
+        matches!(self, Self::Loaded(_) | Self::Failed { stays: true, .. })
+    }
 }
 
 /// What the keeper says about an identity that it serves.
@@ -185,12 +202,13 @@ impl Channel<'_> {
     ) -> Result<Outcome, PushError> {
         let opened = match Opened::of(name, identity) {
             Ok(opened) => opened,
-            Err(finding) => {
-                findings.push(*finding.clone());
+            Err(mut finding) => {
                 // Named without its files, so that the keeper keeps what it has of it.
                 self.send(&Request::Identity { name, files: Files::default() }, &[])?;
-                self.answer()?;
-                return Ok(Outcome::Failed(finding.cause));
+                let stays = matches!(self.answer()?, Answer::Failed(failed) if failed.stays);
+                finding.cause.push_str(former(stays));
+                findings.push(*finding.clone());
+                return Ok(Outcome::Failed { cause: finding.cause, stays });
             }
         };
         self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors())?;
@@ -320,15 +338,21 @@ fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>
     if identity.discovered && identity.certificate.is_none() && failed.kind == Fault::NoKey {
         return Outcome::NoIdentity;
     }
-    let cause = match failed.kind {
+    let mut cause = match failed.kind {
         Fault::Mismatch => {
             format!("identity `{}`: key and certificate do not match: {}", failed.name, failed.reason)
         }
         _ => format!("identity `{}`: {}", failed.name, failed.reason),
     };
+    cause.push_str(former(failed.stays));
     let place = place_of(identity, failed).clone();
     findings.push(Finding::error(place, cause.clone()).hint(remedy(identity, failed.kind)));
-    Outcome::Failed(cause)
+    Outcome::Failed { cause, stays: failed.stays }
+}
+
+/// What a reader has to know who might think that nothing is served any more.
+fn former(stays: bool) -> &'static str {
+    if stays { "; the former one stays in service" } else { "" }
 }
 
 /// The line to mend: that of one file, or of the whole identity where two do not fit or one is missing.

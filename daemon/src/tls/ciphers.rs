@@ -3,8 +3,9 @@
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::pkey::{PKey, Params};
-use openssl::ssl::SslContextBuilder;
+use openssl::ssl::{SslContextBuilder, SslContextRef, SslMethod};
 use std::ffi::CString;
+use std::sync::OnceLock;
 
 /// What no list brings back: nobody to authenticate, nothing encrypted.
 const NEVER: &str = ":!aNULL:!eNULL";
@@ -35,6 +36,28 @@ pub(super) fn set_ciphers(
         return Err(only_rsa(given));
     }
     Err(invalid(format!("cipher string {given:?} selects no cipher; see openssl ciphers -v")))
+}
+
+/// Refuses ciphers that lower OpenSSL's own level of security (`@SECLEVEL=`): shorter keys and SHA-1 would do then, for
+/// peers and in what we show them.
+pub(super) fn refuse_lower_level(context: &SslContextRef, ciphers: Option<&str>) -> Result<(), Failure> {
+    let (level, least) = (context.security_level(), default_level().unwrap_or(0));
+    if level >= least {
+        return Ok(());
+    }
+    let given = ciphers.unwrap_or("DEFAULT");
+    let message = format!(
+        "cipher string {given:?} lowers OpenSSL's security level to {level}: leave @SECLEVEL= out, or ask for {least} \
+         or more"
+    );
+    Err(Failure::new(ErrorCode::Refused, message))
+}
+
+/// The level of a context that nobody has changed.
+fn default_level() -> Option<u32> {
+    static LEVEL: OnceLock<Option<u32>> = OnceLock::new();
+    let fresh = || SslContextBuilder::new(SslMethod::tls()).ok().map(|fresh| fresh.build().security_level());
+    *LEVEL.get_or_init(fresh)
 }
 
 fn list(given: &str, rsa_key_exchange: bool) -> String {

@@ -120,7 +120,7 @@ fn keeper_messages() -> io::Result<()> {
     let (file, kind, reason) = (admin::Blamed::Key, admin::Fault::NoKey, "no key");
     for (name, answer) in [
         ("loaded", admin::Answer::Loaded(loaded)),
-        ("failed", admin::Answer::Failed(admin::Failed { name: "www", file, kind, reason })),
+        ("failed", admin::Answer::Failed(admin::Failed { name: "www", file, kind, stays: true, reason })),
         ("tickets-taken", admin::Answer::TicketsTaken),
         ("tickets-failed", admin::Answer::TicketsFailed { kind, reason }),
         ("count", admin::Answer::Count(count)),

@@ -8,7 +8,8 @@
 //! no answer. A [`Request::Status`] may come at any time, and is answered by an [`Answer::Count`] for each account, then
 //! [`Answer::Counted`].
 
-use crate::front::Refusal;
+pub use crate::account::{Count, Rates};
+
 use crate::wire::{Malformed, Reader, TooLong, Writer};
 
 /// Longest request, in bytes. A list of identities that does not fit goes into several [`Request::Front`].
@@ -150,22 +151,6 @@ pub enum Request<'a> {
     Commit,
 }
 
-/// Requests for signatures and for pre-master secrets that a front may make in one second; beyond them it is refused
-/// until tokens have come in, as many in a second as the rate says. A bucket holds one second's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rates {
-    /// About one identity.
-    pub identity: u32,
-    /// In all, refused ones included.
-    pub front: u32,
-}
-
-impl Default for Rates {
-    fn default() -> Self {
-        Self { identity: 5_000, front: 10_000 }
-    }
-}
-
 /// The usual length of an epoch of ticket keys, in seconds.
 pub const EPOCH: u32 = 12 * 3600;
 
@@ -185,7 +170,7 @@ impl<'a> Request<'a> {
             },
             IDENTITY => Self::Identity { name: reader.name()?, files: Files::decode(reader.u8()?)? },
             TICKETS => Self::tickets(&mut reader)?,
-            RATES => Self::Rates(Rates { identity: reader.u32()?, front: reader.u32()? }),
+            RATES => Self::Rates(Rates::decode(&mut reader)?),
             STATUS => Self::Status,
             COMMIT => Self::Commit,
             kind => return Err(Malformed::Kind(kind)),
@@ -229,11 +214,7 @@ impl<'a> Request<'a> {
                     writer.name(domain)
                 })
             }
-            Self::Rates(rates) => {
-                let mut writer = Writer::new(out, REQUEST_MAX, RATES);
-                writer.raw(&rates.identity.to_le_bytes())?;
-                writer.raw(&rates.front.to_le_bytes())
-            }
+            Self::Rates(rates) => rates.encode(Writer::new(out, REQUEST_MAX, RATES)),
             Self::Status => {
                 Writer::new(out, REQUEST_MAX, STATUS);
                 Ok(())
@@ -273,21 +254,6 @@ pub enum Answer<'a> {
     Counted,
 }
 
-/// An account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Count<'a> {
-    /// The front's name.
-    pub front: &'a str,
-    /// The identity's; `*` for all names that are out of the front's reach.
-    pub identity: &'a str,
-    /// Signatures that were made.
-    pub signed: u64,
-    /// Pre-master secrets that were made.
-    pub decrypted: u64,
-    /// Requests that were refused, by reason, where there were any.
-    pub refused: Vec<(Refusal, u64)>,
-}
-
 /// What an identity turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded<'a> {
@@ -318,6 +284,8 @@ pub struct Failed<'a> {
     pub file: Blamed,
     /// What sort of fault it is.
     pub kind: Fault,
+    /// Whether an older generation of it stays in service.
+    pub stays: bool,
     /// Cause and remedy, for people.
     pub reason: &'a str,
 }
@@ -401,6 +369,7 @@ impl<'a> Answer<'a> {
                 name: reader.name()?,
                 file: from_code(&BLAMED, reader.u8()?)?,
                 kind: from_code(&FAULTS, reader.u8()?)?,
+                stays: reader.bool()?,
                 reason: reader.text()?,
             }),
             TICKETS_TAKEN => Self::TicketsTaken,
@@ -426,7 +395,9 @@ impl<'a> Answer<'a> {
             Self::Failed(failed) => {
                 let mut writer = Writer::new(out, ANSWER_MAX, FAILED);
                 writer.name(failed.name)?;
-                writer.raw(&[code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind)])?;
+                let codes =
+                    [code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind), u8::from(failed.stays)];
+                writer.raw(&codes)?;
                 writer.text(failed.reason)
             }
             Self::TicketsTaken => {
@@ -442,37 +413,12 @@ impl<'a> Answer<'a> {
                 let mut writer = Writer::new(out, ANSWER_MAX, COMMITTED);
                 writer.list(warnings, Writer::text)
             }
-            Self::Count(count) => count.encode(out),
+            Self::Count(count) => count.encode(Writer::new(out, ANSWER_MAX, COUNT)),
             Self::Counted => {
                 Writer::new(out, ANSWER_MAX, COUNTED);
                 Ok(())
             }
         }
-    }
-}
-
-impl<'a> Count<'a> {
-    fn decode(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let refused = |reader: &mut Reader<'a>| Ok((Refusal::from_code(reader.u8()?)?, reader.u64()?));
-        Ok(Self {
-            front: reader.name()?,
-            identity: reader.name()?,
-            signed: reader.u64()?,
-            decrypted: reader.u64()?,
-            refused: reader.list(refused)?,
-        })
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
-        let mut writer = Writer::new(out, ANSWER_MAX, COUNT);
-        writer.name(self.front)?;
-        writer.name(self.identity)?;
-        writer.raw(&self.signed.to_le_bytes())?;
-        writer.raw(&self.decrypted.to_le_bytes())?;
-        writer.list(&self.refused, |writer, (reason, count)| {
-            writer.raw(&[reason.code()])?;
-            writer.raw(&count.to_le_bytes())
-        })
     }
 }
 

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 pub mod admin;
 pub mod audit;
 pub mod front;

@@ -142,7 +142,7 @@ proptest! {
             Fault::Mismatch, Fault::BadStaple, Fault::Limit, Fault::Internal,
         ][usize::from(kind)];
         survives!(admin::Answer, admin::Answer::Failed(admin::Failed {
-            name: &name, file, kind, reason: &names.concat(),
+            name: &name, file, kind, stays: names.len() % 2 == 1, reason: &names.concat(),
         }));
         survives!(admin::Answer, admin::Answer::Committed { warnings: vec![] });
         survives!(admin::Answer, admin::Answer::Committed { warnings: vec!["one", "two"] });

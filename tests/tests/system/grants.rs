@@ -143,6 +143,39 @@ fn a_quota_of_contexts_bounds_an_owner() {
 }
 
 #[test]
+fn free_gives_the_context_back_at_once_and_only_when_nobody_else_has_it() {
+    let daemon =
+        with_grants("[[grant]]\nuser = UID\nidentities = ['*']\nroles = ['server']\nmax_contexts = 1\n");
+    let mut agent = Agent::start(&daemon, LUA54);
+    let mut other = Agent::start(&daemon, LUA54);
+    // Nothing of this is the collector's doing: it is another process that finds room.
+    agent.run("collectgarbage('stop')");
+    let has_room = |other: &mut Agent| {
+        other.run("w = ssl.wrap{key = 'other'} local has = w ~= nil if w then w:free() end return has")
+            == "true"
+    };
+    let port = serve(&mut agent, "ssl.wrap('site')");
+    let tls = accepted(&mut agent, port);
+    agent.run("n = assert(s:new()) s:free()");
+    assert!(!has_room(&mut other), "a connection and another object have it");
+    agent.run("n:free()");
+    assert!(!has_room(&mut other), "the connection's object has it");
+    agent.run("c:free()");
+    assert!(has_room(&mut other));
+    drop(tls);
+}
+
+#[test]
+fn a_context_that_another_wrap_replaces_is_given_back() {
+    let daemon =
+        with_grants("[[grant]]\nuser = UID\nidentities = ['*']\nroles = ['server']\nmax_contexts = 2\n");
+    let mut agent = Agent::start(&daemon, LUA54);
+    let mut other = Agent::start(&daemon, LUA54);
+    agent.run("collectgarbage('stop') s = assert(ssl.wrap('site')) assert(s:wrap('other'))");
+    assert_eq!(other.run("return ssl.wrap('site') ~= nil"), "true");
+}
+
+#[test]
 fn a_relative_path_does_not_tell_whether_an_identity_is_there() {
     let daemon = with_grants("[[grant]]\nuser = UID\nidentities = ['site']\n");
     let mut agent = Agent::start(&daemon, LUA54);

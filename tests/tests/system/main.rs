@@ -14,6 +14,7 @@ mod bulk_and_ends;
 mod check_command;
 mod constants_on_the_wire;
 mod demo;
+mod documents;
 mod grants;
 mod hostile;
 mod many_connections;

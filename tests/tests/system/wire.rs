@@ -79,8 +79,9 @@ impl Control {
     fn context(&mut self) -> u64 {
         let verify = Some(0);
         let spec = ContextSpec { verify, ..ContextSpec::default() };
-        let made: ContextMade =
-            self.call(2, &Request::Context(Box::new(MakeContext { spec })), &[]).expect("a context");
+        let made: ContextMade = self
+            .call(2, &Request::Context(Box::new(MakeContext { spec, again: false })), &[])
+            .expect("a context");
         made.context.expect("its number")
     }
 

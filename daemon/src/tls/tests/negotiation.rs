@@ -5,7 +5,7 @@ use super::pki::{Authority, Kind};
 use super::world::{FREE, World, meet, of};
 use crate::identity::PublicIdentity;
 use crate::tls::{Floors, failure, info};
-use luassl_protocol::{ContextSpec, DhSpec, ErrorCode, ProtocolVersion, Role, option_sum};
+use luassl_protocol::{ContextSpec, DhSpec, ErrorCode, ProtocolVersion, Role, SniEntry, option_sum};
 use openssl::dh::Dh;
 use openssl::pkey::PKey;
 use openssl::ssl::StatusType;
@@ -246,4 +246,26 @@ fn the_default_group_is_the_best_that_the_linked_openssl_has() {
     let (_, client) = meet(&server, &world.context(&ContextSpec::default()), None).established();
     let best = if openssl::version::number() >= 0x3050_0000 { "X25519MLKEM768" } else { "X25519" };
     assert!(info(client.ssl()).group.unwrap().eq_ignore_ascii_case(best));
+}
+
+#[test]
+fn a_cipher_string_does_not_lower_the_level_of_security() {
+    let world = World::with([Authority::root().identity("server", Kind::P256, &["server.test"])]);
+    let with = |ciphers: &str| ContextSpec { ciphers: Some(ciphers.to_owned()), ..of("server") };
+    let refusal = world.refusal(&with("ALL:@SECLEVEL=0"));
+    assert_eq!(refusal.code, ErrorCode::Refused);
+    assert!(refusal.message.contains("@SECLEVEL=") && refusal.message.contains("ALL:"), "{refusal}");
+    world.context(&with("ALL"));
+    world.context(&with("ALL:@SECLEVEL=3"));
+}
+
+#[test]
+fn a_server_name_that_nothing_could_match_is_refused_with_the_forms_that_there_are() {
+    let world = World::with([Authority::root().identity("server", Kind::P256, &["server.test"])]);
+    for name in ["*", "a.*.test", "www*.test", "192.0.2.1"] {
+        let entry = SniEntry { name: name.to_owned(), identity: "server".to_owned() };
+        let refusal = world.refusal(&ContextSpec { sni: vec![entry], ..of("server") });
+        assert_eq!(refusal.code, ErrorCode::Invalid);
+        assert!(refusal.message.contains(name) && refusal.message.contains("*.example.org"), "{refusal}");
+    }
 }

@@ -32,7 +32,7 @@ fn specs(name: &str) -> [ContextSpec; 3] {
 
 /// The answers about the identity `name`, as they are on the wire, but for the name itself.
 fn answers(control: &mut Control, name: &str) -> Vec<String> {
-    let requests = specs(name).map(|spec| Request::Context(Box::new(MakeContext { spec })));
+    let requests = specs(name).map(|spec| Request::Context(Box::new(MakeContext { spec, again: false })));
     let bodies = requests.map(|request| control.exchange(7, &request, &[]).body);
     bodies.iter().map(|body| String::from_utf8_lossy(body).replace(name, "NAME")).collect()
 }
