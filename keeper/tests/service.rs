@@ -4,7 +4,7 @@
 mod kit;
 
 use kit::{BOTH, Keeper, Outcome, client_message, exchange_message, server_message};
-use luassl_keeper_ipc::admin::Rights;
+use luassl_keeper_ipc::admin::{self, Rates, Rights};
 use luassl_keeper_ipc::front::{self, Answer, REQUEST_MAX, Refusal, Request, Sign};
 use luassl_keeper_ipc::transport::{SendFlags, send};
 use rustix::io::Errno;
@@ -376,7 +376,12 @@ fn a_flood_of_descriptors_ends_its_connection_alone() {
 
 #[test]
 fn a_front_that_never_reads_is_dropped_and_nobody_waits_for_it() {
-    let keeper = Keeper::serving(&["web", "other"], "a", P256);
+    let fronts = ["web", "other"];
+    let keeper = Keeper::start(&fronts);
+    // What it asks counts against the rate of its front, and that is not what this is about.
+    let rates = Rates { identity: u32::MAX, front: u32::MAX };
+    keeper.admin.ask(&admin::Request::Rates(rates), &[]);
+    keeper.serve(&fronts, "a", P256);
     let key_id = keeper.key_id("a");
     let bad = keeper.connect("web");
     let mut frame = Vec::new();

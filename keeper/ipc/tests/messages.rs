@@ -235,7 +235,7 @@ fn unknown_values_are_refused() {
     assert_eq!(front::Request::decode(&[]), Err(Malformed::Truncated));
     assert_eq!(front::Answer::decode(&[0x85, 0, 0, 0, 0, 0]), Err(Malformed::Value));
     assert_eq!(admin::Request::decode(&[0x42, 1, 0, b'a', 16]), Err(Malformed::Value));
-    assert_eq!(admin::Request::decode(&[0x41, 1, 0, b'a', 8, 0, 0, 0]), Err(Malformed::Value));
+    assert_eq!(admin::Request::decode(&[0x41, 1, 0, b'a', 16, 0, 0, 0]), Err(Malformed::Value));
     assert_eq!(admin::Request::decode(&[0x41, 1, 0, b'a', 0, 2, 0, 0]), Err(Malformed::Value));
     assert_eq!(front::Answer::decode(&[0x82, 1, 0, 0xff]), Err(Malformed::Text));
 }

@@ -154,13 +154,18 @@ impl Keeper {
     /// One identity NAME (key and certificate) for all fronts named, committed.
     pub fn serving(fronts: &[&str], name: &str, kind: &str) -> Self {
         let keeper = Self::start(fronts);
-        keeper.bench.identity(name, kind);
-        for front in fronts {
-            keeper.front(front, BOTH, None);
-        }
-        keeper.load(name);
-        keeper.commit();
+        keeper.serve(fronts, name, kind);
         keeper
+    }
+
+    /// The same of a keeper that has been told something else before.
+    pub fn serve(&self, fronts: &[&str], name: &str, kind: &str) {
+        self.bench.identity(name, kind);
+        for front in fronts {
+            self.front(front, BOTH, None);
+        }
+        self.load(name);
+        self.commit();
     }
 
     /// Identity `a` for the front `web`, committed.

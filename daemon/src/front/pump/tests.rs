@@ -29,7 +29,7 @@ const BULK: usize = 6 * MIB;
 
 /// What the peer can write although Lua does not read, in bytes: more than Lua's socket and the front hold, so that
 /// some of it waits in the TCP socket.
-const MUCH: usize = 450_000;
+const MUCH: usize = 800_000;
 
 /// Waits for something that takes a moment; false where it does not come.
 fn wait(mut condition: impl FnMut() -> bool) -> bool {
