@@ -11,6 +11,7 @@ mod control;
 mod deadline;
 mod error;
 mod listener;
+pub mod lockstep;
 mod material;
 mod opening;
 mod path;

@@ -28,12 +28,14 @@ pub(super) struct Recipe {
 /// All identities that a description names.
 pub(super) fn identities_of(spec: &ContextSpec) -> Vec<String> {
     let by_sni = spec.sni.iter().map(|entry| entry.identity.clone());
-    spec.identity.iter().cloned().chain(spec.identities.iter().cloned()).chain(by_sni).collect()
+    let also = spec.also.iter().map(|also| also.identity.clone());
+    spec.identity.iter().cloned().chain(spec.identities.iter().cloned()).chain(by_sni).chain(also).collect()
 }
 
 /// The digests that a description refers to.
 pub(super) fn digests_of(spec: &ContextSpec) -> Vec<Digest> {
     let mut digests: Vec<Digest> = spec.chain.iter().chain(&spec.chain_or_trust).copied().collect();
+    digests.extend(spec.also.iter().filter_map(|also| also.chain));
     digests.extend(spec.trust.certificates.iter().chain(&spec.trust.crls).copied());
     if let Some(luassl_protocol::DhSpec::Parameters(digest)) = &spec.dh {
         digests.push(*digest);
@@ -99,7 +101,10 @@ impl Sessions {
     }
 
     /// The OpenSSL context under the present configuration; made anew when that has changed.
-    fn context(&self, front: &Front, role: Role) -> Result<Arc<tls::Context>, Failure> {
+    ///
+    /// # Errors
+    /// As [`Sessions::session`].
+    pub(super) fn context(&self, front: &Front, role: Role) -> Result<Arc<tls::Context>, Failure> {
         let active = front.active();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut current[usize::from(role == Role::Server)];
@@ -216,7 +221,8 @@ fn make(
 fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
     let mut spec = spec.clone();
     let Some(directory) = spec.directory.take() else { return spec };
-    let names = spec.identity.iter_mut().chain(&mut spec.identities);
+    let also = spec.also.iter_mut().map(|also| &mut also.identity);
+    let names = spec.identity.iter_mut().chain(&mut spec.identities).chain(also);
     for name in names.chain(spec.sni.iter_mut().map(|entry| &mut entry.identity)) {
         if policy::declared(&active.settings, name).is_none() {
             let full = policy::joined(&directory, name);
@@ -248,6 +254,7 @@ fn with_declared_names(active: &Active, spec: &ContextSpec) -> Result<ContextSpe
     let mut spec = spec.clone();
     spec.identity.as_mut().map(declared).transpose()?;
     spec.identities.iter_mut().try_for_each(declared)?;
+    spec.also.iter_mut().try_for_each(|also| declared(&mut also.identity))?;
     spec.sni.iter_mut().try_for_each(|entry| declared(&mut entry.identity))?;
     Ok(spec)
 }

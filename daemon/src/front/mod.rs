@@ -18,6 +18,7 @@ mod hub;
 mod interrupt;
 mod listener;
 mod lockdown;
+mod lockstep;
 mod lua_end;
 mod operations;
 mod owner;

@@ -7,6 +7,7 @@ use super::{
     control::Answer,
     handshake, holder,
     listener::{Listener, ListenerKey},
+    lockstep::LockStep,
     policy::Way,
     pump::Pump,
     quota::{Bound, Kind, Slot},
@@ -17,15 +18,15 @@ use luassl_protocol::{
     Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ContextMade, ContextSpec, Digest,
     Done, ErrorCode, Export, Exported, Failure, FreeContext, HandshakeResult, Hello, Info, Matched, Mode, Of,
     PeerCertificate, PeerMatches, Request, Role, SetOption, SocketOption, Status, Token, VERSION, Welcome,
-    reply_frame, to_frame,
+    feature, reply_frame, to_frame,
 };
-use openssl::ssl::SslRef;
+use openssl::ssl::{SslContext, SslRef};
 use rustix::net::{SendFlags, send, sockopt};
 use serde::Serialize;
 use std::{
     collections::HashMap,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::oneshot;
 
@@ -37,9 +38,32 @@ pub(super) struct Session {
     front: Arc<Front>,
     asker: Asker,
     introduced: bool,
-    contexts: HashMap<u64, Made>,
+    contexts: ContextTable,
     next_context: u64,
     blobs: HashMap<[u8; 32], (Arc<[u8]>, Slot)>,
+}
+
+/// The contexts of a control connection, which the handshakes that it began share.
+#[derive(Clone, Default)]
+pub(super) struct ContextTable(Arc<Mutex<HashMap<u64, Arc<Made>>>>);
+
+impl ContextTable {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Made>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, number: u64) -> Outcome<Arc<Made>> {
+        self.lock().get(&number).cloned().ok_or_else(|| unknown_context(number))
+    }
+
+    /// The OpenSSL context of `number` for a server's session that began in another one.
+    ///
+    /// # Errors
+    /// An unknown number, and what the grants have against it.
+    pub(super) fn for_server(&self, front: &Front, number: u64) -> Outcome<SslContext> {
+        let made = self.find(number)?;
+        Ok(made.sessions.context(front, Role::Server)?.current_context())
+    }
 }
 
 /// A context of this control connection.
@@ -59,7 +83,7 @@ impl Session {
             front,
             asker,
             introduced: false,
-            contexts: HashMap::new(),
+            contexts: ContextTable::default(),
             next_context: 1,
             blobs: HashMap::new(),
         }
@@ -127,7 +151,7 @@ impl Session {
         tracing::debug!(uid = self.asker.owner.uid, client = %hello.client, "hello");
         Ok(Welcome {
             version: VERSION,
-            features: vec!["stream".to_owned()],
+            features: [feature::STREAM, feature::LOCK_STEP, feature::CLIENT_HELLO].map(str::to_owned).into(),
             server: concat!("luassld ", env!("CARGO_PKG_VERSION")).to_owned(),
             openssl: openssl::version::version().to_owned(),
             frame_limit: u64::from(self.front.limits().frame_bytes),
@@ -169,31 +193,31 @@ impl Session {
         let sessions = Sessions::new(self.asker.clone(), Arc::clone(&recipe), None);
         let number = self.next_context;
         self.next_context += 1;
-        self.contexts.insert(number, Made { recipe, sessions, _checked: checked });
+        self.contexts.lock().insert(number, Arc::new(Made { recipe, sessions, _checked: checked }));
         Ok(ContextMade { context: Some(number), missing: Vec::new() })
     }
 
     fn free_context(&mut self, free: &FreeContext) -> Outcome<Done> {
-        self.contexts.remove(&free.context).map(|_| Done {}).ok_or_else(|| unknown_context(free.context))
+        self.contexts
+            .lock()
+            .remove(&free.context)
+            .map(|_| Done {})
+            .ok_or_else(|| unknown_context(free.context))
     }
 
-    fn made(&self, context: u64) -> Outcome<&Made> {
-        self.contexts.get(&context).ok_or_else(|| unknown_context(context))
+    fn made(&self, context: u64) -> Outcome<Arc<Made>> {
+        self.contexts.find(context)
     }
 
     // -- connections ---------------------------------------------------------------------------------------------
 
     fn connect(&self, connect: Connect, descriptors: &mut Vec<OwnedFd>) -> Outcome<(Connecting, OwnedFd)> {
         let tcp = sockets::connected_tcp(descriptors)?;
-        if connect.mode == Mode::LockStep {
-            return Err(Failure::new(
-                ErrorCode::Invalid,
-                "lock-step connections are not offered by this luassld",
-            ));
-        }
         let (host, sni) = (connect.host.as_deref(), connect.sni.as_deref());
-        let sessions = &self.made(connect.context)?.sessions;
-        let ssl = sessions.session(&self.front, connect.role, host, sni, sockets::peer(tcp.as_fd()))?;
+        let made = self.made(connect.context)?;
+        // Only a stream's client takes a former session up.
+        let peer = (connect.mode == Mode::Stream).then(|| sockets::peer(tcp.as_fd())).flatten();
+        let ssl = made.sessions.session(&self.front, connect.role, host, sni, peer)?;
         let limits = self.front.limits();
         let take = |kind, own, all| {
             self.front.quotas.take(&self.asker.owner, kind, 1, Bound { owner: own, all: Some(all) })
@@ -207,6 +231,11 @@ impl Session {
             self.front.home.connections.enter(self.asker.owner.clone(), server, connection_slot)?;
         let token = connection.token;
         let front = Arc::clone(&self.front);
+        if connect.mode == Mode::LockStep {
+            let handshaking = (handshake_slot, self.contexts.clone());
+            LockStep::new(front, connection, (ssl, tcp), ours, handshaking)?.start();
+            return Ok((Connecting { token }, theirs));
+        }
         self.front.home.signers.spawn(Box::pin(async move {
             run_outgoing(front, connection, ssl, tcp, connect.role, ours).await;
             drop(handshake_slot);

@@ -8,7 +8,7 @@ use super::session;
 use super::trust::TrustStores;
 use crate::identity::IdentitySource;
 use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion, Role};
-use openssl::ssl::Ssl;
+use openssl::ssl::{Ssl, SslContext};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -77,6 +77,12 @@ impl Context {
             Role::Server => session::server(&self.plan, &built, &self.resuming, host),
             Role::Client => session::client(&self.plan, &built, host, sni),
         }
+    }
+
+    /// The SSL_CTX of the moment, for a session that began in another context ([`super::Decision`]).
+    #[must_use]
+    pub fn current_context(&self) -> SslContext {
+        self.current().context.clone()
     }
 
     /// A client's session as [`Context::session`] gives it, which takes up a former one with the same server where

@@ -65,6 +65,7 @@ pub(super) const OSSL_PARAM_OCTET_STRING: u32 = 5;
 
 pub(super) const OPENSSL_INIT_NO_LOAD_CONFIG: u64 = 0x80;
 
+pub(super) const SSL_CTRL_GET_CHAIN_CERTS: c_int = 115;
 pub(super) const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
 pub(super) const SSL_KEY_UPDATE_REQUESTED: c_int = 1;
 /// RFC 2253, with characters beyond ASCII as UTF-8 in place of escapes.

@@ -7,10 +7,12 @@ mod build;
 mod ciphers;
 mod context;
 mod credentials;
+mod facts;
 mod failure;
 #[allow(unsafe_code)]
 mod ffi;
 mod gate;
+mod hello;
 mod info;
 mod names;
 mod options;
@@ -37,8 +39,10 @@ mod verify;
 mod versions;
 
 pub use context::{Context, ContextSource, Floors};
-pub use failure::{failure, failure_of_io, failure_of_stack};
+pub use facts::facts;
+pub use failure::{failure, failure_of_io, failure_of_stack, reason};
 pub use gate::{may_sign, signing_is_allowed};
+pub use hello::{Decision, decide, take_hello};
 pub use info::info;
 pub use peer::{peer_certificate, peer_matches};
 pub use renew::{

@@ -8,7 +8,7 @@ use openssl::ssl::{SslContextBuilder, SslRef};
 use openssl::stack::StackRef;
 use openssl::x509::store::{X509Store, X509StoreBuilderRef};
 use openssl::x509::{X509, X509CrlRef, X509NameRef, X509Ref};
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_uint};
 use std::net::IpAddr;
 use std::ptr;
 
@@ -259,6 +259,34 @@ pub(super) fn name_text(name: &X509NameRef) -> String {
         let text = String::from_utf8_lossy(bytes).into_owned();
         openssl_sys::BIO_free_all(out);
         text
+    }
+}
+
+/// What goes with the certificate that a session sends.
+pub(super) fn own_chain(ssl: &SslRef) -> Vec<X509> {
+    let mut chain: *mut openssl_sys::stack_st_X509 = ptr::null_mut();
+    // SAFETY: the session is alive; the control fills `chain` in with a stack that stays the session's.
+    unsafe {
+        openssl_sys::SSL_ctrl(ssl.as_ptr(), ffi::SSL_CTRL_GET_CHAIN_CERTS, 0, (&raw mut chain).cast());
+        if chain.is_null() {
+            return Vec::new();
+        }
+        StackRef::<X509>::from_ptr(chain).iter().map(ToOwned::to_owned).collect()
+    }
+}
+
+/// An extension of the ClientHello that is being looked at, by its number.
+pub(super) fn hello_extension(ssl: &mut SslRef, number: c_uint) -> Option<Vec<u8>> {
+    let (mut data, mut length) = (ptr::null(), 0);
+    // SAFETY: the session is alive and in its ClientHello callback; what is given back lives as long as that, and is
+    // copied.
+    unsafe {
+        let found =
+            openssl_sys::SSL_client_hello_get0_ext(ssl.as_ptr(), number, &raw mut data, &raw mut length);
+        if found != 1 || data.is_null() {
+            return None;
+        }
+        Some(std::slice::from_raw_parts(data, length).to_vec())
     }
 }
 
