@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod adopt;
+mod certificate;
 mod client;
 mod context;
 mod control;

@@ -84,8 +84,8 @@ local function set_server_protocols(ctx, protocols)
   end)
 end
 
--- What the keys of a configuration do, in the order in which LuaSec looks at them: the first that is bad is the one that
--- is told. A value of false is none.
+-- What the keys of a configuration do, in the order in which LuaSec looks at them: the first that is bad is told. A
+-- value of false is none.
 local STEPS = {
   { "ciphers", context.setcipher },
   { "ciphersuites", context.setciphersuites },
@@ -138,15 +138,15 @@ end
 
 --- A connection on a connected socket, which is the connection's from then on; or nil and why there is none.
 function luasec.wrap(sock, cfg)
-  local ctx, reason = cfg, nil
+  local ctx = cfg
   if type(cfg) == "table" then
-    ctx, reason = luasec.newcontext(cfg)
-    if not ctx then
+    local made, reason = luasec.newcontext(cfg)
+    if not made then
       return nil, reason
     end
+    ctx = made
   end
-  local conn
-  conn, reason = connection.create(ctx)
+  local conn, reason = connection.create(ctx)
   if not conn then
     return nil, reason
   end

@@ -136,8 +136,8 @@ fn facts_table(lua: &Lua, facts: &Facts) -> LuaResult<LuaTable> {
     let table = lua.create_table()?;
     table.raw_set("protocol", facts.protocol.as_str())?;
     table.raw_set("cipher", facts.cipher.as_str())?;
-    table.raw_set("bits", facts.bits)?;
-    table.raw_set("algorithm_bits", facts.algorithm_bits)?;
+    table.raw_set("bits", f64::from(facts.bits))?;
+    table.raw_set("algorithm_bits", f64::from(facts.algorithm_bits))?;
     table.raw_set("finished", lua.create_string(&facts.finished)?)?;
     table.raw_set("peer_finished", lua.create_string(&facts.peer_finished)?)?;
     table.raw_set("verify_code", facts.verify_code)?;

@@ -124,6 +124,9 @@ impl Session {
             Request::SetOption(set) => plain(id, self.set_option(set).await),
             Request::Renegotiate(of) => plain(id, self.renegotiate(&of).await),
             Request::Close(of) => plain(id, self.close(&of).await),
+            Request::Certificate(read) => plain(id, tls::read_certificate(&read)),
+            Request::CheckIssued(check) => plain(id, tls::check_issued(&check)),
+            Request::Describe(_) => plain(id, Ok(tls::description())),
             Request::Unknown(op) => plain(
                 id,
                 Err::<Done, _>(Failure::new(
@@ -233,7 +236,8 @@ impl Session {
         let front = Arc::clone(&self.front);
         if connect.mode == Mode::LockStep {
             let handshaking = (handshake_slot, self.contexts.clone());
-            LockStep::new(front, connection, (ssl, tcp), ours, handshaking)?.start();
+            let made = LockStep::new(front, Arc::clone(&connection), (ssl, tcp), ours, handshaking);
+            made.inspect_err(|_| self.front.home.connections.leave(&connection))?.start();
             return Ok((Connecting { token }, theirs));
         }
         self.front.home.signers.spawn(Box::pin(async move {

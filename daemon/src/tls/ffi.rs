@@ -74,7 +74,16 @@ pub(super) const XN_FLAG_RFC2253_UTF8: c_ulong = 0x0111_0317 & !4;
 /// `ERR_LIB_USER`: the first library number that is free for applications.
 pub(super) const ERR_LIB_USER: c_int = 128;
 
+/// `EC_builtin_curve`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct BuiltinCurve {
+    pub(super) nid: c_int,
+    pub(super) comment: *const c_char,
+}
+
 unsafe extern "C" {
+    pub(super) fn EC_get_builtin_curves(curves: *mut BuiltinCurve, room: usize) -> usize;
     pub(super) fn OSSL_PROVIDER_add_builtin(
         libctx: *mut OSSL_LIB_CTX,
         name: *const c_char,

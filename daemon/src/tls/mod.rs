@@ -4,9 +4,11 @@
 #![deny(unsafe_code)]
 
 mod build;
+mod certificate;
 mod ciphers;
 mod context;
 mod credentials;
+mod describe;
 mod facts;
 mod failure;
 #[allow(unsafe_code)]
@@ -38,7 +40,9 @@ mod trust;
 mod verify;
 mod versions;
 
+pub use certificate::{check_issued, read_certificate};
 pub use context::{Context, ContextSource, Floors};
+pub use describe::description;
 pub use facts::facts;
 pub use failure::{failure, failure_of_io, failure_of_stack, reason};
 pub use gate::{may_sign, signing_is_allowed};

@@ -73,12 +73,13 @@ end
 
 --- Passes the socket to the daemon: true, or nil and why it does not take it.
 local function begin(self, state)
-  local handle, reason = state.handle, nil
+  local handle = state.handle
   if state.server and (state.names or context.decides(state.context)) then
-    handle, reason = context.handle(state.context, true)
-    if not handle then
+    local pausing, reason = context.handle(state.context, true)
+    if not pausing then
       return nil, reason
     end
+    handle = pausing
   end
   return raw.begin(self, handle, state.server, state.name, state.host)
 end

@@ -13,10 +13,11 @@ function userdata.dress(sample, methods, tostring_of, close)
     error("luassl.luasec needs the debug library, to give its objects metatables that programs can read", 0)
   end
   local metatable = debug.getmetatable(sample)
-  metatable.__metatable = nil
   metatable.__index = methods
   metatable.__tostring = tostring_of
   metatable.__close = close
+  -- What getmetatable gives: not the table itself, whose finaliser must not be called by programs.
+  metatable.__metatable = { __index = methods, __tostring = tostring_of, __close = close }
 end
 
 --- A function for __tostring.
