@@ -1,4 +1,4 @@
--- LuaSec's API (ssl) over luassld: programs that exist run unchanged, and hold no key. docs/luasec.md has the differences.
+-- LuaSec's API (ssl) over luassld: programs that exist run unchanged, and hold no key. See docs/luasec.md.
 
 local alpn = require "luassl.luasec.alpn"
 local certificate = require "luassl.luasec.certificate"

@@ -14,6 +14,7 @@ mod check_command;
 mod constants_on_the_wire;
 mod grants;
 mod hostile;
+mod luasec;
 mod many_connections;
 mod quickstart;
 mod renewal;

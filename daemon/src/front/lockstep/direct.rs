@@ -18,6 +18,8 @@ pub(super) struct Direct {
     /// What a batch had left when the session was suspended in the middle of it.
     saved: Leftover,
     batch: Option<Batch>,
+    /// The peer has ended TCP.
+    pub(super) end_of_file: bool,
 }
 
 /// What one receive has brought, in the thread's buffer.
@@ -30,7 +32,7 @@ struct Batch {
 
 impl Direct {
     pub(super) fn new(tcp: Tcp) -> Self {
-        Self { tcp, saved: Leftover::default(), batch: None }
+        Self { tcp, saved: Leftover::default(), batch: None, end_of_file: false }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -79,13 +81,18 @@ impl Read for Direct {
             self.saved.advance(take);
             return Ok(take);
         }
-        let Some(batch) = &mut self.batch else { return receive(&self.tcp, into) };
+        let Some(batch) = &mut self.batch else {
+            let count = receive(&self.tcp, into)?;
+            self.end_of_file = count == 0;
+            return Ok(count);
+        };
         if batch.unread.is_empty() {
             let room = std::mem::take(&mut batch.room);
             if room == 0 {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             let count = receive(&self.tcp, &mut batch.buffers.cipher_in[..room])?;
+            self.end_of_file = count == 0;
             batch.unread = 0..count;
         }
         let take = into.len().min(batch.unread.len());

@@ -19,6 +19,9 @@ const WANT_X509_LOOKUP: i32 = 4;
 /// SSL_ERROR_WANT_CLIENT_HELLO_CB: the session has stopped at the ClientHello.
 const WANT_CLIENT_HELLO: i32 = 11;
 
+/// OpenSSL's words for a connection that ends without close_notify (`SSL_R_UNEXPECTED_EOF_WHILE_READING`).
+const UNEXPECTED_EOF: &str = "unexpected eof while reading";
+
 /// The most plaintext of a record (RFC 8446, 5.1), and so what one call writes.
 const RECORD: usize = 16 * 1024;
 /// The most ciphertext of a record, its header included, and some room.
@@ -127,9 +130,13 @@ impl Session {
             _ => {}
         }
         let failure = tls::failure(error, self.tls.ssl());
+        // The crate's BIO cannot tell OpenSSL of an end of file, so that OpenSSL does not say this itself.
+        let ended = self.tls.get_ref().end_of_file && error.io_error().is_none();
+        let at_end = || ended.then(|| UNEXPECTED_EOF.to_owned());
+        let reason = tls::reason(error).or_else(at_end);
         self.stage = Stage::Failed;
         self.tls.get_mut().forget();
-        self.end = Some((failure, tls::reason(error)));
+        self.end = Some((failure, reason));
         Hindrance::Failed
     }
 
