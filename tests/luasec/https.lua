@@ -13,7 +13,7 @@ good, code = https.request { url = address, sink = ltn12.sink.table(chunks), caf
 assert(good == 1, code)
 assert(table.concat(chunks):find("s_server", 1, true))
 
-good, code = https.request { url = address, verify = "peer", cafile = "bare/client-rsa.crt" }
+good, code = https.request { url = address, verify = "peer" }
 assert(good == nil and code == "certificate verify failed", tostring(code))
 
 good, code = https.request { url = address, proxy = "http://localhost:1" }

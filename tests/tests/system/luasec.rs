@@ -30,6 +30,11 @@ fn certificate_with_names(directory: &Path) -> PathBuf {
     certificate
 }
 
+/// The development PKI's directory, as programs write it.
+fn pki_directory() -> String {
+    pki::file("").display().to_string().trim_end_matches('/').to_owned()
+}
+
 fn suite_directory() -> PathBuf {
     repository().join("tests/luasec")
 }
@@ -38,7 +43,7 @@ fn suite_directory() -> PathBuf {
 fn run_suite(mut command: Command) {
     let directory = scratch();
     let names = certificate_with_names(directory.path());
-    command.arg(suite_directory().join("suite.lua")).arg(pki::file("")).arg(names);
+    command.arg(suite_directory().join("suite.lua")).arg(pki_directory()).arg(names);
     let mut suite = Process::start(&mut command);
     let status = suite.wait();
     assert!(status.success(), "{}", suite.transcript());
@@ -103,8 +108,7 @@ fn ten_thousand_wraps_leave_no_descriptor_behind() {
     let daemon = Daemon::with_identities(&pki::file("bare"));
     let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.front())).map_or(0, Iterator::count);
     let before = open();
-    let mut many =
-        program(&daemon, LUA54, "many_wraps.lua", &[&pki::file("").display().to_string(), "10000"]);
+    let mut many = program(&daemon, LUA54, "many_wraps.lua", &[&pki_directory(), "10000"]);
     let status = many.wait();
     assert!(status.success(), "{}", many.transcript());
     luassl_tests::until("the front to close what was collected", || open() <= before + 2);
