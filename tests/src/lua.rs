@@ -45,7 +45,8 @@ impl Lua {
     /// come first.
     #[must_use]
     pub fn plain_command(self, modules: &[&Path]) -> Command {
-        let path: String = modules.iter().map(|module| format!("{}/?.lua;", module.display())).collect();
+        let both = |module: &&Path| format!("{0}/?.lua;{0}/?/init.lua;", module.display());
+        let path: String = modules.iter().map(both).collect();
         let mut command = Command::new(self.command);
         command.current_dir(pki::file("")).env("LUA_PATH", path + ";").env("LUA_CPATH", ";;");
         command

@@ -113,3 +113,29 @@ fn ten_thousand_wraps_leave_no_descriptor_behind() {
     assert!(status.success(), "{}", many.transcript());
     luassl_tests::until("the front to close what was collected", || open() <= before + 2);
 }
+
+/// Needs a copas of 4.11 with what it requires (timerwheel, binaryheap): `LUASSL_COPAS` names the root of a checkout or of
+/// a luarocks tree.
+mod needs_copas {
+    use super::{Daemon, LUA54, Process, pki, pki_directory, suite_directory};
+    use std::path::PathBuf;
+
+    fn directories() -> Vec<PathBuf> {
+        let root = std::env::var("LUASSL_COPAS").expect("LUASSL_COPAS names a checkout of copas");
+        let root = PathBuf::from(root);
+        vec![suite_directory(), root.join("src"), root.join("share/lua/5.4"), root]
+    }
+
+    #[test]
+    fn many_clients_and_a_server_of_copas_talk() {
+        let daemon = Daemon::with_identities(&pki::file("bare"));
+        let directories = directories();
+        let paths: Vec<_> = directories.iter().map(|path| &**path).collect();
+        let mut command = LUA54.luasec_command(&daemon, &paths);
+        command.arg(suite_directory().join("copas_many.lua")).args([&*pki_directory(), "100"]);
+        let mut program = Process::start(&mut command);
+        let status = program.wait();
+        assert!(status.success(), "{}", program.transcript());
+        program.expect("100 of 100");
+    }
+}

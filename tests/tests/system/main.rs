@@ -16,6 +16,7 @@ mod grants;
 mod hostile;
 mod luasec;
 mod many_connections;
+mod prosody;
 mod quickstart;
 mod renewal;
 mod restarts;
