@@ -16,7 +16,7 @@ use super::{
     sockets::{ClientSocket, Tcp},
     workers::Job,
 };
-use crate::tls::Decision;
+use crate::tls::{Decision, Floors};
 use luassl_protocol::{
     ErrorCode, FRAME_HEADER, Failure, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
 };
@@ -38,8 +38,17 @@ pub(super) struct LockStep {
     lua: Movable<ClientSocket>,
     /// A question that has not arrived whole, or that waits for another thread.
     inbox: Vec<u8>,
-    /// Held while the handshake lasts: its part of that bound, and the contexts that may be decided on.
-    handshaking: Option<(Slot, ContextTable)>,
+    handshaking: Option<Handshaking>,
+}
+
+/// What is held while the handshake lasts.
+pub(super) struct Handshaking {
+    /// Its part of the bound on handshakes.
+    pub(super) _slot: Slot,
+    /// The contexts that may be decided on.
+    pub(super) contexts: ContextTable,
+    /// What the grant of the context demands that it began with.
+    pub(super) floors: Floors,
 }
 
 impl LockStep {
@@ -50,7 +59,7 @@ impl LockStep {
         connection: Arc<Connection>,
         (ssl, tcp): (Ssl, Tcp),
         lua: ClientSocket,
-        handshaking: (Slot, ContextTable),
+        handshaking: Handshaking,
     ) -> Result<Self, Failure> {
         let session = Session::new(ssl, tcp).map_err(|error| {
             Failure::new(ErrorCode::Internal, format!("no session for a connection: {error}"))
@@ -302,10 +311,12 @@ impl LockStep {
     }
 
     fn decision(&self, context: Option<u64>, alpn: Option<&str>, refuse: bool) -> Result<Decision, Failure> {
-        let Some((_, contexts)) = &self.handshaking else {
+        let Some(handshaking) = &self.handshaking else {
             return Err(Failure::new(ErrorCode::Invalid, "no handshake waits for a decision"));
         };
-        let context = context.map(|number| contexts.for_server(&self.front, number)).transpose()?;
+        let context = context
+            .map(|number| handshaking.contexts.for_server(&self.front, number, handshaking.floors))
+            .transpose()?;
         Ok(Decision { context, alpn: alpn.map(str::to_owned), refuse })
     }
 

@@ -7,13 +7,13 @@ use super::{
     control::Answer,
     handshake, holder,
     listener::{Listener, ListenerKey},
-    lockstep::LockStep,
+    lockstep::{Handshaking, LockStep},
     policy::Way,
     pump::Pump,
     quota::{Bound, Kind, Slot},
     sockets,
 };
-use crate::tls;
+use crate::tls::{self, Floors};
 use luassl_protocol::{
     Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ContextMade, ContextSpec, Digest,
     Done, ErrorCode, Export, Exported, Failure, FreeContext, HandshakeResult, Hello, Info, Matched, Mode, Of,
@@ -56,13 +56,18 @@ impl ContextTable {
         self.lock().get(&number).cloned().ok_or_else(|| unknown_context(number))
     }
 
-    /// The OpenSSL context of `number` for a server's session that began in another one.
+    /// The OpenSSL context of `number` for a server's session that began in another one, whose grant demands `floors`.
     ///
     /// # Errors
-    /// An unknown number, and what the grants have against it.
-    pub(super) fn for_server(&self, front: &Front, number: u64) -> Outcome<SslContext> {
-        let made = self.find(number)?;
-        Ok(made.sessions.context(front, Role::Server)?.current_context())
+    /// An unknown number, what the grants have against it, and a grant that demands something else: what is asked of the
+    /// peer stays as it began.
+    pub(super) fn for_server(&self, front: &Front, number: u64, floors: Floors) -> Outcome<SslContext> {
+        let context = self.find(number)?.sessions.context(front, Role::Server)?;
+        if context.floors() != floors {
+            let message = "the grants of the two contexts demand different things of a peer";
+            return Err(Failure::new(ErrorCode::Refused, message));
+        }
+        Ok(context.current_context())
     }
 }
 
@@ -235,7 +240,8 @@ impl Session {
         let token = connection.token;
         let front = Arc::clone(&self.front);
         if connect.mode == Mode::LockStep {
-            let handshaking = (handshake_slot, self.contexts.clone());
+            let floors = made.sessions.context(&self.front, connect.role)?.floors();
+            let handshaking = Handshaking { _slot: handshake_slot, contexts: self.contexts.clone(), floors };
             let made = LockStep::new(front, Arc::clone(&connection), (ssl, tcp), ours, handshaking);
             made.inspect_err(|_| self.front.home.connections.leave(&connection))?.start();
             return Ok((Connecting { token }, theirs));

@@ -41,6 +41,7 @@ pub struct ContextSource {
 /// An immutable context. It follows renewals of its identities and changes of its trusts by itself.
 pub struct Context {
     plan: Plan,
+    floors: Floors,
     identities: Arc<dyn IdentitySource>,
     trusts: Arc<TrustStores>,
     resuming: Resuming,
@@ -62,7 +63,15 @@ impl Context {
         let plan = Plan::new(&source, &*identities)?;
         let resuming = Resuming { shared: resumption, owner: source.owner };
         let built = RwLock::new(Arc::new(Built::new(&plan, &*identities, &trusts, &resuming)?));
-        Ok(Self { plan, identities, trusts, resuming, built, rebuilding: Mutex::new(()) })
+        Ok(Self {
+            plan,
+            floors: source.floors,
+            identities,
+            trusts,
+            resuming,
+            built,
+            rebuilding: Mutex::new(()),
+        })
     }
 
     /// A session, ready for its handshake: `host` is the name or address that the peer's certificate must carry,
@@ -77,6 +86,12 @@ impl Context {
             Role::Server => session::server(&self.plan, &built, &self.resuming, host),
             Role::Client => session::client(&self.plan, &built, host, sni),
         }
+    }
+
+    /// What its grant demands.
+    #[must_use]
+    pub fn floors(&self) -> Floors {
+        self.floors
     }
 
     /// The SSL_CTX of the moment, for a session that began in another context ([`super::Decision`]).
