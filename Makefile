@@ -87,7 +87,7 @@ test-long: deps ## make test, then what takes longer
 	@$(MAKE) --no-print-directory all tools weakened
 	@scripts/run-tests long
 
-bench: deps ## luassl beside Debian's LuaSec, in one run
+bench: deps ## luassl beside Debian's LuaSec, in one run; BENCH='ROUNDS WORK...' for more rounds or less work
 	@$(MAKE) --no-print-directory all
 	$(CARGO) run $(FLAGS) --release -p luassl-bench --target-dir target/tools -- $(BENCH)
 

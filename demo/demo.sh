@@ -120,4 +120,8 @@ if "$root/build/test/keyscan" keys/server.pem "$peer"; then
     fail "the search finds nothing where the key is: it proves nothing"
 fi
 
-say "done: TLS in both Lua programs, the key in neither of them, nor in the front, nor where root could read it"
+if [ "$(id -u)" = 0 ]; then
+    say "done: TLS in both Lua programs, the key in neither of them, nor in the front, nor where root could read it"
+else
+    say "done: TLS in both Lua programs, the key in neither of them; into front and keeper the kernel lets you not look"
+fi

@@ -1,12 +1,15 @@
-//! `luassl-bench [ROUNDS]`: luassl beside Debian's LuaSec, the same work in one run, in alternating rounds.
+//! `luassl-bench [ROUNDS] [WORK]...`: luassl beside Debian's LuaSec, the same work in one run, in alternating rounds.
+//! WORK is `receive`, `send`, `echo`, `handshake`, `hold` or `keeper`; all of them where none is named.
 //!
 //! What counts is the CPU time of all processes on the server's side: for luassl the Lua process, the front, the
-//! keeper and the supervisor. The client is this process. Nothing here passes or fails.
+//! keeper and the supervisor. The client is this process. The ratio is taken round by round, so that what disturbs
+//! both stacks alike leaves it as it is. Nothing here passes or fails.
 
+mod keeper;
 mod measure;
 mod subject;
 
-use measure::{Sample, median};
+use measure::Sample;
 use std::io::Write;
 use std::process::ExitCode;
 use subject::{Stack, Subject, Work};
@@ -15,46 +18,70 @@ use subject::{Stack, Subject, Work};
 const ROUNDS: usize = 7;
 
 fn main() -> ExitCode {
-    let rounds = std::env::args().nth(1).map_or(Ok(ROUNDS), |text| text.parse());
-    let Ok(rounds @ 1..) = rounds else {
-        eprintln!("usage: luassl-bench [ROUNDS]");
+    let Some((rounds, works, keeper)) = arguments() else {
+        eprintln!("usage: luassl-bench [ROUNDS] [receive|send|echo|handshake|hold|keeper]...");
         return ExitCode::from(2);
     };
     println!("{rounds} alternating rounds; server-side CPU of all processes, median (least to most)\n");
-    println!("{:<26} {:>28} {:>28} {:>7}", "", "luassl", "LuaSec", "ratio");
-    for work in [Work::Receive, Work::Send, Work::Echo, Work::Handshake] {
+    println!("{:<26} {:>28} {:>28} {:>24}", "", "luassl", "LuaSec", "ratio");
+    for work in works.iter().copied().filter(|work| *work != Work::Hold) {
         compare(work, rounds);
     }
-    println!();
-    compare_memory();
+    if works.contains(&Work::Hold) {
+        println!();
+        compare_memory();
+    }
+    if keeper {
+        println!();
+        keeper::compare(rounds);
+    }
     ExitCode::SUCCESS
+}
+
+/// Rounds, works, and whether the keeper is one; none where the command line cannot be understood.
+fn arguments() -> Option<(usize, Vec<Work>, bool)> {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let mut rounds = ROUNDS;
+    if let Some(number) = words.first().and_then(|word| word.parse().ok()) {
+        rounds = number;
+        words.remove(0);
+    }
+    let all = words.is_empty();
+    let keeper = words.iter().any(|word| word == "keeper");
+    words.retain(|word| word != "keeper");
+    let works = words.iter().map(|word| Work::named(word)).collect::<Option<Vec<_>>>()?;
+    (rounds > 0).then(|| (rounds, if all { Work::ALL.to_vec() } else { works }, all || keeper))
 }
 
 fn compare(work: Work, rounds: usize) {
     let subjects = [Subject::start(Stack::Luassl, work), Subject::start(Stack::Luasec, work)];
-    let mut samples = [Sample::default(), Sample::default()];
+    let [mut ours, mut theirs, mut ratios] = [const { Sample::new() }; 3];
+    // The first round warms up caches and allocators.
     for round in 0..=rounds {
-        for (subject, sample) in subjects.iter().zip(&mut samples) {
-            let spent = subject.spend();
-            // The first round warms up caches and allocators.
-            if round > 0 {
-                sample.add(spent);
-            }
+        // Each goes first as often as the other.
+        let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+        let mut spent = [0.0; 2];
+        for which in order {
+            spent[which] = subjects[which].spend();
+        }
+        if round > 0 {
+            ours.add(spent[0]);
+            theirs.add(spent[1]);
+            ratios.add(spent[0] / spent[1]);
         }
     }
-    let [ours, theirs] = &samples;
-    let ratio = median(&ours.values) / median(&theirs.values);
     println!(
-        "{:<26} {:>28} {:>28} {ratio:>7.2}",
+        "{:<26} {:>28} {:>28} {:>24}",
         work.title(),
-        ours.show(work.unit()),
-        theirs.show(work.unit())
+        ours.show(3, work.unit()),
+        theirs.show(3, work.unit()),
+        ratios.show(2, "")
     );
     let _ = std::io::stdout().flush();
 }
 
 fn compare_memory() {
-    println!("{:<26} {:>28} {:>28} {:>7}", "an idle connection, KiB", "luassl", "LuaSec", "ratio");
+    println!("{:<26} {:>28} {:>28} {:>24}", "an idle connection, KiB", "luassl", "LuaSec", "ratio");
     let memory = [Stack::Luassl, Stack::Luasec].map(|stack| Subject::start(stack, Work::Hold).idle_memory());
     let [ours, theirs] = memory;
     for (title, ours, theirs) in [
@@ -62,6 +89,6 @@ fn compare_memory() {
         ("kernel, both ends of TCP", ours.kernel, theirs.kernel),
         ("together", ours.processes + ours.kernel, theirs.processes + theirs.kernel),
     ] {
-        println!("{title:<26} {ours:>28.1} {theirs:>28.1} {:>7.2}", ours / theirs);
+        println!("{title:<26} {ours:>28.1} {theirs:>28.1} {:>24.2}", ours / theirs);
     }
 }

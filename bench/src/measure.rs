@@ -34,25 +34,30 @@ fn kibibytes(file: &str, field: &str) -> f64 {
 }
 
 /// The values of several rounds.
-#[derive(Default)]
 pub(crate) struct Sample {
-    pub(crate) values: Vec<f64>,
+    values: Vec<f64>,
 }
 
 impl Sample {
+    pub(crate) const fn new() -> Self {
+        Self { values: Vec::new() }
+    }
+
     pub(crate) fn add(&mut self, value: f64) {
         self.values.push(value);
     }
 
-    /// Median, and the extremes.
-    pub(crate) fn show(&self, unit: &str) -> String {
+    /// Median, and the extremes, with so many decimals.
+    pub(crate) fn show(&self, decimals: usize, unit: &str) -> String {
         let least = self.values.iter().copied().fold(f64::INFINITY, f64::min);
         let most = self.values.iter().copied().fold(0.0, f64::max);
-        format!("{:.3} {unit} ({least:.3} to {most:.3})", median(&self.values))
+        let space = if unit.is_empty() { "" } else { " " };
+        let middle = median(&self.values);
+        format!("{middle:.decimals$}{space}{unit} ({least:.decimals$} to {most:.decimals$})")
     }
 }
 
-pub(crate) fn median(values: &[f64]) -> f64 {
+fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
@@ -65,6 +70,13 @@ mod tests {
     #[test]
     fn the_median_is_the_middle_of_the_sorted_values() {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_sample_shows_its_median_and_extremes() {
+        let sample = Sample { values: vec![3.0, 1.0, 2.25] };
+        assert_eq!(sample.show(2, ""), "2.25 (1.00 to 3.00)");
+        assert_eq!(sample.show(1, "s"), "2.2 s (1.0 to 3.0)");
     }
 
     #[test]

@@ -38,6 +38,12 @@ const HELD: usize = 1_000;
 const SETTLE: Duration = Duration::from_secs(2);
 
 impl Work {
+    pub(crate) const ALL: [Self; 5] = [Self::Receive, Self::Send, Self::Echo, Self::Handshake, Self::Hold];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|work| work.name() == name)
+    }
+
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Receive => "GiB received",

@@ -8,6 +8,9 @@ local MISUSE = -7
 local REFUSED = -6
 local TIMEOUT = -2
 
+-- Bytes of the largest read.
+local MOST = 2 ^ 30
+
 local luassl = {
   _VERSION = "luassl " .. core.version,
   _DESCRIPTION = "TLS in a daemon, with LuaSSL's API",
@@ -92,6 +95,9 @@ end
 local function drop_connection(self)
   if self._stream and not self._handed_out then
     self._stream:cut()
+  end
+  if self._opening then
+    self._opening:cut()
   end
   self._stream, self._opening, self._failure, self._handed_out = nil, nil, nil, nil
 end
@@ -184,6 +190,9 @@ function Object:wrap(...)
   if not context then
     return nil, message, code
   end
+  if self._context then
+    self._context:release()
+  end
   self._context = context
   return self
 end
@@ -195,7 +204,7 @@ function Object:new()
   if not context then
     return nil, message, code
   end
-  return new(getmetatable(self), context)
+  return new(getmetatable(self), context:share())
 end
 
 --- Listens: bind(port [, address]), or bind{listener=NAME} for one of the daemon's configuration.
@@ -239,6 +248,9 @@ end
 --- The port of the listener, as a string.
 function Object:getport()
   check(self, "getport")
+  if self._freed then
+    return nil, "the object is freed", MISUSE
+  end
   if not self._listener then
     return nil, "the object is not bound", MISUSE
   end
@@ -277,7 +289,7 @@ function Object:accept(expected)
       return failed(self, message, code)
     end
   end
-  local connection = new(getmetatable(self), self._context)
+  local connection = new(getmetatable(self), self._context:share())
   connection._stream = stream
   self._stream, self._handed_out = stream, true
   return connection
@@ -314,9 +326,13 @@ function Object:connect(address, port, expected)
   return advance(self)
 end
 
+local function is_descriptor(value)
+  return is_whole(value) and value >= -2147483648 and value <= 2147483647
+end
+
 --- The descriptor of a connected socket: a number, or a LuaSocket object that can give its descriptor away.
 local function descriptor_of(socket)
-  if is_whole(socket) then
+  if is_descriptor(socket) then
     return socket
   end
   if type(socket) ~= "table" and type(socket) ~= "userdata" then
@@ -325,7 +341,7 @@ local function descriptor_of(socket)
   local ok, fd = pcall(function()
     return socket.setfd and socket:getfd()
   end)
-  return ok and is_whole(fd) and fd or nil
+  return ok and is_descriptor(fd) and fd or nil
 end
 
 --- Begins TLS on a connected socket (STARTTLS): attach(socket or descriptor, {role="client", host=NAME or false,
@@ -364,6 +380,8 @@ function Object:read(size)
   check(self, "read")
   if size ~= nil then
     check_argument(is_whole(size) and size > 0, "read", 1, "whole number above 0", size)
+    -- No read returns more; a number of any size can be asked for.
+    size = size < MOST and size or MOST
   end
   local stream = self._stream
   if not stream then
@@ -409,11 +427,12 @@ function Object:shutdown()
   check(self, "shutdown")
   if has_connection(self) then
     local stream = self._stream
-    self._stream, self._opening, self._failure, self._handed_out = nil, nil, nil, nil
-    if stream then
-      return stream:close(self._timeout)
+    if not stream then
+      drop_connection(self)
+      return true
     end
-    return true
+    self._stream, self._failure, self._handed_out = nil, nil, nil
+    return stream:close(self._timeout)
   end
   drop_connection(self)
   if self._listener then
@@ -433,12 +452,15 @@ function Object:clear()
   return true
 end
 
---- Gives everything back: connection, listener and context.
+--- Gives everything back: connection, listener and, where no other object has it, the context.
 function Object:free()
   check(self, "free")
   drop_connection(self)
   if self._listener then
     self._listener:close()
+  end
+  if self._context then
+    self._context:release()
   end
   self._listener, self._context, self._freed = nil, nil, true
   return true
@@ -447,7 +469,9 @@ end
 --- How long accept, connect, read and write of this object may take, in seconds; nil for ever, 0 not at all.
 function Object:settimeout(seconds)
   check(self, "settimeout")
-  check_argument(seconds == nil or type(seconds) == "number", "settimeout", 1, "number of seconds or nil", seconds)
+  -- What is no number (0/0) does not equal itself.
+  check_argument(seconds == nil or (type(seconds) == "number" and seconds == seconds), "settimeout", 1,
+    "number of seconds or nil", seconds)
   self._timeout = seconds and seconds >= 0 and seconds or nil
   if seconds == 0 and self._listener then
     self._listener:ask_ahead()

@@ -92,7 +92,25 @@ describe("options of wrap", function()
   it("name the file that cannot be read", function()
     refused({ certificate = "/nonexistent/ca.pem" }, "cannot read /nonexistent/ca.pem")
     refused({ cafile = "/nonexistent/ca.pem" }, "cannot read /nonexistent/ca.pem")
-    refused({ certdir = "/nonexistent" }, "cannot read /nonexistent")
+    refused({ certdir = "/nonexistent" }, "option 'certdir': cannot read /nonexistent")
+    refused({ cafile = "/nonexistent" }, "option 'cafile': cannot read /nonexistent")
+  end)
+
+  it("refuse files without what they are for, by option and file", function()
+    local file = "client-lua/spec/luassl_spec.lua"
+    for option, label in pairs { cafile = "CERTIFICATE", chain = "CERTIFICATE", crl = "X509 CRL", dhfile = "DH PARAMETERS" } do
+      refused({ [option] = file }, "option '" .. option .. "': " .. file:gsub("%p", "%%%0") .. " has no PEM block .*BEGIN " .. label)
+    end
+    refused({ cafile = "-----BEGIN PUBLIC KEY-----" }, "option 'cafile': the given text has no PEM block")
+    local large = os.tmpname()
+    local handle = assert(io.open(large, "w"))
+    handle:write(("-----BEGIN CERTIFICATE-----\n"):rep(50000))
+    handle:close()
+    refused({ cafile = large }, "option 'cafile': " .. large:gsub("%p", "%%%0") .. " is above the limit of %d+ bytes")
+    os.remove(large)
+  end)
+
+  it("refuse a file of parameters that is none", function()
     local _, message = ssl.wrap("server", nil, nil, "/nonexistent/dh.pem")
     assert.matches("cannot read /nonexistent/dh.pem", message, 1, true)
   end)
@@ -147,9 +165,7 @@ describe("an object", function()
       elseif name == "read" then
         assert.same({ nil, MISUSE, "the object is freed" }, results)
       else
-        assert.is_nil(results[1], name)
-        assert.is_string(results[2], name)
-        assert.equal(MISUSE, results[3], name)
+        assert.same({ nil, "the object is freed", MISUSE }, results, name)
       end
     end
   end)
@@ -208,6 +224,13 @@ describe("misuse", function()
     thrown(function() object:attach(1) end, "role = 'client' or 'server'")
     thrown(function() object:attach(1, { role = "client" }) end, "host = NAME")
     thrown(function() object:attach({}, { role = "server" }) end, "LuaSocket object or descriptor")
+    for _, number in ipairs { 1e300, -1e300, 2 ^ 31, 0.5, 1 / 0, 0 / 0 } do
+      thrown(function() object:attach(number, { role = "server" }) end,
+        "bad argument #1 to 'attach' %(LuaSocket object or descriptor expected, got ")
+    end
+    thrown(function() object:settimeout(0 / 0) end, "bad argument #1 to 'settimeout'")
+    thrown(function() ssl.wrap({ sni = { "a", "b" } }) end, "each identity goes under its server name")
+    thrown(function() ssl.wrap({ sni = { ["www.example.org"] = 1 } }) end, "table of names and identities")
     thrown(function() ssl.wrap({ bad = 1 }) end, "wrap has no option 'bad'")
   end)
 

@@ -43,21 +43,28 @@ impl Verdict {
 
 /// Checks what `request` names.
 pub fn run(request: &Request) -> Verdict {
-    let Loaded { config, mut findings } = config::load(request);
-    let Some(config) = config else { return Verdict { findings, identities: 0 } };
-    let (trusts, unread) = push::read_trusts(&config, None);
-    findings.extend(unread);
-    findings.extend(unusable(&config, &trusts));
+    let Loaded { config, rest, mut findings } = config::load(request);
+    // Files are looked at though the configuration has errors, so that one run tells of all.
+    let Some(config) = config.or(rest) else { return Verdict { findings, identities: 0 } };
+    let (trusts, mut of_files) = push::read_trusts(&config, None);
+    of_files.extend(unusable(&config, &trusts));
     let mut identities = 0;
     match identities_by_keeper(&config) {
         Ok(report) => {
             identities = report.serving();
-            findings.extend(report.findings);
+            of_files.extend(report.findings);
         }
-        Err(finding) => findings.push(finding),
+        Err(finding) => of_files.push(finding),
     }
+    // What follows from an error that was told helps nobody.
+    of_files.retain(|finding| !findings.iter().any(|told| is_error_at(told, finding)));
+    findings.extend(of_files);
     findings.sort_by_key(in_file);
     Verdict { findings, identities }
+}
+
+fn is_error_at(told: &Finding, finding: &Finding) -> bool {
+    told.severity == Severity::Error && told.place.is_some() && told.place == finding.place
 }
 
 /// In the order of the file, so that each is found where the eye is.

@@ -99,6 +99,8 @@ pub enum LuasslctlCommand {
     Push(PushArgs),
     /// Read everything again, and hand it to the keeper and to every front
     Reload(ReloadArgs),
+    /// Say what the keeper has signed and refused, for each front and identity, since it was started
+    Status(StatusArgs),
 }
 
 /// Whom a push is for.
@@ -140,6 +142,14 @@ pub struct ReloadArgs {
     /// /run/luassl/front-NAME-admin.sock for any other
     #[arg(long, value_name = "NAME=PATH", value_parser = named_path)]
     pub front_admin: Vec<(String, PathBuf)>,
+}
+
+/// `luasslctl status`
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// The keeper's admin socket; /run/luassl/keeper-admin.sock without it
+    #[arg(long, value_name = "PATH")]
+    pub keeper_admin: Option<PathBuf>,
 }
 
 fn named_path(text: &str) -> Result<(String, PathBuf), String> {

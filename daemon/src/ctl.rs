@@ -1,9 +1,9 @@
 //! `luasslctl`: the supervisor's part where systemd starts keeper and front. It opens the files and hands them over; the
 //! units' sockets are systemd's.
 
-use crate::cli::{PushArgs, ReloadArgs, Target};
+use crate::cli::{PushArgs, ReloadArgs, StatusArgs, Target};
 use crate::config::{self, Config, DEFAULT_FRONT, Finding, Loaded, Request};
-use crate::push::{self, Report, Trusts};
+use crate::push::{self, Account, Report, Trusts};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -61,8 +61,47 @@ pub fn reload(args: ReloadArgs) -> Result<Vec<Finding>, Vec<Finding>> {
     Err(findings)
 }
 
+/// What the keeper has counted, as a table.
+///
+/// # Errors
+/// The finding for which nothing can be said.
+pub fn status(args: StatusArgs) -> Result<String, Vec<Finding>> {
+    let admin = args.keeper_admin.unwrap_or_else(keeper_admin);
+    let ask = || {
+        let socket = connected(&admin)?;
+        push::keeper_status(socket.as_fd()).map_err(|error| not_taken(&admin, &error))
+    };
+    ask().map(|accounts| table(&accounts)).map_err(|finding| vec![finding])
+}
+
+fn table(accounts: &[Account]) -> String {
+    let head = ["FRONT", "IDENTITY", "SIGNED", "DECRYPTED", "REFUSED"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head).chain(accounts.iter().map(row)).collect();
+    let mut widths = [0; 5];
+    for row in &rows {
+        widths = std::array::from_fn(|column| widths[column].max(row[column].chars().count()));
+    }
+    let line = |row: &[String; 5]| {
+        let cells: [String; 5] =
+            std::array::from_fn(|column| format!("{:width$}", row[column], width = widths[column]));
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+fn row(account: &Account) -> [String; 5] {
+    let refused: Vec<_> = account.refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    [
+        account.front.clone(),
+        account.identity.clone(),
+        account.signed.to_string(),
+        account.decrypted.to_string(),
+        if refused.is_empty() { "0".to_owned() } else { refused.join(", ") },
+    ]
+}
+
 fn load(request: &Request) -> Result<(Config, Vec<Finding>), Vec<Finding>> {
-    let Loaded { config, findings } = config::load(request);
+    let Loaded { config, findings, .. } = config::load(request);
     match config {
         Some(config) => Ok((config, findings)),
         None => Err(findings),
@@ -160,6 +199,25 @@ mod tests {
         let settings = answering.join().expect("no panic");
         assert_eq!(settings.grants[0].grantee, crate::settings::Grantee::User(4711));
         assert!(settings.trusts.contains_key("system"));
+    }
+
+    #[test]
+    fn counts_are_a_table() {
+        let account = |identity: &str, signed, refused| Account {
+            front: "default".to_owned(),
+            identity: identity.to_owned(),
+            signed,
+            decrypted: 0,
+            refused,
+        };
+        let accounts =
+            [account("*", 0, vec![("unknown-identity", 3), ("rate", 1)]), account("www", 12345, vec![])];
+        let lines = [
+            "FRONT    IDENTITY  SIGNED  DECRYPTED  REFUSED",
+            "default  *         0       0          unknown-identity 3, rate 1",
+            "default  www       12345   0          0",
+        ];
+        assert_eq!(table(&accounts).lines().collect::<Vec<_>>(), lines);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the front knows of an identity: its public half. The private half is the keeper's and never comes here.
 
+use luassl_keeper_ipc::front::PRE_MASTER;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// SHA-256 of a public key (DER SubjectPublicKeyInfo); with the name it tells generations of an identity apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,14 +34,17 @@ pub trait IdentitySource: Send + Sync + 'static {
     fn epoch(&self) -> u64;
 }
 
-/// Why a signature could not be had.
+/// A pre-master secret of RSA key exchange, wiped when it is dropped.
+pub struct PreMaster(pub Zeroizing<[u8; PRE_MASTER]>);
+
+/// Why a signature, or a pre-master secret, could not be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
     /// The keeper is gone and did not come back within the deadline.
     #[error("the keeper cannot be reached")]
     Unavailable,
     /// The keeper refused: not a handshake message, or not granted to this front.
-    #[error("the keeper refused to sign: {0}")]
+    #[error("the keeper refused: {0}")]
     Refused(String),
 }
 
@@ -51,6 +56,19 @@ pub trait Signer: Send + Sync + 'static {
     /// # Errors
     /// [`SignError`] when the keeper is gone or refuses.
     fn sign(&self, name: &str, key_id: KeyId, scheme: u16, message: &[u8]) -> Result<Vec<u8>, SignError>;
+
+    /// The secret of a ClientKeyExchange (RFC 5246, 7.4.7.1), whose ClientHello offered `version`; random where the
+    /// ciphertext is not good. Blocks as [`Signer::sign`].
+    ///
+    /// # Errors
+    /// [`SignError`] when the keeper is gone or refuses.
+    fn decrypt(
+        &self,
+        name: &str,
+        key_id: KeyId,
+        version: u16,
+        ciphertext: &[u8],
+    ) -> Result<PreMaster, SignError>;
 }
 
 /// A handle to whoever signs.

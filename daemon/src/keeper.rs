@@ -10,7 +10,7 @@ mod health;
 mod identities;
 mod subscription;
 
-use crate::identity::{IdentitySource, KeyId, SignError, Signer};
+use crate::identity::{IdentitySource, KeyId, PreMaster, SignError, Signer};
 use crate::tls::TicketKeys;
 use health::Health;
 use identities::Identities;
@@ -89,6 +89,16 @@ impl KeeperLink {
 impl Signer for KeeperLink {
     fn sign(&self, name: &str, key_id: KeyId, scheme: u16, message: &[u8]) -> Result<Vec<u8>, SignError> {
         call::sign(&self.shared, name, key_id, scheme, message)
+    }
+
+    fn decrypt(
+        &self,
+        name: &str,
+        key_id: KeyId,
+        version: u16,
+        ciphertext: &[u8],
+    ) -> Result<PreMaster, SignError> {
+        call::decrypt(&self.shared, name, key_id, version, ciphertext)
     }
 }
 

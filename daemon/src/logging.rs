@@ -1,22 +1,25 @@
 //! The log on standard error: one line for each event, without colour, whatever a peer or a client put into it.
 
 use crate::config::{Log, LogFormat};
+use crate::front::AUDIT;
 use std::fmt::{self, Write as _};
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, time::FormatTime, time::SystemTime as Clock};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 /// Starts the log of this process. A second call does nothing.
 pub fn start(log: Log) {
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(log.level)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .event_format(Line(log.format))
-        .finish();
+    let lines = tracing_subscriber::fmt::layer();
+    let lines = lines.with_ansi(false).with_writer(std::io::stderr).event_format(Line(log.format));
+    // Who was refused what is asked afterwards, by somebody who may have wanted a quiet log before.
+    let shown = Targets::new()
+        .with_default(LevelFilter::from_level(log.level))
+        .with_target(AUDIT, log.level.max(Level::INFO));
     // An error only says that there is a log already.
-    let _ = tracing::subscriber::set_global_default(lines);
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(shown).with(lines));
 }
 
 /// How a line is made.

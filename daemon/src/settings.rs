@@ -2,6 +2,7 @@
 //!
 //! The front believes it: it comes over the admin socket, which is the supervisor's alone.
 
+use luassl_keeper_ipc::admin::Rates;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use std::{collections::BTreeMap, time::Duration};
@@ -131,6 +132,10 @@ pub struct Limits {
     pub sessions_per_owner: u32,
     /// TLS sessions kept in all, likewise.
     pub sessions: u32,
+    /// Signatures and pre-master secrets that the keeper makes for a front with one identity, a second.
+    pub signatures_per_identity: u32,
+    /// Requests for them that it hears from a front, a second.
+    pub signatures_per_front: u32,
     /// Body of a control frame, in bytes.
     pub frame_bytes: u32,
 }
@@ -157,6 +162,8 @@ impl Default for Limits {
             blob_bytes_per_owner: 8 << 20,
             sessions_per_owner: 5_000,
             sessions: 20_000,
+            signatures_per_identity: Rates::default().identity,
+            signatures_per_front: Rates::default().front,
             frame_bytes: 1 << 20,
         }
     }

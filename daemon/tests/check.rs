@@ -8,7 +8,9 @@ use std::process::Command;
 
 /// Runs check over `text` in `directory`: its exit code, and its lines with the directory left out.
 fn check(directory: &Path, text: &str) -> (i32, String) {
-    std::fs::write(directory.join("luassl.toml"), text).expect("written");
+    // Identities that nobody may use are a finding of their own.
+    let grant = if text.contains("[[grant]]") { "" } else { "\n[[grant]]\nuser = 0\nidentities = ['*']\n" };
+    std::fs::write(directory.join("luassl.toml"), format!("{text}{grant}")).expect("written");
     let output = Command::new(luassld())
         .args(["check", "--config", "luassl.toml"])
         .current_dir(directory)
@@ -115,6 +117,35 @@ fn every_mistake_of_the_configuration_is_named_in_order() {
                 error: luassl.toml:5: this is no file mode\nhint: write it in octal, such as \"0660\"\n\
                 0 identities, 3 errors, 0 warnings\n";
     expect("", text, 2, said);
+}
+
+#[test]
+fn an_error_of_the_configuration_hides_none_of_the_files() {
+    let text = "[log]\nlevle = 'info'\n[identity.a]\nkey = '/no/such.key'\n[trust.t]\nfile = '/no/such.pem'\n\
+                [identity.b]\nkey = 'b.key'\ncertificate = 'a.crt'\n[control]\nmode = 'x'\n";
+    let directory = tempfile::tempdir().expect("a directory");
+    shell(directory.path(), &(pair("a", 100) + &pair("b", 100)));
+    let (code, said) = check(directory.path(), text);
+    assert_eq!(code, 2);
+    let causes = [
+        "2: unknown key `levle`",
+        "4: identity `a`: key /no/such.key cannot be opened",
+        "5: trust `t`",
+        "7: identity `b`: key and certificate do not match",
+        "11: this is no file mode",
+    ];
+    for cause in causes {
+        assert!(said.contains(&format!("error: luassl.toml:{cause}")), "no {cause:?} in {said}");
+    }
+    assert!(said.ends_with("0 identities, 5 errors, 0 warnings\n"), "{said}");
+}
+
+#[test]
+fn an_identity_that_no_grant_names_is_a_warning() {
+    let text = "[identity.a]\nkey = 'a.key'\ncertificate = 'a.crt'\n[[grant]]\nuser = 0\n";
+    let said = "warning: luassl.toml:1: identity `a` is named by no grant: nobody may use it\n\
+                hint: name it in `identities` of a [[grant]], or remove it\n1 identities, 0 errors, 1 warnings\n";
+    expect(&pair("a", 100), text, 1, said);
 }
 
 #[test]

@@ -100,6 +100,8 @@ fn the_defaults_of_limits_are_the_pages() {
         ("blob_bytes_per_owner", limits.blob_bytes_per_owner),
         ("sessions_per_owner", limits.sessions_per_owner),
         ("sessions", limits.sessions),
+        ("signatures_per_identity", limits.signatures_per_identity),
+        ("signatures_per_front", limits.signatures_per_front),
         ("frame_bytes", limits.frame_bytes),
         ("handshake", limits.handshake_ms / 1000),
         ("shutdown", limits.shutdown_ms / 1000),

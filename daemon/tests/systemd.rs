@@ -111,6 +111,8 @@ fn the_examples_in_the_sample_configuration_are_good() {
     for (here, anywhere) in [
         ("\"www-data\"", "\"root\""),
         ("\"tenant\"", "\"root\""),
+        ("user = \"luassl-keeper\"", "user = \"nobody\""),
+        ("user = \"luassl\"", "user = \"nobody\""),
         ("/etc/letsencrypt/live", "/var/empty-luassl"),
     ] {
         text = text.replace(here, anywhere);

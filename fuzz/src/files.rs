@@ -72,6 +72,7 @@ pub(crate) fn trust(bytes: &[u8]) {
             blobs: [(brought, Arc::from(bytes))].into(),
             floors: FLOORS,
             owner: "fuzz".into(),
+            again: false,
         };
         let resumption = Arc::new(Resumption::new(Arc::default()));
         let _ = Context::new(source, Arc::new(Nobody), Arc::clone(&trusts), resumption);

@@ -1,7 +1,7 @@
 //! What comes from the network before anything is agreed on: libssl reads it, and calls back into the front.
 
 use crate::files::FLOORS;
-use luassl_daemon::identity::{IdentitySource, KeyId, PublicIdentity, SignError, Signer};
+use luassl_daemon::identity::{IdentitySource, KeyId, PreMaster, PublicIdentity, SignError, Signer};
 use luassl_daemon::settings::TrustSettings;
 use luassl_daemon::tls::{self, Context, ContextSource, Resumption, TicketKeys, TrustStores};
 use luassl_keeper_ipc::front::{EpochKey, Tickets};
@@ -52,6 +52,10 @@ impl Signer for Local {
         let mut signer = openssl::sign::Signer::new(MessageDigest::sha256(), &self.0).map_err(refused)?;
         signer.sign_oneshot_to_vec(message).map_err(refused)
     }
+
+    fn decrypt(&self, _: &str, _: KeyId, _: u16, _: &[u8]) -> Result<PreMaster, SignError> {
+        Err(SignError::Refused("the key is not RSA".to_owned()))
+    }
 }
 
 struct Identities([Arc<PublicIdentity>; 2]);
@@ -81,7 +85,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let _ = trusts.update(&[("system".to_owned(), TrustSettings::default())].into());
     let (identities, trusts) = (Arc::new(Identities(identities)), Arc::new(trusts));
     let context = |spec| {
-        let source = ContextSource { spec, blobs: [].into(), floors: FLOORS, owner: "fuzz".into() };
+        let source =
+            ContextSource { spec, blobs: [].into(), floors: FLOORS, owner: "fuzz".into(), again: true };
         let made = Context::new(source, identities.clone(), Arc::clone(&trusts), Arc::clone(&resumption));
         made.unwrap_or_else(|failure| panic!("{failure}"))
     };

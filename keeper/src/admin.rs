@@ -135,7 +135,9 @@ impl Session<'_> {
     }
 
     fn answer(&mut self, request: Request<'_>, descriptors: Vec<OwnedFd>) -> Result<(), Broken> {
-        self.told.begun();
+        if request != Request::Status {
+            self.told.begun();
+        }
         match request {
             Request::Front { name, rights, all, identities } => {
                 #[cfg(feature = "hostile")]
@@ -145,6 +147,11 @@ impl Session<'_> {
             Request::Identity { name, files } => self.identity(name, files, descriptors),
             Request::Tickets { domains, .. } if domains.len() > FRONTS_MAX => Err(Broken::Fronts),
             Request::Tickets { epoch, root, domains } => self.tickets(epoch, root, &domains, descriptors),
+            Request::Rates(rates) => {
+                self.push.rates(rates);
+                Ok(())
+            }
+            Request::Status => self.status(),
             Request::Commit => {
                 self.registry.commit(std::mem::take(&mut self.push));
                 self.told.done();
@@ -159,11 +166,13 @@ impl Session<'_> {
         match room.and_then(|()| assign(files, descriptors)).and_then(load) {
             Ok(report) => self.loaded(name, report),
             Err(fault) => {
-                if fault.kind != Fault::Limit || self.push.has_room_for(name) {
+                let named = fault.kind != Fault::Limit || self.push.has_room_for(name);
+                if named {
                     self.push.identity(name, None);
                 }
+                let stays = named && self.registry.serves(name);
                 let LoadFault { file, kind, reason } = fault;
-                self.send(&Answer::Failed(Failed { name, file, kind, reason: &reason }))
+                self.send(&Answer::Failed(Failed { name, file, kind, stays, reason: &reason }))
             }
         }
     }
@@ -183,6 +192,15 @@ impl Session<'_> {
             None => self.send(&Answer::TicketsTaken),
             Some((kind, reason)) => self.send(&Answer::TicketsFailed { kind, reason: &reason }),
         }
+    }
+
+    fn status(&mut self) -> Result<(), Broken> {
+        for (front, books) in self.registry.books() {
+            for (identity, tally) in books.ledger.tallies() {
+                self.send(&Answer::Count(tally.message(&front, &identity)))?;
+            }
+        }
+        self.send(&Answer::Counted)
     }
 
     fn loaded(&mut self, name: &str, report: Report) -> Result<(), Broken> {

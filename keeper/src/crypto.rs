@@ -5,6 +5,7 @@
 //! before anything else, is the place to give it one.
 
 mod certificate;
+mod decrypt;
 mod key;
 mod secret;
 mod ticket;

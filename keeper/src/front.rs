@@ -4,23 +4,27 @@
 
 use crate::crypto::sha256;
 use crate::identity::Public;
+use crate::ledger::Made;
 use crate::limits::{CONNECTIONS_PER_FRONT, EPOCH_CHECK, RETRY_PAUSE, STACK};
-use crate::log::{Throttle, quoted};
+use crate::log;
 use crate::permits::Permits;
-use crate::registry::{Generation, Registry, Service};
-use crate::sign::{Denied, sign};
+use crate::registry::{Books, Generation, Registry, Service};
+use crate::sign::{Denied, Done, decrypt, sign};
 use crate::socket;
-use luassl_keeper_ipc::front::{Answer, Identity, REQUEST_MAX, Refusal, Request, Sign};
+use luassl_keeper_ipc::audit::Line;
+use luassl_keeper_ipc::front::{
+    Answer, Decrypt, Identity, PRE_MASTER, PreMaster, REQUEST_MAX, Refusal, Request, Sign,
+};
 use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
 use luassl_keeper_ipc::{Malformed, TooLong};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
-use zeroize::Zeroize;
+use std::time::{Duration, Instant, SystemTime};
+use zeroize::{Zeroize, Zeroizing};
 
 /// What all connections of a front share.
 pub(crate) struct Front {
@@ -28,8 +32,7 @@ pub(crate) struct Front {
     registry: Arc<Registry>,
     connections: Arc<Permits>,
     signatures: Arc<Permits>,
-    throttle: Throttle,
-    refused: Mutex<BTreeMap<Refusal, u64>>,
+    books: Books,
 }
 
 /// Why a connection ended otherwise than by the front's closing it.
@@ -63,8 +66,7 @@ impl Front {
             registry: Arc::clone(registry),
             connections: Permits::new(CONNECTIONS_PER_FRONT),
             signatures: Permits::new(cores),
-            throttle: Throttle::new(),
-            refused: Mutex::default(),
+            books: registry.books_of(name),
         })
     }
 
@@ -82,7 +84,7 @@ impl Front {
                 thread::Builder::new().name("front".to_owned()).stack_size(STACK).spawn(serve)
             });
             if let Err(error) = started {
-                self.log(format_args!("a connection was not taken: {error}"));
+                self.trouble(format_args!("a connection was not taken: {error}"));
                 thread::sleep(RETRY_PAUSE);
             }
         }
@@ -101,31 +103,59 @@ impl Front {
             out: Vec::new(),
         };
         if let Err(broken) = connection.run() {
-            self.log(format_args!("a connection was dropped: {broken}"));
+            self.books.audit.throttled(|| self.books.audit.of("dropped").text("detail", &broken.to_string()));
         }
     }
 
-    fn log(&self, text: impl std::fmt::Display) {
-        self.throttle.line(format_args!("front {}: {text}", quoted(&self.name)));
-    }
-
     fn sign(&self, request: &Sign<'_>) -> Result<Vec<u8>, Refusal> {
-        let Some(service) = self.registry.service_soon() else { return Err(Refusal::NotYet) };
-        let _permit = self.signatures.take();
-        sign(&service, &self.name, request).map_err(|denied| self.refuse(request, &denied))
+        self.attempt(request.name, Made::Signature, |service| sign(service, &self.name, request))
     }
 
-    fn refuse(&self, request: &Sign<'_>, denied: &Denied) -> Refusal {
-        let refusal = denied.refusal();
-        let count = {
-            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = refused.entry(refusal).or_default();
-            *count += 1;
-            *count
+    fn decrypt(&self, request: &Decrypt<'_>) -> Result<Zeroizing<[u8; PRE_MASTER]>, Refusal> {
+        self.attempt(request.name, Made::Secret, |service| decrypt(service, &self.name, request))
+    }
+
+    /// Carries out a request about an identity, as far as the rates allow it, and books what comes of it.
+    fn attempt<T>(
+        &self,
+        identity: &str,
+        made: Made,
+        carry_out: impl FnOnce(&Service) -> Result<Done<T>, Denied>,
+    ) -> Result<T, Refusal> {
+        let Some(service) = self.registry.service_soon() else { return Err(Refusal::NotYet) };
+        let known = service.reaches(&self.name, identity).then_some(identity);
+        let outcome = if self.books.ledger.admit(known, service.rates, Instant::now()) {
+            let _permit = self.signatures.take();
+            carry_out(&service)
+        } else {
+            Err(Denied::Rate)
         };
-        let name = quoted(request.name);
-        self.log(format_args!("refused to sign for identity {name}: {denied} (refusal {count} of its sort)"));
-        refusal
+        match outcome {
+            Ok(done) => {
+                self.books.ledger.made(identity, made, Instant::now());
+                if done.audit {
+                    log::line(self.line("used", identity, made).word("message", done.message));
+                }
+                Ok(done.answer)
+            }
+            Err(denied) => {
+                let refusal = denied.refusal();
+                self.books.ledger.refused(known, refusal, Instant::now());
+                self.books.audit.throttled(|| {
+                    let line = self.line("refused", identity, made).word("reason", refusal.word());
+                    line.text("detail", &denied.to_string())
+                });
+                Err(refusal)
+            }
+        }
+    }
+
+    fn line(&self, event: &str, identity: &str, made: Made) -> Line {
+        self.books.audit.of(event).text("identity", identity).word("operation", made.operation())
+    }
+
+    fn trouble(&self, detail: impl std::fmt::Display) {
+        self.books.audit.throttled(|| self.books.audit.of("trouble").text("detail", &detail.to_string()));
     }
 }
 
@@ -199,6 +229,7 @@ impl Connection {
         match request {
             Request::Subscribe => self.subscribe()?,
             Request::Sign(request) => self.sign(&request)?,
+            Request::Decrypt(request) => self.decrypt(&request)?,
         }
         Ok(true)
     }
@@ -217,6 +248,18 @@ impl Connection {
         let call = request.call;
         match self.front.sign(request) {
             Ok(signature) => self.send(&Answer::Signature { call, bytes: &signature }),
+            Err(reason) => self.send(&Answer::Refused { call, reason }),
+        }
+    }
+
+    fn decrypt(&mut self, request: &Decrypt<'_>) -> Result<(), Broken> {
+        let call = request.call;
+        match self.front.decrypt(request) {
+            Ok(secret) => {
+                let sent = self.send(&Answer::Secret { call, secret: PreMaster(&secret) });
+                self.out.zeroize();
+                sent
+            }
             Err(reason) => self.send(&Answer::Refused { call, reason }),
         }
     }
@@ -251,7 +294,7 @@ impl Connection {
         let keys = match tickets.keys(&self.front.name, now) {
             Ok(keys) => keys,
             Err(error) => {
-                self.front.log(format_args!("no keys for session tickets: {error}"));
+                self.front.trouble(format_args!("no keys for session tickets: {error}"));
                 return Ok(());
             }
         };

@@ -16,11 +16,14 @@ mod crypto;
 mod front;
 mod identity;
 mod intake;
+mod ledger;
 mod limits;
 mod lockdown;
 mod log;
 mod permits;
+mod rate;
 mod registry;
+mod report;
 pub mod scheme;
 mod sign;
 mod socket;
@@ -151,6 +154,8 @@ impl Start {
             let registry = Arc::clone(&registry);
             spawn(move || serve_front(&registry, intake, self.cores))?;
         }
+        let counted = Arc::clone(&registry);
+        spawn(move || report::run(&counted))?;
         let notice = Arc::new(self.notice);
         let serve_admin = |intake| {
             let (registry, notice) = (Arc::clone(&registry), Arc::clone(&notice));

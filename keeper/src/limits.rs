@@ -54,8 +54,11 @@ pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// A certificate that ends within this time is worth a warning.
 pub(crate) const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Lines about refusals that one front may cause within [`LOG_WINDOW`].
-pub(crate) const LOG_LINES: u32 = 10;
+/// The name of the account of all identities that a front does not reach: in a configuration it is no name.
+pub(crate) const UNREACHED: &str = "*";
 
-/// See [`LOG_LINES`].
-pub(crate) const LOG_WINDOW: Duration = Duration::from_secs(10);
+/// How often the log says what was counted, where something was.
+pub(crate) const COUNTS_EVERY: Duration = Duration::from_secs(300);
+
+/// How often it is looked whether lines were held back that nobody was told of.
+pub(crate) const HELD_EVERY: Duration = Duration::from_secs(10);

@@ -1,9 +1,9 @@
 //! Lines on standard error. A front can cause only so many.
 
-use crate::limits::{LOG_LINES, LOG_WINDOW};
+use luassl_keeper_ipc::audit::{Line, Throttle};
 use std::fmt::Display;
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Writes one line; a standard error that is closed must not end the keeper.
@@ -17,45 +17,46 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", cut.escape_debug())
 }
 
-/// Lets a bounded number of lines through in each window of time, and says how many it held back.
-pub(crate) struct Throttle {
-    window: Mutex<Window>,
+/// The audit log of one front, whose refusals are written as far as [`Throttle`] lets them.
+pub(crate) struct Audit {
+    front: String,
+    throttle: Mutex<Throttle>,
 }
 
-struct Window {
-    start: Instant,
-    lines: u32,
-    held: u64,
-}
-
-impl Throttle {
-    /// An empty window.
-    pub(crate) fn new() -> Self {
-        Self { window: Mutex::new(Window { start: Instant::now(), lines: 0, held: 0 }) }
+impl Audit {
+    /// One that has held nothing back.
+    pub(crate) fn new(front: &str) -> Self {
+        Self { front: front.to_owned(), throttle: Mutex::new(Throttle::new(Instant::now())) }
     }
 
-    /// Writes the line, or counts it.
-    pub(crate) fn line(&self, text: impl Display) {
-        match self.admit(Instant::now()) {
-            None => {}
-            Some(0) => line(text),
-            Some(held) => line(format_args!("{text} ({held} such lines were held back before)")),
+    /// The beginning of a line.
+    pub(crate) fn of(&self, event: &str) -> Line {
+        Line::new("keeper", event).text("front", &self.front)
+    }
+
+    /// Writes a line that a front can cause at will, or counts it.
+    pub(crate) fn throttled(&self, make: impl FnOnce() -> Line) {
+        let admitted = self.throttle().admit(Instant::now());
+        if let Some(held) = admitted {
+            self.suppressed(held);
+            line(make());
         }
     }
 
-    /// Whether a line may be written now, and how many were not since the last one.
-    fn admit(&self, now: Instant) -> Option<u64> {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_duration_since(window.start) >= LOG_WINDOW {
-            window.start = now;
-            window.lines = 0;
+    /// Says how many lines were held back, where a flood has ended.
+    pub(crate) fn catch_up(&self) {
+        let held = self.throttle().ended(Instant::now());
+        self.suppressed(held.unwrap_or(0));
+    }
+
+    fn suppressed(&self, held: u64) {
+        if held > 0 {
+            line(self.of("suppressed").word("lines", held));
         }
-        if window.lines >= LOG_LINES {
-            window.held += 1;
-            return None;
-        }
-        window.lines += 1;
-        Some(std::mem::take(&mut window.held))
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,16 +70,6 @@ pub(crate) fn told(outcome: Option<std::io::Result<()>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_flood_is_held_back_and_counted() {
-        let throttle = Throttle::new();
-        let start = Instant::now();
-        let admitted = (0..100).filter(|_| throttle.admit(start).is_some()).count();
-        assert_eq!(admitted, LOG_LINES as usize);
-        assert_eq!(throttle.admit(start + LOG_WINDOW), Some(100 - u64::from(LOG_LINES)));
-        assert_eq!(throttle.admit(start + LOG_WINDOW), Some(0));
-    }
 
     #[test]
     fn outside_text_stays_on_its_line() {

@@ -2,13 +2,15 @@
 
 use crate::crypto::{PrivateKey, TicketRoot};
 use crate::identity::{Identity, Public};
+use crate::ledger::Ledger;
 use crate::limits::{FIRST_PUSH_WAIT, FRONTS_MAX, IDENTITIES_MAX};
-use crate::log;
+use crate::log::{self, Audit};
 use crate::tickets::{Plan, Tickets};
-use luassl_keeper_ipc::admin::Rights;
-use std::collections::{BTreeMap, BTreeSet};
+use luassl_keeper_ipc::admin::{Rates, Rights};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 /// One generation of an identity in service.
 #[derive(Clone)]
@@ -35,16 +37,29 @@ pub(crate) struct Holder {
 
 /// What a front may reach.
 #[derive(Clone, Default)]
-pub(crate) struct Reach {
-    /// Which messages.
-    pub(crate) rights: Rights,
-    all: bool,
-    identities: BTreeSet<String>,
+struct Reach {
+    /// Of every identity.
+    all: Option<Rights>,
+    /// Of these, besides.
+    identities: BTreeMap<String, Rights>,
 }
 
 impl Reach {
-    fn has(&self, name: &str) -> bool {
-        self.all || self.identities.contains(name)
+    /// None for an identity that is out of reach.
+    fn rights(&self, name: &str) -> Option<Rights> {
+        let own = self.identities.get(name).copied();
+        own.into_iter().chain(self.all).reduce(Rights::or)
+    }
+
+    fn add(&mut self, rights: Rights, all: bool, identities: &[&str]) {
+        if all {
+            self.all = Some(self.all.unwrap_or_default().or(rights));
+            return;
+        }
+        for name in identities {
+            let own = self.identities.entry((*name).to_owned()).or_default();
+            *own = own.or(rights);
+        }
     }
 }
 
@@ -53,6 +68,8 @@ impl Reach {
 pub(crate) struct Service {
     identities: BTreeMap<String, Entry>,
     fronts: BTreeMap<String, Reach>,
+    /// What each front may ask for.
+    pub(crate) rates: Rates,
     /// None where libcrypto could not draw a root.
     pub(crate) tickets: Option<Arc<Tickets>>,
 }
@@ -67,26 +84,35 @@ pub(crate) enum NoKey {
 }
 
 impl Service {
-    /// What `front` may have signed, and the key of an identity that it reaches.
+    /// What `front` has of an identity that it reaches, and the key.
     pub(crate) fn holder(
         &self,
         front: &str,
         name: &str,
         key_id: &[u8; 32],
     ) -> Result<(Rights, Holder), NoKey> {
-        let reach = self.fronts.get(front).filter(|reach| reach.has(name)).ok_or(NoKey::Identity)?;
-        let entry = self.identities.get(name).ok_or(NoKey::Identity)?;
+        let (rights, entry) = self.entry(front, name).ok_or(NoKey::Identity)?;
         let generations = std::iter::once(&entry.current).chain(&entry.former);
         let mut fitting = generations.filter(|generation| generation.public.key_id == *key_id).peekable();
         let key = fitting.peek().map(|generation| Arc::clone(&generation.key)).ok_or(NoKey::Generation)?;
         let publics = fitting.map(|generation| Arc::clone(&generation.public)).collect();
-        Ok((reach.rights, Holder { key, publics }))
+        Ok((rights, Holder { key, publics }))
+    }
+
+    fn entry(&self, front: &str, name: &str) -> Option<(Rights, &Entry)> {
+        let rights = self.fronts.get(front)?.rights(name)?;
+        Some((rights, self.identities.get(name)?))
+    }
+
+    /// Whether there is such an identity for `front`.
+    pub(crate) fn reaches(&self, front: &str, name: &str) -> bool {
+        self.entry(front, name).is_some()
     }
 
     /// The identities that a front reaches, by name.
     pub(crate) fn reached<'a>(&'a self, front: &str) -> impl Iterator<Item = (&'a str, &'a Generation)> {
         let reach = self.fronts.get(front).cloned().unwrap_or_default();
-        let entries = self.identities.iter().filter(move |(name, _)| reach.has(name));
+        let entries = self.identities.iter().filter(move |(name, _)| reach.rights(name).is_some());
         entries.map(|(name, entry)| (name.as_str(), &entry.current))
     }
 }
@@ -98,18 +124,16 @@ pub(crate) struct Push {
     /// None where loading failed: what is in service stays.
     identities: BTreeMap<String, Option<Identity>>,
     tickets: Plan,
+    rates: Rates,
 }
 
 impl Push {
-    /// Names a front, or more of its identities; false beyond the bound on fronts.
+    /// Names a front, or more of what it has; false beyond the bound on fronts.
     pub(crate) fn front(&mut self, name: &str, rights: Rights, all: bool, identities: &[&str]) -> bool {
         if self.fronts.len() >= FRONTS_MAX && !self.fronts.contains_key(name) {
             return false;
         }
-        let reach = self.fronts.entry(name.to_owned()).or_default();
-        reach.rights = rights;
-        reach.all |= all;
-        reach.identities.extend(identities.iter().map(|name| (*name).to_owned()));
+        self.fronts.entry(name.to_owned()).or_default().add(rights, all, identities);
         true
     }
 
@@ -123,9 +147,27 @@ impl Push {
         self.tickets = plan;
     }
 
+    /// Says how much a front may ask for.
+    pub(crate) fn rates(&mut self, rates: Rates) {
+        self.rates = rates;
+    }
+
     /// Whether there is room for one more name.
     pub(crate) fn has_room_for(&self, name: &str) -> bool {
         self.identities.len() < IDENTITIES_MAX || self.identities.contains_key(name)
+    }
+}
+
+/// What is kept of a front, whatever is in service.
+#[derive(Clone)]
+pub(crate) struct Books {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) audit: Arc<Audit>,
+}
+
+impl Books {
+    fn new(front: &str) -> Self {
+        Self { ledger: Arc::new(Ledger::new(Instant::now())), audit: Arc::new(Audit::new(front)) }
     }
 }
 
@@ -133,6 +175,8 @@ impl Push {
 pub(crate) struct Registry {
     state: Mutex<State>,
     first_push: Condvar,
+    /// What each front has had, and what was said of it.
+    books: Mutex<BTreeMap<String, Books>>,
 }
 
 #[derive(Default)]
@@ -150,7 +194,19 @@ struct State {
 impl Registry {
     /// Nothing in service, no push yet.
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::default(), first_push: Condvar::new() }
+        Self { state: Mutex::default(), first_push: Condvar::new(), books: Mutex::default() }
+    }
+
+    /// The books of a front.
+    pub(crate) fn books_of(&self, front: &str) -> Books {
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        books.entry(front.to_owned()).or_insert_with(|| Books::new(front)).clone()
+    }
+
+    /// The books of all fronts, by name.
+    pub(crate) fn books(&self) -> Vec<(String, Books)> {
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        books.iter().map(|(front, books)| (front.clone(), books.clone())).collect()
     }
 
     /// Every change under the lock is one assignment or one insertion, so a thread that panicked leaves it whole.
@@ -177,6 +233,11 @@ impl Registry {
         subscribers.push(Arc::downgrade(subscriber));
     }
 
+    /// Whether there is a generation of an identity in service.
+    pub(crate) fn serves(&self, name: &str) -> bool {
+        self.service().is_some_and(|service| service.identities.contains_key(name))
+    }
+
     /// Whether an identity differs from what is in service, and the number that it has or will have.
     pub(crate) fn preview(&self, name: &str, public: &Public) -> (bool, u64) {
         let state = self.lock();
@@ -192,7 +253,7 @@ impl Registry {
         let mut state = self.lock();
         let former = state.service.clone().unwrap_or_default();
         let tickets = state.tickets(push.tickets, former.tickets.as_deref());
-        let mut service = Service { fronts: push.fronts, tickets, ..Service::default() };
+        let mut service = Service { fronts: push.fronts, rates: push.rates, tickets, ..Service::default() };
         for (name, identity) in push.identities {
             let entry = former.identities.get(&name);
             if let Some(entry) = state.successor(&name, entry, identity) {

@@ -1,13 +1,15 @@
-//! The decision on one request for a signature: a function of the service, the front and the request.
+//! The decision on one request for a signature or for a pre-master secret: a function of the service, the front and the
+//! request.
 
 use crate::crypto::CryptoError;
 use crate::identity::Public;
 use crate::registry::{NoKey, Service};
-use crate::scheme::Scheme;
+use crate::scheme::{KeyKind, Scheme};
 use crate::structure::{Misshape, Shape, is_own_leaf};
 use luassl_keeper_ipc::admin::Rights;
-use luassl_keeper_ipc::front::{Refusal, Sign};
+use luassl_keeper_ipc::front::{Decrypt, PRE_MASTER, Refusal, Sign};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Why there is no signature; for the log. The front gets the [`Refusal`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +32,15 @@ pub(crate) enum Denied {
     /// Unknown, or not for this key or this version of TLS.
     #[error("signature scheme {0:#06x} does not fit")]
     Scheme(u16),
+    /// This front has no RSA key exchange, or the key is not RSA.
+    #[error("RSA key exchange is not for this front, or not for this key")]
+    KeyExchange,
+    /// As long as no ciphertext of that key.
+    #[error("a ciphertext of {0} bytes, which is not the modulus's length")]
+    Ciphertext(usize),
+    /// It has asked for more than it may.
+    #[error("more requests a second than [limits] signatures_per_identity or signatures_per_front")]
+    Rate,
     /// libcrypto failed.
     #[error("libcrypto: {0}")]
     Crypto(#[from] CryptoError),
@@ -41,9 +52,11 @@ impl Denied {
         match self {
             Self::Identity => Refusal::UnknownIdentity,
             Self::Generation => Refusal::UnknownKey,
-            Self::Shape(_) | Self::ForeignLeaf => Refusal::NotHandshake,
+            Self::Shape(_) | Self::ForeignLeaf | Self::Ciphertext(_) => Refusal::NotHandshake,
+            Self::KeyExchange => Refusal::KeyExchange,
             Self::Role(_) => Refusal::Role,
             Self::Scheme(_) => Refusal::Scheme,
+            Self::Rate => Refusal::Rate,
             Self::Crypto(_) => Refusal::Failed,
         }
     }
@@ -58,11 +71,20 @@ impl From<NoKey> for Denied {
     }
 }
 
+/// What was made, and what to say of it.
+pub(crate) struct Done<T> {
+    pub(crate) answer: T,
+    /// What was signed, or decrypted: a word of the audit log.
+    pub(crate) message: &'static str,
+    /// Whether each use is logged.
+    pub(crate) audit: bool,
+}
+
 /// Checks a request and signs.
 ///
 /// # Errors
 /// [`Denied`].
-pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result<Vec<u8>, Denied> {
+pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result<Done<Vec<u8>>, Denied> {
     let (rights, holder) = service.holder(front, request.name, &request.key_id)?;
     let shape = Shape::of(request.message)?;
     check_role(shape, rights)?;
@@ -70,7 +92,29 @@ pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result
     let tls13 = matches!(shape, Shape::Server13 | Shape::Client13);
     let scheme = Scheme::from_code(request.scheme).filter(|scheme| scheme.fits(holder.key.kind(), tls13));
     let scheme = scheme.ok_or(Denied::Scheme(request.scheme))?;
-    Ok(holder.key.sign(scheme, request.message)?)
+    let answer = holder.key.sign(scheme, request.message)?;
+    Ok(Done { answer, message: shape.word(), audit: rights.audit })
+}
+
+/// Checks a request and decrypts.
+///
+/// # Errors
+/// [`Denied`]; never for what is in the ciphertext.
+pub(crate) fn decrypt(
+    service: &Service,
+    front: &str,
+    request: &Decrypt<'_>,
+) -> Result<Done<Zeroizing<[u8; PRE_MASTER]>>, Denied> {
+    let (rights, holder) = service.holder(front, request.name, &request.key_id)?;
+    if !(rights.server && rights.rsa_key_exchange && matches!(holder.key.kind(), KeyKind::Rsa(_))) {
+        return Err(Denied::KeyExchange);
+    }
+    if request.ciphertext.len() != holder.key.modulus_len() {
+        return Err(Denied::Ciphertext(request.ciphertext.len()));
+    }
+    let mut answer = Zeroizing::new([0; PRE_MASTER]);
+    holder.key.pre_master(request.version, request.ciphertext, &mut answer)?;
+    Ok(Done { answer, message: "tls12-pre-master", audit: rights.audit })
 }
 
 fn check_role(shape: Shape<'_>, rights: Rights) -> Result<(), Denied> {

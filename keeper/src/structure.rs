@@ -29,6 +29,18 @@ pub enum Shape<'a> {
     },
 }
 
+impl Shape<'_> {
+    /// Its word in the audit log.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Server13 => "tls13-server",
+            Self::Client13 => "tls13-client",
+            Self::Server12 => "tls12-server",
+            Self::Client12 { .. } => "tls12-client",
+        }
+    }
+}
+
 /// Why a message is none of the shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum Misshape {

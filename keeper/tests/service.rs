@@ -3,7 +3,7 @@
 
 mod kit;
 
-use kit::{BOTH, Keeper, client_message, exchange_message, server_message};
+use kit::{BOTH, Keeper, Outcome, client_message, exchange_message, server_message};
 use luassl_keeper_ipc::admin::Rights;
 use luassl_keeper_ipc::front::{self, Answer, REQUEST_MAX, Refusal, Request, Sign};
 use luassl_keeper_ipc::transport::{SendFlags, send};
@@ -74,7 +74,7 @@ fn what_is_no_handshake_message_is_not_signed() {
 fn a_front_has_its_roles_only() {
     let keeper = Keeper::start(&["server", "client", "neither"]);
     keeper.bench.identity("a", P256);
-    let rights = |server, client| Rights { server, client, rsa_key_exchange: false };
+    let rights = |server, client| Rights { server, client, ..Rights::default() };
     keeper.front("server", rights(true, false), None);
     keeper.front("client", rights(false, true), None);
     keeper.front("neither", rights(false, false), None);
@@ -224,7 +224,10 @@ fn a_failed_renewal_leaves_the_old_generation_in_service() {
     let key_id = keeper.key_id("a");
     keeper.bench.write("broken", "-----BEGIN PRIVATE KEY-----\n");
     keeper.front("web", BOTH, None);
-    keeper.identity("a", [Some("broken"), Some("a.crt"), None, None]).failed();
+    let outcome = keeper.identity("a", [Some("broken"), Some("a.crt"), None, None]);
+    assert!(matches!(outcome, Outcome::Failed { stays: true, .. }), "{outcome:?}");
+    let outcome = keeper.identity("never", [Some("broken"), None, None, None]);
+    assert!(matches!(outcome, Outcome::Failed { stays: false, .. }), "{outcome:?}");
     keeper.commit();
     let front = keeper.connect("web");
     assert!(front.sign("a", key_id, 0x0403, &server_message()).is_ok());

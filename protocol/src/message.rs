@@ -62,6 +62,10 @@ pub struct BlobStored {
 pub struct MakeContext {
     /// What it is made of.
     pub spec: ContextSpec,
+    /// Whether the client had it before, on another control connection: a chain that it brought then may have been
+    /// renewed since, and gives way to the identity's own where it does not fit any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub again: bool,
 }
 
 /// Answer to [`MakeContext`]: a context, or the blobs that have to be sent first.

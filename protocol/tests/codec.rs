@@ -105,7 +105,8 @@ fn request() -> impl Strategy<Value = Request> {
         (any::<u32>(), vec(text(), 0..4), text())
             .prop_map(|(version, features, client)| Request::Hello(Hello { version, features, client })),
         buffer().prop_map(|data| Request::Blob(Blob { data: data.into_vec() })),
-        spec().prop_map(|spec| Request::Context(Box::new(MakeContext { spec }))),
+        (spec(), any::<bool>())
+            .prop_map(|(spec, again)| Request::Context(Box::new(MakeContext { spec, again }))),
         any::<u64>().prop_map(|context| Request::FreeContext(FreeContext { context })),
         connect().prop_map(Request::Connect),
         (any::<u64>(), of(text())).prop_map(|(context, listener)| Request::Bind(Bind { context, listener })),
@@ -353,7 +354,7 @@ fn a_lock_step_question_without_its_field_is_refused() {
 #[test]
 fn lists_and_texts_of_a_context_are_bounded() {
     let check = |spec: ContextSpec| {
-        let frame = Request::Context(Box::new(MakeContext { spec })).to_frame(3).unwrap();
+        let frame = Request::Context(Box::new(MakeContext { spec, again: false })).to_frame(3).unwrap();
         Request::decode(&body(&frame)).map_err(|bad| bad.source.to_string()).map(|_| ())
     };
     let alpn = vec!["h2".to_owned(); MAX_LIST + 1];

@@ -90,13 +90,40 @@ impl Daemon {
     /// When it does not start.
     #[must_use]
     pub fn hostile(config: &str) -> Self {
+        Self::start_hostile(config, |_| {})
+    }
+
+    fn start_hostile(config: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let scratch = scratch();
         let built = [("test/luassld-hostile", "luassld"), ("test/keeper-hostile", "luassl-keeper")];
         let programs = programs_in(&scratch, &built);
         let path = scratch.path().join("luassl.toml");
         std::fs::write(&path, fill_in(config, scratch.path())).expect("the configuration");
         let mut command = Command::new(programs.join("luassld"));
-        Self::spawn(command.arg("run").arg("--config").arg(path), scratch)
+        prepare(command.arg("run").arg("--config").arg(path));
+        Self::spawn(&mut command, scratch)
+    }
+
+    /// As [`Daemon::start`], on a kernel that has not these system calls.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn on_a_kernel_without(calls: &[i64]) -> Self {
+        let scratch = scratch();
+        let mut command = Self::command();
+        command.arg("--identities").arg(pki::keys()).arg("--socket").arg(scratch.path().join("luassl.sock"));
+        crate::kernel::without(&mut command, calls);
+        Self::run(&mut command, scratch)
+    }
+
+    /// As [`Daemon::hostile`], on a kernel that has not these system calls.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn hostile_on_a_kernel_without(calls: &[i64], config: &str) -> Self {
+        Self::start_hostile(config, |command| crate::kernel::without(command, calls))
     }
 
     /// With the identities of the development PKI, as a user that is not root: [`STRANGER`] where root runs the test.

@@ -4,15 +4,18 @@
 //! Everything that a value of this crate starts, it ends when it is dropped: by process id, within a bounded time.
 //! A wait that is not over within its bound fails the test, with what the process had said until then.
 
+pub mod activated;
 pub mod agent;
 pub mod daemon;
 pub mod echo;
+pub mod kernel;
 pub mod lua;
 pub mod memory;
 pub mod needles;
 pub mod peer;
 pub mod pki;
 pub mod process;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -39,23 +39,28 @@ pub fn keys() -> PathBuf {
 /// Two test binaries may come here at once: one makes it, under a lock, and it appears whole.
 fn make() -> PathBuf {
     let directory = repository().join("build/test/pki");
+    let script = repository().join("scripts/dev-pki.sh");
     fs::create_dir_all(directory.join("..")).expect("build/test");
     let lock = File::create(directory.with_extension("lock")).expect("the lock file of the PKI");
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("the lock of the PKI");
-    if !is_fresh(&directory) {
+    if !is_fresh(&directory, &script) {
         let _ = fs::remove_dir_all(&directory);
         let made = directory.with_extension("new");
         let _ = fs::remove_dir_all(&made);
-        let status = Command::new(repository().join("scripts/dev-pki.sh")).arg(&made).status();
+        let status = Command::new(&script).arg(&made).status();
         assert!(status.is_ok_and(|status| status.success()), "scripts/dev-pki.sh failed");
         fs::rename(&made, &directory).expect("the PKI's directory");
     }
     directory
 }
 
-fn is_fresh(directory: &Path) -> bool {
-    let made = fs::metadata(directory.join("keys/dhparams.pem")).and_then(|file| file.modified());
-    made.is_ok_and(|made| SystemTime::now().duration_since(made).is_ok_and(|age| age < LIFETIME))
+/// Made by the script as it stands, and not about to expire.
+fn is_fresh(directory: &Path, script: &Path) -> bool {
+    let modified = |file: &Path| fs::metadata(file).and_then(|file| file.modified());
+    let (Ok(made), Ok(written)) = (modified(&directory.join("keys/dhparams.pem")), modified(script)) else {
+        return false;
+    };
+    made >= written && SystemTime::now().duration_since(made).is_ok_and(|age| age < LIFETIME)
 }
 
 /// A key and its certificate.

@@ -16,6 +16,12 @@ use std::time::Duration;
 /// How long the question may take how a connection ended, whatever the program's timeout is.
 const VERDICT: Duration = Duration::from_secs(1);
 
+/// How long the daemon may take to let go of a context that a program gives back.
+const RELEASE: Duration = Duration::from_secs(1);
+
+/// So many contexts are given back at a time: the front reads no further while its answers are not read.
+const BATCH: usize = 64;
+
 /// The way to the daemon. Objects share one for each Lua state.
 pub struct Client {
     name: String,
@@ -29,6 +35,12 @@ pub struct Client {
 struct Current {
     link: Link,
     process: Pid,
+}
+
+impl Current {
+    fn is_ours(&self) -> bool {
+        self.process == getpid()
+    }
 }
 
 /// Which control connection something belongs to: numbers of contexts mean nothing on another.
@@ -58,11 +70,28 @@ impl Client {
         Epoch(self.losses.get())
     }
 
-    /// A context that nobody uses any more. Told to the daemon with the next request: a finaliser does no I/O.
+    /// A context that nobody uses any more. Told to the daemon with the next request, or by [`Client::give_back`]: a
+    /// finaliser does no I/O.
     pub(crate) fn forget(&self, generation: Generation, context: u64) {
         if generation == self.generation.get() {
             self.unused.borrow_mut().push((generation, context));
         }
+    }
+
+    /// Tells the daemon now what nobody uses any more, and waits until it has let go of it, 1 s at most. What cannot be
+    /// told goes with the control connection.
+    pub fn give_back(&self) {
+        let mut current = self.link.borrow_mut();
+        if self.unused.borrow().is_empty() || current.as_ref().is_none_or(|current| !current.is_ours()) {
+            return;
+        }
+        let Some(Current { link, .. }) = current.as_mut() else { return };
+        let deadline = Timeout::After(RELEASE).deadline();
+        let outcome = self.sweep(link, deadline).and_then(|last| match last {
+            Some(last) => link.settle(last, deadline),
+            None => Ok(()),
+        });
+        self.look_at(&outcome, &mut current);
     }
 
     /// Several requests that must go over the same connection, such as a context and what is made with it. Run once
@@ -100,41 +129,50 @@ impl Client {
         work: &mut impl FnMut(&mut Session<'_>) -> Result<T, CallError>,
     ) -> Result<T, Attempt> {
         let mut current = self.link.borrow_mut();
-        let process = getpid();
         // After a fork the connection is the parent's: its answers would reach either.
-        if current.as_ref().is_none_or(|current| current.process != process) {
+        if current.as_ref().is_none_or(|current| !current.is_ours()) {
             *current = None;
-            *current = Some(self.open(process, deadline)?);
+            *current = Some(self.open(deadline)?);
         }
         let Some(Current { link, .. }) = current.as_mut() else { return Err(CallError::Lost.into()) };
         let generation = self.generation.get();
         let outcome =
-            self.sweep(link, deadline).and_then(|()| work(&mut Session { link, generation, deadline }));
-        if let Err(error) = &outcome
-            && error.is_fatal()
-        {
-            *current = None;
-            if matches!(error, CallError::NotSent | CallError::Lost) {
-                self.losses.set(self.losses.get() + 1);
-            }
-        }
+            self.sweep(link, deadline).and_then(|_| work(&mut Session { link, generation, deadline }));
+        self.look_at(&outcome, &mut current);
         Ok(outcome?)
     }
 
-    fn open(&self, process: Pid, deadline: Deadline) -> Result<Current, Error> {
+    /// Drops a connection that is of no more use.
+    fn look_at<T>(&self, outcome: &Result<T, CallError>, current: &mut Option<Current>) {
+        let Some(error) = outcome.as_ref().err().filter(|error| error.is_fatal()) else { return };
+        *current = None;
+        if matches!(error, CallError::NotSent | CallError::Lost) {
+            self.losses.set(self.losses.get() + 1);
+        }
+    }
+
+    fn open(&self, deadline: Deadline) -> Result<Current, Error> {
         let path = self.path.clone().unwrap_or_else(socket_path);
         let link = Link::open(&path, &self.name, deadline)?;
         self.generation.set(Generation(self.generation.get().0 + 1));
         self.unused.borrow_mut().clear();
-        Ok(Current { link, process })
+        Ok(Current { link, process: getpid() })
     }
 
-    fn sweep(&self, link: &mut Link, deadline: Deadline) -> Result<(), CallError> {
+    /// Tells the daemon which contexts nobody uses any more; the last of these requests has not been answered yet.
+    fn sweep(&self, link: &mut Link, deadline: Deadline) -> Result<Option<u64>, CallError> {
         let unused = std::mem::take(&mut *self.unused.borrow_mut());
-        for (_, context) in unused {
-            link.tell(&Request::FreeContext(FreeContext { context }), None, deadline)?;
+        let mut last = None;
+        for batch in unused.chunks(BATCH) {
+            if let Some(last) = last {
+                link.settle(last, deadline)?;
+            }
+            for (_, context) in batch {
+                let request = Request::FreeContext(FreeContext { context: *context });
+                last = Some(link.tell(&request, None, deadline)?);
+            }
         }
-        Ok(())
+        Ok(last)
     }
 
     /// How the peer's side of a connection ended that was made in `born`. Takes 1 s at most.

@@ -5,7 +5,7 @@ use crate::control::{CallError, request_deadline};
 use crate::error::Error;
 use crate::material::{Hashed, Material, MaterialError};
 use luassl_protocol::{
-    AlsoIdentity, Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, MakeContext, Request,
+    AlsoIdentity, Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, LuaCode, MakeContext, Request,
 };
 use std::cell::Cell;
 use std::rc::Rc;
@@ -101,7 +101,9 @@ impl Context {
             std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
         let context =
             Self { client: Rc::clone(client), spec, material: recipe.material, made: Cell::new(None) };
-        client.repeatable_session(request_deadline(), |session| context.number(session))?;
+        client
+            .repeatable_session(request_deadline(), |session| context.number(session))
+            .map_err(|error| context.named(error))?;
         Ok(Rc::new(context))
     }
 
@@ -124,7 +126,8 @@ impl Context {
     }
 
     fn ask(&self, session: &mut Session<'_>) -> Result<u64, CallError> {
-        let request = Request::Context(Box::new(MakeContext { spec: self.spec.clone() }));
+        let again = self.made.get().is_some();
+        let request = Request::Context(Box::new(MakeContext { spec: self.spec.clone(), again }));
         for _ in 0..ROUNDS {
             let made: ContextMade = session.call(&request, None)?.fields;
             if let Some(number) = made.context {
@@ -143,8 +146,30 @@ impl Context {
             return Err(CallError::Garbage("it asks for certificates that were not named".into()));
         };
         let blob = Request::Blob(Blob { data: found.bytes().to_vec() });
-        session.call::<BlobStored>(&blob, None)?;
-        Ok(())
+        match session.call::<BlobStored>(&blob, None) {
+            Err(CallError::TooLarge { length, limit, .. }) => {
+                Err(CallError::TooLarge { what: found.origin().to_owned(), length, limit })
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// A failure with the files in it that were brought: the daemon knows them by their content alone.
+    fn named(&self, error: Error) -> Error {
+        let origins: Vec<&str> = self.material.iter().map(Material::origin).collect();
+        if error.code != LuaCode::Misuse || origins.is_empty() || !error.message.contains("PEM block") {
+            return error;
+        }
+        Error::new(error.code, format!("{} (given: {})", error.message, origins.join(", ")))
+    }
+}
+
+impl Context {
+    /// Lets go of a context; where nobody else has it, the daemon has let go of it, too, when this returns.
+    pub fn release(context: Rc<Self>) {
+        let client = Rc::clone(&context.client);
+        drop(context);
+        client.give_back();
     }
 }
 

@@ -44,12 +44,15 @@ pub(crate) enum CallError {
     /// The connection ended before the answer came.
     #[error("the daemon went away")]
     Lost,
-    /// No answer in time.
+    /// No answer in time, and the connection is of no more use.
     #[error("timeout: the daemon did not answer")]
     Timeout,
+    /// No answer in time; it is passed over when it comes.
+    #[error("timeout: the daemon did not answer")]
+    Late,
     /// The request is above what the daemon reads.
-    #[error("a request of {length} bytes is above the daemon's limit of {limit}")]
-    TooLarge { length: usize, limit: usize },
+    #[error("{what} of {length} bytes is above the daemon's limit of {limit} ([limits] frame_bytes)")]
+    TooLarge { what: String, length: usize, limit: usize },
     /// The other side does not speak the protocol.
     #[error("the answer of the daemon cannot be read: {0}")]
     Garbage(String),
@@ -59,9 +62,9 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// Whether the connection is of no more use. After a timeout a late answer would be taken for the next one's.
+    /// Whether the connection is of no more use.
     pub(crate) fn is_fatal(&self) -> bool {
-        !matches!(self, Self::Failed(_) | Self::TooLarge { .. })
+        !matches!(self, Self::Failed(_) | Self::TooLarge { .. } | Self::Late)
     }
 }
 
@@ -75,7 +78,7 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         let code = match &error {
             CallError::Failed(failure) => failure.code.lua(),
-            CallError::Timeout => LuaCode::Timeout,
+            CallError::Timeout | CallError::Late => LuaCode::Timeout,
             CallError::TooLarge { .. } => LuaCode::Misuse,
             CallError::NotSent | CallError::Lost | CallError::Garbage(_) => LuaCode::Daemon,
         };
@@ -121,12 +124,27 @@ impl Link {
         deadline: Deadline,
     ) -> Result<Answer<T>, CallError> {
         let id = self.tell(request, fd, deadline)?;
+        let body = self.answer_to(id, deadline).map_err(|error| match error {
+            // A descriptor that came late would be taken for the next answer's.
+            CallError::Timeout if !brings_descriptor(request) => CallError::Late,
+            other => other,
+        })?;
+        let (_, outcome) = decode_reply(&body)?;
+        let fd = self.descriptor.take();
+        Ok(Answer { fields: outcome.map_err(CallError::Failed)?, fd })
+    }
+
+    /// Waits until a request that was told has been answered, whatever the answer is.
+    pub(crate) fn settle(&mut self, id: u64, deadline: Deadline) -> Result<(), CallError> {
+        self.answer_to(id, deadline).map(drop)
+    }
+
+    /// The answer to one request; others, which nobody waits for any more, are passed over.
+    fn answer_to(&mut self, id: u64, deadline: Deadline) -> Result<Bytes, CallError> {
         loop {
             let body = self.frame(deadline)?;
             if reply_id(&body)? == id {
-                let (_, outcome) = decode_reply(&body)?;
-                let fd = self.descriptor.take();
-                return Ok(Answer { fields: outcome.map_err(CallError::Failed)?, fd });
+                return Ok(body);
             }
         }
     }
@@ -143,7 +161,7 @@ impl Link {
         let frame = request.to_frame(id).map_err(|error| CallError::Garbage(error.to_string()))?;
         let (length, limit) = (frame.len() - FRAME_HEADER, self.frame_limit);
         if length > limit {
-            return Err(CallError::TooLarge { length, limit });
+            return Err(CallError::TooLarge { what: "a request".to_owned(), length, limit });
         }
         self.send_all(&frame, fd, deadline)?;
         Ok(id)
@@ -212,6 +230,10 @@ impl Link {
             Err(_) => Err(CallError::Lost),
         }
     }
+}
+
+fn brings_descriptor(request: &Request) -> bool {
+    matches!(request, Request::Connect(_) | Request::Bind(_))
 }
 
 fn dial(path: &Path) -> Result<OwnedFd, Errno> {

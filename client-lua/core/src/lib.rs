@@ -26,7 +26,7 @@ pub use context::{Context, Recipe};
 pub use deadline::Timeout;
 pub use error::Error;
 pub use listener::{Accepted, Asking, Listener};
-pub use material::{Material, MaterialError};
+pub use material::{Kind, Material, MaterialError};
 pub use opening::{Opening, Terms};
 pub use path::socket_path;
 pub use stream::{Stream, WriteError};

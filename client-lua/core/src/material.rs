@@ -20,6 +20,37 @@ const JOINED: usize = 256 << 10;
 
 const PEM: &str = "-----BEGIN ";
 
+/// What material is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Certificates.
+    Certificates,
+    /// Certificate revocation lists.
+    Crls,
+    /// Diffie-Hellman parameters.
+    DhParameters,
+}
+
+impl Kind {
+    /// The labels of its PEM blocks; the first is the usual one.
+    fn labels(self) -> &'static [&'static str] {
+        match self {
+            Self::Certificates => &["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"],
+            Self::Crls => &["X509 CRL"],
+            Self::DhParameters => &["DH PARAMETERS", "X9.42 DH PARAMETERS"],
+        }
+    }
+
+    fn is_in(self, pem: &[u8]) -> bool {
+        let begins = |line: &[u8], label: &&str| {
+            let rest = line.strip_prefix(PEM.as_bytes()).and_then(|rest| rest.strip_prefix(label.as_bytes()));
+            rest.is_some_and(|rest| rest.starts_with(b"-----"))
+        };
+        let lines = pem.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        lines.into_iter().any(|line| self.labels().iter().any(|label| begins(line, label)))
+    }
+}
+
 /// Why material cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MaterialError {
@@ -39,6 +70,14 @@ pub enum MaterialError {
         /// The bound, in bytes.
         limit: u64,
     },
+    /// A file or a text without what it should have.
+    #[error("{origin} has no PEM block of that kind: one that begins with {PEM}{}----- is needed", .kind.labels()[0])]
+    NoPem {
+        /// The file, or what the text was given as.
+        origin: String,
+        /// What it should have.
+        kind: Kind,
+    },
     /// A directory without a name such as `5ed36f99.0`.
     #[error("{} has no certificates under hashed names: run openssl rehash on it", .path.display())]
     NotHashed {
@@ -52,28 +91,39 @@ pub enum MaterialError {
 pub struct Material {
     digest: Digest,
     bytes: Rc<[u8]>,
+    origin: Rc<str>,
 }
 
 impl Material {
-    /// Material that is at hand. A private key in it (one file for key and chain is common) stays here.
+    /// Material that is at hand; `origin` is for messages. A private key in it (one file for key and chain is
+    /// common) stays here.
     #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Self {
+    pub fn from_bytes(bytes: &[u8], origin: &str) -> Self {
         let public = without_private_keys(bytes);
         let digest: [u8; 32] = Sha256::digest(&public).into();
-        Self { digest: Digest::new(digest), bytes: public.into() }
+        Self { digest: Digest::new(digest), bytes: public.into(), origin: origin.into() }
     }
 
     /// PEM text as it is; anything else names a file.
     ///
     /// # Errors
-    /// [`MaterialError`] where that file cannot be read whole.
-    pub fn from_text_or_file(value: &[u8]) -> Result<Self, MaterialError> {
-        if value.windows(PEM.len()).any(|window| window == PEM.as_bytes()) {
-            return Ok(Self::from_bytes(value));
+    /// [`MaterialError`] where that file cannot be read whole, or has nothing of that kind.
+    pub fn from_text_or_file(value: &[u8], kind: Kind) -> Result<Self, MaterialError> {
+        let (bytes, origin) = if value.windows(PEM.len()).any(|window| window == PEM.as_bytes()) {
+            (value.to_vec(), "the given text".to_owned())
+        } else {
+            let path = path(value);
+            (read(&path)?, path.display().to_string())
+        };
+        if !kind.is_in(&bytes) {
+            return Err(MaterialError::NoPem { origin, kind });
         }
-        let path = path(value);
-        let bytes = read(&path)?;
-        Ok(Self::from_bytes(&bytes))
+        Ok(Self::from_bytes(&bytes, &origin))
+    }
+
+    /// Where it comes from, for messages.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
     }
 
     pub(crate) fn digest(&self) -> Digest {
@@ -94,12 +144,12 @@ pub(crate) struct Hashed {
 impl Hashed {
     pub(crate) fn read(directory: &[u8]) -> Result<Self, MaterialError> {
         let directory = path(directory);
-        let mut certificates = Joiner::default();
-        let mut crls = Joiner::default();
+        let joiner = || Joiner { origin: directory.display().to_string(), ..Joiner::default() };
+        let (mut certificates, mut crls) = (joiner(), joiner());
         for (name, path) in entries(&directory)? {
-            match kind(&name) {
-                Some(Kind::Certificate) => certificates.push(&read(&path)?),
-                Some(Kind::Crl) => crls.push(&read(&path)?),
+            match hashed(&name) {
+                Some(Hash::Certificate) => certificates.push(&read(&path)?),
+                Some(Hash::Crl) => crls.push(&read(&path)?),
                 None => {}
             }
             if certificates.total + crls.total > MAX_DIRECTORY {
@@ -143,20 +193,20 @@ fn entries(directory: &Path) -> Result<BTreeSet<(String, PathBuf)>, MaterialErro
     Ok(entries)
 }
 
-enum Kind {
+enum Hash {
     Certificate,
     Crl,
 }
 
 /// `HHHHHHHH.N` is a certificate, `HHHHHHHH.rN` a CRL.
-fn kind(name: &str) -> Option<Kind> {
+fn hashed(name: &str) -> Option<Hash> {
     let (hash, number) = name.split_once('.')?;
     if hash.len() != 8 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     let (kind, digits) = match number.strip_prefix('r') {
-        Some(digits) => (Kind::Crl, digits),
-        None => (Kind::Certificate, number),
+        Some(digits) => (Hash::Crl, digits),
+        None => (Hash::Certificate, number),
     };
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then_some(kind)
@@ -169,6 +219,7 @@ struct Joiner {
     done: Vec<Material>,
     current: Vec<u8>,
     total: usize,
+    origin: String,
 }
 
 impl Joiner {
@@ -186,7 +237,7 @@ impl Joiner {
 
     fn flush(&mut self) {
         if !self.current.is_empty() {
-            self.done.push(Material::from_bytes(&self.current));
+            self.done.push(Material::from_bytes(&self.current, &self.origin));
             self.current.clear();
         }
     }

@@ -38,6 +38,8 @@ impl Terms {
 pub struct Opening {
     context: Rc<Context>,
     terms: Terms,
+    /// Where to; none for a socket of the program's.
+    target: Option<(String, u16)>,
     stage: Stage,
 }
 
@@ -54,7 +56,7 @@ impl Opening {
     /// A name that has no address.
     pub fn dial(context: &Rc<Context>, address: &str, port: u16, terms: Terms) -> Result<Self, Error> {
         let stage = Stage::Dialing(Dialer::new(address, port)?);
-        Ok(Self { context: Rc::clone(context), terms, stage })
+        Ok(Self { context: Rc::clone(context), terms, target: Some((address.to_owned(), port)), stage })
     }
 
     /// Begins a handshake on a connected socket of the program; on success the descriptor is the module's, and is
@@ -68,9 +70,10 @@ impl Opening {
         terms: Terms,
         timeout: Timeout,
     ) -> Result<Self, Error> {
-        let stream = begin(context, socket.as_fd(), &terms, timeout.bounded(crate::control::REQUEST))?;
+        let stream = begin(context, socket.as_fd(), &terms, timeout.bounded(crate::control::REQUEST))
+            .map_err(unanswered)?;
         drop(socket.into_owned());
-        Ok(Self { context: Rc::clone(context), terms, stage: Stage::Handshake(stream) })
+        Ok(Self { context: Rc::clone(context), terms, target: None, stage: Stage::Handshake(stream) })
     }
 
     /// What to poll while the connection is not ready, and for what.
@@ -103,7 +106,7 @@ impl Opening {
             let socket: OwnedFd = dialer.advance(timeout)?;
             let deadline = timeout.since(started).bounded(crate::control::REQUEST);
             let stream = begin(&self.context, socket.as_fd(), &self.terms, deadline);
-            self.stage = Stage::Handshake(stream.map_err(|error| self.refused(error))?);
+            self.stage = Stage::Handshake(stream.map_err(|error| self.not_begun(error))?);
         }
         if let Stage::Handshake(stream) = &mut self.stage {
             stream.handshake(timeout.since(started))?;
@@ -114,11 +117,31 @@ impl Opening {
         }
     }
 
-    /// A daemon that does not answer in time has the socket already: there is nothing to go on with.
-    fn refused(&mut self, error: Error) -> Error {
+    /// A daemon that does not answer in time has the socket already, and may have spoken on it: it goes on with a
+    /// connection of its own.
+    fn not_begun(&mut self, error: Error) -> Error {
         self.stage = Stage::Over;
+        if error.code == LuaCode::Timeout
+            && let Some((address, port)) = &self.target
+        {
+            match Dialer::new(address, *port) {
+                Ok(dialer) => self.stage = Stage::Dialing(dialer),
+                Err(gone) => return gone,
+            }
+        }
         error
     }
+}
+
+/// A socket of the program's that the daemon may have spoken on is of no more use: no timeout, after which programs
+/// would go on.
+fn unanswered(error: Error) -> Error {
+    if error.code != LuaCode::Timeout {
+        return error;
+    }
+    let message =
+        "the daemon did not answer in time and may have the socket: close it, and begin with another";
+    Error::new(LuaCode::Daemon, message)
 }
 
 fn begin(

@@ -43,26 +43,43 @@ impl Shared {
     }
 }
 
+/// One object's hold on a context.
 struct ContextHandle {
     shared: Rc<Shared>,
-    context: Rc<Context>,
+    context: Option<Rc<Context>>,
 }
 
 impl LuaUserData for ContextHandle {
     fn add_methods<M: LuaUserDataMethods<Self>>(methods: &mut M) {
         methods.add_method("dial", |lua, this, (address, port, expected): (String, u16, Option<String>)| {
+            let Some(context) = &this.context else { return misuse(lua, RELEASED) };
             let terms = Terms::client(&address, expected.as_deref());
-            this.opening(lua, Opening::dial(&this.context, &address, port, terms))
+            this.opening(lua, Opening::dial(context, &address, port, terms))
         });
         methods.add_method("attach", attach);
         methods.add_method("bind", |lua, this, (port, address): (u16, Option<String>)| {
-            this.listener(lua, Listener::bind(&this.context, port, address.as_deref()))
+            let Some(context) = &this.context else { return misuse(lua, RELEASED) };
+            this.listener(lua, Listener::bind(context, port, address.as_deref()))
         });
         methods.add_method("configured", |lua, this, name: String| {
-            this.listener(lua, Listener::configured(&this.context, &name))
+            let Some(context) = &this.context else { return misuse(lua, RELEASED) };
+            this.listener(lua, Listener::configured(context, &name))
+        });
+        // Another object's hold on it.
+        methods.add_method("share", |_, this, ()| {
+            Ok(Self { shared: Rc::clone(&this.shared), context: this.context.clone() })
+        });
+        // When the last hold is released, the daemon gets the context back.
+        methods.add_method_mut("release", |_, this, ()| {
+            if let Some(context) = this.context.take() {
+                Context::release(context);
+            }
+            Ok(())
         });
     }
 }
+
+const RELEASED: &str = "the context was given back: call wrap again";
 
 impl ContextHandle {
     fn opening(&self, lua: &Lua, opening: Result<Opening, luassl_client::Error>) -> Returned {
@@ -85,13 +102,14 @@ fn attach(
     this: &ContextHandle,
     (number, server, host, sni, seconds): AttachArguments,
 ) -> Returned {
+    let Some(context) = &this.context else { return misuse(lua, RELEASED) };
     let socket = match Adopted::new(number) {
         Ok(socket) => socket,
         Err(error) => return misuse(lua, &error.to_string()),
     };
     let role = if server { Role::Server } else { Role::Client };
     let terms = Terms { role, host, sni };
-    this.opening(lua, Opening::attach(&this.context, socket, terms, timeout(seconds)))
+    this.opening(lua, Opening::attach(context, socket, terms, timeout(seconds)))
 }
 
 /// `context(options)`: a context, `nil, message, code`, or `nil, message` for what the caller should throw.
@@ -102,7 +120,10 @@ fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
         Err(options::Fault::Failed(message)) => return misuse(lua, &message),
     };
     match Context::new(&shared.client, recipe) {
-        Ok(context) => value(lua, lua.create_userdata(ContextHandle { shared: Rc::clone(shared), context })?),
+        Ok(context) => {
+            let handle = ContextHandle { shared: Rc::clone(shared), context: Some(context) };
+            value(lua, lua.create_userdata(handle)?)
+        }
         Err(error) => fail(lua, &error),
     }
 }

@@ -1,6 +1,6 @@
 //! The options of `wrap`, as a Lua table of named ones; the positional form becomes such a table in Lua.
 
-use luassl_client::{Material, Recipe};
+use luassl_client::{Kind, Material, Recipe};
 use luassl_protocol::{DhSpec, ProtocolVersion, SniEntry, option_sum, sum_from_number, verify_sum};
 use mlua::prelude::*;
 
@@ -78,12 +78,12 @@ fn apply(recipe: &mut Recipe, option: &Option<'_>) -> Outcome {
             "system" => spec.trust.system = true,
             _ => spec.trust.named.push(name),
         }),
-        "certificate" => recipe.chain_or_trust(option.material()?),
-        "chain" => recipe.chain(option.material()?),
-        "cafile" => option.materials()?.into_iter().for_each(|material| recipe.trust(material)),
-        "crl" => option.materials()?.into_iter().for_each(|material| recipe.crl(material)),
-        "certdir" => return recipe.directory(&option.bytes()?).map_err(|e| Fault::Failed(e.to_string())),
-        "dhfile" => recipe.dh(option.material()?),
+        "certificate" => recipe.chain_or_trust(option.material(Kind::Certificates)?),
+        "chain" => recipe.chain(option.material(Kind::Certificates)?),
+        "cafile" => option.each_material(Kind::Certificates, |material| recipe.trust(material))?,
+        "crl" => option.each_material(Kind::Crls, |material| recipe.crl(material))?,
+        "certdir" => return recipe.directory(&option.bytes()?).map_err(|error| option.failed(error)),
+        "dhfile" => recipe.dh(option.material(Kind::DhParameters)?),
         unknown => return Err(Fault::Misuse(format!("wrap has no option '{unknown}'"))),
     }
     Ok(())
@@ -175,11 +175,24 @@ impl Option<'_> {
         let Some(table) = self.value.as_table() else {
             return Err(self.wrong("table of names and identities"));
         };
-        let mut entries = table
-            .pairs::<String, String>()
-            .map(|pair| pair.map(|(name, identity)| SniEntry { name, identity }))
-            .collect::<LuaResult<Vec<_>>>()
-            .map_err(|_| self.wrong("table of names and identities"))?;
+        let mut entries = Vec::new();
+        for pair in table.pairs::<LuaValue, LuaValue>() {
+            match pair.map_err(|error| Fault::Misuse(error.to_string()))? {
+                (name @ LuaValue::String(_), identity @ LuaValue::String(_)) => {
+                    let text = |value: &LuaValue| Option { name: self.name, value }.text();
+                    entries.push(SniEntry { name: text(&name)?, identity: text(&identity)? });
+                }
+                // Not converted: a number would be taken for a name.
+                (LuaValue::String(_), _) => return Err(self.wrong("table of names and identities")),
+                _ => {
+                    return Err(Fault::Misuse(format!(
+                        "option '{}' of wrap: each identity goes under its server name, as in \
+                     {{['www.example.org'] = 'identity'}}",
+                        self.name
+                    )));
+                }
+            }
+        }
         // The same table gives the same context, whatever order Lua walks it in.
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -213,11 +226,14 @@ impl Option<'_> {
         })
     }
 
-    fn material(&self) -> Result<Material, Fault> {
-        Material::from_text_or_file(&self.bytes()?).map_err(|error| Fault::Failed(error.to_string()))
+    fn material(&self, kind: Kind) -> Result<Material, Fault> {
+        Material::from_text_or_file(&self.bytes()?, kind).map_err(|error| self.failed(error))
     }
 
-    fn materials(&self) -> Result<Vec<Material>, Fault> {
-        self.each()?.iter().map(|value| Option { name: self.name, value }.material()).collect()
+    fn each_material(&self, kind: Kind, mut take: impl FnMut(Material)) -> Outcome {
+        for value in &self.each()? {
+            take(Option { name: self.name, value }.material(kind)?);
+        }
+        Ok(())
     }
 }

@@ -12,6 +12,10 @@ fn main() -> ExitCode {
     let outcome = match Luasslctl::parse().command {
         LuasslctlCommand::Push(args) => ctl::push(args),
         LuasslctlCommand::Reload(args) => ctl::reload(args),
+        LuasslctlCommand::Status(args) => ctl::status(args).map(|table| {
+            print!("{table}");
+            Vec::new()
+        }),
     };
     let code = if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) };
     let findings = outcome.unwrap_or_else(|findings| findings);

@@ -19,14 +19,35 @@ const LONGEST_SOCKET_PATH: usize = 107;
 /// Names of sockets, fronts and listeners travel in LISTEN_FDNAMES, which sd_listen_fds(3) bounds at 255 bytes.
 const LONGEST_NAME: usize = 64;
 
-/// Checks `file`, which was read from `source`, with what the command line adds.
-pub(super) fn check(source: &Source, file: &raw::File, request: &Request) -> Loaded {
+/// Checks `file`, which was read from `source`, with what the command line adds. `mistakes` are those of its form: what
+/// is at fault there was left out of `file`.
+pub(super) fn check(source: &Source, file: &raw::File, request: &Request, mistakes: Vec<Finding>) -> Loaded {
     let mut checker = Checker { source, findings: Vec::new() };
-    let config = checker.config(file, request);
+    let mut config = checker.config(file, request);
+    let is_error = |finding: &Finding| finding.severity == super::Severity::Error;
+    // Where there are errors, one of them may be why.
+    if !mistakes.iter().chain(&checker.findings).any(is_error) {
+        grants::named_by_none(&mut checker, file, &config.identities);
+    }
+    // A table that lacks what was left out of it is not at fault for that.
+    let headers: Vec<_> = mistakes.iter().filter_map(|mistake| source.header_line(mistake)).collect();
+    let line = |finding: &Finding| finding.place.as_ref().and_then(|place| place.line);
+    checker.findings.retain(|finding| !headers.iter().any(|header| line(finding) == Some(*header)));
+    checker.findings.extend(mistakes);
     // In the order of the file, where the eye is.
-    checker.findings.sort_by_key(|finding| finding.place.as_ref().and_then(|place| place.line));
-    let failed = checker.findings.iter().any(|finding| finding.severity == super::Severity::Error);
-    Loaded { config: (!failed).then_some(config), findings: checker.findings }
+    checker.findings.sort_by_key(line);
+    if !checker.findings.iter().any(is_error) {
+        return Loaded { config: Some(config), rest: None, findings: checker.findings };
+    }
+    config.identities.retain(|name, _| identities::is_name(name));
+    config.fronts.retain(|name, _| is_plain(name));
+    Loaded { config: None, rest: Some(config), findings: checker.findings }
+}
+
+/// Whether a name is fit for LISTEN_FDNAMES.
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(plain)
 }
 
 /// Collects findings while it goes through one file.
@@ -104,9 +125,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn plain_name(&mut self, name: &Text) {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
         let text = name.get_ref();
-        if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(plain) {
+        if !is_plain(text) {
             let hint = format!("use up to {LONGEST_NAME} letters, digits, `_`, `-` and `.`");
             self.error(name.span(), format!("`{text}` cannot be a name here"), hint);
         }

@@ -6,7 +6,7 @@ use super::raw::{self, Text};
 use super::{Identity, accounts, limits};
 use crate::settings::{Grant, Grantee};
 use luassl_protocol::ProtocolVersion;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// Checks every grant; one that is not for exactly one grantee is left out, and an error.
@@ -27,6 +27,36 @@ pub(super) fn check(
             grant(checker, raw.span(), raw.get_ref(), file)
         })
         .collect()
+}
+
+/// Identities that no grant names can be used by nobody: a warning for each that was declared, and one for those that
+/// a directory brought, which nobody chose one by one.
+pub(super) fn named_by_none(
+    checker: &mut Checker<'_>,
+    file: &raw::File,
+    identities: &BTreeMap<String, Identity>,
+) {
+    let granted = file.grant.iter().flat_map(|grant| &grant.get_ref().identities).map(|text| text.get_ref());
+    let granted: BTreeSet<&String> = granted.collect();
+    if granted.contains(&"*".to_owned()) {
+        return;
+    }
+    const HINT: &str = "name it in `identities` of a [[grant]], or remove it";
+    let of_none = |(name, _): &(&String, &Identity)| !granted.contains(name);
+    let mut found = Vec::new();
+    for (name, identity) in identities.iter().filter(of_none) {
+        if identity.discovered {
+            found.push(format!("`{name}`"));
+        } else {
+            let cause = format!("identity `{name}` is named by no grant: nobody may use it");
+            checker.findings.push(Finding::warning(identity.place.clone(), cause).hint(HINT));
+        }
+    }
+    if let Some(directory) = file.identities.directory.as_ref().filter(|_| !found.is_empty()) {
+        let cause = format!("identities that no grant names, and nobody may use: {}", found.join(", "));
+        let place = checker.source.place(directory.span());
+        checker.findings.push(Finding::warning(place, cause).hint(HINT));
+    }
 }
 
 /// The names of tables.

@@ -91,11 +91,14 @@ fn fit_name(checker: &mut Checker<'_>, text: &Text) {
     }
 }
 
+/// Whether an identity can have this name.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= LONGEST_NAME && name != "*" && !name.contains(char::is_control)
+}
+
 /// What is wrong with a name, if anything.
 fn unfit(name: &str, place: &Place) -> Option<Finding> {
-    let fits =
-        !name.is_empty() && name.len() <= LONGEST_NAME && name != "*" && !name.contains(char::is_control);
-    (!fits).then(|| {
+    (!is_name(name)).then(|| {
         let hint = format!("use 1 to {LONGEST_NAME} bytes without control characters, and not `*`");
         Finding::error(place.clone(), format!("`{}` cannot be an identity's name", name.escape_debug()))
             .hint(hint)

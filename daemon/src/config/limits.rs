@@ -42,6 +42,8 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
         (&raw.blob_bytes_per_owner, &mut limits.blob_bytes_per_owner),
         (&raw.sessions_per_owner, &mut limits.sessions_per_owner),
         (&raw.sessions, &mut limits.sessions),
+        (&raw.signatures_per_identity, &mut limits.signatures_per_identity),
+        (&raw.signatures_per_front, &mut limits.signatures_per_front),
     ];
     for (given, limit) in counts {
         if let Some(number) = count(checker, given.as_ref(), COUNT) {

@@ -9,6 +9,7 @@ mod finding;
 mod fronts;
 mod grants;
 mod identities;
+mod leave_out;
 mod limits;
 mod raw;
 mod source;
@@ -281,6 +282,8 @@ impl Request {
 pub struct Loaded {
     /// The configuration; none where it has an error.
     pub config: Option<Config>,
+    /// What was understood of one that has an error: for whoever looks for more errors, and never to be served.
+    pub rest: Option<Config>,
     /// Everything that an operator should know.
     pub findings: Vec<Finding>,
 }
@@ -289,7 +292,7 @@ pub struct Loaded {
 pub fn load(request: &Request) -> Loaded {
     let source = match request.file().map(|file| Source::read(&file)).transpose() {
         Ok(source) => source,
-        Err(finding) => return Loaded { config: None, findings: vec![finding] },
+        Err(finding) => return Loaded { config: None, rest: None, findings: vec![finding] },
     };
     load_source(source.as_ref(), request)
 }
@@ -301,16 +304,14 @@ pub fn load_text(file: &Path, text: &str, request: &Request) -> Loaded {
 
 fn load_source(source: Option<&Source>, request: &Request) -> Loaded {
     let Some(source) = source else { return embedded(request) };
-    match source.parse() {
-        Ok(file) => checked::check(source, &file, request),
-        Err(finding) => Loaded { config: None, findings: vec![finding] },
-    }
+    let (file, mistakes) = source.parse();
+    checked::check(source, &file, request, mistakes)
 }
 
 /// Without a configuration: one front with everything, and every grant for the uid that started it.
 fn embedded(request: &Request) -> Loaded {
     let file = Source::from_text(Path::new("command line"), "");
-    let mut loaded = checked::check(&file, &raw::File::default(), request);
+    let mut loaded = checked::check(&file, &raw::File::default(), request, Vec::new());
     if let Some(config) = &mut loaded.config {
         config.grants = vec![everything(rustix::process::getuid().as_raw())];
     }

@@ -200,6 +200,8 @@ pub(super) struct Limits {
     pub blob_bytes_per_owner: Option<Spanned<i64>>,
     pub sessions_per_owner: Option<Spanned<i64>>,
     pub sessions: Option<Spanned<i64>>,
+    pub signatures_per_identity: Option<Spanned<i64>>,
+    pub signatures_per_front: Option<Spanned<i64>>,
     pub frame_bytes: Option<Spanned<i64>>,
 }
 

@@ -1,10 +1,16 @@
 //! The text of a configuration file: its lines, and the TOML reader's errors in an operator's words.
 
 use super::finding::{Finding, Place, nearest};
+use super::leave_out::leave_out;
 use super::raw;
+use serde::Deserialize;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use toml::de::DeTable;
+
+/// After so many mistakes of form the rest is not looked for.
+const MOST_MISTAKES: usize = 64;
 
 /// No configuration is larger than this, in bytes; a larger file is taken for a mistake.
 const MAX_FILE: u64 = 1 << 20;
@@ -56,12 +62,36 @@ impl Source {
         bytes[..offset.min(bytes.len())].iter().filter(|byte| **byte == b'\n').count() + 1
     }
 
-    /// Reads the TOML into the raw structs.
-    ///
-    /// # Errors
-    /// A finding at the first place that does not fit.
-    pub(super) fn parse(&self) -> Result<raw::File, Finding> {
-        toml::from_str(&self.text).map_err(|error| self.explain(&error))
+    /// Reads the TOML into the raw structs. What does not fit is a finding, and is left out.
+    pub(super) fn parse(&self) -> (raw::File, Vec<Finding>) {
+        let (mut root, errors) = DeTable::parse_recoverable(&self.text);
+        let mut findings: Vec<Finding> = Vec::new();
+        for error in &errors {
+            let finding = self.explain(error);
+            // What follows from the first mistake of a line helps nobody.
+            if findings.iter().all(|other| other.place != finding.place) {
+                findings.push(finding);
+            }
+        }
+        while findings.len() <= MOST_MISTAKES {
+            match raw::File::deserialize(toml::de::Deserializer::from(root.clone())) {
+                Ok(file) => return (file, findings),
+                Err(error) => {
+                    findings.push(self.explain(&error));
+                    if !error.span().is_some_and(|span| leave_out(root.get_mut(), &span)) {
+                        break;
+                    }
+                }
+            }
+        }
+        (raw::File::default(), findings)
+    }
+
+    /// The line of the header of the table that a finding is in.
+    pub(super) fn header_line(&self, finding: &Finding) -> Option<usize> {
+        let line = finding.place.as_ref()?.line?;
+        let lines: Vec<&str> = self.text.lines().take(line).collect();
+        lines.iter().rposition(|text| text.trim_start().starts_with('[')).map(|before| before + 1)
     }
 
     fn explain(&self, error: &toml::de::Error) -> Finding {

@@ -373,3 +373,31 @@ fn a_path_with_dots_is_answered_to_with_and_without_them() {
     assert_eq!(names("/etc/luassl/../keys/./a.pem"), ["/etc/keys/a.pem"]);
     assert_eq!(names("/etc/keys/a.pem"), ["/etc/keys/a.pem"]);
 }
+
+#[test]
+fn mistakes_of_form_hide_no_others_and_bring_none_that_follow_from_them() {
+    let text = "[identity.a]\nkay = 'a.key'\n[log]\nlevel = 3\nzzz = 1\n[control]\nmode = 'x'\n\
+                [identity.b]\nkey = b.key\naliases = ['b', 7]\n[[grant]]\nuser = 'no-such-user'\nconect = true\n";
+    let findings = read(text).findings;
+    let lines: Vec<_> =
+        findings.iter().map(|finding| finding.place.as_ref().unwrap().line.unwrap()).collect();
+    let said: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(lines, [2, 4, 5, 7, 9, 10, 12, 13], "{said:#?}");
+}
+
+#[test]
+fn an_identity_that_no_grant_names_is_a_warning_at_its_place() {
+    let two = "[identity.a]\nkey = '/a'\n[identity.b]\nkey = '/b'\n";
+    let warned = |grant: &str| -> Vec<String> {
+        let read = read(&format!("{two}{grant}"));
+        assert!(read.config.is_some());
+        read.findings.iter().map(|finding| finding.to_string()).collect()
+    };
+    assert_eq!(
+        warned("[[grant]]\nuser = 0\nidentities = ['a']\n"),
+        ["warning: /etc/x/luassl.toml:3: identity `b` is named by no grant: nobody may use it\n\
+          hint: name it in `identities` of a [[grant]], or remove it"]
+    );
+    assert_eq!(warned("[[grant]]\nuser = 0\nidentities = ['*']\n"), [] as [&str; 0]);
+    assert_eq!(warned("").len(), 2);
+}

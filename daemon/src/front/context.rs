@@ -3,7 +3,7 @@
 use super::{
     Active, Front,
     owner::Owner,
-    policy::{self, Caller, Operation, Way},
+    policy::{self, Caller, Denial, Operation, Way},
     quota::Slot,
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     tls::{self, Floors},
 };
 use luassl_protocol::{ContextSpec, Digest, ErrorCode, Failure, Role};
-use openssl::ssl::Ssl;
+use openssl::ssl::{Ssl, SslContext};
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -22,6 +22,8 @@ use std::{
 pub(super) struct Recipe {
     pub(super) spec: ContextSpec,
     pub(super) blobs: HashMap<Digest, Arc<[u8]>>,
+    /// Whether the client had it before.
+    pub(super) again: bool,
     pub(super) _slot: Slot,
 }
 
@@ -47,7 +49,11 @@ pub(super) fn digests_of(spec: &ContextSpec) -> Vec<Digest> {
 #[derive(Debug, Clone)]
 pub(super) struct Asker {
     pub(super) owner: Owner,
+    /// The primary group.
+    pub(super) gid: u32,
     pub(super) gids: Arc<[u32]>,
+    /// The process that connected, where the kernel can tell.
+    pub(super) pid: Option<u32>,
 }
 
 impl Asker {
@@ -56,8 +62,39 @@ impl Asker {
     }
 }
 
-/// An OpenSSL context and the generation of the configuration that it was made under.
-type Current = (u64, Arc<tls::Context>);
+/// Who is at the other end of a session.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Peer {
+    /// A former session with the same peer may be taken up again.
+    Resumable(Option<SocketAddr>),
+    /// None is.
+    New(Option<SocketAddr>),
+}
+
+impl Peer {
+    fn address(self) -> Option<SocketAddr> {
+        let (Self::Resumable(address) | Self::New(address)) = self;
+        address
+    }
+
+    fn resumable(self) -> Option<SocketAddr> {
+        match self {
+            Self::Resumable(address) => address,
+            Self::New(_) => None,
+        }
+    }
+}
+
+/// An OpenSSL context under a grant.
+#[derive(Clone)]
+pub(super) struct Granted {
+    pub(super) context: Arc<tls::Context>,
+    /// Whether each use is logged.
+    audit: bool,
+}
+
+/// What was granted, and the generation of the configuration that it was made under.
+type Current = (u64, Granted);
 
 /// A recipe in use: new sessions by it, under the grant that holds at that moment.
 pub(super) struct Sessions {
@@ -91,40 +128,98 @@ impl Sessions {
         role: Role,
         host: Option<&str>,
         sni: Option<&str>,
-        peer: Option<SocketAddr>,
+        peer: Peer,
     ) -> Result<Ssl, Failure> {
-        let context = self.context(front, role)?;
-        match (role, peer) {
+        let Granted { context, audit } = self.granted(front, role)?;
+        let session = match (role, peer.resumable()) {
             (Role::Client, Some(peer)) => context.session_with(host, sni, peer),
             _ => context.session(role, host, sni),
+        };
+        match &session {
+            Ok(_) if audit => {
+                self.with_operation(role, |operation| {
+                    front.audit.used(&self.asker, operation, peer.address())
+                });
+            }
+            Err(failure) if failure.code == ErrorCode::Refused => {
+                self.with_operation(role, |operation| {
+                    front.audit.below_floor(&self.asker, operation, failure);
+                });
+            }
+            _ => {}
         }
+        session
     }
 
-    /// The OpenSSL context under the present configuration; made anew when that has changed.
+    /// What the grant demands of connections.
     ///
     /// # Errors
     /// As [`Sessions::session`].
-    pub(super) fn context(&self, front: &Front, role: Role) -> Result<Arc<tls::Context>, Failure> {
+    pub(super) fn floors(&self, front: &Front, role: Role) -> Result<Floors, Failure> {
+        Ok(self.granted(front, role)?.context.floors())
+    }
+
+    /// The OpenSSL context for a server's session that began in another one, whose grant demands `floors`.
+    ///
+    /// # Errors
+    /// What the grants have against it, and a grant that demands something else: what is asked of the peer stays as it
+    /// began.
+    pub(super) fn chosen(
+        &self,
+        front: &Front,
+        floors: Floors,
+        peer: Option<SocketAddr>,
+    ) -> Result<SslContext, Failure> {
+        let Granted { context, audit } = self.granted(front, Role::Server)?;
+        if context.floors() != floors {
+            let message = "the grants of the two contexts demand different things of a peer";
+            return Err(Failure::new(ErrorCode::Refused, message));
+        }
+        if audit {
+            self.with_operation(Role::Server, |operation| front.audit.used(&self.asker, operation, peer));
+        }
+        Ok(context.current_context())
+    }
+
+    /// Looks whether there would be a session.
+    ///
+    /// # Errors
+    /// As [`Sessions::session`].
+    pub(super) fn check(&self, front: &Front, role: Role) -> Result<(), Failure> {
+        self.granted(front, role)?.context.session(role, None, None).map(drop)
+    }
+
+    /// What the audit log says of a session.
+    fn with_operation(&self, role: Role, log: impl FnOnce(&Operation<'_>)) {
+        let identities = identities_of(&self.recipe.spec);
+        log(&Operation { identities: &identities, role: Some(role), way: self.way() });
+    }
+
+    fn way(&self) -> Way<'_> {
+        self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener)
+    }
+
+    /// The OpenSSL context under the present configuration; made anew when that has changed.
+    fn granted(&self, front: &Front, role: Role) -> Result<Granted, Failure> {
         let active = front.active();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut current[usize::from(role == Role::Server)];
         if let Some((generation, context)) = slot
             && *generation == active.generation
         {
-            return Ok(Arc::clone(context));
+            return Ok(context.clone());
         }
-        let way = self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener);
-        let made = front.contexts.build(front, &active, &self.asker, &self.recipe, Some(role), way);
+        let made = front.contexts.build(front, &active, &self.asker, &self.recipe, Some(role), self.way());
         let context = match (made, &slot) {
             (Ok(context), _) => context,
             // What a reload has broken leaves the former context in service; what it forbids does not.
             (Err(failure), Some((_, former))) if failure.code != ErrorCode::Refused => {
                 tracing::warn!("a context keeps its former state: {failure}");
-                Arc::clone(former)
+                former.clone()
             }
             (Err(failure), _) => return Err(failure),
         };
-        *slot = Some((active.generation, Arc::clone(&context)));
+        *slot = Some((active.generation, context.clone()));
         Ok(context)
     }
 }
@@ -135,6 +230,7 @@ struct CacheKey {
     owner: Owner,
     spec: ContextSpec,
     floors: Floors,
+    again: bool,
     generation: u64,
 }
 
@@ -170,31 +266,37 @@ impl Contexts {
         recipe: &Recipe,
         role: Option<Role>,
         way: Way<'_>,
-    ) -> Result<Arc<tls::Context>, Failure> {
+    ) -> Result<Granted, Failure> {
         let spec = with_full_names(active, &recipe.spec);
         let identities = identities_of(&spec);
         let operation = Operation { identities: &identities, role, way };
         let grant = policy::decide(&active.settings, asker.caller(), operation).map_err(|denial| {
-            tracing::info!(uid = asker.owner.uid, socket = %asker.owner.socket, "refused: {denial}");
-            denial.into_failure()
+            front.audit.refused(asker, &operation, &denial);
+            as_asked(denial, &identities, &recipe.spec).into_failure()
         })?;
-        let floors = Floors::from(grant);
+        let (floors, audit) = (Floors::from(grant), grant.audit);
         let key = CacheKey {
             owner: asker.owner.clone(),
             spec: spec.clone(),
             floors,
+            again: recipe.again,
             generation: active.generation,
         };
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = cache.get(&key).and_then(Weak::upgrade) {
-            return Ok(known);
+            return Ok(Granted { context: known, audit });
         }
-        let context = Arc::new(make(front, active, asker, &spec, recipe, floors)?);
+        let made = make(front, active, asker, &spec, recipe, floors);
+        let context = Arc::new(made.inspect_err(|failure| {
+            if failure.code == ErrorCode::Refused {
+                front.audit.below_floor(asker, &operation, failure);
+            }
+        })?);
         if cache.len() >= SWEEP_AT {
             cache.retain(|_, known| known.strong_count() > 0);
         }
         cache.insert(key, Arc::downgrade(&context));
-        Ok(context)
+        Ok(Granted { context, audit })
     }
 }
 
@@ -211,6 +313,7 @@ fn make(
         blobs: recipe.blobs.clone(),
         floors,
         owner: asker.owner.label(),
+        again: recipe.again,
     };
     let (identities, trusts) = (Arc::clone(&active.identities), Arc::clone(&front.trusts));
     tls::Context::new(source, identities, trusts, Arc::clone(&front.resumption))
@@ -234,12 +337,20 @@ fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
     spec
 }
 
+/// The same denial in the caller's words: the full name of what it asked for would tell that there is such an identity.
+fn as_asked(denial: Denial, identities: &[String], spec: &ContextSpec) -> Denial {
+    let Denial::Identity(full) = denial else { return denial };
+    let place = identities.iter().position(|name| *name == full);
+    let asked = place.and_then(|place| identities_of(spec).into_iter().nth(place));
+    Denial::Identity(asked.unwrap_or(full))
+}
+
 /// The same description with each identity under its declared name.
 fn with_declared_names(active: &Active, spec: &ContextSpec) -> Result<ContextSpec, Failure> {
     let declared = |asked: &mut String| -> Result<(), Failure> {
         // The grant has been found by this name, so it is declared.
         let name = policy::declared(&active.settings, asked)
-            .ok_or_else(|| policy::Denial::Identity(asked.clone()).into_failure())?;
+            .ok_or_else(|| Denial::Identity(asked.clone()).into_failure())?;
         if let Some(fault) = active.settings.identities.get(name).and_then(|identity| identity.fault.as_ref())
             && active.identities.current(name).is_none()
         {

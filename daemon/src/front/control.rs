@@ -17,7 +17,7 @@ use super::{
 use crate::settings::Limits;
 use bytes::{Bytes, BytesMut};
 use luassl_keeper_ipc::transport::{self, DESCRIPTORS_MAX, RecvError};
-use luassl_protocol::{FRAME_HEADER, Failure, Request, reply_frame, take_frame};
+use luassl_protocol::{ErrorCode, FRAME_HEADER, Failure, Request, reply_frame, take_frame};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, accept_with},
@@ -25,11 +25,13 @@ use rustix::{
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
 use tokio::{
     io::unix::AsyncFd,
+    task::JoinSet,
     time::{Instant, timeout, timeout_at},
 };
 
@@ -46,6 +48,9 @@ const CLOSING_POLL: Duration = Duration::from_millis(10);
 /// For what is counted and not refused.
 const UNBOUNDED: Bound = Bound { owner: u32::MAX, all: None };
 
+/// Answers of one control connection that may wait for their connections; with more, no request is read.
+const MAX_PENDING: usize = 64;
+
 /// How much one receive takes, in bytes.
 const CHUNK: usize = 16 * 1024;
 
@@ -55,8 +60,18 @@ pub(super) struct Answer {
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
-/// Accepts control connections for ever; `name` is the named control socket's, or `control`.
+/// What comes of a request.
+pub(super) enum Answering {
+    /// Its answer.
+    Now(Answer),
+    /// It waits for a connection, and nothing else waits for it.
+    Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
+
+/// Accepts control connections for ever; `name` is the named control socket's, or `control`. Before the first push
+/// clients wait in the socket's backlog, which the kernel bounds: no bound of ours is known yet.
 pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd) -> io::Result<()> {
+    front.ready().await;
     rustix::io::ioctl_fionbio(&listening, true)?;
     let listening = readiness::register(listening)?;
     loop {
@@ -86,7 +101,6 @@ fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: ClientSocket) {
 async fn converse(front: &Arc<Front>, name: Arc<str>, socket: ClientSocket) -> io::Result<()> {
     let credentials = peer::credentials(&socket)?;
     let owner = Owner { socket: name, uid: credentials.uid };
-    front.ready().await;
     let mut channel = Channel::new(socket, owner.clone(), front.quotas.clone())?;
     let limits = front.limits();
     let bound = Bound { owner: limits.control_connections_per_owner, all: Some(limits.control_connections) };
@@ -94,7 +108,8 @@ async fn converse(front: &Arc<Front>, name: Arc<str>, socket: ClientSocket) -> i
         Ok(slot) => slot,
         Err(failure) => return channel.refuse(None, &failure, limits.request()).await,
     };
-    let asker = Asker { owner, gids: credentials.gids.into() };
+    let peer::Credentials { gid, gids, pid, .. } = credentials;
+    let asker = Asker { owner, gid, gids: gids.into(), pid };
     let mut session = Session::new(Arc::clone(front), asker);
     let outcome = channel.run(front, &mut session).await;
     drop(slot);
@@ -108,6 +123,8 @@ struct Channel {
     buffer: BytesMut,
     /// The place in the stream of the buffer's first byte.
     consumed: u64,
+    /// When the next frame began, or when the first was to begin.
+    begun: Option<Instant>,
     descriptors: Descriptors,
 }
 
@@ -124,22 +141,38 @@ impl Channel {
     fn new(socket: ClientSocket, owner: Owner, quotas: Quotas) -> io::Result<Self> {
         let socket = readiness::register(socket)?;
         let (buffer, descriptors) = (BytesMut::new(), Descriptors::default());
-        Ok(Self { socket, owner, quotas, buffer, consumed: 0, descriptors })
+        Ok(Self { socket, owner, quotas, buffer, consumed: 0, begun: None, descriptors })
     }
 
-    /// Reads requests and answers them, one after the other, until the client goes.
+    /// Reads requests and answers them until the client goes: one after the other, except those that wait for a
+    /// connection.
     async fn run(&mut self, front: &Arc<Front>, session: &mut Session) -> io::Result<()> {
+        let mut pending = JoinSet::new();
         loop {
             let limits = front.limits();
-            let Some((first, frame)) = self.next_frame(&limits, session.is_introduced()).await? else {
+            let next = tokio::select! {
+                Some(answered) = pending.join_next() => {
+                    self.send(answered.map_err(io::Error::other)?, limits.request()).await?;
+                    continue;
+                }
+                next = self.next_frame(&limits, session.is_introduced()), if pending.len() < MAX_PENDING => next?,
+            };
+            let Some((first, frame)) = next else {
+                // A client that has only ended its own side still reads.
+                while let Some(answered) = pending.join_next().await {
+                    self.send(answered.map_err(io::Error::other)?, limits.request()).await?;
+                }
                 return Ok(());
             };
             let id = match Request::decode(&frame) {
                 Ok((id, request)) => {
                     let mut descriptors = self.claim(first, &request);
-                    let answer = session.answer(id, request, &mut descriptors).await;
+                    let answering = session.answer(id, request, &mut descriptors).await;
                     self.dispose(descriptors);
-                    self.send(answer, limits.request()).await?;
+                    match answering {
+                        Answering::Now(answer) => self.send(answer, limits.request()).await?,
+                        Answering::Later(answer) => drop(pending.spawn(answer)),
+                    }
                     Some(id)
                 }
                 Err(bad) => {
@@ -156,14 +189,14 @@ impl Channel {
     }
 
     /// The next frame, and the place in the stream of its first byte; none at the end, or after a frame above the
-    /// bound. A frame that has begun, and the first one, have a deadline.
+    /// bound. A frame that has begun, and the first one, have a deadline. May be dropped and called again.
     async fn next_frame(&mut self, limits: &Limits, introduced: bool) -> io::Result<Option<(u64, Bytes)>> {
-        let mut begun = (!introduced).then(Instant::now);
         loop {
             match take_frame(&mut self.buffer, limits.frame_bytes as usize) {
                 Ok(Some(frame)) => {
                     let first = self.consumed;
                     self.consumed += (FRAME_HEADER + frame.len()) as u64;
+                    self.begun = None;
                     return Ok(Some((first, frame)));
                 }
                 Ok(None) => {}
@@ -172,10 +205,10 @@ impl Channel {
                     return Ok(None);
                 }
             }
-            if begun.is_none() && !self.buffer.is_empty() {
-                begun = Some(Instant::now());
+            if self.begun.is_none() && !(introduced && self.buffer.is_empty()) {
+                self.begun = Some(Instant::now());
             }
-            if !self.receive(begun.map(|begun| begun + limits.request())).await? {
+            if !self.receive(limits, self.begun.map(|begun| begun + limits.request())).await? {
                 return Ok(None);
             }
         }
@@ -183,8 +216,7 @@ impl Channel {
 
     /// The descriptor that came with a request, where it needs one.
     fn claim(&mut self, first: u64, request: &Request) -> Vec<OwnedFd> {
-        let claimed = takes_descriptor(request).then(|| self.descriptors.claim(first));
-        claimed.flatten().into_iter().collect()
+        if takes_descriptor(request) { self.descriptors.claim(first) } else { Vec::new() }
     }
 
     /// Closes what no request took, where nobody waits for it, on this owner's account.
@@ -196,14 +228,14 @@ impl Channel {
     }
 
     /// Receives some bytes, by the deadline where there is one; false at the end.
-    async fn receive(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
-        let Some(deadline) = deadline else { return self.receive_some().await };
-        timeout_at(deadline, self.receive_some()).await.map_err(|_| {
+    async fn receive(&mut self, limits: &Limits, deadline: Option<Instant>) -> io::Result<bool> {
+        let Some(deadline) = deadline else { return self.receive_some(limits).await };
+        timeout_at(deadline, self.receive_some(limits)).await.map_err(|_| {
             io::Error::new(io::ErrorKind::TimedOut, "half a frame, or no hello, within [limits] request")
         })?
     }
 
-    async fn receive_some(&mut self) -> io::Result<bool> {
+    async fn receive_some(&mut self, limits: &Limits) -> io::Result<bool> {
         while self.quotas.take(&self.owner, Kind::Closing, 1, MAX_CLOSING).is_err() {
             tokio::time::sleep(CLOSING_POLL).await;
         }
@@ -212,22 +244,26 @@ impl Channel {
             let mut guard = self.socket.readable().await?;
             let flags = RecvFlags::DONTWAIT;
             match transport::recv(self.socket.get_ref(), &mut chunk, DESCRIPTORS_MAX, flags) {
-                Ok(received) => return self.keep(&chunk[..received.len], received.descriptors),
+                Ok(received) => {
+                    self.keep(&chunk[..received.len], received.descriptors);
+                    if self.descriptors.len() <= MAX_WAITING_DESCRIPTORS {
+                        return Ok(received.len > 0);
+                    }
+                    return self.refuse(None, &too_many(), limits.request()).await.map(|()| false);
+                }
                 Err(RecvError::System(Errno::WOULDBLOCK)) => guard.clear_ready(),
+                Err(RecvError::DescriptorsLost) => {
+                    return self.refuse(None, &too_many(), limits.request()).await.map(|()| false);
+                }
                 Err(error) => return Err(io::Error::other(error.to_string())),
             }
         }
     }
 
-    fn keep(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) -> io::Result<bool> {
+    fn keep(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) {
         let begin = self.consumed + self.buffer.len() as u64;
         self.buffer.extend_from_slice(bytes);
-        let one = descriptors.len() <= 1;
         self.descriptors.arrived(begin, begin + bytes.len() as u64, descriptors);
-        if !one || self.descriptors.len() > MAX_WAITING_DESCRIPTORS {
-            return Err(io::Error::other("more descriptors than frames to take them"));
-        }
-        Ok(!bytes.is_empty())
     }
 
     async fn refuse(&mut self, id: Option<u64>, failure: &Failure, deadline: Duration) -> io::Result<()> {
@@ -258,6 +294,13 @@ impl Channel {
         }
         Ok(())
     }
+}
+
+fn too_many() -> Failure {
+    Failure::new(
+        ErrorCode::Descriptor,
+        "more descriptors came than can be taken: send a request that needs one with one alone, and close others",
+    )
 }
 
 impl Drop for Channel {

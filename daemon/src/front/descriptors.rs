@@ -2,16 +2,17 @@
 //!
 //! A descriptor rides on the first byte of its frame, and the kernel tells only which receive brought it: a receive
 //! may begin before that frame and end behind it, where a client sends fast. So a frame that takes a descriptor
-//! takes the oldest one whose receive had the frame's first byte; one that no frame of its receive took is
-//! nobody's.
+//! takes what came with the oldest sendmsg whose receive had the frame's first byte; what no frame of its receive
+//! took is nobody's. The kernel ends a receive behind the bytes of one sendmsg with descriptors, so those of two never
+//! come together.
 
 use std::{collections::VecDeque, os::fd::OwnedFd};
 
-/// A descriptor, and the part of the stream that came with it.
+/// The descriptors of one sendmsg, and the part of the stream that came with them.
 struct Arrived {
     begin: u64,
     end: u64,
-    descriptor: OwnedFd,
+    descriptors: Vec<OwnedFd>,
 }
 
 /// Descriptors that wait for their frames.
@@ -23,29 +24,30 @@ pub(super) struct Descriptors {
 impl Descriptors {
     /// Enters what a receive of the bytes from `begin` to before `end` brought.
     pub(super) fn arrived(&mut self, begin: u64, end: u64, descriptors: Vec<OwnedFd>) {
-        let arrived = descriptors.into_iter().map(|descriptor| Arrived { begin, end, descriptor });
-        self.waiting.extend(arrived);
+        if !descriptors.is_empty() {
+            self.waiting.push_back(Arrived { begin, end, descriptors });
+        }
     }
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.iter().map(|arrived| arrived.descriptors.len()).sum()
     }
 
-    /// The descriptor of the frame whose first byte is at `first`.
-    pub(super) fn claim(&mut self, first: u64) -> Option<OwnedFd> {
-        let oldest = self.waiting.front()?;
-        if oldest.begin <= first && first < oldest.end {
-            Some(self.waiting.pop_front()?.descriptor)
-        } else {
-            None
+    /// The descriptors of the frame whose first byte is at `first`: one, or a mistake of the client's.
+    pub(super) fn claim(&mut self, first: u64) -> Vec<OwnedFd> {
+        match self.waiting.front() {
+            Some(oldest) if oldest.begin <= first && first < oldest.end => {
+                self.waiting.pop_front().map(|oldest| oldest.descriptors).unwrap_or_default()
+            }
+            _ => Vec::new(),
         }
     }
 
     /// Takes out what no frame before `end` has claimed and no later one may.
     pub(super) fn unclaimed(&mut self, end: u64) -> Vec<OwnedFd> {
         let count = self.waiting.iter().take_while(|arrived| arrived.end <= end).count();
-        self.waiting.drain(..count).map(|arrived| arrived.descriptor).collect()
+        self.waiting.drain(..count).flat_map(|arrived| arrived.descriptors).collect()
     }
 }
 
@@ -61,8 +63,9 @@ mod tests {
         (fd, number)
     }
 
-    fn number(claimed: Option<OwnedFd>) -> Option<i32> {
-        claimed.map(|fd| fd.as_raw_fd())
+    fn number(claimed: Vec<OwnedFd>) -> Option<i32> {
+        assert!(claimed.len() <= 1, "{claimed:?}");
+        claimed.first().map(|fd| fd.as_raw_fd())
     }
 
     #[test]
@@ -71,7 +74,7 @@ mod tests {
         let (fd, mine) = descriptor();
         // The first frame began at 0; a receive from 10 on brought its rest, the next frame (at 30) and a descriptor.
         descriptors.arrived(10, 50, vec![fd]);
-        assert!(descriptors.claim(0).is_none());
+        assert!(descriptors.claim(0).is_empty());
         assert_eq!(descriptors.unclaimed(30).len(), 0);
         assert_eq!(number(descriptors.claim(30)), Some(mine));
     }
@@ -83,7 +86,16 @@ mod tests {
         // One sendmsg: a frame with a descriptor, and behind it one that takes none.
         descriptors.arrived(0, 40, vec![fd]);
         assert_eq!(number(descriptors.claim(0)), Some(mine));
-        assert!(descriptors.claim(20).is_none());
+        assert!(descriptors.claim(20).is_empty());
+    }
+
+    #[test]
+    fn two_of_one_message_are_one_frames_mistake() {
+        let mut descriptors = Descriptors::default();
+        descriptors.arrived(0, 40, vec![descriptor().0, descriptor().0]);
+        assert_eq!(descriptors.len(), 2);
+        assert_eq!(descriptors.claim(0).len(), 2);
+        assert!(descriptors.claim(20).is_empty(), "and not the next one's");
     }
 
     #[test]
@@ -103,7 +115,7 @@ mod tests {
         let (fd, _) = descriptor();
         descriptors.arrived(0, 20, vec![fd]);
         assert_eq!(descriptors.unclaimed(20).len(), 1, "the frame that it came with takes none");
-        assert!(descriptors.claim(20).is_none());
+        assert!(descriptors.claim(20).is_empty());
         assert_eq!(descriptors.len(), 0);
     }
 }

@@ -5,14 +5,15 @@
 
 use super::{
     Front,
-    context::{Asker, Sessions},
+    connection::address_text,
+    context::{Asker, Peer, Sessions},
     handshake,
     hub::{Finished, Hub},
     interrupt,
     owner::Owner,
     pump::Pump,
     quota::{Bound, Kind, Slot},
-    sockets::{ClientSocket, Tcp},
+    sockets::{self, ClientSocket, Tcp},
 };
 use luassl_protocol::{ErrorCode, Failure, Role};
 use rustix::{
@@ -21,10 +22,10 @@ use rustix::{
     net::{SocketFlags, accept_with},
 };
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -55,6 +56,10 @@ pub(super) struct Listener {
     pub(super) key: ListenerKey,
     pub(super) sessions: Sessions,
     hub: Mutex<Hub>,
+    /// SO_COOKIE of the socket that it accepts on, or is about to.
+    cookie: AtomicU64,
+    /// The socket that it is about to accept on in place of the one that it has.
+    next_socket: Mutex<Option<Arc<Tcp>>>,
     stop: AtomicBool,
     wake: OwnedFd,
     _slot: Slot,
@@ -96,6 +101,8 @@ impl Listener {
             key,
             sessions,
             hub: Mutex::default(),
+            cookie: AtomicU64::new(sockets::cookie(socket.as_fd())?),
+            next_socket: Mutex::default(),
             stop: AtomicBool::new(false),
             wake,
             _slot: slot,
@@ -114,6 +121,21 @@ impl Listener {
             .map_err(|error| exhausted(&error))?;
         front.acceptors.enter(Arc::clone(&listener), thread);
         Ok(listener)
+    }
+
+    fn next_socket(&self) -> MutexGuard<'_, Option<Arc<Tcp>>> {
+        self.next_socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has it accept on another socket from now on; false where it does already.
+    fn move_to(&self, socket: &Arc<Tcp>) -> bool {
+        let Ok(cookie) = sockets::cookie(socket.as_fd()) else { return false };
+        if self.cookie.swap(cookie, Ordering::SeqCst) == cookie {
+            return false;
+        }
+        *self.next_socket() = Some(Arc::clone(socket));
+        self.wake_acceptor();
+        true
     }
 
     fn hub(&self) -> MutexGuard<'_, Hub> {
@@ -194,10 +216,20 @@ impl Acceptor {
     fn run(mut self) {
         while !self.failed && !self.is_stopping() {
             let Some(front) = self.listener.front.upgrade() else { return };
+            self.move_on();
             if let Some((tcp, slots)) = self.next_socket(&front) {
                 self.begin(&front, tcp, slots);
             }
         }
+    }
+
+    /// Takes the socket that a reload has brought; the one before it is closed.
+    fn move_on(&mut self) {
+        let Some(socket) = self.listener.next_socket().take() else { return };
+        let address = rustix::net::getsockname(&*socket).ok();
+        let address = address.as_ref().map(address_text).unwrap_or_default();
+        tracing::info!(listener = ?self.listener.key, "it accepts on {address} from now on");
+        self.socket = socket;
     }
 
     fn is_stopping(&self) -> bool {
@@ -292,7 +324,7 @@ impl Acceptor {
 
 /// One accepted connection, from its socket to the hub.
 async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, slots: Slots) {
-    let session = listener.sessions.session(front, Role::Server, None, None, None);
+    let session = listener.sessions.session(front, Role::Server, None, None, Peer::New(None));
     let deadline = front.limits().handshake();
     let outcome = match session {
         Ok(ssl) => handshake::handshake(ssl, tcp, Role::Server, deadline).await,
@@ -336,6 +368,19 @@ impl Slots {
     }
 }
 
+/// An accept that waits, since the peer that it was called for has gone, would keep the old socket open.
+fn interrupt_until_moved(front: &Arc<Front>, listener: Arc<Listener>) {
+    let front = Arc::clone(front);
+    let interrupting = move || {
+        while listener.next_socket().is_some() && front.acceptors.interrupt(&listener) {
+            thread::sleep(INTERRUPT_EVERY);
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("move".into()).spawn(interrupting) {
+        tracing::error!("no thread to move a listener with: {error}");
+    }
+}
+
 /// Running listeners with their threads.
 #[derive(Default)]
 pub(super) struct Acceptors {
@@ -356,6 +401,34 @@ impl Acceptors {
         let running = self.running();
         let found = running.iter().find(|(listener, _)| listener.key == *key && !listener.hub().is_closed());
         found.map(|(listener, _)| Arc::clone(listener))
+    }
+
+    /// Has the configured listeners that run accept on the sockets in force, and ends those that are configured no
+    /// more: their holders are told by the end of their sockets.
+    pub(super) fn follow(&self, front: &Arc<Front>) {
+        let active = front.active();
+        let running: Vec<_> = self.running().iter().map(|(listener, _)| Arc::clone(listener)).collect();
+        for listener in running {
+            let ListenerKey::Named(name) = &listener.key else { continue };
+            match active.listeners.get(name) {
+                Some(socket) if listener.move_to(socket) => interrupt_until_moved(front, listener),
+                Some(_) => {}
+                None => {
+                    tracing::warn!(listener = ?listener.key, "it is configured no more, and ends");
+                    listener.fail();
+                }
+            }
+        }
+    }
+
+    /// Interrupts a listener's thread; false where it has ended.
+    fn interrupt(&self, listener: &Arc<Listener>) -> bool {
+        let running = self.running();
+        let found = running.iter().find(|(other, _)| Arc::ptr_eq(other, listener));
+        found.filter(|(_, thread)| !thread.is_finished()).is_some_and(|(_, thread)| {
+            interrupt::interrupt(thread);
+            true
+        })
     }
 
     /// Stops a listener's thread on a thread made for that, since a system call of a client's making may hold it:

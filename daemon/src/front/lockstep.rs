@@ -13,7 +13,7 @@ use super::{
     operations::ContextTable,
     quota::Slot,
     readiness::Movable,
-    sockets::{ClientSocket, Tcp},
+    sockets::{self, ClientSocket, Tcp},
     workers::Job,
 };
 use crate::tls::{Decision, Floors};
@@ -315,7 +315,10 @@ impl LockStep {
             return Err(Failure::new(ErrorCode::Invalid, "no handshake waits for a decision"));
         };
         let context = context
-            .map(|number| handshaking.contexts.for_server(&self.front, number, handshaking.floors))
+            .map(|number| {
+                let peer = sockets::peer(self.session.fd());
+                handshaking.contexts.for_server(&self.front, number, handshaking.floors, peer)
+            })
             .transpose()?;
         Ok(Decision { context, alpn: alpn.map(str::to_owned), refuse })
     }

@@ -3,6 +3,7 @@
 //! It opens no file, connects to nothing but its keeper's socket and binds nothing: what it needs is passed to it.
 
 mod admin;
+mod audit;
 mod buffers;
 mod connection;
 mod context;
@@ -39,6 +40,7 @@ use crate::{
     settings::{Limits, Settings},
     tls,
 };
+pub(crate) use audit::TARGET as AUDIT;
 use context::Asker;
 use luassl_keeper_ipc::notice::Notice;
 use luassl_sandbox::user::User;
@@ -102,6 +104,7 @@ struct Front {
     contexts: context::Contexts,
     acceptors: listener::Acceptors,
     counters: counters::Counters,
+    audit: audit::Audit,
     notice: Option<Notice>,
 }
 
@@ -113,6 +116,7 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// [`FrontError`] when it cannot start.
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
+    tls::wipe_what_is_freed()?;
     lockdown::close(options.user)?;
     raise_descriptor_limit();
     interrupt::install()?;
@@ -121,7 +125,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     // From here on no file can be opened; threads inherit that.
     lockdown::lock_down()?;
     #[cfg(feature = "hostile")]
-    hostile::act(&options.name);
+    hostile::act(&options.name, &options.keeper);
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
     let front = Arc::new(Front {
@@ -140,6 +144,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         contexts: context::Contexts::default(),
         acceptors: listener::Acceptors::default(),
         counters: counters::Counters::default(),
+        audit: audit::Audit::default(),
         notice,
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -168,6 +173,7 @@ async fn serve(front: Arc<Front>, sockets: Vec<(String, OwnedFd)>) -> Result<(),
     }
     front.keep_listeners(listeners);
     let admin = admin.ok_or(FrontError::MissingSocket("admin"))?;
+    tokio::spawn(audit::catch_up(Arc::clone(&front)));
     let admin = tokio::spawn(admin::serve(Arc::clone(&front), admin));
     admin::told(front.notice.as_ref().map(Notice::ready));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -235,7 +241,7 @@ impl Front {
     }
 
     /// Puts a pushed configuration in force; what is wrong with it is told, and the rest holds.
-    fn activate(&self, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> Vec<String> {
+    fn activate(self: &Arc<Self>, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> Vec<String> {
         let faults = self.trusts.update(&settings.trusts);
         self.keeper.set_deadline(settings.limits.keeper());
         let Limits { sessions_per_owner, sessions, .. } = settings.limits;
@@ -252,6 +258,7 @@ impl Front {
             listeners: sockets,
         });
         drop(slot);
+        self.acceptors.follow(self);
         self.pushed.send_replace(true);
         faults
     }

@@ -3,8 +3,8 @@
 use super::{
     Front,
     connection::{Command, Connection, with_addresses},
-    context::{Asker, Recipe, Sessions, digests_of, identities_of},
-    control::Answer,
+    context::{Asker, Peer, Recipe, Sessions, digests_of, identities_of},
+    control::{Answer, Answering},
     handshake, holder,
     listener::{Listener, ListenerKey},
     lockstep::{Handshaking, LockStep},
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::tls::{self, Floors};
 use luassl_protocol::{
-    Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ContextMade, ContextSpec, Digest,
-    Done, ErrorCode, Export, Exported, Failure, FreeContext, HandshakeResult, Hello, Info, Matched, Mode, Of,
+    Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ContextMade, Digest, Done, ErrorCode,
+    Export, Exported, Failure, FreeContext, HandshakeResult, Hello, Info, MakeContext, Matched, Mode, Of,
     PeerCertificate, PeerMatches, Request, Role, SetOption, SocketOption, Status, Token, VERSION, Welcome,
     feature, reply_frame, to_frame,
 };
@@ -25,8 +25,10 @@ use rustix::net::{SendFlags, send, sockopt};
 use serde::Serialize;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
@@ -59,15 +61,15 @@ impl ContextTable {
     /// The OpenSSL context of `number` for a server's session that began in another one, whose grant demands `floors`.
     ///
     /// # Errors
-    /// An unknown number, what the grants have against it, and a grant that demands something else: what is asked of the
-    /// peer stays as it began.
-    pub(super) fn for_server(&self, front: &Front, number: u64, floors: Floors) -> Outcome<SslContext> {
-        let context = self.find(number)?.sessions.context(front, Role::Server)?;
-        if context.floors() != floors {
-            let message = "the grants of the two contexts demand different things of a peer";
-            return Err(Failure::new(ErrorCode::Refused, message));
-        }
-        Ok(context.current_context())
+    /// An unknown number, and as [`Sessions::chosen`].
+    pub(super) fn for_server(
+        &self,
+        front: &Front,
+        number: u64,
+        floors: Floors,
+        peer: Option<SocketAddr>,
+    ) -> Outcome<SslContext> {
+        self.find(number)?.sessions.chosen(front, floors, peer)
     }
 }
 
@@ -99,58 +101,53 @@ impl Session {
         self.introduced
     }
 
-    /// Carries a request out. The descriptor that came with it is taken out where it is good.
+    /// Carries a request out. The descriptor that came with it is taken out where it is good. What waits for a
+    /// connection is answered later, so that no other request waits for it.
     pub(super) async fn answer(
         &mut self,
         id: u64,
         request: Request,
         descriptors: &mut Vec<OwnedFd>,
-    ) -> Answer {
-        if self.introduced || matches!(request, Request::Hello(_)) {
-            self.carry_out(id, request, descriptors).await
-        } else {
-            plain(id, Err::<Done, _>(Failure::new(ErrorCode::Version, "say hello first")))
+    ) -> Answering {
+        if !self.introduced && !matches!(request, Request::Hello(_)) {
+            let message =
+                "the first request of a control connection is hello: connect again and begin with it";
+            return Answering::Now(plain(id, Err::<Done, _>(Failure::new(ErrorCode::Version, message))));
         }
-    }
-
-    async fn carry_out(&mut self, id: u64, request: Request, descriptors: &mut Vec<OwnedFd>) -> Answer {
-        match request {
+        Answering::Now(match request {
+            Request::Info(of) => return later(id, self.info(&of)),
+            Request::PeerCertificate(of) => return later(id, self.peer_certificate(&of)),
+            Request::PeerMatches(ask) => return later(id, self.peer_matches(ask)),
+            Request::Export(export) => return later(id, self.export(export)),
+            Request::SetOption(set) => return later(id, self.set_option(&set)),
+            Request::Renegotiate(of) => return later(id, self.renegotiate(&of)),
+            Request::Close(of) => return later(id, self.close(&of)),
             Request::Hello(hello) => plain(id, self.hello(&hello)),
             Request::Blob(blob) => plain(id, self.blob(blob)),
-            Request::Context(make) => plain(id, self.context(make.spec).await),
+            Request::Context(make) => plain(id, self.context(*make).await),
             Request::FreeContext(free) => plain(id, self.free_context(&free)),
             Request::Connect(connect) => with_descriptor(id, self.connect(connect, descriptors)),
             Request::Bind(bind) => with_descriptor(id, self.bind(bind, descriptors)),
             Request::Status(of) => plain(id, self.status(&of)),
-            Request::Info(of) => plain(id, self.info(&of).await),
-            Request::PeerCertificate(of) => plain(id, self.peer_certificate(&of).await),
-            Request::PeerMatches(ask) => plain(id, self.peer_matches(ask).await),
-            Request::Export(export) => plain(id, self.export(export).await),
-            Request::SetOption(set) => plain(id, self.set_option(set).await),
-            Request::Renegotiate(of) => plain(id, self.renegotiate(&of).await),
-            Request::Close(of) => plain(id, self.close(&of).await),
             Request::Certificate(read) => plain(id, tls::read_certificate(&read)),
             Request::CheckIssued(check) => plain(id, tls::check_issued(&check)),
             Request::Describe(_) => plain(id, Ok(tls::description())),
-            Request::Unknown(op) => plain(
-                id,
-                Err::<Done, _>(Failure::new(
-                    ErrorCode::UnknownOperation,
-                    format!("operation \"{op}\" is not known to this luassld"),
-                )),
-            ),
-        }
+            Request::Unknown(op) => {
+                let message = format!("operation \"{op}\" is not known to this luassld");
+                plain(id, Err::<Done, _>(Failure::new(ErrorCode::UnknownOperation, message)))
+            }
+        })
     }
 
     fn hello(&mut self, hello: &Hello) -> Outcome<Welcome> {
         if self.introduced {
             return Err(Failure::new(ErrorCode::Invalid, "hello has been said already"));
         }
-        if hello.version < VERSION {
+        if hello.version != VERSION {
             return Err(Failure::new(
                 ErrorCode::Version,
                 format!(
-                    "version {} of the protocol is not spoken here, only {VERSION}: use a module and a luassld of like age",
+                    "version {} of the protocol is not spoken here: connect again with version {VERSION}, or use a module and a luassld of like age",
                     hello.version
                 ),
             ));
@@ -177,7 +174,7 @@ impl Session {
         Ok(BlobStored { digest: Digest::new(digest) })
     }
 
-    async fn context(&mut self, spec: ContextSpec) -> Outcome<ContextMade> {
+    async fn context(&mut self, MakeContext { spec, again }: MakeContext) -> Outcome<ContextMade> {
         let missing: Vec<_> =
             digests_of(&spec).into_iter().filter(|digest| !self.blobs.contains_key(&**digest)).collect();
         if !missing.is_empty() {
@@ -194,14 +191,14 @@ impl Session {
             .iter()
             .filter_map(|digest| Some((*digest, Arc::clone(&self.blobs.get(&**digest)?.0))))
             .collect();
-        let recipe = Arc::new(Recipe { spec, blobs, _slot: slot });
+        let recipe = Arc::new(Recipe { spec, blobs, again, _slot: slot });
         let active = self.front.active();
         let checked =
             self.front.contexts.build(&self.front, &active, &self.asker, &recipe, None, Way::Context)?;
         let sessions = Sessions::new(self.asker.clone(), Arc::clone(&recipe), None);
         let number = self.next_context;
         self.next_context += 1;
-        self.contexts.lock().insert(number, Arc::new(Made { recipe, sessions, _checked: checked }));
+        self.contexts.lock().insert(number, Arc::new(Made { recipe, sessions, _checked: checked.context }));
         Ok(ContextMade { context: Some(number), missing: Vec::new() })
     }
 
@@ -223,8 +220,12 @@ impl Session {
         let tcp = sockets::connected_tcp(descriptors)?;
         let (host, sni) = (connect.host.as_deref(), connect.sni.as_deref());
         let made = self.made(connect.context)?;
-        // Only a stream's client takes a former session up.
-        let peer = (connect.mode == Mode::Stream).then(|| sockets::peer(tcp.as_fd())).flatten();
+        let address = sockets::peer(tcp.as_fd());
+        let peer = match connect.mode {
+            Mode::Stream => Peer::Resumable(address),
+            // LuaSec's clients begin anew.
+            Mode::LockStep => Peer::New(address),
+        };
         let ssl = made.sessions.session(&self.front, connect.role, host, sni, peer)?;
         let limits = self.front.limits();
         let take = |kind, own, all| {
@@ -240,7 +241,7 @@ impl Session {
         let token = connection.token;
         let front = Arc::clone(&self.front);
         if connect.mode == Mode::LockStep {
-            let floors = made.sessions.context(&self.front, connect.role)?.floors();
+            let floors = made.sessions.floors(&self.front, connect.role)?;
             let handshaking = Handshaking { _slot: handshake_slot, contexts: self.contexts.clone(), floors };
             let made = LockStep::new(front, Arc::clone(&connection), (ssl, tcp), ours, handshaking);
             made.inspect_err(|_| self.front.home.connections.leave(&connection))?.start();
@@ -257,7 +258,7 @@ impl Session {
         let recipe = Arc::clone(&self.made(bind.context)?.recipe);
         let sessions = Sessions::new(self.asker.clone(), recipe, bind.listener.clone());
         // Refused here, and not at the first peer.
-        drop(sessions.session(&self.front, Role::Server, None, None, None)?);
+        sessions.check(&self.front, Role::Server)?;
         let (key, socket) = match bind.listener {
             Some(name) => self.named_listener(name)?,
             None => {
@@ -310,6 +311,8 @@ impl Session {
         let slot = self.front.quotas.take(&self.asker.owner, Kind::Listeners, 1, bound)?;
         let owner = self.asker.owner.clone();
         let listener = Listener::start(&self.front, owner, key, socket, sessions, slot)?;
+        // A reload in between may have brought another socket.
+        self.front.acceptors.follow(&self.front);
         let Some(holder) = listener.add_holder(Arc::clone(delivery)) else {
             self.front.acceptors.stop(&listener, Arc::clone(delivery));
             return Err(Failure::new(ErrorCode::Descriptor, "the socket listens no more"));
@@ -328,81 +331,100 @@ impl Session {
     }
 
     /// Puts a question to the pump that has the connection.
-    async fn ask<T: Send + 'static>(
+    fn ask<T: Send + 'static>(
         &self,
         token: &Token,
         question: impl FnOnce(&SslRef, Option<BorrowedFd<'_>>) -> Outcome<T> + Send + 'static,
-    ) -> Outcome<T> {
+    ) -> Outcome<Pending<T>> {
         let (reply, answer) = oneshot::channel();
         let question = Box::new(move |ssl: &SslRef, fd: Option<BorrowedFd<'_>>| {
             // The asker may have gone: then nobody needs the answer.
             let _ = reply.send(question(ssl, fd));
         });
         self.find(token)?.send(Command::Ask(question))?;
-        self.wait(answer).await
+        Ok(self.wait_for(answer))
     }
 
-    async fn wait<T>(&self, answer: oneshot::Receiver<Outcome<T>>) -> Outcome<T> {
-        let deadline = self.front.limits().handshake();
-        match tokio::time::timeout(deadline, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(Failure::new(ErrorCode::Closed, "the connection has ended")),
-            Err(_) => Err(Failure::new(ErrorCode::Timeout, "the peer did not answer in time")),
-        }
+    fn wait_for<T>(&self, answer: oneshot::Receiver<Outcome<T>>) -> Pending<T> {
+        Pending { answer, deadline: self.front.limits().handshake() }
     }
 
-    async fn info(&self, of: &Of) -> Outcome<Info> {
-        self.ask(&of.token, |ssl, fd| Ok(with_addresses(tls::info(ssl), fd))).await
+    fn info(&self, of: &Of) -> Outcome<Pending<Info>> {
+        self.ask(&of.token, |ssl, fd| Ok(with_addresses(tls::info(ssl), fd)))
     }
 
-    async fn peer_certificate(&self, of: &Of) -> Outcome<PeerCertificate> {
-        self.ask(&of.token, |ssl, _| Ok(tls::peer_certificate(ssl))).await
+    fn peer_certificate(&self, of: &Of) -> Outcome<Pending<PeerCertificate>> {
+        self.ask(&of.token, |ssl, _| Ok(tls::peer_certificate(ssl)))
     }
 
-    async fn peer_matches(&self, ask: PeerMatches) -> Outcome<Matched> {
-        self.ask(&ask.token, move |ssl, _| Ok(Matched { matches: tls::peer_matches(ssl, &ask.host) })).await
+    fn peer_matches(&self, ask: PeerMatches) -> Outcome<Pending<Matched>> {
+        let PeerMatches { token, host } = ask;
+        self.ask(&token, move |ssl, _| Ok(Matched { matches: tls::peer_matches(ssl, &host) }))
     }
 
-    async fn export(&self, export: Export) -> Outcome<Exported> {
+    fn export(&self, export: Export) -> Outcome<Pending<Exported>> {
         if export.length > MAX_EXPORT {
             return Err(Failure::new(
                 ErrorCode::Invalid,
                 format!("at most {MAX_EXPORT} bytes can be exported"),
             ));
         }
-        self.ask(&export.token, move |ssl, _| {
+        let token = export.token;
+        self.ask(&token, move |ssl, _| {
             let mut data = vec![0; export.length as usize];
             let context = export.context.as_ref().map(|context| &context[..]);
             ssl.export_keying_material(&mut data, &export.label, context)
                 .map_err(|_| Failure::new(ErrorCode::Tls, "OpenSSL exports no keying material here"))?;
             Ok(Exported { data })
         })
-        .await
     }
 
-    async fn set_option(&self, set: SetOption) -> Outcome<Done> {
-        self.ask(&set.token, move |_, fd| {
+    fn set_option(&self, set: &SetOption) -> Outcome<Pending<Done>> {
+        let SetOption { token, option, on } = *set;
+        self.ask(&token, move |_, fd| {
             let gone = || Failure::new(ErrorCode::Closed, "the connection has ended");
             let fd = fd.ok_or_else(gone)?;
-            let outcome = match set.option {
-                SocketOption::NoDelay => sockopt::set_tcp_nodelay(fd, set.on),
-                SocketOption::KeepAlive => sockopt::set_socket_keepalive(fd, set.on),
+            let outcome = match option {
+                SocketOption::NoDelay => sockopt::set_tcp_nodelay(fd, on),
+                SocketOption::KeepAlive => sockopt::set_socket_keepalive(fd, on),
             };
             outcome.map(|()| Done {}).map_err(|_| gone())
         })
-        .await
     }
 
-    async fn renegotiate(&self, of: &Of) -> Outcome<Done> {
+    fn renegotiate(&self, of: &Of) -> Outcome<Pending<Done>> {
         let (reply, answer) = oneshot::channel();
         self.find(&of.token)?.send(Command::Renegotiate(reply))?;
-        self.wait(answer).await
+        Ok(self.wait_for(answer))
     }
 
-    async fn close(&self, of: &Of) -> Outcome<Done> {
+    fn close(&self, of: &Of) -> Outcome<Pending<Done>> {
         let (reply, answer) = oneshot::channel();
         self.find(&of.token)?.send(Command::Close(reply))?;
-        self.wait(answer).await
+        Ok(self.wait_for(answer))
+    }
+}
+
+/// An answer that a connection's pump will give, or its peer.
+struct Pending<T> {
+    answer: oneshot::Receiver<Outcome<T>>,
+    deadline: Duration,
+}
+
+impl<T> Pending<T> {
+    async fn outcome(self) -> Outcome<T> {
+        match tokio::time::timeout(self.deadline, self.answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Failure::new(ErrorCode::Closed, "the connection has ended")),
+            Err(_) => Err(Failure::new(ErrorCode::Timeout, "the peer did not answer in time")),
+        }
+    }
+}
+
+fn later<T: Serialize + Send + 'static>(id: u64, pending: Outcome<Pending<T>>) -> Answering {
+    match pending {
+        Ok(pending) => Answering::Later(Box::pin(async move { plain(id, pending.outcome().await) })),
+        Err(failure) => Answering::Now(plain(id, Err::<Done, _>(failure))),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Who is at the other end of a control socket, from the kernel.
 #![allow(unsafe_code)]
 
-use rustix::net::sockopt::socket_peercred;
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
@@ -14,8 +13,12 @@ const MAX_GROUPS: usize = 65_536;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) uid: u32,
+    /// The primary group.
+    pub(super) gid: u32,
     /// Primary and supplementary groups.
     pub(super) gids: Vec<u32>,
+    /// The process that connected, for the log; `None` where it is of another PID namespace.
+    pub(super) pid: Option<u32>,
 }
 
 /// Reads SO_PEERCRED and SO_PEERGROUPS.
@@ -23,10 +26,34 @@ pub(super) struct Credentials {
 /// # Errors
 /// When the socket is no Unix socket.
 pub(super) fn credentials(socket: impl AsFd) -> io::Result<Credentials> {
-    let cred = socket_peercred(&socket)?;
+    let libc::ucred { pid, uid, gid } = user_and_process(&socket)?;
     let mut gids = supplementary_groups(&socket)?;
-    gids.push(cred.gid.as_raw());
-    Ok(Credentials { uid: cred.uid.as_raw(), gids })
+    gids.push(gid);
+    Ok(Credentials { uid, gid, gids, pid: u32::try_from(pid).ok().filter(|pid| *pid != 0) })
+}
+
+/// By libc, since rustix has no value for a process of another PID namespace, which is 0.
+fn user_and_process(socket: &impl AsFd) -> io::Result<libc::ucred> {
+    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut bytes = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or_default();
+    // SAFETY: the pointer and the length describe `cred`, which lives through the call and has no invalid values.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut cred).cast(),
+            &raw mut bytes,
+        )
+    };
+    if outcome != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Before it knew anything, all would be root's.
+    if bytes as usize != size_of::<libc::ucred>() {
+        return Err(io::Error::other("the kernel does not say who is at the other end"));
+    }
+    Ok(cred)
 }
 
 fn supplementary_groups(socket: &impl AsFd) -> io::Result<Vec<u32>> {

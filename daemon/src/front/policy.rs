@@ -143,6 +143,18 @@ fn objection(settings: &Settings, grant: &Grant, operation: Operation<'_>) -> Op
 }
 
 impl Denial {
+    /// Its word in the audit log.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::NoGrant => "no-grant",
+            Self::Identity(_) => "identity",
+            Self::Listener(_) => "listener",
+            Self::OwnSocket(_) => "own-socket",
+            Self::Role(_) => "role",
+            Self::Mixed => "no-single-grant",
+        }
+    }
+
     /// What the caller is told: the same for what is unknown and for what is forbidden.
     pub(super) fn into_failure(self) -> Failure {
         let message = match self {

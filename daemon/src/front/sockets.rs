@@ -137,6 +137,10 @@ pub(super) fn listening_tcp(came: &mut Vec<OwnedFd>) -> Result<Tcp, Failure> {
 }
 
 fn take_tcp(came: &mut Vec<OwnedFd>, listening: bool) -> Result<Tcp, Failure> {
+    if came.len() > 1 {
+        let count = came.len();
+        return Err(wrong(&format!("{count} descriptors came with the request: send it with one alone")));
+    }
     let fd = came.pop().ok_or_else(|| wrong("no descriptor came with the request"))?;
     match check(&fd, listening) {
         Ok(()) => Ok(Tcp(fd)),

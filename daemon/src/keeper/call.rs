@@ -1,8 +1,8 @@
-//! One signature: a request on the calling thread's own socket, sent again on a new one while the keeper is away.
+//! One signature, or one decryption: a request on the calling thread's own socket, sent again on a new one while the keeper is away.
 
 use super::Shared;
-use crate::identity::{KeyId, SignError};
-use luassl_keeper_ipc::front::{ANSWER_MAX, Answer, Refusal, Request, Sign};
+use crate::identity::{KeyId, PreMaster, SignError};
+use luassl_keeper_ipc::front::{ANSWER_MAX, Answer, Decrypt, PRE_MASTER, Refusal, Request, Sign};
 use luassl_keeper_ipc::transport::{self, PollFlags, RecvError, RecvFlags, SendFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use zeroize::{Zeroize, Zeroizing};
 
 /// The first pause after a reconnection that did not help, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
@@ -30,7 +31,7 @@ thread_local! {
 
 /// What became of one request.
 enum Attempt {
-    Signed(Vec<u8>),
+    Answered(Zeroizing<Vec<u8>>),
     Refused(Refusal),
     /// The keeper is there, and has had no push yet.
     NotYet,
@@ -40,7 +41,7 @@ enum Attempt {
     Silent,
 }
 
-/// Asks until there is an answer or the time is over.
+/// Asks for a signature.
 pub(super) fn sign(
     shared: &Shared,
     name: &str,
@@ -48,14 +49,37 @@ pub(super) fn sign(
     scheme: u16,
     message: &[u8],
 ) -> Result<Vec<u8>, SignError> {
+    let request = |call| Request::Sign(Sign { call, key_id: key_id.0, name, scheme, message });
+    ask(shared, &request).map(|mut signature| std::mem::take(&mut *signature))
+}
+
+/// Asks for a pre-master secret.
+pub(super) fn decrypt(
+    shared: &Shared,
+    name: &str,
+    key_id: KeyId,
+    version: u16,
+    ciphertext: &[u8],
+) -> Result<PreMaster, SignError> {
+    let request = |call| Request::Decrypt(Decrypt { call, key_id: key_id.0, name, version, ciphertext });
+    let answer = ask(shared, &request)?;
+    let mut secret = PreMaster(Zeroizing::new([0; PRE_MASTER]));
+    if answer.len() != secret.0.len() {
+        return Err(SignError::Refused("no pre-master secret came".to_owned()));
+    }
+    secret.0.copy_from_slice(&answer);
+    Ok(secret)
+}
+
+/// Asks until there is an answer or the time is over.
+fn ask<'a>(shared: &Shared, request: &dyn Fn(u32) -> Request<'a>) -> Result<Zeroizing<Vec<u8>>, SignError> {
     let start = Instant::now();
-    let sign = Sign { call: 0, key_id: key_id.0, name, scheme, message };
     let mut pause = Duration::ZERO;
     while let Some(left) = shared.health.time_left(start) {
-        match attempt(shared, &sign, left)? {
-            Attempt::Signed(signature) => {
+        match attempt(shared, request, left)? {
+            Attempt::Answered(answer) => {
                 shared.found();
-                return Ok(signature);
+                return Ok(answer);
             }
             Attempt::Refused(reason) => {
                 shared.found();
@@ -75,14 +99,18 @@ pub(super) fn sign(
     Err(SignError::Unavailable)
 }
 
-fn attempt(shared: &Shared, sign: &Sign<'_>, left: Duration) -> Result<Attempt, SignError> {
+fn attempt<'a>(
+    shared: &Shared,
+    request: &dyn Fn(u32) -> Request<'a>,
+    left: Duration,
+) -> Result<Attempt, SignError> {
     LINE.with_borrow_mut(|line| {
         let Some(mut open) =
             line.take().filter(|line| line.link == shared.number).or_else(|| Line::open(shared))
         else {
             return Ok(Attempt::Broken);
         };
-        let attempt = open.ask(sign, left)?;
+        let attempt = open.ask(request, left)?;
         // A late answer must not be taken for the next call's.
         if !matches!(attempt, Attempt::Broken | Attempt::Silent) {
             *line = Some(open);
@@ -97,10 +125,13 @@ impl Line {
         Some(Self { link: shared.number, socket, call: 0, out: Vec::new(), buffer: vec![0; ANSWER_MAX] })
     }
 
-    fn ask(&mut self, sign: &Sign<'_>, left: Duration) -> Result<Attempt, SignError> {
+    fn ask<'a>(
+        &mut self,
+        request: &dyn Fn(u32) -> Request<'a>,
+        left: Duration,
+    ) -> Result<Attempt, SignError> {
         self.call = self.call.wrapping_add(1);
-        let request = Request::Sign(Sign { call: self.call, ..*sign });
-        request
+        request(self.call)
             .encode(&mut self.out)
             .map_err(|_| SignError::Refused("the message is too long to be signed".to_owned()))?;
         Ok(self.exchange(left))
@@ -117,7 +148,11 @@ impl Line {
             Err(_) => return Attempt::Broken,
         }
         match transport::recv(&self.socket, &mut self.buffer, 0, RecvFlags::DONTWAIT) {
-            Ok(received) if !received.truncated => self.read(received.len),
+            Ok(received) if !received.truncated => {
+                let answer = self.read(received.len);
+                self.buffer.get_mut(..received.len).unwrap_or_default().zeroize();
+                answer
+            }
             Err(RecvError::System(Errno::AGAIN)) => Attempt::Silent,
             Ok(_) | Err(_) => Attempt::Broken,
         }
@@ -125,7 +160,12 @@ impl Line {
 
     fn read(&self, len: usize) -> Attempt {
         match Answer::decode(self.buffer.get(..len).unwrap_or_default()) {
-            Ok(Answer::Signature { call, bytes }) if call == self.call => Attempt::Signed(bytes.to_vec()),
+            Ok(Answer::Signature { call, bytes }) if call == self.call => {
+                Attempt::Answered(Zeroizing::new(bytes.to_vec()))
+            }
+            Ok(Answer::Secret { call, secret }) if call == self.call => {
+                Attempt::Answered(Zeroizing::new(secret.0.to_vec()))
+            }
             Ok(Answer::Refused { call, reason: Refusal::NotYet }) if call == self.call => Attempt::NotYet,
             Ok(Answer::Refused { call, reason }) if call == self.call => Attempt::Refused(reason),
             _ => Attempt::Broken,

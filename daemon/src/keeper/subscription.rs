@@ -129,7 +129,7 @@ impl Subscription<'_> {
             }
             Answer::Tickets(tickets) => self.shared.tickets.put(&tickets),
             // Nothing was asked for that has such an answer.
-            Answer::Signature { .. } | Answer::Refused { .. } => {
+            Answer::Signature { .. } | Answer::Secret { .. } | Answer::Refused { .. } => {
                 return Err(Lost::Malformed(Malformed::Value));
             }
         }

@@ -4,7 +4,10 @@ use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
 use super::{PushError, receive_within, send_within};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
-use luassl_keeper_ipc::admin::{ANSWER_MAX, Answer, Blamed, Failed, Fault, Files, Loaded, Request, Rights};
+use crate::settings::Grant;
+use luassl_keeper_ipc::admin::{
+    ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
+};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -21,9 +24,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many are in service.
+    /// How many are in service, as they are or as they were.
     pub fn serving(&self) -> usize {
-        self.outcomes.values().filter(|outcome| matches!(outcome, Outcome::Loaded(_))).count()
+        self.outcomes.values().filter(|outcome| outcome.is_served()).count()
+    }
+
+    /// Those that stay in service as they were before this push.
+    pub fn former(&self) -> impl Iterator<Item = &str> {
+        let stays = |outcome: &Outcome| matches!(outcome, Outcome::Failed { stays: true, .. });
+        self.outcomes.iter().filter(move |(_, outcome)| stays(outcome)).map(|(name, _)| name.as_str())
     }
 
     /// How many identities there are, found files without a key not counted.
@@ -37,10 +46,21 @@ impl Report {
 pub enum Outcome {
     /// It is in service.
     Loaded(LoadedIdentity),
-    /// It is not, or an older generation of it is; why is for people.
-    Failed(String),
+    /// What was pushed is not.
+    Failed {
+        /// Why, for people.
+        cause: String,
+        /// Whether an older generation of it is.
+        stays: bool,
+    },
     /// A file in a directory of identities that has no key: no identity at all.
     NoIdentity,
+}
+
+impl Outcome {
+    fn is_served(&self) -> bool {
+        matches!(self, Self::Loaded(_) | Self::Failed { stays: true, .. })
+    }
 }
 
 /// What the keeper says about an identity that it serves.
@@ -69,6 +89,8 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
     for (name, front) in &config.fronts {
         channel.front(name, front, config)?;
     }
+    let (identity, front) = (config.limits.signatures_per_identity, config.limits.signatures_per_front);
+    channel.send(&Request::Rates(Rates { identity, front }), &[])?;
     let mut report = Report::default();
     channel.tickets(config, &mut report.findings)?;
     for (name, identity) in &config.identities {
@@ -77,6 +99,50 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
     }
     channel.commit(&mut report.findings)?;
     Ok(report)
+}
+
+/// What a front has had with an identity since the keeper's start; the reasons are words of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The front's name.
+    pub front: String,
+    /// The identity's; `*` for names that the front does not reach.
+    pub identity: String,
+    /// Signatures.
+    pub signed: u64,
+    /// Pre-master secrets.
+    pub decrypted: u64,
+    /// Refusals by reason.
+    pub refused: Vec<(&'static str, u64)>,
+}
+
+/// What the keeper behind `admin` has counted.
+///
+/// # Errors
+/// [`PushError`] where the keeper goes away or talks nonsense.
+pub fn keeper_status(admin: BorrowedFd<'_>) -> Result<Vec<Account>, PushError> {
+    let mut channel = Channel { admin, request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+    channel.send(&Request::Status, &[])?;
+    let mut accounts = Vec::new();
+    loop {
+        match channel.answer()? {
+            Answer::Count(count) => accounts.push(count.into()),
+            Answer::Counted => return Ok(accounts),
+            _ => return Err(PushError::Malformed("no answer about counts".to_owned())),
+        }
+    }
+}
+
+impl From<Count<'_>> for Account {
+    fn from(count: Count<'_>) -> Self {
+        Self {
+            front: count.front.to_owned(),
+            identity: count.identity.to_owned(),
+            signed: count.signed,
+            decrypted: count.decrypted,
+            refused: count.refused.iter().map(|(reason, number)| (reason.word(), *number)).collect(),
+        }
+    }
 }
 
 struct Channel<'a> {
@@ -97,19 +163,26 @@ impl Channel<'_> {
     }
 
     fn front(&mut self, name: &str, front: &Front, config: &Config) -> Result<(), PushError> {
-        let rights = Rights {
-            server: front.roles.server,
-            client: front.roles.client,
-            rsa_key_exchange: config
-                .grants
-                .iter()
-                .any(|grant| grant.rsa_key_exchange && concerns(front, grant)),
+        let roles = Rights { server: front.roles.server, client: front.roles.client, ..Rights::default() };
+        self.reach(name, roles, &front.identities)?;
+        for grant in config.grants.iter().filter(|grant| concerns(front, grant)) {
+            let rights = Rights {
+                rsa_key_exchange: grant.rsa_key_exchange && grant.server && front.roles.server,
+                audit: grant.audit,
+                ..Rights::default()
+            };
+            if rights != Rights::default() {
+                self.reach(name, rights, &common(&front.identities, grant))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reach(&mut self, name: &str, rights: Rights, identities: &Selection) -> Result<(), PushError> {
+        let (all, names): (bool, Vec<&str>) = match identities {
+            Selection::All => (true, Vec::new()),
+            Selection::Only(names) => (false, names.iter().map(String::as_str).collect()),
         };
-        let names: Vec<&str> = match &front.identities {
-            Selection::All => Vec::new(),
-            Selection::Only(names) => names.iter().map(String::as_str).collect(),
-        };
-        let all = front.identities == Selection::All;
         // A front without identities is told all the same.
         let mut pieces: Vec<&[&str]> = names.chunks(NAMES_IN_A_MESSAGE).collect();
         if pieces.is_empty() {
@@ -129,12 +202,13 @@ impl Channel<'_> {
     ) -> Result<Outcome, PushError> {
         let opened = match Opened::of(name, identity) {
             Ok(opened) => opened,
-            Err(finding) => {
-                findings.push(*finding.clone());
+            Err(mut finding) => {
                 // Named without its files, so that the keeper keeps what it has of it.
                 self.send(&Request::Identity { name, files: Files::default() }, &[])?;
-                self.answer()?;
-                return Ok(Outcome::Failed(finding.cause));
+                let stays = matches!(self.answer()?, Answer::Failed(failed) if failed.stays);
+                finding.cause.push_str(former(stays));
+                findings.push(*finding.clone());
+                return Ok(Outcome::Failed { cause: finding.cause, stays });
             }
         };
         self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors())?;
@@ -184,6 +258,17 @@ impl Channel<'_> {
             }
             _ => Err(PushError::Malformed("no answer to the commit".to_owned())),
         }
+    }
+}
+
+/// The identities of a front that a grant lists.
+fn common(own: &Selection, grant: &Grant) -> Selection {
+    let all = grant.identities.iter().any(|name| name == "*");
+    let listed = |name: &&String| all || grant.identities.contains(name);
+    match own {
+        Selection::All if all => Selection::All,
+        Selection::All => Selection::Only(grant.identities.iter().cloned().collect()),
+        Selection::Only(names) => Selection::Only(names.iter().filter(listed).cloned().collect()),
     }
 }
 
@@ -253,15 +338,21 @@ fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>
     if identity.discovered && identity.certificate.is_none() && failed.kind == Fault::NoKey {
         return Outcome::NoIdentity;
     }
-    let cause = match failed.kind {
+    let mut cause = match failed.kind {
         Fault::Mismatch => {
             format!("identity `{}`: key and certificate do not match: {}", failed.name, failed.reason)
         }
         _ => format!("identity `{}`: {}", failed.name, failed.reason),
     };
+    cause.push_str(former(failed.stays));
     let place = place_of(identity, failed).clone();
     findings.push(Finding::error(place, cause.clone()).hint(remedy(identity, failed.kind)));
-    Outcome::Failed(cause)
+    Outcome::Failed { cause, stays: failed.stays }
+}
+
+/// What a reader has to know who might think that nothing is served any more.
+fn former(stays: bool) -> &'static str {
+    if stays { "; the former one stays in service" } else { "" }
 }
 
 /// The line to mend: that of one file, or of the whole identity where two do not fit or one is missing.

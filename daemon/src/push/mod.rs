@@ -11,7 +11,7 @@ mod system_trust;
 mod trust;
 
 pub use front::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, receive_settings, send_settings};
-pub use keeper::{LoadedIdentity, Outcome, Report, push_keeper};
+pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper};
 pub use settings::for_front;
 pub use trust::{Trusts, certificates_in, read_trusts};
 

@@ -48,7 +48,7 @@ fn identities(front: &Front, config: &Config, report: Option<&Report>) -> BTreeM
 
 fn settings(identity: &Identity, outcome: Option<&Outcome>) -> IdentitySettings {
     let fault = match outcome {
-        Some(Outcome::Failed(cause)) => Some(cause.clone()),
+        Some(Outcome::Failed { cause, .. }) => Some(cause.clone()),
         _ => None,
     };
     IdentitySettings { aliases: identity.other_names(), fault }

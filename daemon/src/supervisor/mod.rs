@@ -84,7 +84,7 @@ fn keeper_file(own: &Path) -> Result<PathBuf, Finding> {
 /// # Errors
 /// The findings that kept it from starting, or that made it give up.
 pub fn run(request: &Request, programs: Programs) -> Result<(), Vec<Finding>> {
-    let Loaded { config, findings } = config::load(request);
+    let Loaded { config, findings, .. } = config::load(request);
     let Some(config) = config else { return Err(findings) };
     logging::start(config.log);
     say(&findings);
@@ -232,7 +232,7 @@ impl Supervisor {
     }
 
     fn try_reload(&mut self) -> Result<(), Vec<Finding>> {
-        let Loaded { config, findings } = config::load(&self.request);
+        let Loaded { config, findings, .. } = config::load(&self.request);
         let Some(config) = config else { return Err(findings) };
         say(&findings);
         let former = self.states.borrow().clone();

@@ -89,7 +89,16 @@ fn log(report: &Report) {
             );
         }
     }
-    tracing::info!("the keeper serves {} of {} identities", report.serving(), report.declared());
+    tracing::info!("{}", summary(report));
+}
+
+fn summary(report: &Report) -> String {
+    let sum = format!("the keeper serves {} of {} identities", report.serving(), report.declared());
+    let former: Vec<String> = report.former().map(|name| format!("`{name}`")).collect();
+    match former.len() {
+        0 => sum,
+        count => format!("{sum}, {count} of them as before: {}", former.join(", ")),
+    }
 }
 
 /// A front.

@@ -91,7 +91,9 @@ impl Built {
         let common = resumes.then(|| Common::new(plan, &resuming.owner, &anchored, own.map(|own| &**own)));
         set_certificates(plan, &mut builder, &credentials, common.as_ref())?;
         set_protocols(plan, &mut builder).map_err(internal)?;
-        Ok(Self { context: builder.build(), common, credentials, epochs })
+        let context = builder.build();
+        ciphers::refuse_lower_level(&context, plan.ciphers.as_deref())?;
+        Ok(Self { context, common, credentials, epochs })
     }
 }
 

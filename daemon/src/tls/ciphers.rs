@@ -3,12 +3,13 @@
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::pkey::{PKey, Params};
-use openssl::ssl::{SslContextBuilder, SslRef};
+use openssl::ssl::{SslContextBuilder, SslContextRef, SslMethod};
 use std::ffi::CString;
+use std::sync::OnceLock;
 
 /// What no list brings back: nobody to authenticate, nothing encrypted.
 const NEVER: &str = ":!aNULL:!eNULL";
-/// Switched off unless the grant allows it: no forward secrecy, and the keeper would decrypt.
+/// Switched off unless the grant allows it: it has no forward secrecy.
 const RSA_KEY_EXCHANGE: &str = ":!kRSA";
 
 fn invalid(message: String) -> Failure {
@@ -32,16 +33,31 @@ pub(super) fn set_ciphers(
         return Ok(());
     }
     if context.set_cipher_list(&list(given, true)).is_ok() {
-        return Err(only_rsa(given, "needs a grant of rsa_key_exchange"));
+        return Err(only_rsa(given));
     }
     Err(invalid(format!("cipher string {given:?} selects no cipher; see openssl ciphers -v")))
 }
 
-/// Takes RSA key exchange from a server's session, since a keeper signs and does not decrypt.
-pub(super) fn without_rsa_key_exchange(ssl: &mut SslRef, ciphers: Option<&str>) -> Result<(), Failure> {
+/// Refuses ciphers that lower OpenSSL's own level of security (`@SECLEVEL=`): shorter keys and SHA-1 would do then, for
+/// peers and in what we show them.
+pub(super) fn refuse_lower_level(context: &SslContextRef, ciphers: Option<&str>) -> Result<(), Failure> {
+    let (level, least) = (context.security_level(), default_level().unwrap_or(0));
+    if level >= least {
+        return Ok(());
+    }
     let given = ciphers.unwrap_or("DEFAULT");
-    ssl.set_cipher_list(&list(given, false))
-        .map_err(|_| only_rsa(given, "is for outgoing connections only: a keeper does not decrypt"))
+    let message = format!(
+        "cipher string {given:?} lowers OpenSSL's security level to {level}: leave @SECLEVEL= out, or ask for {least} \
+         or more"
+    );
+    Err(Failure::new(ErrorCode::Refused, message))
+}
+
+/// The level of a context that nobody has changed.
+fn default_level() -> Option<u32> {
+    static LEVEL: OnceLock<Option<u32>> = OnceLock::new();
+    let fresh = || SslContextBuilder::new(SslMethod::tls()).ok().map(|fresh| fresh.build().security_level());
+    *LEVEL.get_or_init(fresh)
 }
 
 fn list(given: &str, rsa_key_exchange: bool) -> String {
@@ -49,8 +65,9 @@ fn list(given: &str, rsa_key_exchange: bool) -> String {
     format!("{given}{NEVER}{rsa}")
 }
 
-fn only_rsa(given: &str, why: &str) -> Failure {
-    let message = format!("cipher string {given:?} has RSA key exchange only, which {why}");
+fn only_rsa(given: &str) -> Failure {
+    let message =
+        format!("cipher string {given:?} has RSA key exchange only, which needs a grant of rsa_key_exchange");
     Failure::new(ErrorCode::Refused, message)
 }
 

@@ -36,6 +36,9 @@ pub struct ContextSource {
     pub floors: Floors,
     /// Whom its sessions belong to.
     pub owner: Arc<str>,
+    /// Whether the client had it before: a chain that it brought then gives way to the identity's own where the
+    /// identity was renewed since.
+    pub again: bool,
 }
 
 /// An immutable context. It follows renewals of its identities and changes of its trusts by itself.

@@ -4,7 +4,7 @@ use openssl_sys::{
     BIO, EVP_PKEY, OSSL_LIB_CTX, OSSL_PARAM, SSL, SSL_CTX, X509, X509_CRL, X509_NAME, X509_STORE,
     stack_st_X509,
 };
-use std::ffi::{c_char, c_int, c_ulong, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
 
 /// An entry of a provider's function table; the last one is [`Dispatch::END`].
 #[repr(C)]
@@ -56,6 +56,7 @@ pub(super) type CertificateCallback = extern "C" fn(*mut SSL, *mut c_void) -> c_
 
 pub(super) const OSSL_OP_KEYMGMT: c_int = 10;
 pub(super) const OSSL_OP_SIGNATURE: c_int = 12;
+pub(super) const OSSL_OP_ASYM_CIPHER: c_int = 13;
 pub(super) const OSSL_FUNC_PROVIDER_QUERY_OPERATION: c_int = 1027;
 
 pub(super) const OSSL_PARAM_INTEGER: u32 = 1;
@@ -93,6 +94,7 @@ unsafe extern "C" {
     pub(super) fn OSSL_PARAM_set_int(param: *mut OSSL_PARAM, value: c_int) -> c_int;
     pub(super) fn OSSL_PARAM_set_utf8_string(param: *mut OSSL_PARAM, value: *const c_char) -> c_int;
     pub(super) fn OSSL_PARAM_get_int(param: *const OSSL_PARAM, value: *mut c_int) -> c_int;
+    pub(super) fn OSSL_PARAM_get_uint(param: *const OSSL_PARAM, value: *mut c_uint) -> c_int;
 
     pub(super) fn ERR_set_mark() -> c_int;
     pub(super) fn ERR_pop_to_mark() -> c_int;

@@ -1,6 +1,6 @@
 //! TLS of the front: contexts and sessions of OpenSSL whose private keys lie in the keeper.
 //!
-//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `raw`, `resumption_ffi` and `provider`.
+//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `memory`, `raw`, `resumption_ffi` and `provider`.
 #![deny(unsafe_code)]
 
 mod build;
@@ -16,6 +16,8 @@ mod ffi;
 mod gate;
 mod hello;
 mod info;
+#[allow(unsafe_code)]
+mod memory;
 mod names;
 mod options;
 mod peer;
@@ -48,6 +50,7 @@ pub use failure::{failure, failure_of_io, failure_of_stack, reason};
 pub use gate::{may_sign, signing_is_allowed};
 pub use hello::{Decision, decide, take_hello};
 pub use info::info;
+pub use memory::wipe_what_is_freed;
 pub use peer::{peer_certificate, peer_matches};
 pub use renew::{
     HasSession, Renewal, peer_finished, peer_has_closed, renegotiate, renegotiation_is_pending,
@@ -66,6 +69,9 @@ pub enum TlsError {
     /// [`install`] was called a second time.
     #[error("the provider for keys of the keeper is already installed")]
     Installed,
+    /// [`wipe_what_is_freed`] came too late.
+    #[error("openssl has taken memory before it was told how")]
+    Late,
     /// OpenSSL refused.
     #[error("openssl could not be set up: {0}")]
     OpenSsl(#[from] ErrorStack),

@@ -44,6 +44,12 @@ pub(super) fn normal(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
+/// Whether a server can be asked for by this name, or for names that this wildcard stands for: `www.example.org`,
+/// `*.example.org`.
+pub(super) fn is_server_name(text: &str) -> bool {
+    matches!(Host::parse(text.strip_prefix("*.").unwrap_or(text)), Ok(Host::Name(_)))
+}
+
 /// From names and wildcards to what answers to them.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -74,7 +80,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use super::{Host, Index};
+    use super::{Host, Index, is_server_name};
 
     #[test]
     fn a_name_wins_over_a_wildcard_of_one_label() {
@@ -94,6 +100,17 @@ mod tests {
         index.add("a.test", 1);
         index.add("a.test", 3);
         assert_eq!(index.find("a.test"), [3, 1]);
+    }
+
+    #[test]
+    fn a_wildcard_is_one_whole_label_in_front_of_a_name() {
+        for good in ["www.example.org", "*.example.org", "localhost", "Example.ORG.", "a_b.test"] {
+            assert!(is_server_name(good), "{good}");
+        }
+        for bad in ["*", "", "*.", "*.*.org", "a.*.org", "w*.example.org", ".example.org", "192.0.2.1", "::1"]
+        {
+            assert!(!is_server_name(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::ciphers::{self, DhParameters};
 use super::context::{ContextSource, Floors};
 use super::credentials::{brought_certificates, foreign_chain, is_anchor, is_chain_of};
+use super::names::is_server_name;
 use super::options::options;
 use super::pem;
 use super::trust::{Anchors, SYSTEM};
@@ -80,7 +81,7 @@ impl Plan {
         Ok(Self {
             identity: spec.identity.clone(),
             identities: spec.identities.clone(),
-            sni: spec.sni.clone(),
+            sni: server_names(spec)?,
             sni_strict: spec.sni_strict,
             chain,
             also: source.also(identities)?,
@@ -155,11 +156,20 @@ impl ContextSource {
         if chain.is_some() && spec.identity.is_none() {
             return Err(invalid("a chain is given, but no identity that it belongs to"));
         }
+        if let Some(identity) = &identity
+            && chain.as_ref().is_some_and(|chain| self.is_superseded(chain, identity))
+        {
+            chain = None;
+        }
         if let Some(digest) = &spec.chain_or_trust {
             let given = brought_certificates(self.blob(digest, "certificate")?, "certificate")?;
             let belongs = identity.as_ref().is_some_and(|identity| is_chain_of(&given, identity));
+            let superseded = !is_anchor(&given)
+                && identity.as_ref().is_some_and(|identity| self.is_superseded(&given, identity));
             if belongs && chain.is_none() {
                 chain = Some(given);
+            } else if superseded {
+                // The identity's own serves.
             } else if let Some(identity) = identity.as_ref().filter(|_| !belongs && !is_anchor(&given)) {
                 return Err(foreign_chain(identity, &given));
             } else if !belongs {
@@ -173,6 +183,20 @@ impl ContextSource {
         let chain = chain.zip(identity);
         let chain = chain.map(|(certificates, made_for)| BroughtChain { certificates, made_for });
         Ok((chain, anchors))
+    }
+
+    /// Whether a chain fitted when the client first had this context, and now the identity has a renewed one of its
+    /// own.
+    fn is_superseded(&self, chain: &[X509], identity: &PublicIdentity) -> bool {
+        let superseded = self.again && !identity.chain.is_empty() && !is_chain_of(chain, identity);
+        if superseded {
+            tracing::info!(
+                "identity {:?} was renewed: a program that made its context again brought the chain of the former key; \
+                 the identity's own is used",
+                identity.name
+            );
+        }
+        superseded
     }
 
     fn anchors(&self) -> Result<Anchors, Failure> {
@@ -197,6 +221,16 @@ impl ContextSource {
     fn revocation_lists(&self, digest: &Digest) -> Result<Vec<X509Crl>, Failure> {
         pem::revocation_lists(self.blob(digest, "crls")?).all("crls")
     }
+}
+
+fn server_names(spec: &ContextSpec) -> Result<Vec<SniEntry>, Failure> {
+    if let Some(SniEntry { name, .. }) = spec.sni.iter().find(|entry| !is_server_name(&entry.name)) {
+        return Err(invalid(format!(
+            "sni {name:?} is no server name: there are names such as www.example.org, and wildcards for the names one \
+             label below, such as *.example.org; `key` is for clients that ask for another name or for none"
+        )));
+    }
+    Ok(spec.sni.clone())
 }
 
 fn depth(depth: Option<u32>) -> Result<u32, Failure> {

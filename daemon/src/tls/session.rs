@@ -1,7 +1,6 @@
 //! Sessions: what differs between the roles, and from one connection to the next.
 
 use super::build::Built;
-use super::ciphers::without_rsa_key_exchange;
 use super::hello;
 use super::names::Host;
 use super::plan::Plan;
@@ -40,9 +39,6 @@ pub(super) fn server(
         Ok(ssl)
     };
     let mut ssl = configure().map_err(internal)?;
-    if plan.rsa_key_exchange {
-        without_rsa_key_exchange(&mut ssl, plan.ciphers.as_deref())?;
-    }
     if plan.client_hello {
         hello::pause(&mut ssl);
     }

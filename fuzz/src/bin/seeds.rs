@@ -67,7 +67,13 @@ fn keeper_messages() -> io::Result<()> {
     };
     let keys = [&[1; 32], &[2; 32], &[3; 32]].map(front::EpochKey);
     let tickets = front::Tickets { length: 43_200, number: 41_561, keys };
-    for (name, request) in [("subscribe", front::Request::Subscribe), ("sign", front::Request::Sign(sign))] {
+    let decrypt =
+        front::Decrypt { call: 8, key_id: [9; 32], name: "www", version: 0x0303, ciphertext: &[0x42; 256] };
+    for (name, request) in [
+        ("subscribe", front::Request::Subscribe),
+        ("sign", front::Request::Sign(sign)),
+        ("decrypt", front::Request::Decrypt(decrypt)),
+    ] {
         save(name, request.encode(&mut out), &out)?;
     }
     for (name, answer) in [
@@ -76,11 +82,12 @@ fn keeper_messages() -> io::Result<()> {
         ("synced", front::Answer::Synced),
         ("signature", front::Answer::Signature { call: 7, bytes: b"signature" }),
         ("refused", front::Answer::Refused { call: 7, reason: front::Refusal::Role }),
+        ("secret", front::Answer::Secret { call: 8, secret: front::PreMaster(&[0x42; front::PRE_MASTER]) }),
         ("tickets", front::Answer::Tickets(tickets)),
     ] {
         save(name, answer.encode(&mut out), &out)?;
     }
-    let rights = admin::Rights { server: true, client: false, rsa_key_exchange: true };
+    let rights = admin::Rights { server: true, client: false, rsa_key_exchange: true, audit: true };
     let files = admin::Files { key: true, certificate: true, password: false, staple: true };
     for (name, request) in [
         (
@@ -92,6 +99,8 @@ fn keeper_messages() -> io::Result<()> {
             "push-tickets",
             admin::Request::Tickets { epoch: 3600, root: true, domains: vec![("a", "b"), ("c", "b")] },
         ),
+        ("rates", admin::Request::Rates(admin::Rates::default())),
+        ("status", admin::Request::Status),
         ("commit", admin::Request::Commit),
     ] {
         save(name, request.encode(&mut out), &out)?;
@@ -106,12 +115,16 @@ fn keeper_messages() -> io::Result<()> {
         names: vec!["www.example.org"],
         warnings: vec!["it expires: renew it"],
     };
+    let refused = vec![(front::Refusal::Rate, 3), (front::Refusal::NotHandshake, 1)];
+    let count = admin::Count { front: "default", identity: "www", signed: 7, decrypted: 0, refused };
     let (file, kind, reason) = (admin::Blamed::Key, admin::Fault::NoKey, "no key");
     for (name, answer) in [
         ("loaded", admin::Answer::Loaded(loaded)),
-        ("failed", admin::Answer::Failed(admin::Failed { name: "www", file, kind, reason })),
+        ("failed", admin::Answer::Failed(admin::Failed { name: "www", file, kind, stays: true, reason })),
         ("tickets-taken", admin::Answer::TicketsTaken),
         ("tickets-failed", admin::Answer::TicketsFailed { kind, reason }),
+        ("count", admin::Answer::Count(count)),
+        ("counted", admin::Answer::Counted),
         ("committed", admin::Answer::Committed { warnings: vec!["no secret memory: see the log"] }),
     ] {
         save(name, answer.encode(&mut out), &out)?;

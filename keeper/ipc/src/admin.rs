@@ -4,7 +4,11 @@
 //! [`Request::Commit`]; nothing that it says takes effect before the commit, and nothing of it is left when the
 //! socket closes without one. `Front` has no answer, `Identity` is answered by [`Answer::Loaded`] or
 //! [`Answer::Failed`], `Commit` by [`Answer::Committed`]; the supervisor reads each answer before it sends the next
-//! identity. A [`Request::Tickets`] may come once, anywhere before the commit.
+//! identity. A [`Request::Tickets`] and a [`Request::Rates`] may come once, anywhere before the commit; the latter has
+//! no answer. A [`Request::Status`] may come at any time, and is answered by an [`Answer::Count`] for each account, then
+//! [`Answer::Counted`].
+
+pub use crate::account::{Count, Rates};
 
 use crate::wire::{Malformed, Reader, TooLong, Writer};
 
@@ -21,34 +25,55 @@ const FRONT: u8 = 0x41;
 const IDENTITY: u8 = 0x42;
 const COMMIT: u8 = 0x43;
 const TICKETS: u8 = 0x46;
+const RATES: u8 = 0x47;
+const STATUS: u8 = 0x48;
 
 const LOADED: u8 = 0xc1;
 const FAILED: u8 = 0xc2;
 const COMMITTED: u8 = 0xc3;
 const TICKETS_TAKEN: u8 = 0xc6;
 const TICKETS_FAILED: u8 = 0xc7;
+const COUNT: u8 = 0xc8;
+const COUNTED: u8 = 0xc9;
 
-/// What a front may have signed.
+/// What a front may have of an identity.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a right of its own")]
 pub struct Rights {
     /// Messages of the server role.
     pub server: bool,
     /// Messages of the client role.
     pub client: bool,
-    /// RSA key exchange of TLS 1.2.
+    /// RSA key exchange of TLS 1.2, for a front that has the server role.
     pub rsa_key_exchange: bool,
+    /// Each use is logged.
+    pub audit: bool,
 }
 
 impl Rights {
     fn decode(bits: u8) -> Result<Self, Malformed> {
-        if bits & !7 != 0 {
+        if bits & !15 != 0 {
             return Err(Malformed::Value);
         }
-        Ok(Self { server: bits & 1 != 0, client: bits & 2 != 0, rsa_key_exchange: bits & 4 != 0 })
+        let bit = |n: u8| bits & (1 << n) != 0;
+        Ok(Self { server: bit(0), client: bit(1), rsa_key_exchange: bit(2), audit: bit(3) })
     }
 
     fn encode(self) -> u8 {
-        u8::from(self.server) | u8::from(self.client) << 1 | u8::from(self.rsa_key_exchange) << 2
+        let [server, client, rsa_key_exchange, audit] =
+            [self.server, self.client, self.rsa_key_exchange, self.audit].map(u8::from);
+        server | client << 1 | rsa_key_exchange << 2 | audit << 3
+    }
+
+    /// What either gives.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            server: self.server || other.server,
+            client: self.client || other.client,
+            rsa_key_exchange: self.rsa_key_exchange || other.rsa_key_exchange,
+            audit: self.audit || other.audit,
+        }
     }
 }
 
@@ -90,15 +115,15 @@ impl Files {
 /// From the supervisor to the keeper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// What a front has. A second one for the same front adds its identities to the first's.
+    /// What a front has. A second one for the same front adds to it; an identity in several has the rights of each.
     Front {
         /// The front's name, as in its socket's `front.NAME`.
         name: &'a str,
-        /// What it may have signed.
+        /// What it has of these identities.
         rights: Rights,
-        /// Whether it has every identity; the list then does not matter.
+        /// Whether these are all identities; the list then does not matter.
         all: bool,
-        /// Names of its identities.
+        /// Names of identities.
         identities: Vec<&'a str>,
     },
     /// An identity, with its files' descriptors.
@@ -118,6 +143,10 @@ pub enum Request<'a> {
         /// Fronts whose domain is not their own name, each with its domain: fronts of one domain share their keys.
         domains: Vec<(&'a str, &'a str)>,
     },
+    /// How many requests a second each front may make. Not said: [`Rates::default`].
+    Rates(Rates),
+    /// Asks what was counted.
+    Status,
     /// What was said since the last commit takes effect; what was not said is withdrawn.
     Commit,
 }
@@ -141,6 +170,8 @@ impl<'a> Request<'a> {
             },
             IDENTITY => Self::Identity { name: reader.name()?, files: Files::decode(reader.u8()?)? },
             TICKETS => Self::tickets(&mut reader)?,
+            RATES => Self::Rates(Rates::decode(&mut reader)?),
+            STATUS => Self::Status,
             COMMIT => Self::Commit,
             kind => return Err(Malformed::Kind(kind)),
         };
@@ -183,6 +214,11 @@ impl<'a> Request<'a> {
                     writer.name(domain)
                 })
             }
+            Self::Rates(rates) => rates.encode(Writer::new(out, REQUEST_MAX, RATES)),
+            Self::Status => {
+                Writer::new(out, REQUEST_MAX, STATUS);
+                Ok(())
+            }
             Self::Commit => {
                 Writer::new(out, REQUEST_MAX, COMMIT);
                 Ok(())
@@ -212,6 +248,10 @@ pub enum Answer<'a> {
         /// What an operator should know of the keeper itself, for people.
         warnings: Vec<&'a str>,
     },
+    /// What a front has had with one identity since the keeper's start.
+    Count(Count<'a>),
+    /// That was every account.
+    Counted,
 }
 
 /// What an identity turned out to be.
@@ -244,6 +284,8 @@ pub struct Failed<'a> {
     pub file: Blamed,
     /// What sort of fault it is.
     pub kind: Fault,
+    /// Whether an older generation of it stays in service.
+    pub stays: bool,
     /// Cause and remedy, for people.
     pub reason: &'a str,
 }
@@ -327,6 +369,7 @@ impl<'a> Answer<'a> {
                 name: reader.name()?,
                 file: from_code(&BLAMED, reader.u8()?)?,
                 kind: from_code(&FAULTS, reader.u8()?)?,
+                stays: reader.bool()?,
                 reason: reader.text()?,
             }),
             TICKETS_TAKEN => Self::TicketsTaken,
@@ -334,6 +377,8 @@ impl<'a> Answer<'a> {
                 Self::TicketsFailed { kind: from_code(&FAULTS, reader.u8()?)?, reason: reader.text()? }
             }
             COMMITTED => Self::Committed { warnings: reader.list(Reader::text)? },
+            COUNT => Self::Count(Count::decode(&mut reader)?),
+            COUNTED => Self::Counted,
             kind => return Err(Malformed::Kind(kind)),
         };
         reader.end()?;
@@ -350,7 +395,9 @@ impl<'a> Answer<'a> {
             Self::Failed(failed) => {
                 let mut writer = Writer::new(out, ANSWER_MAX, FAILED);
                 writer.name(failed.name)?;
-                writer.raw(&[code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind)])?;
+                let codes =
+                    [code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind), u8::from(failed.stays)];
+                writer.raw(&codes)?;
                 writer.text(failed.reason)
             }
             Self::TicketsTaken => {
@@ -365,6 +412,11 @@ impl<'a> Answer<'a> {
             Self::Committed { warnings } => {
                 let mut writer = Writer::new(out, ANSWER_MAX, COMMITTED);
                 writer.list(warnings, Writer::text)
+            }
+            Self::Count(count) => count.encode(Writer::new(out, ANSWER_MAX, COUNT)),
+            Self::Counted => {
+                Writer::new(out, ANSWER_MAX, COUNTED);
+                Ok(())
             }
         }
     }

@@ -6,8 +6,8 @@
 //! front does not know yet and [`Answer::Synced`], so it also asks whether the keeper is alive. A front that has
 //! subscribed also gets [`Answer::Tickets`], before the first `Synced` and again with each epoch. [`Request::Sign`] is
 //! answered by
-//! [`Answer::Signature`] or [`Answer::Refused`] with the same call number, in the order of the requests of that
-//! socket.
+//! [`Answer::Signature`], [`Request::Decrypt`] by [`Answer::Secret`], and both by [`Answer::Refused`] where the keeper
+//! does not; with the same call number, in the order of the requests of that socket.
 
 use crate::wire::{Malformed, Reader, TooLong, Writer};
 
@@ -34,12 +34,14 @@ pub const ANSWER_MAX: usize = PUBLIC_MAX + 1024;
 
 const SUBSCRIBE: u8 = 0x01;
 const SIGN: u8 = 0x02;
+const DECRYPT: u8 = 0x03;
 
 const IDENTITY: u8 = 0x81;
 const WITHDRAWN: u8 = 0x82;
 const SYNCED: u8 = 0x83;
 const SIGNATURE: u8 = 0x84;
 const REFUSED: u8 = 0x85;
+const SECRET: u8 = 0x86;
 const TICKETS: u8 = 0x87;
 
 /// From a front to the keeper.
@@ -49,6 +51,8 @@ pub enum Request<'a> {
     Subscribe,
     /// Asks for a signature.
     Sign(Sign<'a>),
+    /// Asks for the pre-master secret of TLS 1.2's RSA key exchange.
+    Decrypt(Decrypt<'a>),
 }
 
 /// A request for a signature.
@@ -64,6 +68,24 @@ pub struct Sign<'a> {
     pub scheme: u16,
     /// What is to be signed: the whole message, no digest.
     pub message: &'a [u8],
+}
+
+/// A pre-master secret, in bytes (RFC 5246, 8.1.1). No answer to [`Request::Decrypt`] is of another length.
+pub const PRE_MASTER: usize = 48;
+
+/// A request for a pre-master secret (RFC 5246, 7.4.7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decrypt<'a> {
+    /// Comes back with the answer.
+    pub call: u32,
+    /// SHA-256 of the DER SubjectPublicKeyInfo: which generation of the identity.
+    pub key_id: [u8; 32],
+    /// Name of the identity.
+    pub name: &'a str,
+    /// The version that the ClientHello offered, which the secret has to begin with.
+    pub version: u16,
+    /// EncryptedPreMasterSecret, as long as the modulus.
+    pub ciphertext: &'a [u8],
 }
 
 impl<'a> Request<'a> {
@@ -82,6 +104,13 @@ impl<'a> Request<'a> {
                 scheme: reader.u16()?,
                 message: reader.bytes()?,
             }),
+            DECRYPT => Self::Decrypt(Decrypt {
+                call: reader.u32()?,
+                key_id: reader.array()?,
+                name: reader.name()?,
+                version: reader.u16()?,
+                ciphertext: reader.bytes()?,
+            }),
             kind => return Err(Malformed::Kind(kind)),
         };
         reader.end()?;
@@ -99,6 +128,7 @@ impl<'a> Request<'a> {
                 Ok(())
             }
             Self::Sign(sign) => sign.encode(out),
+            Self::Decrypt(decrypt) => decrypt.encode(out),
         }
     }
 }
@@ -111,6 +141,17 @@ impl Sign<'_> {
         writer.name(self.name)?;
         writer.raw(&self.scheme.to_le_bytes())?;
         writer.bytes(self.message)
+    }
+}
+
+impl Decrypt<'_> {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let mut writer = Writer::new(out, REQUEST_MAX, DECRYPT);
+        writer.raw(&self.call.to_le_bytes())?;
+        writer.raw(&self.key_id)?;
+        writer.name(self.name)?;
+        writer.raw(&self.version.to_le_bytes())?;
+        writer.bytes(self.ciphertext)
     }
 }
 
@@ -133,7 +174,14 @@ pub enum Answer<'a> {
         /// DER for ECDSA, else raw.
         bytes: &'a [u8],
     },
-    /// No signature.
+    /// A pre-master secret, or random bytes in its place: nothing tells which.
+    Secret {
+        /// Of the request.
+        call: u32,
+        /// Wherever it goes, it is to be wiped.
+        secret: PreMaster<'a>,
+    },
+    /// No signature, and no secret.
     Refused {
         /// Of the request.
         call: u32,
@@ -142,6 +190,16 @@ pub enum Answer<'a> {
     },
     /// The keys that session tickets are sealed with.
     Tickets(Tickets<'a>),
+}
+
+/// A pre-master secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PreMaster<'a>(pub &'a [u8; PRE_MASTER]);
+
+impl std::fmt::Debug for PreMaster<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("PreMaster")
+    }
 }
 
 /// The ticket keys of three epochs in a row. An epoch is `length` seconds of the clock; its number counts from 1970.
@@ -206,25 +264,52 @@ pub enum Refusal {
     /// libcrypto could not sign.
     #[error("signing failed")]
     Failed,
+    /// RSA key exchange is not this front's, nor this key's.
+    #[error("no RSA key exchange for this front and this key")]
+    KeyExchange,
+    /// More than this front may ask for of one identity.
+    #[error("too many requests for this identity: slow down")]
+    Rate,
 }
 
-const REFUSALS: [(u8, Refusal); 7] = [
-    (1, Refusal::NotYet),
-    (2, Refusal::UnknownIdentity),
-    (3, Refusal::UnknownKey),
-    (4, Refusal::NotHandshake),
-    (5, Refusal::Role),
-    (6, Refusal::Scheme),
-    (7, Refusal::Failed),
-];
-
 impl Refusal {
-    fn code(self) -> u8 {
-        REFUSALS.iter().find(|(_, refusal)| *refusal == self).map_or(0, |(code, _)| *code)
+    /// Every one; a refusal's code on the wire is its place, counted from 1.
+    pub const ALL: [Self; 9] = [
+        Self::NotYet,
+        Self::UnknownIdentity,
+        Self::UnknownKey,
+        Self::NotHandshake,
+        Self::Role,
+        Self::Scheme,
+        Self::Failed,
+        Self::KeyExchange,
+        Self::Rate,
+    ];
+
+    /// Its word in the audit log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotYet => "not-yet",
+            Self::UnknownIdentity => "unknown-identity",
+            Self::UnknownKey => "unknown-key",
+            Self::NotHandshake => "not-handshake",
+            Self::Role => "role",
+            Self::Scheme => "scheme",
+            Self::Failed => "failed",
+            Self::KeyExchange => "key-exchange",
+            Self::Rate => "rate",
+        }
     }
 
-    fn from_code(code: u8) -> Result<Self, Malformed> {
-        REFUSALS.iter().find(|(known, _)| *known == code).map(|(_, refusal)| *refusal).ok_or(Malformed::Value)
+    pub(crate) fn code(self) -> u8 {
+        let place = Self::ALL.iter().position(|refusal| *refusal == self);
+        place.and_then(|place| u8::try_from(place + 1).ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn from_code(code: u8) -> Result<Self, Malformed> {
+        let place = usize::from(code).checked_sub(1).ok_or(Malformed::Value)?;
+        Self::ALL.get(place).copied().ok_or(Malformed::Value)
     }
 }
 
@@ -241,6 +326,7 @@ impl<'a> Answer<'a> {
             SYNCED => Self::Synced,
             SIGNATURE => Self::Signature { call: reader.u32()?, bytes: reader.bytes()? },
             REFUSED => Self::Refused { call: reader.u32()?, reason: Refusal::from_code(reader.u8()?)? },
+            SECRET => Self::Secret { call: reader.u32()?, secret: PreMaster(reader.array_ref()?) },
             TICKETS => Self::Tickets(Tickets::decode(&mut reader)?),
             kind => return Err(Malformed::Kind(kind)),
         };
@@ -269,6 +355,11 @@ impl<'a> Answer<'a> {
                 let mut writer = Writer::new(out, ANSWER_MAX, REFUSED);
                 writer.raw(&call.to_le_bytes())?;
                 writer.raw(&[reason.code()])
+            }
+            Self::Secret { call, secret } => {
+                let mut writer = Writer::new(out, ANSWER_MAX, SECRET);
+                writer.raw(&call.to_le_bytes())?;
+                writer.raw(secret.0)
             }
             Self::Tickets(tickets) => tickets.encode(out),
         }

@@ -8,11 +8,13 @@
 //!
 //! [`front`] is what fronts and keeper say to each other, [`admin`] what supervisor and keeper do, [`transport`]
 //! sends and receives datagrams with descriptors (for the front's admin socket, too), [`notice`] tells whoever started
-//! keeper or front how it is.
+//! keeper or front how it is, [`audit`] is the format of what both log of uses and refusals.
 
 #![forbid(unsafe_code)]
 
+mod account;
 pub mod admin;
+pub mod audit;
 pub mod front;
 pub mod notice;
 pub mod transport;

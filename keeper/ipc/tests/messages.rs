@@ -13,16 +13,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn refusal() -> impl Strategy<Value = front::Refusal> {
-    use front::Refusal as R;
-    proptest::sample::select(vec![
-        R::NotYet,
-        R::UnknownIdentity,
-        R::UnknownKey,
-        R::NotHandshake,
-        R::Role,
-        R::Scheme,
-        R::Failed,
-    ])
+    proptest::sample::select(front::Refusal::ALL.to_vec())
 }
 
 fn refs(items: &[Vec<u8>]) -> Vec<&[u8]> {
@@ -77,6 +68,22 @@ proptest! {
     }
 
     #[test]
+    fn rsa_key_exchange_survives(
+        call: u32, key_id: [u8; 32], name in name(), version: u16, ciphertext in bytes(), secret in vec(any::<u8>(), 48),
+    ) {
+        let decrypt = front::Decrypt { call, key_id, name: &name, version, ciphertext: &ciphertext };
+        survives!(front::Request, front::Request::Decrypt(decrypt));
+        let secret = front::PreMaster(secret.as_slice().try_into().expect("48 bytes"));
+        survives!(front::Answer, front::Answer::Secret { call, secret });
+        // It comes in no other length.
+        let mut wire = Vec::new();
+        front::Answer::Secret { call, secret }.encode(&mut wire).expect("short");
+        prop_assert!(front::Answer::decode(&wire[..wire.len() - 1]).is_err());
+        wire.push(0);
+        prop_assert!(front::Answer::decode(&wire).is_err());
+    }
+
+    #[test]
     fn tickets_survive(
         length in 1u32.., number in 1u64.., keys: [[u8; 32]; 3], root: bool, names in vec((name(), name()), 0..6),
         reason in ".{0,60}",
@@ -92,16 +99,29 @@ proptest! {
 
     #[test]
     fn admin_requests_survive(
-        name in name(), rights in any::<[bool; 3]>(), all: bool, names in vec(name(), 0..6),
+        name in name(), rights in any::<[bool; 4]>(), all: bool, names in vec(name(), 0..6),
         files in any::<[bool; 4]>(),
     ) {
-        let [server, client, rsa_key_exchange] = rights;
-        let rights = admin::Rights { server, client, rsa_key_exchange };
+        let [server, client, rsa_key_exchange, audit] = rights;
+        let rights = admin::Rights { server, client, rsa_key_exchange, audit };
         survives!(admin::Request, admin::Request::Front { name: &name, rights, all, identities: strs(&names) });
         let [key, certificate, password, staple] = files;
         let files = admin::Files { key, certificate, password, staple };
         survives!(admin::Request, admin::Request::Identity { name: &name, files });
         survives!(admin::Request, admin::Request::Commit);
+    }
+
+    #[test]
+    fn rates_and_counts_survive(
+        rates: [u32; 2], front in name(), identity in name(), counts: [u64; 2],
+        refused in vec((refusal(), any::<u64>()), 0..9),
+    ) {
+        survives!(admin::Request, admin::Request::Rates(admin::Rates { identity: rates[0], front: rates[1] }));
+        survives!(admin::Request, admin::Request::Status);
+        let [signed, decrypted] = counts;
+        let count = admin::Count { front: &front, identity: &identity, signed, decrypted, refused };
+        survives!(admin::Answer, admin::Answer::Count(count));
+        survives!(admin::Answer, admin::Answer::Counted);
     }
 
     #[test]
@@ -122,7 +142,7 @@ proptest! {
             Fault::Mismatch, Fault::BadStaple, Fault::Limit, Fault::Internal,
         ][usize::from(kind)];
         survives!(admin::Answer, admin::Answer::Failed(admin::Failed {
-            name: &name, file, kind, reason: &names.concat(),
+            name: &name, file, kind, stays: names.len() % 2 == 1, reason: &names.concat(),
         }));
         survives!(admin::Answer, admin::Answer::Committed { warnings: vec![] });
         survives!(admin::Answer, admin::Answer::Committed { warnings: vec!["one", "two"] });

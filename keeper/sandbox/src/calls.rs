@@ -1,4 +1,8 @@
-//! A seccomp list of the system calls that a process makes; whatever is not on it is refused, or ends the process.
+//! A seccomp list of the system calls that a process makes; whatever is not on it is refused, or ends the process, and is
+//! a line in the kernel's audit log.
+
+#[allow(unsafe_code)]
+mod logged;
 
 use crate::SandboxError;
 use seccompiler::{
@@ -59,7 +63,7 @@ pub enum Otherwise {
 /// Lets this thread, and those that it starts, make these calls and no others.
 ///
 /// # Errors
-/// [`SandboxError::Calls`], [`SandboxError::Filter`].
+/// [`SandboxError::Calls`], [`SandboxError::Filter`], [`SandboxError::Logged`].
 pub fn restrict(calls: &[Call], otherwise: Otherwise) -> Result<(), SandboxError> {
     // A filter cannot look at clone3's flags. Without it libc starts threads by clone, whose flags can be seen.
     apply_filter(&answered(&[libc::SYS_clone3], libc::ENOSYS)?)?;
@@ -69,8 +73,7 @@ pub fn restrict(calls: &[Call], otherwise: Otherwise) -> Result<(), SandboxError
     };
     let filter = SeccompFilter::new(rules(calls)?, otherwise, SeccompAction::Allow, ARCHITECTURE)?;
     let program: BpfProgram = filter.try_into()?;
-    apply_filter(&program)?;
-    Ok(())
+    logged::apply(&program).map_err(SandboxError::Logged)
 }
 
 /// Lets these calls fail with EPERM, whatever [`restrict`] says of them later: for what libraries try by themselves, and

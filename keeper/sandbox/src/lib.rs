@@ -11,6 +11,8 @@ pub mod files;
 #[allow(unsafe_code)]
 pub mod hostile;
 pub mod user;
+#[allow(unsafe_code)]
+mod zone;
 
 #[cfg(all(feature = "hostile", not(debug_assertions)))]
 compile_error!("a process that attacks is for tests of its sandbox alone");
@@ -27,6 +29,9 @@ pub enum SandboxError {
     /// The kernel takes no seccomp filter.
     #[error("system calls cannot be restricted: {0}")]
     Calls(#[from] seccompiler::Error),
+    /// The kernel takes no seccomp filter that logs.
+    #[error("system calls cannot be restricted: {0}")]
+    Logged(#[source] std::io::Error),
     /// The filter cannot be written for this machine.
     #[error("system calls cannot be restricted: {0}")]
     Filter(#[from] seccompiler::BackendError),
@@ -44,6 +49,7 @@ pub enum SandboxError {
 /// # Errors
 /// [`SandboxError::Close`].
 pub fn close_to_others() -> Result<(), SandboxError> {
+    zone::read();
     let close = || {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;

@@ -19,7 +19,7 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
-pub const BOTH: Rights = Rights { server: true, client: true, rsa_key_exchange: false };
+pub const BOTH: Rights = Rights { server: true, client: true, rsa_key_exchange: false, audit: false };
 
 /// No test waits longer for one datagram; it is a bound on failing, not something measured.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -186,7 +186,7 @@ impl Keeper {
 #[derive(Debug)]
 pub enum Outcome {
     Loaded(Loaded),
-    Failed { file: admin::Blamed, kind: admin::Fault, reason: String },
+    Failed { file: admin::Blamed, kind: admin::Fault, stays: bool, reason: String },
 }
 
 #[derive(Debug)]
@@ -212,7 +212,8 @@ impl Outcome {
                 warnings: owned(&loaded.warnings),
             }),
             admin::Answer::Failed(failed) if failed.name == asked => {
-                Self::Failed { file: failed.file, kind: failed.kind, reason: failed.reason.to_owned() }
+                let admin::Failed { file, kind, stays, .. } = *failed;
+                Self::Failed { file, kind, stays, reason: failed.reason.to_owned() }
             }
             other => panic!("not the answer for {asked}: {other:?}"),
         }
@@ -228,7 +229,7 @@ impl Outcome {
     pub fn failed(self) -> (admin::Blamed, admin::Fault, String) {
         match self {
             Self::Loaded(loaded) => panic!("loaded: {loaded:?}"),
-            Self::Failed { file, kind, reason } => (file, kind, reason),
+            Self::Failed { file, kind, reason, .. } => (file, kind, reason),
         }
     }
 }

@@ -13,9 +13,10 @@ use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const CONFIG: &str = "[control]\nsocket = 'SOCKET'\n[front.default]\nkeeper_socket = 'DIR/keeper.sock'\n\
@@ -66,14 +67,19 @@ impl Sockets {
     }
 
     fn start_front(&self) -> Process {
+        let process = self.start_front_alone();
+        self.luasslctl(&["push", "--to", "front", "--admin", &self.path("front-admin.sock")]);
+        process
+    }
+
+    /// A front that nobody has told anything.
+    fn start_front_alone(&self) -> Process {
         let sockets = [
             ("admin", self.front_admin.as_fd()),
             ("control", self.control.as_fd()),
             ("listener.web", self.web.as_fd()),
         ];
-        let process = self.activate("luassld", &["front", "--keeper", &self.path("keeper.sock")], &sockets);
-        self.luasslctl(&["push", "--to", "front", "--admin", &self.path("front-admin.sock")]);
-        process
+        self.activate("luassld", &["front", "--keeper", &self.path("keeper.sock")], &sockets)
     }
 
     fn luasslctl(&self, arguments: &[&str]) {
@@ -188,4 +194,77 @@ fn reload_hands_everything_over_again() {
     ]);
     let _server = serve(&sockets);
     until("an echo", || echo::echo(&mut peer::connect(sockets.port()), "reloaded\n").is_ok());
+}
+
+#[test]
+fn status_shows_what_the_keeper_has_signed() {
+    let sockets = Sockets::bind();
+    let _keeper = sockets.start_keeper();
+    let _front = sockets.start_front();
+    let _server = serve(&sockets);
+    echo::echo(&mut peer::connect(sockets.port()), "counted\n").expect("an echo");
+    let mut command = Command::new(built("bin/luasslctl"));
+    command.args(["status", "--keeper-admin", &sockets.path("keeper-admin.sock")]);
+    let table = Process::start(&mut command).finish();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["FRONT", "IDENTITY", "SIGNED", "DECRYPTED", "REFUSED"], "{table}");
+    assert_eq!(rows[1], ["default", "server-p256", "1", "0", "0"], "{table}");
+}
+
+#[test]
+fn clients_that_come_before_the_first_push_take_nothing_of_the_front() {
+    const CLIENTS: usize = 100;
+    let sockets = Sockets::bind();
+    let _keeper = sockets.start_keeper();
+    let front = sockets.start_front_alone();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", front.pid())).map_or(0, Iterator::count);
+    // The keeper's answers come in by a descriptor of its own; so much may still be on its way.
+    let before = open() + 4;
+    let control = sockets.directory.path().join("luassl.sock");
+    let clients: Vec<_> = (0..CLIENTS).map(|_| UnixStream::connect(&control).expect("a place")).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(open() <= before, "{} of {before}", open());
+    sockets.luasslctl(&["push", "--to", "front", "--admin", &sockets.path("front-admin.sock")]);
+    until("the front to take them", || open() >= CLIENTS);
+    drop(clients);
+}
+
+/// They start a program as another user.
+mod needs_root {
+    use super::*;
+    use luassl_tests::daemon::STRANGER;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    /// `luasslctl push` as a user: whether it succeeded, and what it said.
+    fn push(sockets: &Sockets, uid: u32, to: &str) -> (bool, String) {
+        let program = sockets.directory.path().join("luasslctl");
+        let mut command = Command::new(program);
+        command.args(["push", "--to", to, "--admin", &sockets.path(&format!("{to}-admin.sock"))]);
+        command.args(["--config", &sockets.path("plain.toml")]).uid(uid).gid(uid).current_dir("/");
+        let mut process = Process::start(&mut command);
+        (process.wait().success(), process.errors())
+    }
+
+    #[test]
+    fn a_push_of_a_user_who_may_connect_and_is_not_the_supervisor_is_refused() {
+        let sockets = Sockets::bind();
+        let directory = sockets.directory.path();
+        luassl_tests::copy_file(built("bin/luasslctl"), directory.join("luasslctl"));
+        std::fs::write(directory.join("plain.toml"), "[[grant]]\nuser = 0\n").expect("a configuration");
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+        for name in ["keeper-admin.sock", "front-admin.sock"] {
+            let open = std::fs::Permissions::from_mode(0o666);
+            std::fs::set_permissions(directory.join(name), open).expect("permissions");
+        }
+        let keeper = sockets.start_keeper();
+        let front = sockets.start_front();
+        for (to, process) in [("keeper", &keeper), ("front", &front)] {
+            let (taken, said) = push(&sockets, STRANGER, to);
+            assert!(!taken && said.contains("admin socket"), "{to}: {said}");
+            process.expect_error(&STRANGER.to_string());
+            let (taken, said) = push(&sockets, 0, to);
+            assert!(taken, "{to}: root's is taken: {said}");
+        }
+    }
 }

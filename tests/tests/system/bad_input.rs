@@ -238,6 +238,28 @@ fn a_cipher_string_without_a_cipher() {
 }
 
 #[test]
+fn a_cipher_string_that_lowers_the_level_of_security() {
+    let daemon = Daemon::start();
+    let mut agent = Agent::start(&daemon, LUA54);
+    let answer = agent.run("return ssl.wrap('keys/server.pem', nil, nil, nil, 'ALL:@SECLEVEL=0')");
+    refused(&answer, -6, &["@SECLEVEL"]);
+}
+
+#[test]
+fn a_server_name_that_no_client_could_ask_for() {
+    let daemon = Daemon::start();
+    let mut agent = Agent::start(&daemon, LUA54);
+    for name in ["*", "a.*.b", "*b.example"] {
+        let answer = agent.run(&format!(
+            "return ssl.wrap{{key = 'keys/server.pem', sni = {{['{name}'] = 'keys/server.pem'}}}}"
+        ));
+        refused(&answer, -7, &[name, "*.example.org"]);
+    }
+    let thrown = agent.error("ssl.wrap{sni = {'keys/server.pem', 'keys/client.pem'}}");
+    assert!(thrown.contains("server name") && thrown.contains("test:1:"), "{thrown}");
+}
+
+#[test]
 fn a_sum_of_options_with_an_unknown_bit() {
     let daemon = Daemon::start();
     let mut agent = Agent::start(&daemon, LUA54);
@@ -254,7 +276,27 @@ fn a_ca_file_that_is_none() {
     let daemon = Daemon::start();
     let mut agent = Agent::start(&daemon, LUA54);
     refused(&agent.run("return ssl.wrap(nil, 'keys/no-such.pem')"), -7, &["keys/no-such.pem"]);
-    refused(&agent.run("return ssl.wrap{cafile = 'keys/dhparams.pem'}"), -7, &["certificate"]);
+    let answer = agent.run("return ssl.wrap{cafile = 'keys/dhparams.pem'}");
+    refused(&answer, -7, &["'cafile'", "keys/dhparams.pem", "BEGIN CERTIFICATE"]);
+    let broken = scratch();
+    let file = broken.path().join("broken.pem");
+    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("a file");
+    let answer = agent.run(&format!("return ssl.wrap{{cafile = '{}'}}", file.display()));
+    refused(&answer, -7, &["PEM block", &file.display().to_string()]);
+}
+
+#[test]
+fn a_file_above_the_daemons_limit() {
+    let daemon = Daemon::with_config(
+        "[control]\nsocket = 'SOCKET'\n[limits]\nframe_bytes = 16384\n\
+         [[grant]]\nuser = UID\nidentities = ['*']\nroles = ['client']\n",
+    );
+    let mut agent = Agent::start(&daemon, LUA54);
+    let large = scratch();
+    let file = large.path().join("large.pem");
+    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\n".repeat(1000)).expect("a file");
+    let answer = agent.run(&format!("return ssl.wrap{{cafile = '{}'}}", file.display()));
+    refused(&answer, -7, &[&file.display().to_string(), "16384", "frame_bytes"]);
 }
 
 #[test]

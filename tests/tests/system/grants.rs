@@ -141,3 +141,77 @@ fn a_quota_of_contexts_bounds_an_owner() {
         agent.run("return ssl.wrap{key = 'site', depth = 20} ~= nil") == "true"
     });
 }
+
+#[test]
+fn free_gives_the_context_back_at_once_and_only_when_nobody_else_has_it() {
+    let daemon =
+        with_grants("[[grant]]\nuser = UID\nidentities = ['*']\nroles = ['server']\nmax_contexts = 1\n");
+    let mut agent = Agent::start(&daemon, LUA54);
+    let mut other = Agent::start(&daemon, LUA54);
+    // Nothing of this is the collector's doing: it is another process that finds room.
+    agent.run("collectgarbage('stop')");
+    let has_room = |other: &mut Agent| {
+        other.run("w = ssl.wrap{key = 'other'} local has = w ~= nil if w then w:free() end return has")
+            == "true"
+    };
+    let port = serve(&mut agent, "ssl.wrap('site')");
+    let tls = accepted(&mut agent, port);
+    agent.run("n = assert(s:new()) s:free()");
+    assert!(!has_room(&mut other), "a connection and another object have it");
+    agent.run("n:free()");
+    assert!(!has_room(&mut other), "the connection's object has it");
+    agent.run("c:free()");
+    assert!(has_room(&mut other));
+    drop(tls);
+}
+
+#[test]
+fn a_context_that_another_wrap_replaces_is_given_back() {
+    let daemon =
+        with_grants("[[grant]]\nuser = UID\nidentities = ['*']\nroles = ['server']\nmax_contexts = 2\n");
+    let mut agent = Agent::start(&daemon, LUA54);
+    let mut other = Agent::start(&daemon, LUA54);
+    agent.run("collectgarbage('stop') s = assert(ssl.wrap('site')) assert(s:wrap('other'))");
+    assert_eq!(other.run("return ssl.wrap('site') ~= nil"), "true");
+}
+
+#[test]
+fn a_relative_path_does_not_tell_whether_an_identity_is_there() {
+    let daemon = with_grants("[[grant]]\nuser = UID\nidentities = ['site']\n");
+    let mut agent = Agent::start(&daemon, LUA54);
+    let mut told = |name: &str| {
+        let answer = agent.run(&format!("return ssl.wrap('{name}')"));
+        assert!(answer.contains(name), "{answer}");
+        answer.replace(name, "NAME")
+    };
+    // `keys/client.pem` is there, and not granted.
+    let forbidden = told("keys/client.pem");
+    refused(&forbidden, &["NAME", "is not known, or not granted"]);
+    assert_eq!(told("keys/nobody.pem"), forbidden);
+    assert_eq!(told("./keys/../keys/client.pem"), forbidden);
+    assert_eq!(told("other"), forbidden);
+}
+
+mod needs_root {
+    use super::*;
+    use std::process::Command;
+
+    /// A program of root's with one supplementary group.
+    fn in_group(daemon: &Daemon, group: &str) -> Agent {
+        let lua = LUA54.command(daemon);
+        let mut command = Command::new("setpriv");
+        command.args(["--groups", group]).arg(lua.get_program()).args(lua.get_args());
+        command.envs(lua.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(lua.get_current_dir().expect("the PKI's directory"));
+        let mut agent = Agent::of(Process::start(command.arg(repository().join("tests/lua/agent.lua"))));
+        agent.run("ssl = require 'luassl'");
+        agent
+    }
+
+    #[test]
+    fn a_grant_to_a_group_is_for_those_who_have_it_beside_their_own() {
+        let daemon = with_grants("[[grant]]\ngroup = 54329\nidentities = ['site']\n");
+        assert_eq!(in_group(&daemon, "54328,54329").run("return ssl.wrap('site') ~= nil"), "true");
+        refused(&in_group(&daemon, "54328").run("return ssl.wrap('site')"), &["grant"]);
+    }
+}

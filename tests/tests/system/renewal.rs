@@ -1,6 +1,6 @@
 //! Certificates are renewed under load, whole or not at all.
 
-use crate::api::serve;
+use crate::api::{accepted, serve};
 use luassl_tests::agent::Agent;
 use luassl_tests::daemon::Daemon;
 use luassl_tests::echo;
@@ -123,7 +123,9 @@ fn a_renewal_that_does_not_fit_leaves_the_old_pair_in_service_and_says_so() {
     until("the other's renewal", || serial(&peer::connect(second_port)) == serial_of(&other));
     assert_eq!(serial(&peer::connect(port)), serial_of(&old));
     let log = daemon.log();
-    assert!(log.lines().any(|line| line.contains("site") && line.contains("match")), "{log}");
+    let said = |words: &[&str]| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(said(&["site", "match", "the former one stays in service"]), "{log}");
+    assert!(said(&["serves 2 of 2 identities, 1 of them as before: `site`"]), "{log}");
 }
 
 #[test]
@@ -140,4 +142,33 @@ fn a_front_and_a_keeper_that_were_killed_serve_the_renewed_certificate() {
     let mut server = LUAJIT.run(&daemon, "echo_poll.lua", &["site"]);
     let port = server.line().parse().expect("a port");
     until("the new certificate", || serial(&peer::connect(port)) == serial_of(&renewed));
+}
+
+#[test]
+fn a_server_that_brought_its_chain_goes_on_after_a_renewal_and_the_loss_of_the_front() {
+    let identities = scratch();
+    let file = identities.path().join("site.pem");
+    replace(&file, &fresh().pem());
+    let daemon = Daemon::with_identities(identities.path());
+    let mut agent = Agent::start(&daemon, LUA54);
+    let path = file.display().to_string();
+    let port = serve(&mut agent, &format!("ssl.wrap('{path}', '{path}')"));
+    let renewed = fresh();
+    replace(&file, &renewed.pem());
+    daemon.signal(Signal::HUP);
+    daemon.expect_log("is renewed");
+    daemon.kill_front();
+    assert!(agent.run("return s:accept()").ends_with(", -4"), "the loss is told once");
+    let tls = accepted(&mut agent, port);
+    assert_eq!(serial(&tls), serial_of(&renewed));
+    daemon.expect_log("the chain of the former key");
+    // A program that brings the old chain now is mistaken.
+    let answer = agent.run(&format!("return ssl.wrap('{path}', {})", old_chain()));
+    assert!(answer.starts_with("nil, ") && answer.ends_with(", -7"), "{answer}");
+}
+
+/// Another key's certificate, as a Lua text.
+fn old_chain() -> String {
+    let pem = String::from_utf8(fresh().certificate_pem()).expect("PEM");
+    format!("'{}'", pem.replace('\n', "\\n"))
 }

@@ -1,6 +1,8 @@
 //! Three Lua processes share one listener: each gets its part, none of the connections is lost, and the loss of one
 //! process is the loss of its own connections alone.
 
+use crate::api::{accepted, text};
+use luassl_tests::agent::Agent;
 use luassl_tests::daemon::Daemon;
 use luassl_tests::lua::LUAJIT;
 use luassl_tests::peer::{self, Tls};
@@ -25,10 +27,7 @@ struct Shared {
 
 /// Three processes that name a listener of the configuration.
 fn configured(how: &str) -> Shared {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|socket| socket.local_addr())
-        .expect("a port")
-        .port();
+    let port = free_port();
     let daemon = Daemon::with_config(&format!(
         "[control]\nsocket = 'SOCKET'\n[identities]\ndirectory = 'PKI/keys'\n[listener.web]\n\
          address = '127.0.0.1:{port}'\n[[grant]]\nuser = UID\nidentities = ['*']\nroles = ['server']\n\
@@ -145,4 +144,58 @@ fn a_passed_listener_with_poll() {
     let shared = passed("poll");
     let held = shared.serves_fairly();
     shared.loses_only_its_own(shared.workers[0], held);
+}
+
+/// A free port of this machine.
+fn free_port() -> u16 {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    socket.and_then(|socket| socket.local_addr()).expect("a port").port()
+}
+
+fn web_on(port: u16) -> String {
+    format!(
+        "[control]\nsocket = 'SOCKET'\n[identities]\ndirectory = 'PKI/keys'\n[listener.web]\n\
+         address = '127.0.0.1:{port}'\n[[grant]]\nuser = UID\nidentities = ['*']\nroles = ['server']\n\
+         listeners = ['*']\n"
+    )
+}
+
+/// Writes another configuration, and has it read.
+fn reload(daemon: &Daemon, config: &str) {
+    let config = luassl_tests::daemon::fill_in(config, daemon.directory());
+    std::fs::write(daemon.directory().join("luassl.toml"), config).expect("a configuration");
+    daemon.signal(Signal::HUP);
+}
+
+#[test]
+fn a_listener_whose_address_a_reload_changes_accepts_there_and_no_longer_here() {
+    let [here, there] = [free_port(), free_port()];
+    let daemon = Daemon::with_config(&web_on(here));
+    let mut agent = Agent::start(&daemon, LUAJIT);
+    agent.run("s = assert(ssl.wrap('server')) assert(s:bind{listener = 'web'})");
+    let mut before = accepted(&mut agent, here);
+    agent.run("before = c");
+    reload(&daemon, &web_on(there));
+    luassl_tests::until("the old address to be free", || peer::tcp(here).is_err());
+    let mut after = accepted(&mut agent, there);
+    for (connection, tls) in [("before", &mut before), ("c", &mut after)] {
+        agent.run(&format!("{connection}:write('on')"));
+        assert_eq!(text(tls), "on", "{connection}");
+    }
+}
+
+#[test]
+fn a_listener_that_a_reload_takes_away_ends_and_says_so() {
+    let port = free_port();
+    let daemon = Daemon::with_config(&web_on(port));
+    let mut agent = Agent::start(&daemon, LUAJIT);
+    agent.run("s = assert(ssl.wrap('server')) assert(s:bind{listener = 'web'})");
+    let _connection = accepted(&mut agent, port);
+    let without = web_on(port).replace(&format!("[listener.web]\naddress = '127.0.0.1:{port}'\n"), "");
+    agent.send("return s:accept()");
+    reload(&daemon, &without);
+    assert!(agent.answer().ends_with(", -4"));
+    luassl_tests::until("the address to be free", || peer::tcp(port).is_err());
+    let answer = agent.run("return s:accept()");
+    assert!(answer.starts_with("nil, ") && answer.contains("web"), "{answer}");
 }

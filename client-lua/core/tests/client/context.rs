@@ -1,7 +1,7 @@
 //! Contexts: material crosses once, identities are found as given or joined to the working directory.
 
 use crate::front::Front;
-use luassl_client::{Client, Context, Material, Recipe};
+use luassl_client::{Client, Context, Listener, Material, Recipe};
 use luassl_protocol::{LuaCode, Request};
 use std::rc::Rc;
 
@@ -38,7 +38,7 @@ fn material_is_sent_when_the_daemon_lacks_it_and_not_again() {
     let client = client(&front);
     for _ in 0..3 {
         let mut recipe = Recipe::default();
-        recipe.trust(Material::from_bytes(b"-----BEGIN CERTIFICATE-----"));
+        recipe.trust(Material::from_bytes(b"-----BEGIN CERTIFICATE-----", "a.pem"));
         Context::new(&client, recipe).unwrap();
     }
     assert_eq!(blobs(&front), 1);
@@ -50,7 +50,7 @@ fn a_private_key_beside_a_chain_never_leaves_the_program() {
     let certificate = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let key = b"-----BEGIN PRIVATE KEY-----\nBBBB\n-----END PRIVATE KEY-----\n";
     let mut recipe = Recipe::default();
-    recipe.chain(Material::from_bytes(&[&key[..], certificate].concat()));
+    recipe.chain(Material::from_bytes(&[&key[..], certificate].concat(), "a.pem"));
     Context::new(&client(&front), recipe).unwrap();
     let sent = front.log().into_iter().find_map(|request| match request {
         Request::Blob(blob) => Some(blob.data),
@@ -64,10 +64,10 @@ fn material_above_the_daemons_limit_is_refused_by_name() {
     let front = Front::start();
     front.script().frame_limit = Some(1000);
     let mut recipe = Recipe::default();
-    recipe.trust(Material::from_bytes(&[b'x'; 2000]));
+    recipe.trust(Material::from_bytes(&[b'x'; 2000], "a.pem"));
     let error = Context::new(&client(&front), recipe).err().unwrap();
     assert_eq!(error.code, LuaCode::Misuse);
-    assert!(error.message.contains("limit of 1000"), "{}", error.message);
+    assert!(error.message.contains("limit of 1000") && error.message.contains("a.pem"), "{}", error.message);
 }
 
 #[test]
@@ -108,6 +108,43 @@ fn a_context_that_is_dropped_is_freed_with_the_next_request() {
     assert_eq!(front.count(|request| matches!(request, Request::FreeContext(_))), 0);
     let _second = Context::new(&client, Recipe::default()).unwrap();
     assert_eq!(front.count(|request| matches!(request, Request::FreeContext(_))), 1);
+}
+
+#[test]
+fn a_context_is_given_back_at_once_when_the_last_who_has_it_lets_go() {
+    let front = Front::start();
+    let freed = || front.count(|request| matches!(request, Request::FreeContext(_)));
+    let first = context(&front);
+    let second = Rc::clone(&first);
+    Context::release(first);
+    assert_eq!(freed(), 0, "somebody has it");
+    Context::release(second);
+    assert_eq!(freed(), 1);
+}
+
+#[test]
+fn thousands_of_contexts_are_given_back_without_a_stall() {
+    let front = Front::start();
+    let client = client(&front);
+    let contexts: Vec<_> = (0..2000).map(|_| Context::new(&client, Recipe::default()).unwrap()).collect();
+    drop(contexts);
+    Context::new(&client, Recipe::default()).unwrap();
+    assert_eq!(front.count(|request| matches!(request, Request::FreeContext(_))), 2000);
+    assert_eq!(front.count(|request| matches!(request, Request::Hello(_))), 1);
+}
+
+#[test]
+fn a_context_that_is_made_again_says_so() {
+    let front = Front::start();
+    let client = client(&front);
+    let context = Context::new(&client, Recipe::default()).unwrap();
+    let (path, _directory) = front.die();
+    let front = Front::start_at(path);
+    let _listener = Listener::configured(&context, "web").unwrap();
+    let again = |request: &Request| matches!(request, Request::Context(make) if make.again);
+    assert_eq!(front.count(again), 1);
+    let _other = Context::new(&client, Recipe::default()).unwrap();
+    assert_eq!(front.count(again), 1);
 }
 
 #[test]

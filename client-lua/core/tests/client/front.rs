@@ -35,6 +35,10 @@ pub(crate) struct Script {
     pub(crate) first_words: Vec<u8>,
     /// Whether the result is held back.
     pub(crate) holds_result: bool,
+    /// How many requests for a connection it takes and does not answer.
+    pub(crate) unanswered_connects: usize,
+    /// How many renegotiations it does not answer.
+    pub(crate) unanswered_renegotiations: usize,
     /// How connections ended.
     pub(crate) end: Option<Failure>,
     /// Whether certificates match the expected name.
@@ -184,7 +188,16 @@ fn serve(listener: &UnixListener, shared: &Arc<Shared>) {
 fn answer(control: &UnixStream, shared: &Shared) -> Option<()> {
     let (id, request, fd) = next_request(control)?;
     shared.log.lock().unwrap().push(request.clone());
-    let script = shared.script.lock().unwrap();
+    let mut script = shared.script.lock().unwrap();
+    let unanswered = match &request {
+        Request::Connect(_) => Some(&mut script.unanswered_connects),
+        Request::Renegotiate(_) => Some(&mut script.unanswered_renegotiations),
+        _ => None,
+    };
+    if let Some(left) = unanswered.filter(|left| **left > 0) {
+        *left -= 1;
+        return Some(());
+    }
     if let Some(garbage) = &script.garbage {
         send(control.as_fd(), garbage, None);
         return Some(());

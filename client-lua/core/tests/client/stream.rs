@@ -270,3 +270,44 @@ fn names_are_sent_and_addresses_are_not() {
     let address = Terms::client("[::1]", Some("[::1]"));
     assert_eq!((address.host.as_deref(), address.sni), (Some("::1"), None));
 }
+
+#[test]
+fn a_connect_that_the_daemon_did_not_answer_in_time_is_gone_on_with() {
+    let front = Front::start();
+    front.script().unanswered_connects = 1;
+    let (tcp, mut opening) = opening(&front);
+    assert_eq!(opening.advance(SOON).err().unwrap().code, LuaCode::Timeout);
+    let stream = opening.advance(Timeout::Never).unwrap();
+    // The daemon may have spoken on the first connection: it goes on with one of its own.
+    let (mut first, _) = tcp.accept().unwrap();
+    assert_eq!(first.read(&mut [0; 1]).unwrap(), 0);
+    let (_second, _) = tcp.accept().unwrap();
+    drop(stream);
+}
+
+#[test]
+fn an_attach_that_the_daemon_did_not_answer_in_time_says_so_and_is_no_timeout() {
+    let front = Front::start();
+    front.script().unanswered_connects = 1;
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+    let adopted = Adopted::new(socket.as_raw_fd()).unwrap();
+    let terms = Terms { role: Role::Client, host: None, sni: None };
+    let error = Opening::attach(&context(&front), adopted, terms, SOON).err().unwrap();
+    assert_eq!(error.code, LuaCode::Daemon);
+    assert!(error.message.contains("close it"), "{}", error.message);
+}
+
+#[test]
+fn a_question_that_is_not_answered_in_time_costs_no_context() {
+    let front = Front::start();
+    front.script().unanswered_renegotiations = 1;
+    let (mut stream, _peer) = connected(&front);
+    assert_eq!(stream.renegotiate(SOON).unwrap_err().code, LuaCode::Timeout);
+    stream.renegotiate(Timeout::Never).unwrap();
+    assert_eq!(
+        front.count(|request| matches!(request, Request::Hello(_))),
+        1,
+        "the control connection stays"
+    );
+}

@@ -98,12 +98,45 @@ fn a_descriptor_that_its_frame_does_not_take_is_closed_and_never_anothers() {
 }
 
 #[test]
-fn more_descriptors_than_frames_end_the_connection() {
+fn two_descriptors_of_one_request_are_both_its_own() {
+    block_on(async {
+        let (mut channel, client) = channel();
+        let ((one, first), (other, second)) = (descriptor(), descriptor());
+        transport::send(&client, &connect(), &[one.as_fd(), other.as_fd()], SendFlags::empty()).unwrap();
+        send(&client, &connect(), Some(&one));
+        assert_eq!(next(&mut channel).await.1, [first, second], "for its answer to say so");
+        assert_eq!(next(&mut channel).await.1, [first], "and the next has its own");
+    });
+}
+
+#[test]
+fn more_descriptors_than_may_wait_end_the_connection_with_an_answer() {
     block_on(async {
         let (mut channel, client) = channel();
         let (one, _) = descriptor();
-        transport::send(&client, &connect(), &[one.as_fd(), one.as_fd()], SendFlags::empty()).unwrap();
-        assert!(channel.next_frame(&Limits::default(), true).await.is_err());
+        let many = vec![one.as_fd(); MAX_WAITING_DESCRIPTORS + 1];
+        transport::send(&client, &connect(), &many, SendFlags::empty()).unwrap();
+        assert!(channel.next_frame(&Limits::default(), true).await.unwrap().is_none());
+        let mut answer = [0; 512];
+        let length = std::io::Read::read(&mut &client, &mut answer).unwrap();
+        assert!(answer[..length].windows(10).any(|text| text == b"descriptor"), "{:?}", &answer[..length]);
+    });
+}
+
+#[test]
+fn a_frame_keeps_its_deadline_when_other_answers_come_between() {
+    block_on(async {
+        let (mut channel, client) = channel();
+        let limits = Limits { request_ms: 300, ..Limits::default() };
+        (&client).write_all(&plain()[..5]).unwrap();
+        let outcome = loop {
+            // As where an answer that was waited for is sent in between.
+            let interrupted = timeout(Duration::from_millis(50), channel.next_frame(&limits, true)).await;
+            if let Ok(outcome) = interrupted {
+                break outcome;
+            }
+        };
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::TimedOut);
     });
 }
 
@@ -130,10 +163,11 @@ fn a_frame_that_trickles_has_one_deadline_for_all_its_bytes() {
 #[test]
 fn a_client_that_says_nothing_has_a_deadline_until_hello_alone() {
     block_on(async {
-        let (mut channel, client) = channel();
         let limits = Limits { request_ms: 100, ..Limits::default() };
-        let error = channel.next_frame(&limits, false).await.unwrap_err();
+        let (mut before, _client) = channel();
+        let error = before.next_frame(&limits, false).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let (mut channel, client) = channel();
         let waiting = tokio::time::timeout(Duration::from_millis(400), channel.next_frame(&limits, true));
         assert!(waiting.await.is_err(), "it may be silent afterwards");
         drop(client);

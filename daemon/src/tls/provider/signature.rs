@@ -4,18 +4,11 @@ use super::key::Key;
 use super::keymgmt::{entry, key_of};
 use super::params::{Description, LAST, described};
 use super::scheme::{Digest, Padding, scheme};
-use super::{SIGNER, algorithm};
-use crate::identity::SignError;
+use super::{REASON_REFUSED, algorithm, ask, raise};
 use crate::tls::ffi::{self, Algorithm, Dispatch};
 use openssl_sys::OSSL_PARAM;
-use std::ffi::{CStr, CString, c_char, c_int, c_uchar, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ffi::{CStr, c_char, c_int, c_uchar, c_void};
 use std::sync::Arc;
-
-/// In the error queue, with `ERR_LIB_USER`: the keeper cannot be reached.
-pub(crate) const REASON_UNAVAILABLE: c_int = 1;
-/// In the error queue, with `ERR_LIB_USER`: the keeper refused; its reason is the error's data.
-pub(crate) const REASON_REFUSED: c_int = 2;
 
 pub(super) static ALGORITHMS: [Algorithm; 5] = [
     algorithm(c"RSA:rsaEncryption:1.2.840.113549.1.1.1", &FUNCTIONS),
@@ -207,32 +200,5 @@ fn sign(context: &Context, key: &Key, message: &[u8]) -> Option<Vec<u8>> {
         raise(REASON_REFUSED, "no signature scheme of TLS 1.2 or 1.3");
         return None;
     };
-    let signer = SIGNER.get()?;
-    // A panic must not cross into libcrypto.
-    let outcome = catch_unwind(AssertUnwindSafe(|| signer.sign(&owner.name, owner.key_id, scheme, message)));
-    match outcome {
-        Ok(Ok(signature)) => Some(signature),
-        Ok(Err(SignError::Unavailable)) => {
-            raise(REASON_UNAVAILABLE, "");
-            None
-        }
-        Ok(Err(SignError::Refused(reason))) => {
-            raise(REASON_REFUSED, &reason);
-            None
-        }
-        Err(_) => {
-            raise(REASON_REFUSED, "the signer failed");
-            None
-        }
-    }
-}
-
-/// Puts an error of our own on OpenSSL's queue, where `tls::failure` finds it.
-fn raise(reason: c_int, data: &str) {
-    let data = CString::new(data).unwrap_or_default();
-    // SAFETY: the format takes one C string, which outlives the call; libcrypto copies it.
-    unsafe {
-        openssl_sys::ERR_new();
-        openssl_sys::ERR_set_error(ffi::ERR_LIB_USER, reason, c"%s".as_ptr(), data.as_ptr());
-    }
+    ask(|signer| signer.sign(&owner.name, owner.key_id, scheme, message))
 }

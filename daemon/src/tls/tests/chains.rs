@@ -2,7 +2,7 @@
 
 use super::pki::{Authority, Kind, Wanted, declare};
 use super::world::{World, meet, of};
-use crate::identity::PublicIdentity;
+use crate::identity::{IdentitySource, PublicIdentity};
 use crate::tls::{Context, may_sign, peer_certificate};
 use luassl_protocol::{ContextSpec, ErrorCode};
 use openssl::pkey::{PKey, Private};
@@ -160,4 +160,31 @@ fn an_identity_that_is_not_there_is_refused() {
     let refusal = World::new().refusal(&of("nobody"));
     assert_eq!(refusal.code, ErrorCode::Unavailable);
     assert!(refusal.message.contains("\"nobody\" is not loaded"), "{refusal}");
+}
+
+#[test]
+fn a_brought_chain_of_a_former_key_gives_way_where_the_context_is_made_again() {
+    let root = Authority::root();
+    let world = World::with([root.identity("web", Kind::P256, &["old.test"])]);
+    let old = world.identities.current("web").unwrap();
+    let old = pem(&[&X509::from_der(&old.chain[0]).unwrap()]);
+    let as_chain = ContextSpec { chain: Some(world.blob(&old)), ..of("web") };
+    let as_certificate = ContextSpec { chain_or_trust: Some(world.blob(&old)), ..of("web") };
+    world.identities.put(root.identity("web", Kind::P256, &["new.test"]));
+    for spec in [as_chain, as_certificate] {
+        assert_eq!(world.refusal(&spec).code, ErrorCode::Invalid, "at first it is a mistake");
+        let server = world.context_again(&spec).unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!(proven(&world, &server), ["new.test"]);
+    }
+}
+
+#[test]
+fn a_bare_key_has_no_chain_of_its_own_to_give_way_to() {
+    let (key, identity) = bare("bare");
+    let world = World::with([identity]);
+    let chain = Some(world.blob(&pem(&[&issue(&["bare.test"], &key)])));
+    let spec = ContextSpec { chain, ..of("bare") };
+    world.identities.put(bare("bare").1);
+    let refusal = world.context_again(&spec).err().unwrap();
+    assert!(refusal.message.contains("public key of identity \"bare\""), "{refusal}");
 }

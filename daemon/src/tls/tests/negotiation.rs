@@ -5,7 +5,7 @@ use super::pki::{Authority, Kind};
 use super::world::{FREE, World, meet, of};
 use crate::identity::PublicIdentity;
 use crate::tls::{Floors, failure, info};
-use luassl_protocol::{ContextSpec, DhSpec, ErrorCode, ProtocolVersion, Role, option_sum};
+use luassl_protocol::{ContextSpec, DhSpec, ErrorCode, ProtocolVersion, Role, SniEntry, option_sum};
 use openssl::dh::Dh;
 use openssl::pkey::PKey;
 use openssl::ssl::StatusType;
@@ -83,21 +83,56 @@ fn what_selects_nothing_is_refused_by_name() {
 }
 
 #[test]
-fn rsa_key_exchange_needs_a_grant_and_is_never_a_servers() {
+fn rsa_key_exchange_needs_a_grant() {
     let world = world();
-    let rsa = ContextSpec { ciphers: text("AES256-GCM-SHA384"), ..of("server") };
+    let rsa = tls12(ContextSpec { ciphers: text("AES256-GCM-SHA384"), ..of("server") });
     let refusal = world.refusal(&rsa);
     assert_eq!(refusal.code, ErrorCode::Refused);
     assert!(refusal.message.contains("needs a grant of rsa_key_exchange"), "{refusal}");
-    let floors = Floors { rsa_key_exchange: true, ..FREE };
-    let granted = world.context_with(&rsa, floors).unwrap();
-    granted.session(Role::Client, None, None).unwrap();
-    let Err(refusal) = granted.session(Role::Server, None, None) else { panic!("a server was made") };
-    assert_eq!(refusal.code, ErrorCode::Refused);
+    let granted = world.context_with(&rsa, Floors { rsa_key_exchange: true, ..FREE }).unwrap();
+    let (server, client) = meet(&granted, &granted, None).established();
+    assert_eq!(info(client.ssl()).cipher, "AES256-GCM-SHA384");
+    assert_eq!(info(server.ssl()).cipher, "AES256-GCM-SHA384");
+}
+
+#[test]
+fn a_list_that_has_rsa_key_exchange_too_loses_it_without_a_grant() {
+    let world = world();
     let ciphers = text("AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384");
-    let both = world.context_with(&tls12(ContextSpec { ciphers, ..of("server") }), floors).unwrap();
-    let (_, client) = meet(&both, &both, None).established();
+    let both = tls12(ContextSpec { ciphers, ..of("server") });
+    let (_, client) = meet(&world.context(&both), &world.context(&both), None).established();
     assert_eq!(info(client.ssl()).cipher, "ECDHE-RSA-AES256-GCM-SHA384");
+}
+
+#[test]
+fn no_cipher_string_brings_rsa_key_exchange_back() {
+    let world = world();
+    let granted = Floors { rsa_key_exchange: true, ..FREE };
+    let client = tls12(ContextSpec { ciphers: text("AES128-GCM-SHA256"), ..ContextSpec::default() });
+    let client = world.context_with(&client, granted).unwrap();
+    let mut tried = 0;
+    // What follows these in the list that OpenSSL gets must not be swallowed by them.
+    for ciphers in [
+        "ALL:kRSA",
+        "ALL:+kRSA",
+        "kRSA+",
+        "ALL+",
+        "ALL!",
+        "ALL:-",
+        "ALL:@",
+        "ALL;",
+        "ALL ",
+        "ALL:@SECLEVEL=0",
+    ] {
+        let spec = tls12(ContextSpec { ciphers: text(ciphers), ..of("server") });
+        let Ok(server) = world.context_with(&spec, FREE) else { continue };
+        let outcome = meet(&server, &client, None);
+        assert!(outcome.server_error.is_some(), "{ciphers:?}");
+        let server = world.context_with(&spec, granted).unwrap();
+        meet(&server, &client, None).established();
+        tried += 1;
+    }
+    assert!(tried >= 3, "{tried}");
 }
 
 #[test]
@@ -211,4 +246,26 @@ fn the_default_group_is_the_best_that_the_linked_openssl_has() {
     let (_, client) = meet(&server, &world.context(&ContextSpec::default()), None).established();
     let best = if openssl::version::number() >= 0x3050_0000 { "X25519MLKEM768" } else { "X25519" };
     assert!(info(client.ssl()).group.unwrap().eq_ignore_ascii_case(best));
+}
+
+#[test]
+fn a_cipher_string_does_not_lower_the_level_of_security() {
+    let world = World::with([Authority::root().identity("server", Kind::P256, &["server.test"])]);
+    let with = |ciphers: &str| ContextSpec { ciphers: Some(ciphers.to_owned()), ..of("server") };
+    let refusal = world.refusal(&with("ALL:@SECLEVEL=0"));
+    assert_eq!(refusal.code, ErrorCode::Refused);
+    assert!(refusal.message.contains("@SECLEVEL=") && refusal.message.contains("ALL:"), "{refusal}");
+    world.context(&with("ALL"));
+    world.context(&with("ALL:@SECLEVEL=3"));
+}
+
+#[test]
+fn a_server_name_that_nothing_could_match_is_refused_with_the_forms_that_there_are() {
+    let world = World::with([Authority::root().identity("server", Kind::P256, &["server.test"])]);
+    for name in ["*", "a.*.test", "www*.test", "192.0.2.1"] {
+        let entry = SniEntry { name: name.to_owned(), identity: "server".to_owned() };
+        let refusal = world.refusal(&ContextSpec { sni: vec![entry], ..of("server") });
+        assert_eq!(refusal.code, ErrorCode::Invalid);
+        assert!(refusal.message.contains(name) && refusal.message.contains("*.example.org"), "{refusal}");
+    }
 }

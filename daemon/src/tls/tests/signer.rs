@@ -1,12 +1,13 @@
 //! A signer with keys in memory, in place of the keeper.
 
-use crate::identity::{KeyId, SignError, Signer};
+use crate::identity::{KeyId, PreMaster, SignError, Signer};
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Padding;
 use openssl::sign::{RsaPssSaltlen, Signer as OpenSslSigner};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, Once};
+use zeroize::Zeroizing;
 
 /// What was signed: the identity's name and the scheme.
 type Signed = (String, u16);
@@ -47,6 +48,21 @@ impl Signer for LocalSigner {
         let key = key.ok_or_else(|| SignError::Refused("unknown key".to_owned()))?;
         self.log.lock().unwrap().push((name.to_owned(), scheme));
         Ok(sign(&key, scheme, message))
+    }
+
+    fn decrypt(
+        &self,
+        name: &str,
+        key_id: KeyId,
+        version: u16,
+        ciphertext: &[u8],
+    ) -> Result<PreMaster, SignError> {
+        let key = self.keys.lock().unwrap().get(&(name.to_owned(), key_id)).cloned().unwrap();
+        let mut block = [0; 512];
+        let length = key.rsa().unwrap().private_decrypt(ciphertext, &mut block, Padding::PKCS1).unwrap();
+        assert_eq!(block[..2], version.to_be_bytes());
+        let secret = block[..length].try_into().unwrap();
+        Ok(PreMaster(Zeroizing::new(secret)))
     }
 }
 

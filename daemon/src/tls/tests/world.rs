@@ -125,7 +125,16 @@ impl World {
         floors: Floors,
     ) -> Result<Context, Failure> {
         let blobs = self.blobs.lock().unwrap().clone();
-        let source = ContextSource { spec: spec.clone(), blobs, floors, owner: owner.into() };
+        let source = ContextSource { spec: spec.clone(), blobs, floors, owner: owner.into(), again: false };
+        let (trusts, resumption) = (Arc::clone(&self.trusts), Arc::clone(&self.resumption));
+        Context::new(source, self.identities.clone(), trusts, resumption)
+    }
+
+    /// As a client makes it that had it on another control connection.
+    pub(super) fn context_again(&self, spec: &ContextSpec) -> Result<Context, Failure> {
+        let blobs = self.blobs.lock().unwrap().clone();
+        let (spec, owner) = (spec.clone(), "owner".into());
+        let source = ContextSource { spec, blobs, floors: FREE, owner, again: true };
         let (trusts, resumption) = (Arc::clone(&self.trusts), Arc::clone(&self.resumption));
         Context::new(source, self.identities.clone(), trusts, resumption)
     }

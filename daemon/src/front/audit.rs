@@ -1,0 +1,111 @@
+//! The audit log of a front (`docs/audit.md`): who was refused what, and who used what where a grant wants that known.
+
+use super::Front;
+use super::context::Asker;
+use super::owner::Owner;
+use super::policy::{Denial, Operation, Way};
+use luassl_keeper_ipc::audit::{Line, Throttle, WINDOW};
+use luassl_protocol::{Failure, Role};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Shown whatever `[log] level` says.
+pub(crate) const TARGET: &str = "luassl::audit";
+
+/// What was written for each owner who was refused something lately.
+#[derive(Default)]
+pub(super) struct Audit {
+    throttles: Mutex<HashMap<Owner, Throttle>>,
+}
+
+impl Audit {
+    /// No grant allows it.
+    pub(super) fn refused(&self, asker: &Asker, operation: &Operation<'_>, denial: &Denial) {
+        let identity = match denial {
+            Denial::Identity(name) => std::slice::from_ref(name),
+            _ => operation.identities,
+        };
+        let operation = Operation { identities: identity, ..*operation };
+        self.refusal(asker, &operation, denial.word(), &denial.to_string());
+    }
+
+    /// A grant allows it, and has a floor that it is below.
+    pub(super) fn below_floor(&self, asker: &Asker, operation: &Operation<'_>, failure: &Failure) {
+        self.refusal(asker, operation, "floor", &failure.message);
+    }
+
+    fn refusal(&self, asker: &Asker, operation: &Operation<'_>, reason: &str, detail: &str) {
+        let now = Instant::now();
+        let admitted =
+            self.throttles().entry(asker.owner.clone()).or_insert_with(|| Throttle::new(now)).admit(now);
+        if let Some(held) = admitted {
+            suppressed(&asker.owner, held);
+            let line = of(operation, "refused").word("reason", reason).text("detail", detail);
+            write(&who(line, asker));
+        }
+    }
+
+    /// A session was made under a grant that wants each use logged.
+    pub(super) fn used(&self, asker: &Asker, operation: &Operation<'_>, peer: Option<SocketAddr>) {
+        let line = who(of(operation, "used"), asker);
+        write(&match peer {
+            Some(peer) => line.text("peer", &peer.to_string()),
+            None => line,
+        });
+    }
+
+    /// Says how many lines were held back where a flood has ended, and forgets who has been quiet since.
+    fn catch_up(&self, now: Instant) {
+        self.throttles().retain(|owner, throttle| {
+            suppressed(owner, throttle.ended(now).unwrap_or(0));
+            !throttle.is_idle(now)
+        });
+    }
+
+    fn throttles(&self) -> MutexGuard<'_, HashMap<Owner, Throttle>> {
+        self.throttles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks after floods that have ended, for ever.
+pub(super) async fn catch_up(front: Arc<Front>) {
+    loop {
+        tokio::time::sleep(WINDOW).await;
+        front.audit.catch_up(Instant::now());
+    }
+}
+
+fn of(operation: &Operation<'_>, event: &str) -> Line {
+    let word = match (operation.way, operation.role) {
+        (Way::Context, _) => "context",
+        (_, Some(Role::Client)) => "connect",
+        (_, _) => "accept",
+    };
+    let line = Line::new("front", event).word("operation", word);
+    let line = match operation.identities {
+        [] => line,
+        names => line.text("identity", &names.join(",")),
+    };
+    match operation.way {
+        Way::Listener(name) => line.text("listener", name),
+        _ => line,
+    }
+}
+
+fn who(line: Line, asker: &Asker) -> Line {
+    let line = line.word("uid", asker.owner.uid).word("gid", asker.gid).known("pid", asker.pid);
+    line.text("socket", &asker.owner.socket)
+}
+
+fn suppressed(owner: &Owner, held: u64) {
+    if held > 0 {
+        let line = Line::new("front", "suppressed").word("lines", held).word("uid", owner.uid);
+        write(&line.text("socket", &owner.socket));
+    }
+}
+
+fn write(line: &Line) {
+    tracing::info!(target: TARGET, "{line}");
+}

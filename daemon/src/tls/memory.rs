@@ -1,0 +1,89 @@
+//! What libcrypto gives back is wiped: secrets of sessions lie in many of its structures, and it wipes some of them.
+
+use super::TlsError;
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr;
+
+unsafe extern "C" {
+    fn CRYPTO_set_mem_functions(
+        malloc: unsafe extern "C" fn(usize, *const c_char, c_int) -> *mut c_void,
+        realloc: unsafe extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void,
+        free: unsafe extern "C" fn(*mut c_void, *const c_char, c_int),
+    ) -> c_int;
+}
+
+/// Gives libcrypto an allocator that wipes. Has to come before anything of OpenSSL.
+///
+/// # Errors
+/// [`TlsError::Late`] when OpenSSL has taken memory already.
+pub fn wipe_what_is_freed() -> Result<(), TlsError> {
+    // SAFETY: the three functions keep to the contract of malloc, realloc and free, by any number of threads.
+    match unsafe { CRYPTO_set_mem_functions(allocate, reallocate, release) } {
+        1 => Ok(()),
+        _ => Err(TlsError::Late),
+    }
+}
+
+unsafe extern "C" fn allocate(size: usize, _: *const c_char, _: c_int) -> *mut c_void {
+    if size == 0 {
+        return ptr::null_mut();
+    }
+    // SAFETY: any size may be asked for.
+    unsafe { libc::malloc(size) }
+}
+
+unsafe extern "C" fn reallocate(
+    block: *mut c_void,
+    size: usize,
+    file: *const c_char,
+    line: c_int,
+) -> *mut c_void {
+    // SAFETY: the caller's contract is that of realloc: `block` is null or came from `allocate`, and is live. What
+    // there is room for in it may be read and written; the new block is no smaller than what is copied.
+    unsafe {
+        let room = libc::malloc_usable_size(block);
+        if !block.is_null() && (1..=room).contains(&size) {
+            return block;
+        }
+        let larger = allocate(size, file, line);
+        if !larger.is_null() {
+            ptr::copy_nonoverlapping(block.cast::<u8>(), larger.cast(), room.min(size));
+        }
+        if size == 0 || !larger.is_null() {
+            release(block, file, line);
+        }
+        larger
+    }
+}
+
+unsafe extern "C" fn release(block: *mut c_void, _: *const c_char, _: c_int) {
+    // SAFETY: `block` is null or came from `allocate`, its owner has done with it, and as much as is wiped is its own.
+    unsafe {
+        if !block.is_null() {
+            libc::explicit_bzero(block, libc::malloc_usable_size(block));
+        }
+        libc::free(block);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_grows_keeps_what_was_in_it() {
+        // SAFETY: each block is used within its size, and given back once.
+        unsafe {
+            let block = allocate(16, ptr::null(), 0).cast::<u8>();
+            ptr::write_bytes(block, 7, 16);
+            let grown = reallocate(block.cast(), 1 << 20, ptr::null(), 0).cast::<u8>();
+            assert_eq!(std::slice::from_raw_parts(grown, 16), [7; 16]);
+            assert!(reallocate(grown.cast(), 0, ptr::null(), 0).is_null());
+            assert!(allocate(0, ptr::null(), 0).is_null());
+            release(ptr::null_mut(), ptr::null(), 0);
+            let fresh = reallocate(ptr::null_mut(), 8, ptr::null(), 0);
+            assert!(!fresh.is_null());
+            release(fresh, ptr::null(), 0);
+        }
+    }
+}

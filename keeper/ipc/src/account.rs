@@ -1,0 +1,70 @@
+//! How much a front may ask of the keeper, and what it has had.
+
+use crate::front::Refusal;
+use crate::wire::{Malformed, Reader, TooLong, Writer};
+
+/// Requests for signatures and for pre-master secrets that a front may make in one second; beyond them it is refused
+/// until tokens have come in, as many in a second as the rate says. A bucket holds one second's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// About one identity.
+    pub identity: u32,
+    /// In all, refused ones included.
+    pub front: u32,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { identity: 5_000, front: 10_000 }
+    }
+}
+
+impl Rates {
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { identity: reader.u32()?, front: reader.u32()? })
+    }
+
+    pub(crate) fn encode(self, mut writer: Writer<'_>) -> Result<(), TooLong> {
+        writer.raw(&self.identity.to_le_bytes())?;
+        writer.raw(&self.front.to_le_bytes())
+    }
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count<'a> {
+    /// The front's name.
+    pub front: &'a str,
+    /// The identity's; `*` for all names that are out of the front's reach.
+    pub identity: &'a str,
+    /// Signatures that were made.
+    pub signed: u64,
+    /// Pre-master secrets that were made.
+    pub decrypted: u64,
+    /// Requests that were refused, by reason, where there were any.
+    pub refused: Vec<(Refusal, u64)>,
+}
+
+impl<'a> Count<'a> {
+    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let refused = |reader: &mut Reader<'a>| Ok((Refusal::from_code(reader.u8()?)?, reader.u64()?));
+        Ok(Self {
+            front: reader.name()?,
+            identity: reader.name()?,
+            signed: reader.u64()?,
+            decrypted: reader.u64()?,
+            refused: reader.list(refused)?,
+        })
+    }
+
+    pub(crate) fn encode(&self, mut writer: Writer<'_>) -> Result<(), TooLong> {
+        writer.name(self.front)?;
+        writer.name(self.identity)?;
+        writer.raw(&self.signed.to_le_bytes())?;
+        writer.raw(&self.decrypted.to_le_bytes())?;
+        writer.list(&self.refused, |writer, (reason, count)| {
+            writer.raw(&[reason.code()])?;
+            writer.raw(&count.to_le_bytes())
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! What a front has had: a rate and counters for each of its identities, and for the front as a whole.
+
+use crate::limits::UNREACHED;
+use crate::rate::Bucket;
+use luassl_keeper_ipc::admin::{Count, Rates};
+use luassl_keeper_ipc::front::Refusal;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// What was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    Signature,
+    Secret,
+}
+
+impl Made {
+    /// Its operation's word in the audit log.
+    pub(crate) fn operation(self) -> &'static str {
+        match self {
+            Self::Signature => "sign",
+            Self::Secret => "decrypt",
+        }
+    }
+}
+
+/// The accounts of one front.
+pub(crate) struct Ledger {
+    state: Mutex<State>,
+}
+
+struct State {
+    all: Bucket,
+    /// By identity; all that the front does not reach is in one account, since it may make names up.
+    accounts: BTreeMap<String, Account>,
+}
+
+struct Account {
+    bucket: Bucket,
+    tally: Tally,
+    /// Whether something was counted since [`Ledger::changed`] last told.
+    changed: bool,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) signed: u64,
+    pub(crate) decrypted: u64,
+    refused: [u64; Refusal::ALL.len()],
+}
+
+impl Tally {
+    /// How often it was refused, by reason, where it was.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        Refusal::ALL.into_iter().zip(self.refused).filter(|(_, count)| *count > 0)
+    }
+
+    /// The same for the supervisor.
+    pub(crate) fn message<'a>(&self, front: &'a str, identity: &'a str) -> Count<'a> {
+        let refused = self.refused().collect();
+        Count { front, identity, signed: self.signed, decrypted: self.decrypted, refused }
+    }
+}
+
+impl Account {
+    fn new(now: Instant) -> Self {
+        Self { bucket: Bucket::new(now), tally: Tally::default(), changed: false }
+    }
+}
+
+impl Ledger {
+    /// Nothing counted, every bucket full.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { state: Mutex::new(State { all: Bucket::new(now), accounts: BTreeMap::new() }) }
+    }
+
+    /// Every change under the lock is one of numbers, so a thread that panicked leaves it whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one more request about `identity` (none: one that the front does not reach) is taken.
+    pub(crate) fn admit(&self, identity: Option<&str>, rates: Rates, now: Instant) -> bool {
+        let mut state = self.lock();
+        let whole = state.all.take(rates.front, now);
+        whole && state.account(identity, now).bucket.take(rates.identity, now)
+    }
+
+    /// Counts what was made.
+    pub(crate) fn made(&self, identity: &str, made: Made, now: Instant) {
+        let mut state = self.lock();
+        let account = state.account(Some(identity), now);
+        match made {
+            Made::Signature => account.tally.signed += 1,
+            Made::Secret => account.tally.decrypted += 1,
+        }
+        account.changed = true;
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn refused(&self, identity: Option<&str>, refusal: Refusal, now: Instant) {
+        let mut state = self.lock();
+        let account = state.account(identity, now);
+        let place = Refusal::ALL.iter().position(|known| *known == refusal);
+        if let Some(count) = place.and_then(|place| account.tally.refused.get_mut(place)) {
+            *count += 1;
+        }
+        account.changed = true;
+    }
+
+    /// All accounts, by identity.
+    pub(crate) fn tallies(&self) -> Vec<(String, Tally)> {
+        let state = self.lock();
+        state.accounts.iter().map(|(name, account)| (name.clone(), account.tally)).collect()
+    }
+
+    /// Those that have changed since this was last asked.
+    pub(crate) fn changed(&self) -> Vec<(String, Tally)> {
+        let mut state = self.lock();
+        let accounts = state.accounts.iter_mut();
+        let changed = |(name, account): (&String, &mut Account)| {
+            std::mem::take(&mut account.changed).then(|| (name.clone(), account.tally))
+        };
+        accounts.filter_map(changed).collect()
+    }
+}
+
+impl State {
+    fn account(&mut self, identity: Option<&str>, now: Instant) -> &mut Account {
+        let name = identity.unwrap_or(UNREACHED).to_owned();
+        self.accounts.entry(name).or_insert_with(|| Account::new(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATES: Rates = Rates { identity: 3, front: 5 };
+
+    #[test]
+    fn each_identity_has_a_rate_and_so_has_the_front() {
+        let now = Instant::now();
+        let ledger = Ledger::new(now);
+        let taken = |identity| (0..10).filter(|_| ledger.admit(identity, RATES, now)).count();
+        assert_eq!(
+            (taken(Some("a")), taken(Some("b"))),
+            (3, 0),
+            "the front's was used up by the refused ones"
+        );
+        let ledger = Ledger::new(now);
+        let taken = |identity, count| (0..count).filter(|_| ledger.admit(identity, RATES, now)).count();
+        assert_eq!((taken(Some("a"), 3), taken(Some("b"), 3)), (3, 2));
+    }
+
+    #[test]
+    fn names_that_a_front_makes_up_share_one_account() {
+        let now = Instant::now();
+        let ledger = Ledger::new(now);
+        ledger.refused(None, Refusal::UnknownIdentity, now);
+        ledger.refused(None, Refusal::Rate, now);
+        ledger.made("a", Made::Secret, now);
+        let [(unreached, tally), (name, other)] = &ledger.changed()[..] else { panic!("two accounts") };
+        assert_eq!((unreached.as_str(), name.as_str(), other.decrypted), (UNREACHED, "a", 1));
+        let refused: Vec<_> = tally.refused().collect();
+        assert_eq!(refused, [(Refusal::UnknownIdentity, 1), (Refusal::Rate, 1)]);
+        assert!(ledger.changed().is_empty());
+        assert_eq!(ledger.tallies().len(), 2);
+    }
+}
