@@ -26,9 +26,9 @@ fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
         Err(Fault::Misuse(message) | Fault::Failed(message)) => return misuse(lua, &message),
     };
     match Context::new(&shared.client, recipe) {
-        Ok(context) => {
-            lua.create_userdata(ContextHandle { shared: Rc::clone(shared), context })?.into_lua_multi(lua)
-        }
+        Ok(context) => lua
+            .create_userdata(ContextHandle { shared: Rc::clone(shared), context: Some(context) })?
+            .into_lua_multi(lua),
         Err(error) => fail(lua, &error),
     }
 }

@@ -164,7 +164,7 @@ impl Option<'_> {
             let (key, chain): (LuaValue, LuaValue) = (field("key")?, field("chain")?);
             let identity = Option { name: self.name, value: &key }.text()?;
             let chain = Option { name: self.name, value: &chain };
-            let chain = if chain.value.is_nil() { None } else { Some(chain.material()?) };
+            let chain = if chain.value.is_nil() { None } else { Some(chain.material(Kind::Certificates)?) };
             recipe.also(identity, chain);
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Lock-step connections as userdata, for luassl.luasec: functions on them in one table, since that module gives the
 //! userdata a metatable of its own.
 
-use crate::results::Returned;
+use crate::results::{Returned, misuse};
 use crate::{ContextHandle, Shared};
 use luassl_client::Adopted;
 use luassl_client::lockstep::{Handshaken, Hindrance, Pattern, Plan, Secured, Statistics, Want};
@@ -53,7 +53,8 @@ fn begin(
     ),
 ) -> Returned {
     let role = if server { Role::Server } else { Role::Client };
-    let plan = Plan { context: Rc::clone(&context.context), role, host, sni };
+    let Some(context) = &context.context else { return misuse(lua, "the context is freed") };
+    let plan = Plan { context: Rc::clone(context), role, host, sni };
     match this.secured.begin(&plan) {
         Ok(()) => true.into_lua_multi(lua),
         Err(error) => (LuaNil, error.message).into_lua_multi(lua),
@@ -76,7 +77,7 @@ fn handshake(lua: &Lua, mut this: This) -> Returned {
 type Decision = (This, Option<LuaUserDataRef<ContextHandle>>, Option<String>, bool);
 
 fn decide(lua: &Lua, (mut this, context, alpn, refuse): Decision) -> Returned {
-    let context = context.map(|context| Rc::clone(&context.context));
+    let context = context.and_then(|context| context.context.clone());
     let outcome =
         this.with(|secured, scratch| secured.decide(context.as_ref(), alpn.as_deref(), refuse, scratch));
     shaken(lua, outcome)
