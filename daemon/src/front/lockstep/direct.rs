@@ -113,3 +113,68 @@ impl Write for Direct {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Direct;
+    use crate::front::tests::peers;
+    use std::io::{ErrorKind, Read, Write};
+
+    fn pair() -> (Direct, impl Write) {
+        let (ours, theirs) = peers::tcp_pair();
+        (Direct::new(ours), theirs)
+    }
+
+    /// What is there, once it has arrived.
+    fn read(direct: &mut Direct, into: &mut [u8]) -> usize {
+        loop {
+            match direct.read(into) {
+                Ok(count) => return count,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_batch_nothing_is_taken_but_what_is_asked_for() {
+        let (mut direct, mut peer) = pair();
+        peer.write_all(b"headerbody").unwrap();
+        let mut header = [0; 6];
+        assert_eq!(read(&mut direct, &mut header), 6);
+        assert!(!direct.has_more(), "the rest is where Lua sees it: in the kernel");
+        assert_eq!(read(&mut direct, &mut [0; 16]), 4);
+    }
+
+    #[test]
+    fn a_batch_is_one_receive_and_what_is_left_of_it_comes_first_later() {
+        let (mut direct, mut peer) = pair();
+        peer.write_all(b"0123456789").unwrap();
+        assert_eq!(read(&mut direct, &mut [0; 1]), 1);
+        direct.begin_batch(8);
+        let mut some = [0; 3];
+        assert_eq!(read(&mut direct, &mut some), 3);
+        assert_eq!(&some, b"123");
+        assert!(direct.has_more());
+        direct.end_batch();
+        assert!(direct.has_more(), "kept until it is read");
+        let mut rest = [0; 16];
+        assert_eq!(read(&mut direct, &mut rest), 5);
+        assert_eq!(&rest[..5], b"45678");
+        direct.begin_batch(8);
+        assert_eq!(read(&mut direct, &mut rest), 1);
+        assert_eq!(
+            direct.read(&mut rest).unwrap_err().kind(),
+            ErrorKind::WouldBlock,
+            "one receive for a batch"
+        );
+        direct.end_batch();
+    }
+
+    #[test]
+    fn the_end_of_tcp_is_remembered() {
+        let (mut direct, peer) = pair();
+        drop(peer);
+        assert_eq!(read(&mut direct, &mut [0; 1]), 0);
+        assert!(direct.end_of_file);
+    }
+}
