@@ -4,7 +4,10 @@
 use luassl_tests::daemon::Daemon;
 use luassl_tests::lua::{LUA51, LUA54, LUAJIT, Lua};
 use luassl_tests::process::Process;
-use luassl_tests::{peer, pki, repository, scratch};
+use luassl_tests::{echo, peer, pki, repository, scratch};
+use openssl::ssl::ShutdownState;
+use rustix::process::Signal;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -112,6 +115,40 @@ fn ten_thousand_wraps_leave_no_descriptor_behind() {
     let status = many.wait();
     assert!(status.success(), "{}", many.transcript());
     luassl_tests::until("the front to close what was collected", || open() <= before + 2);
+}
+
+/// A server that echoes lines, and its port.
+fn echo_server(daemon: &Daemon) -> (Process, u16) {
+    let mut server = program(daemon, LUA54, "echo.lua", &[&pki_directory()]);
+    let port = server.line().trim().parse().expect("a port");
+    (server, port)
+}
+
+#[test]
+fn a_killed_program_ends_tcp_without_close_notify() {
+    let daemon = Daemon::with_identities(&pki::file("bare"));
+    let (server, port) = echo_server(&daemon);
+    let mut client = peer::connect(port);
+    echo::echo(&mut client, "before\n").expect("an echo");
+    server.signal(Signal::KILL);
+    let mut rest = Vec::new();
+    let ended = client.read_to_end(&mut rest);
+    assert!(ended.is_err() || rest.is_empty());
+    assert!(!client.get_shutdown().contains(ShutdownState::RECEIVED), "a close_notify of nobody's");
+}
+
+#[test]
+fn connections_of_a_front_that_died_are_closed_and_the_next_are_not() {
+    let daemon = Daemon::with_identities(&pki::file("bare"));
+    let (server, port) = echo_server(&daemon);
+    let mut client = peer::connect(port);
+    echo::echo(&mut client, "before\n").expect("an echo");
+    daemon.kill_front();
+    // Whether this still goes out is no matter: it wakes the server, which finds the front gone.
+    let _ = client.write_all(b"after\n");
+    server.expect("closed\n");
+    drop(client);
+    echo::echo(&mut peer::connect(port), "again\n").expect("an echo of the next front");
 }
 
 /// Needs a copas of 4.11 with what it requires (timerwheel, binaryheap): `LUASSL_COPAS` names the root of a checkout or of
