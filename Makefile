@@ -94,7 +94,9 @@ bench: deps ## luassl beside Debian's LuaSec, in one run; BENCH='ROUNDS WORK...'
 lint: lint-deps ## formatting, lints, licences, crate budgets, arrows between crates
 	@scripts/lint
 
-install: all ## into $(DESTDIR)$(PREFIX)
+# What is built is not looked at again: root, who installs, need not have a cargo.
+install: ## what `make` built, into $(DESTDIR)$(PREFIX)
+	@[ -x $(BUILD)/bin/luassld ] || $(MAKE) --no-print-directory all
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' UNITDIR='$(UNITDIR)' SYSUSERS='$(SYSUSERS)' TMPFILES='$(TMPFILES)' \
 	    LUAS='$(LUAS)' scripts/install
 

@@ -98,8 +98,10 @@ describe("options of wrap", function()
 
   it("refuse files without what they are for, by option and file", function()
     local file = "client-lua/spec/luassl_spec.lua"
-    for option, label in pairs { cafile = "CERTIFICATE", chain = "CERTIFICATE", crl = "X509 CRL", dhfile = "DH PARAMETERS" } do
-      refused({ [option] = file }, "option '" .. option .. "': " .. file:gsub("%p", "%%%0") .. " has no PEM block .*BEGIN " .. label)
+    local labels = { cafile = "CERTIFICATE", chain = "CERTIFICATE", crl = "X509 CRL", dhfile = "DH PARAMETERS" }
+    for option, label in pairs(labels) do
+      local named = "option '" .. option .. "': " .. file:gsub("%p", "%%%0")
+      refused({ [option] = file }, named .. " has no PEM block .*BEGIN " .. label)
     end
     refused({ cafile = "-----BEGIN PUBLIC KEY-----" }, "option 'cafile': the given text has no PEM block")
     local large = os.tmpname()

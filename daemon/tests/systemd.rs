@@ -25,26 +25,74 @@ fn units() -> Vec<PathBuf> {
     entries.filter(is_unit).collect()
 }
 
+/// Copies of the units, whose programs are there.
+fn copies_in(directory: &Path) -> Vec<PathBuf> {
+    let program = luassld();
+    let programs = format!("{}/luassl", program.parent().expect("a directory").display());
+    let copy = |unit: PathBuf| {
+        let copy = directory.join(unit.file_name().expect("a name"));
+        let text = std::fs::read_to_string(&unit).expect("a unit").replace("/usr/bin/luassl", &programs);
+        std::fs::write(&copy, text).expect("written");
+        copy
+    };
+    units().into_iter().map(copy).collect()
+}
+
+/// What `systemd-analyze verify` says of units.
+fn verified(units: &[PathBuf]) -> String {
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--recursive-errors=no"])
+        .args(units)
+        .output()
+        .expect("systemd-analyze, of Debian's package systemd");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() || !said.is_empty(), "{}", output.status);
+    said
+}
+
 #[test]
 fn the_units_are_sound() {
     let directory = tempfile::tempdir().expect("a directory");
-    let program = luassld();
-    let programs = format!("{}/luassl", program.parent().expect("a directory").display());
-    let mut copies = Vec::new();
-    for unit in units() {
-        let copy = directory.path().join(unit.file_name().expect("a name"));
-        let text = std::fs::read_to_string(&unit).expect("a unit").replace("/usr/bin/luassl", &programs);
-        std::fs::write(&copy, text).expect("written");
-        copies.push(copy);
-    }
+    let copies = copies_in(directory.path());
     assert!(copies.len() >= 14, "{copies:?}");
-    let output = Command::new("systemd-analyze")
-        .args(["verify", "--recursive-errors=no"])
-        .args(&copies)
-        .output()
-        .expect("systemd-analyze, of Debian's package systemd");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    assert_eq!(verified(&copies), "");
+}
+
+/// Positive control of the two tests round it.
+#[test]
+fn a_unit_with_a_mistake_is_not_sound() {
+    let directory = tempfile::tempdir().expect("a directory");
+    copies_in(directory.path());
+    let unit = directory.path().join("luassl-reload.path");
+    std::fs::write(&unit, "[Path]\nPathChangd=/etc\n").expect("written");
+    assert!(verified(&[unit]).contains("PathChangd"));
+}
+
+fn systemd_version() -> u32 {
+    let output = Command::new("systemd-analyze").arg("--version").output().expect("systemd-analyze");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a version")
+}
+
+/// The drop-ins, beside the units that they are for.
+#[test]
+fn the_drop_ins_are_sound() {
+    let mut drop_ins = vec![("credentials.conf", vec!["luassl-keeper.service"])];
+    if systemd_version() >= 253 {
+        drop_ins.push(("notify-reload.conf", vec!["luassl-keeper.service", "luassld.service"]));
+    } else {
+        eprintln!("not tried: notify-reload.conf (systemd 253; `make test-long` has a newer one)");
+    }
+    for (drop_in, units) in drop_ins {
+        let directory = tempfile::tempdir().expect("a directory");
+        copies_in(directory.path());
+        for unit in units {
+            let place = directory.path().join(format!("{unit}.d"));
+            std::fs::create_dir(&place).expect("a directory");
+            std::fs::copy(systemd().join("drop-ins").join(drop_in), place.join(drop_in)).expect("copied");
+            assert_eq!(verified(&[directory.path().join(unit)]), "", "{drop_in}");
+        }
+    }
 }
 
 #[test]

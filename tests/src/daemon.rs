@@ -104,6 +104,18 @@ impl Daemon {
         Self::spawn(&mut command, scratch)
     }
 
+    /// As [`Daemon::start`], by somebody with these variables in his environment.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn with_environment(variables: &[(&str, &Path)]) -> Self {
+        let scratch = scratch();
+        let mut command = Self::command();
+        command.arg("--identities").arg(pki::keys()).arg("--socket").arg(scratch.path().join("luassl.sock"));
+        Self::run(command.envs(variables.iter().copied()), scratch)
+    }
+
     /// As [`Daemon::start`], on a kernel that has not these system calls.
     ///
     /// # Panics

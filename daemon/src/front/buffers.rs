@@ -2,8 +2,13 @@
 
 use std::cell::RefCell;
 
-/// How much ciphertext one receive takes, and how much plaintext one pass moves, in bytes.
-pub(super) const BATCH: usize = 128 * 1024;
+/// How much ciphertext one receive takes, in bytes.
+const CIPHER_BATCH: usize = 128 * 1024;
+
+/// How much plaintext one pass moves, in bytes. More than one receive brings: each pass towards Lua is a wake-up of its
+/// process, often on another core, and that costs more than what a smaller batch saves in the cache
+/// (`docs/decisions/0008-batches.md`).
+const PLAIN_BATCH: usize = 256 * 1024;
 
 /// What OpenSSL adds to each record at most (RFC 5246, 6.2.3: 2,048; in practice some 30), for the capacity of the
 /// outgoing buffer alone.
@@ -20,8 +25,8 @@ pub(super) struct Buffers {
 impl Buffers {
     fn new() -> Self {
         Self {
-            cipher_in: vec![0; BATCH].into_boxed_slice(),
-            cipher_out: Vec::with_capacity(BATCH + (BATCH / 16384 + 1) * RECORD_OVERHEAD),
+            cipher_in: vec![0; CIPHER_BATCH].into_boxed_slice(),
+            cipher_out: Vec::with_capacity(PLAIN_BATCH + (PLAIN_BATCH / 16384 + 1) * RECORD_OVERHEAD),
         }
     }
 }
@@ -81,7 +86,8 @@ pub(super) fn give_back(mut buffers: Buffers) {
 
 /// Runs `work` with this thread's buffer for plaintext.
 pub(super) fn with_plain<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut plain = PLAIN.with_borrow_mut(Option::take).unwrap_or_else(|| vec![0; BATCH].into_boxed_slice());
+    let mut plain =
+        PLAIN.with_borrow_mut(Option::take).unwrap_or_else(|| vec![0; PLAIN_BATCH].into_boxed_slice());
     let outcome = work(&mut plain);
     PLAIN.with_borrow_mut(|slot| *slot = Some(plain));
     outcome

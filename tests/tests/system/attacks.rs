@@ -4,6 +4,7 @@
 mod canary;
 mod cores;
 mod descriptors;
+mod environment;
 mod identities;
 mod kernels;
 mod key_exchange;

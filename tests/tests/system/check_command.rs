@@ -10,7 +10,10 @@ use tempfile::TempDir;
 /// The exit code of `luassld check` over a configuration, and everything that it said.
 fn check(config: &str, directory: &TempDir) -> (i32, String) {
     let path = directory.path().join("luassl.toml");
-    std::fs::write(&path, fill_in(config, directory.path())).expect("a configuration");
+    // Identities that nobody may use are a finding of their own.
+    let has_grants = config.contains("[[grant]]") || !config.contains("[identity.");
+    let grant = if has_grants { "" } else { "\n[[grant]]\nuser = UID\nidentities = ['*']\n" };
+    std::fs::write(&path, fill_in(&format!("{config}{grant}"), directory.path())).expect("a configuration");
     let mut process =
         Process::start(Command::new(built("bin/luassld")).arg("check").arg("--config").arg(path));
     let code = process.wait().code().unwrap_or(-1);
@@ -138,10 +141,18 @@ fn with_files(sample: &str, directory: &TempDir) -> String {
             }
             ("certificate", 1..) => at(format!("{keys}.pem")),
             ("root", _) => {
+                // With the mode of a key.
                 std::fs::copy(pki::file("keys/server.pem"), at("root".to_owned())).expect("a root");
+                std::fs::write(at("root".to_owned()), [7; 48]).expect("a root");
                 at("root".to_owned())
             }
             ("file", _) => pki::file("keys/rootcert.pem"),
+            ("crl", _) => {
+                let revoked = pki::issue(&Leaf::default(), Some(&pki::issuer("root")));
+                let list = pki::revocation_list("root", &revoked.certificate);
+                std::fs::write(at("crl".to_owned()), list).expect("a list");
+                at("crl".to_owned())
+            }
             ("directory", _) => at("empty".to_owned()),
             _ => return None,
         };

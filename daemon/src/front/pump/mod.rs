@@ -39,7 +39,7 @@ use tokio_openssl::SslStream;
 const WANT_X509_LOOKUP: i32 = 4;
 
 /// Passes over both directions, each of up to a batch, after which the thread's other connections have their turn.
-const PASSES: usize = 8;
+const PASSES: usize = 4;
 
 /// How far Lua's side has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

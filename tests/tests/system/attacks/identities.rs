@@ -46,6 +46,26 @@ fn attack_7_anothers_identity_is_answered_as_an_unknown_one_byte_by_byte() {
     assert!(forbidden.iter().all(|answer| answer.contains("NAME")), "{forbidden:?}");
 }
 
+#[test]
+fn attack_7_whoever_asked_for_anothers_identity_is_in_the_audit_log() {
+    let daemon = two_tenants();
+    answers(&mut Control::open(&daemon.socket()), "others");
+    let (uid, pid) = (rustix::process::geteuid().as_raw(), std::process::id());
+    daemon.expect_log("identity=\"others\"");
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains("identity=\"others\"")).expect("a line");
+    for fact in [
+        "audit by=front event=refused".to_owned(),
+        " operation=context".to_owned(),
+        " reason=identity".to_owned(),
+        format!(" uid={uid}"),
+        format!(" pid={pid}"),
+        " socket=\"control\"".to_owned(),
+    ] {
+        assert!(line.contains(&fact), "no {fact} in {line}");
+    }
+}
+
 /// Positive control: whoever has the grant gets contexts.
 #[test]
 fn attack_7_the_same_requests_succeed_with_the_grant() {
