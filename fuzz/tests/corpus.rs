@@ -59,6 +59,9 @@ macro_rules! targets {
                 assert!(manifest.contains(&format!("path = \"src/{name}.rs\"")), "{name}");
                 let program = std::fs::read_to_string(here(&format!("libfuzzer/src/{name}.rs"))).unwrap();
                 assert!(program.contains(&format!("run(\"{name}\", bytes)")), "{name}");
+                let page = std::fs::read_to_string(here("../docs/fuzzing.md")).unwrap();
+                let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` | ")) && line.matches('|').count() == 5);
+                assert!(row.is_some(), "docs/fuzzing.md has no run of {name}");
             }
         }
     };
