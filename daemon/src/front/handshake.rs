@@ -33,13 +33,14 @@ enum Broken {
 /// # Errors
 /// Why it failed; the peer has been told by an alert, and the socket is closed.
 pub(super) async fn handshake(
-    ssl: Ssl,
+    mut ssl: Ssl,
     tcp: Tcp,
     role: Role,
     deadline: Duration,
 ) -> Result<Established, Failure> {
     // A peer that has gone already makes the handshake fail, not this option.
     let _ = rustix::net::sockopt::set_tcp_nodelay(&tcp, true);
+    tls::read_ahead(&mut ssl);
     let mut transport = Transport::new(tcp);
     transport.register().map_err(|error| internal(&error))?;
     let mut tls = SslStream::new(ssl, transport).map_err(|error| internal(&error))?;

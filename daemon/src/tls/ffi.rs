@@ -122,6 +122,7 @@ unsafe extern "C" {
     pub(super) fn SSL_group_to_name(ssl: *mut SSL, group: c_int) -> *const c_char;
     pub(super) fn SSL_key_update(ssl: *mut SSL, kind: c_int) -> c_int;
     pub(super) fn SSL_renegotiate(ssl: *mut SSL) -> c_int;
+    pub(super) fn SSL_set_read_ahead(ssl: *mut SSL, yes: c_int);
     pub(super) fn SSL_renegotiate_pending(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_verify_client_post_handshake(ssl: *mut SSL) -> c_int;
 

@@ -57,6 +57,7 @@ pub use renew::{
     request_client_certificate,
 };
 pub use resumption::Resumption;
+pub use session::read_ahead;
 pub use tickets::TicketKeys;
 pub use trust::TrustStores;
 

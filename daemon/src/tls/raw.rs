@@ -206,6 +206,12 @@ pub(super) fn renegotiation_is_pending(ssl: &SslRef) -> bool {
     unsafe { ffi::SSL_renegotiate_pending(ssl.as_ptr()) != 0 }
 }
 
+/// Lets a session take as much from its transport as its buffer holds.
+pub(super) fn set_read_ahead(ssl: &mut SslRef) {
+    // SAFETY: the session is alive.
+    unsafe { ffi::SSL_set_read_ahead(ssl.as_ptr(), 1) }
+}
+
 /// Whether the peer's close_notify has arrived.
 pub(super) fn has_received_shutdown(ssl: &SslRef) -> bool {
     // SAFETY: the session is alive.

@@ -4,12 +4,20 @@ use super::build::Built;
 use super::hello;
 use super::names::Host;
 use super::plan::Plan;
+use super::raw;
 use super::resumption::Resuming;
 use super::verify::{self, expect_host, remember};
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
-use openssl::ssl::{Ssl, SslVerifyMode};
+use openssl::ssl::{Ssl, SslRef, SslVerifyMode};
 use openssl::x509::X509PurposeId;
+
+/// For a session over a transport that holds what came in batches: OpenSSL then takes a buffer full at a time, in place
+/// of a header and then a record, and keeps that buffer until it has used up what it took. Of a transport that somebody
+/// else polls it would take too much.
+pub fn read_ahead(ssl: &mut SslRef) {
+    raw::set_read_ahead(ssl);
+}
 
 pub(super) fn server(
     plan: &Plan,
