@@ -42,6 +42,8 @@ lua-%:
 	@mkdir -p $(BUILD)/lua/$*
 	@scripts/copy-changed target/lua/release/libluassl_core.so $(BUILD)/lua/$*/luassl_core.so
 	@scripts/copy-lua client-lua/lua $(BUILD)/lua/$*
+	@mkdir -p $(BUILD)/lua/$*/luasec
+	@scripts/copy-lua client-lua/luasec $(BUILD)/lua/$*/luasec
 
 tools: # what tests and demo need beside the product: the key scanner and a Lua 5.5
 	$(CARGO) build $(FLAGS) --release -p luassl-tests --bins --target-dir target/tools

@@ -23,6 +23,14 @@ build = {
   include = {
     ["client-lua/lua/luassl.lua"] = "luassl.lua",
     ["client-lua/lua/luassl/classic.lua"] = "luassl/classic.lua",
+    ["client-lua/lua/luassl/luasec.lua"] = "luassl/luasec.lua",
+    ["client-lua/lua/luassl/luasec/alpn.lua"] = "luassl/luasec/alpn.lua",
+    ["client-lua/lua/luassl/luasec/certificate.lua"] = "luassl/luasec/certificate.lua",
+    ["client-lua/lua/luassl/luasec/config.lua"] = "luassl/luasec/config.lua",
+    ["client-lua/lua/luassl/luasec/connection.lua"] = "luassl/luasec/connection.lua",
+    ["client-lua/lua/luassl/luasec/context.lua"] = "luassl/luasec/context.lua",
+    ["client-lua/lua/luassl/luasec/https.lua"] = "luassl/luasec/https.lua",
+    ["client-lua/lua/luassl/luasec/userdata.lua"] = "luassl/luasec/userdata.lua",
   },
   copy_directories = { "client-lua/library" },
 }

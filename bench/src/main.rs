@@ -1,11 +1,12 @@
 //! `luassl-bench [ROUNDS] [WORK]...`: luassl beside Debian's LuaSec, the same work in one run, in alternating rounds.
-//! WORK is `receive`, `send`, `echo`, `handshake`, `hold` or `keeper`; all of them where none is named.
+//! WORK is `receive`, `send`, `echo`, `handshake`, `hold`, `keeper` or `lockstep`; all of them where none is named.
 //!
 //! What counts is the CPU time of all processes on the server's side: for luassl the Lua process, the front, the
 //! keeper and the supervisor. The client is this process. The ratio is taken round by round, so that what disturbs
 //! both stacks alike leaves it as it is. Nothing here passes or fails.
 
 mod keeper;
+mod lockstep;
 mod measure;
 mod subject;
 
@@ -18,8 +19,8 @@ use subject::{Stack, Subject, Work};
 const ROUNDS: usize = 7;
 
 fn main() -> ExitCode {
-    let Some((rounds, works, keeper)) = arguments() else {
-        eprintln!("usage: luassl-bench [ROUNDS] [receive|send|echo|handshake|hold|keeper]...");
+    let Some((rounds, works, [keeper, lockstep])) = arguments() else {
+        eprintln!("usage: luassl-bench [ROUNDS] [receive|send|echo|handshake|hold|keeper|lockstep]...");
         return ExitCode::from(2);
     };
     println!("{rounds} alternating rounds; server-side CPU of all processes, median (least to most)\n");
@@ -35,11 +36,15 @@ fn main() -> ExitCode {
         println!();
         keeper::compare(rounds);
     }
+    if lockstep {
+        println!();
+        lockstep::compare(rounds);
+    }
     ExitCode::SUCCESS
 }
 
-/// Rounds, works, and whether the keeper is one; none where the command line cannot be understood.
-fn arguments() -> Option<(usize, Vec<Work>, bool)> {
+/// Rounds, works, and whether the keeper and lock-step are among them; none where the command line cannot be understood.
+fn arguments() -> Option<(usize, Vec<Work>, [bool; 2])> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     let mut rounds = ROUNDS;
     if let Some(number) = words.first().and_then(|word| word.parse().ok()) {
@@ -47,10 +52,11 @@ fn arguments() -> Option<(usize, Vec<Work>, bool)> {
         words.remove(0);
     }
     let all = words.is_empty();
-    let keeper = words.iter().any(|word| word == "keeper");
-    words.retain(|word| word != "keeper");
+    let apart = ["keeper", "lockstep"];
+    let named = apart.map(|name| all || words.iter().any(|word| word == name));
+    words.retain(|word| !apart.contains(&&**word));
     let works = words.iter().map(|word| Work::named(word)).collect::<Option<Vec<_>>>()?;
-    (rounds > 0).then(|| (rounds, if all { Work::ALL.to_vec() } else { works }, all || keeper))
+    (rounds > 0).then(|| (rounds, if all { Work::ALL.to_vec() } else { works }, named))
 }
 
 fn compare(work: Work, rounds: usize) {

@@ -35,6 +35,19 @@ pub struct TrustSpec {
     /// CRLs that the client brought, PEM.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub crls: Vec<Digest>,
+    /// Where nothing else is named: nobody is trusted, in place of the system's.
+    #[serde(skip_serializing_if = "is_false")]
+    pub nobody: bool,
+}
+
+/// One more identity of a context, beside `identity`: a key of another type, for the same names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AlsoIdentity {
+    /// The identity, by any name that it answers to.
+    pub identity: String,
+    /// Its chain, as `chain` is that of `identity`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Digest>,
 }
 
 /// Which Diffie-Hellman parameters a TLS 1.2 server offers for DHE.
@@ -85,6 +98,9 @@ pub struct ContextSpec {
     /// identity's public key, otherwise trust anchors (together with the system's).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chain_or_trust: Option<Digest>,
+    /// More identities that go with `identity`, whichever name is asked for: the peer's algorithms decide.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<AlsoIdentity>,
     /// Trust; all empty means the system's.
     pub trust: TrustSpec,
     /// Sum of luassl's `VERIFY_` constants; left out: a client verifies, a server does not ask.
@@ -93,6 +109,15 @@ pub struct ContextSpec {
     /// The longest chain below a trust anchor; default 4, as LuaSSL had it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth: Option<u32>,
+    /// Go on where a peer's certificates are not good, and tell what was wrong with them ([`crate::Facts`]).
+    #[serde(skip_serializing_if = "is_false")]
+    pub verify_continue: bool,
+    /// Take a peer's certificate as a server's in either role.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ignore_purpose: bool,
+    /// Check for revocation even where the trust has no CRL: the certificate is not good then.
+    #[serde(skip_serializing_if = "is_false")]
+    pub crl_check: bool,
     /// Check every certificate of a chain for revocation; otherwise the leaf alone (where there are CRLs).
     #[serde(skip_serializing_if = "is_false")]
     pub crl_check_chain: bool,
@@ -117,6 +142,12 @@ pub struct ContextSpec {
     /// Application protocols (ALPN), in order of preference.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alpn: Vec<String>,
+    /// A server goes on without an application protocol where none is common; otherwise the handshake fails.
+    #[serde(skip_serializing_if = "is_false")]
+    pub alpn_optional: bool,
+    /// A server's lock-step handshakes stop at the ClientHello and ask the client. Nothing is resumed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub client_hello: bool,
     /// Diffie-Hellman parameters; default automatic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dh: Option<DhSpec>,
@@ -140,6 +171,7 @@ impl ContextSpec {
     pub fn check_bounds(&self) -> Result<(), DecodeError> {
         check_entries("identities", self.identities.len(), MAX_NAMES)?;
         check_entries("sni", self.sni.len(), MAX_NAMES)?;
+        check_entries("also", self.also.len(), MAX_LIST)?;
         check_entries("alpn", self.alpn.len(), MAX_LIST)?;
         check_entries("trust.named", self.trust.named.len(), MAX_LIST)?;
         check_entries("trust.certificates", self.trust.certificates.len(), MAX_LIST)?;
@@ -163,6 +195,7 @@ impl ContextSpec {
         let lone = lone.into_iter().filter_map(|(field, text)| Some((field, text?)));
         let sni = self.sni.iter().flat_map(|entry| [("sni", &entry.name), ("sni", &entry.identity)]);
         lone.chain(self.identities.iter().map(|text| ("identities", text)))
+            .chain(self.also.iter().map(|also| ("also", &also.identity)))
             .chain(self.alpn.iter().map(|text| ("alpn", text)))
             .chain(self.trust.named.iter().map(|text| ("trust.named", text)))
             .chain(sni)

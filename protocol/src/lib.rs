@@ -4,6 +4,7 @@
 //! specification; its vectors are this crate's tests.
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod constants;
 mod context;
 mod error;
@@ -13,6 +14,7 @@ mod material;
 mod message;
 mod stream;
 
+pub use certificate::*;
 pub use constants::*;
 pub use context::*;
 pub use error::*;

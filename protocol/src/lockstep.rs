@@ -3,7 +3,7 @@
 
 use crate::{DecodeError, Failure, Info, context::is_false, from_body, to_frame};
 use serde::{Deserialize, Serialize};
-use serde_bytes::Bytes;
+use serde_bytes::{ByteBuf, Bytes};
 
 /// The most plaintext in one message, in bytes: what a read returns, what a write carries.
 pub const MAX_LOCK_STEP_DATA: usize = 128 * 1024;
@@ -31,6 +31,8 @@ pub enum LockStepRequest<'a> {
     Shutdown,
     /// Asks for the facts about the connection.
     Info,
+    /// Asks for everything that there is to tell of the session.
+    Facts,
     /// Ends the connection: close_notify where it can go at once, then nothing more on this socket.
     Close,
     /// Answers [`LockStepState::NeedClientHello`] (reserved); the handshake goes on.
@@ -74,6 +76,49 @@ pub struct ClientHello {
     pub alpn: Vec<String>,
 }
 
+/// Something that was wrong with a peer's certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyFault {
+    /// Which certificate: 0 is the leaf, 1 its issuer.
+    pub depth: u32,
+    /// OpenSSL's words for it.
+    pub message: String,
+}
+
+/// Everything that there is to tell of a session.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub protocol: String,
+    /// OpenSSL's description of the cipher suite: name, protocol, Kx, Au, Enc, Mac.
+    pub cipher: String,
+    /// Strength of the cipher in bits.
+    pub bits: u32,
+    /// Length of the cipher's key in bits.
+    pub algorithm_bits: u32,
+    /// The own Finished message of the last handshake.
+    pub finished: ByteBuf,
+    /// The peer's.
+    pub peer_finished: ByteBuf,
+    /// OpenSSL's number for the verification of the peer: 0 is good (X509_V_OK).
+    pub verify_code: i32,
+    /// The same in words.
+    pub verify_text: String,
+    /// What was wrong, in the order in which it was found; more than one thing with `verify_continue` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verify_faults: Vec<VerifyFault>,
+    /// The peer's certificate, DER; left out where it sent none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<ByteBuf>,
+    /// The peer's certificates as OpenSSL has them, DER: a server's begin with its own, a client's do not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peer_chain: Vec<ByteBuf>,
+    /// The certificate that was sent, DER, and what goes with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub local_chain: Vec<ByteBuf>,
+}
+
 /// The front's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockStepAnswer<'a> {
@@ -97,9 +142,15 @@ pub struct LockStepAnswer<'a> {
     /// With [`LockStepState::NeedClientHello`]: what to decide by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_hello: Option<ClientHello>,
+    /// To `facts`: them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Box<Facts>>,
     /// With [`LockStepState::Error`]: what failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+    /// With `error`: OpenSSL's own words for the reason, or the system's, for programs that compare them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl LockStepAnswer<'_> {
@@ -114,7 +165,9 @@ impl LockStepAnswer<'_> {
             complete: None,
             info: None,
             client_hello: None,
+            facts: None,
             error: None,
+            reason: None,
         }
     }
 
@@ -151,6 +204,7 @@ impl<'a> LockStepRequest<'a> {
             Self::Write { .. } => "write",
             Self::Shutdown => "shutdown",
             Self::Info => "info",
+            Self::Facts => "facts",
             Self::Close => "close",
             Self::ClientHello { .. } => "client_hello",
             Self::Unknown(operation) => operation,
@@ -169,6 +223,7 @@ impl<'a> LockStepRequest<'a> {
             "write" => Self::Write { data: needed(data, "write", "data")? },
             "shutdown" => Self::Shutdown,
             "info" => Self::Info,
+            "facts" => Self::Facts,
             "close" => Self::Close,
             "client_hello" => Self::ClientHello { context, alpn, refuse },
             unknown => Self::Unknown(unknown),

@@ -4,7 +4,8 @@
 //! `id` and either the answer's fields or `error`.
 
 use crate::{
-    ContextSpec, DecodeError, Digest, Failure, context::is_false, from_body, holds_private_key, to_frame,
+    CheckIssued, ContextSpec, DecodeError, Describe, Digest, Failure, ReadCertificate, context::is_false,
+    from_body, holds_private_key, to_frame,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -322,6 +323,12 @@ pub enum Request {
     Renegotiate(Of),
     /// `close`: close_notify goes out after everything that was written
     Close(Of),
+    /// `certificate`
+    Certificate(ReadCertificate),
+    /// `check_issued`
+    CheckIssued(CheckIssued),
+    /// `describe`
+    Describe(Describe),
     /// An operation that this side does not know
     Unknown(String),
 }
@@ -379,6 +386,9 @@ impl Request {
             "set_option" => Self::SetOption(from_body(body)?),
             "renegotiate" => Self::Renegotiate(from_body(body)?),
             "close" => Self::Close(from_body(body)?),
+            "certificate" => Self::Certificate(from_body(body)?),
+            "check_issued" => Self::CheckIssued(from_body(body)?),
+            "describe" => Self::Describe(from_body(body)?),
             unknown => Self::Unknown(unknown.to_owned()),
         })
     }
@@ -401,6 +411,9 @@ impl Request {
             Self::SetOption(_) => "set_option",
             Self::Renegotiate(_) => "renegotiate",
             Self::Close(_) => "close",
+            Self::Certificate(_) => "certificate",
+            Self::CheckIssued(_) => "check_issued",
+            Self::Describe(_) => "describe",
             Self::Unknown(operation) => operation,
         }
     }
@@ -423,6 +436,9 @@ impl Request {
             | Self::Renegotiate(fields)
             | Self::Close(fields) => self.frame(id, fields),
             Self::PeerMatches(fields) => self.frame(id, fields),
+            Self::Certificate(fields) => self.frame(id, fields),
+            Self::CheckIssued(fields) => self.frame(id, fields),
+            Self::Describe(fields) => self.frame(id, fields),
             Self::Export(fields) => self.frame(id, fields),
             Self::SetOption(fields) => self.frame(id, fields),
             Self::Unknown(_) => self.frame(id, &Done {}),

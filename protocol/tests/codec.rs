@@ -47,8 +47,9 @@ prop_compose! {
         named in vec(text(), 0..3),
         certificates in vec(digest(), 0..3),
         crls in vec(digest(), 0..3),
+        nobody in any::<bool>(),
     ) -> TrustSpec {
-        TrustSpec { system, named, certificates, crls }
+        TrustSpec { system, named, certificates, crls, nobody }
     }
 }
 
@@ -63,12 +64,15 @@ prop_compose! {
             (of(version()), of(version()), vec(text(), 0..4), of(dh())),
         (sni_strict, crl_check_chain, directory, no_resumption) in
             (any::<bool>(), any::<bool>(), of(text()), any::<bool>()),
+        (also, verify_continue, ignore_purpose, crl_check, alpn_optional, client_hello) in
+            (vec((text(), of(digest())), 0..3), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
     ) -> ContextSpec {
+        let also = also.into_iter().map(|(identity, chain)| AlsoIdentity { identity, chain }).collect();
         let sni = sni.into_iter().map(|(name, identity)| SniEntry { name, identity }).collect();
         ContextSpec {
             identity, directory, identities, sni, sni_strict, chain, chain_or_trust, trust, verify, depth, crl_check_chain,
             options, ciphers, ciphersuites, groups, minimum_protocol, maximum_protocol, alpn, dh,
-            no_resumption,
+            no_resumption, also, verify_continue, ignore_purpose, crl_check, alpn_optional, client_hello,
         }
     }
 }
@@ -217,7 +221,7 @@ proptest! {
     }
 
     #[test]
-    fn a_lock_step_question_is_read_back(max in any::<u32>(), data in vec(any::<u8>(), 0..2000), which in 0..8, alpn in of(text())) {
+    fn a_lock_step_question_is_read_back(max in any::<u32>(), data in vec(any::<u8>(), 0..2000), which in 0..9, alpn in of(text())) {
         let request = match which {
             0 => LockStepRequest::Handshake,
             1 => LockStepRequest::Read { max },
@@ -226,6 +230,7 @@ proptest! {
             4 => LockStepRequest::Info,
             5 => LockStepRequest::Close,
             6 => LockStepRequest::ClientHello { context: Some(u64::from(max)), alpn: alpn.as_deref(), refuse: max % 2 == 0 },
+            7 => LockStepRequest::Facts,
             _ => LockStepRequest::Unknown("x"),
         };
         let bytes = body(&request.to_frame().unwrap());
@@ -235,11 +240,11 @@ proptest! {
     #[test]
     fn a_lock_step_answer_is_read_back(
         state in state(), pending in any::<bool>(), data in of(buffer()), taken in of(any::<u32>()),
-        complete in of(any::<bool>()), info in of(info()), error in of(failure()), hello in of((of(text()), vec(text(), 0..3)))
+        complete in of(any::<bool>()), info in of(info()), error in of(failure()), reason in of(text()), hello in of((of(text()), vec(text(), 0..3)))
     ) {
         let client_hello = hello.map(|(sni, alpn)| ClientHello { sni, alpn });
         let data = data.as_deref().map(|data| Bytes::new(data));
-        let answer = LockStepAnswer { state, pending, data, taken, complete, info, client_hello, error };
+        let answer = LockStepAnswer { state, pending, data, taken, complete, info, client_hello, facts: None, error, reason };
         let bytes = to_body(&answer).unwrap();
         prop_assert_eq!(from_body::<LockStepAnswer>(&bytes).unwrap(), answer);
     }

@@ -41,6 +41,30 @@ impl Lua {
         self.command_at(&daemon.socket())
     }
 
+    /// The interpreter alone, with modules of the system, in the development PKI's directory; `modules` of the repository
+    /// come first.
+    #[must_use]
+    pub fn plain_command(self, modules: &[&Path]) -> Command {
+        let both = |module: &&Path| format!("{0}/?.lua;{0}/?/init.lua;", module.display());
+        let path: String = modules.iter().map(both).collect();
+        let mut command = Command::new(self.command);
+        command.current_dir(pki::file("")).env("LUA_PATH", path + ";").env("LUA_CPATH", ";;");
+        command
+    }
+
+    /// The interpreter with the shims that stand for LuaSec, talking to `daemon`; `modules` of the repository come first.
+    #[must_use]
+    pub fn luasec_command(self, daemon: &Daemon, modules: &[&Path]) -> Command {
+        let module = built("lua").join(self.abi);
+        let shims = module.join("luasec");
+        let all: Vec<&Path> = modules.iter().copied().chain([&*shims, &*module]).collect();
+        let mut command = self.plain_command(&all);
+        command
+            .env("LUA_CPATH", format!("{}/?.so;;", module.display()))
+            .env("LUASSL_SOCKET", daemon.socket());
+        command
+    }
+
     /// As [`Lua::command`], talking to whoever listens on `socket`.
     #[must_use]
     pub fn command_at(self, socket: &Path) -> Command {

@@ -5,7 +5,7 @@ use crate::control::{CallError, request_deadline};
 use crate::error::Error;
 use crate::material::{Hashed, Material, MaterialError};
 use luassl_protocol::{
-    Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, LuaCode, MakeContext, Request,
+    AlsoIdentity, Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, LuaCode, MakeContext, Request,
 };
 use std::cell::Cell;
 use std::rc::Rc;
@@ -55,6 +55,23 @@ impl Recipe {
         hashed.certificates.into_iter().for_each(|material| self.trust(material));
         hashed.crls.into_iter().for_each(|material| self.crl(material));
         Ok(())
+    }
+
+    /// As [`Recipe::directory`], for programs that name directories whatever is in them; `crls` takes the CRLs alone.
+    pub fn lenient_directory(&mut self, directory: &[u8], crls: bool) {
+        let Ok(hashed) = Hashed::read(directory) else { return };
+        if crls {
+            hashed.crls.into_iter().for_each(|material| self.crl(material));
+        } else {
+            hashed.certificates.into_iter().for_each(|material| self.trust(material));
+        }
+    }
+
+    /// One more identity, with its chain where it is not the identity's own.
+    pub fn also(&mut self, identity: String, chain: Option<Material>) {
+        let digest = chain.as_ref().map(Material::digest);
+        self.spec.also.push(AlsoIdentity { identity, chain: digest });
+        self.material.extend(chain);
     }
 
     /// Diffie-Hellman parameters.

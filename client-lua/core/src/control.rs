@@ -6,7 +6,7 @@ use crate::transport::{receive, send};
 use bytes::{Bytes, BytesMut};
 use luassl_protocol::{
     DecodeError, FRAME_HEADER, Failure, Hello, LuaCode, MAX_FRAME, Request, VERSION, Welcome, decode_reply,
-    reply_id, take_frame,
+    feature, reply_id, take_frame,
 };
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -102,7 +102,11 @@ impl Link {
         let socket = dial(path).map_err(|errno| unreachable(path, errno))?;
         let inbox = BytesMut::new();
         let mut link = Self { socket, next_id: 1, frame_limit: MAX_FRAME, inbox, descriptor: None };
-        let hello = Hello { version: VERSION, features: vec!["stream".into()], client: client.into() };
+        let hello = Hello {
+            version: VERSION,
+            features: [feature::STREAM, feature::LOCK_STEP, feature::CLIENT_HELLO].map(Into::into).into(),
+            client: client.into(),
+        };
         let answer = link.call::<Welcome>(&Request::Hello(hello), None, deadline);
         let welcome = answer.map_err(|error| match error {
             CallError::NotSent => Error::from(CallError::Lost),

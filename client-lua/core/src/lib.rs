@@ -5,12 +5,14 @@
 #![deny(unsafe_code)]
 
 mod adopt;
+mod certificate;
 mod client;
 mod context;
 mod control;
 mod deadline;
 mod error;
 mod listener;
+pub mod lockstep;
 mod material;
 mod opening;
 mod path;

@@ -2,9 +2,11 @@
 //! (`nil, message, code`). Arguments are checked in Lua, so that misuse is thrown at the caller's level.
 
 mod listener;
+mod luasec;
 mod opening;
 mod options;
 mod results;
+mod secured;
 mod stream;
 
 use listener::ListenerHandle;
@@ -23,6 +25,8 @@ const BUFFER: usize = 128 << 10;
 struct Shared {
     client: Rc<Client>,
     buffer: RefCell<Vec<u8>>,
+    /// For the answers on lock-step connections.
+    scratch: RefCell<Vec<u8>>,
 }
 
 impl Shared {
@@ -138,10 +142,13 @@ fn constants(lua: &Lua) -> LuaResult<LuaTable> {
 fn luassl_core(lua: &Lua) -> LuaResult<LuaTable> {
     let version: String = lua.globals().raw_get("_VERSION")?;
     let name = format!("luassl {} ({version})", env!("CARGO_PKG_VERSION"));
-    let shared = Rc::new(Shared { client: Client::new(name, None), buffer: RefCell::default() });
+    let (client, buffer, scratch) = (Client::new(name, None), RefCell::default(), RefCell::default());
+    let shared = Rc::new(Shared { client, buffer, scratch });
     let module = lua.create_table()?;
     module.raw_set("version", env!("CARGO_PKG_VERSION"))?;
     module.raw_set("constants", constants(lua)?)?;
+    module.raw_set("secured", secured::functions(lua, &shared)?)?;
+    module.raw_set("luasec", luasec::functions(lua, &shared)?)?;
     module.raw_set(
         "context",
         lua.create_function(move |lua, options: LuaTable| context(lua, &shared, &options))?,

@@ -28,6 +28,33 @@ pub(crate) fn recipe(options: &LuaTable) -> Result<Recipe, Fault> {
     Ok(recipe)
 }
 
+/// What a context of LuaSec asks for, which has more to say than the options of `wrap`.
+pub(crate) fn lock_step_recipe(options: &LuaTable) -> Result<Recipe, Fault> {
+    let mut recipe = Recipe::default();
+    for pair in options.pairs::<String, LuaValue>() {
+        let (name, value) = pair.map_err(|error| Fault::Misuse(error.to_string()))?;
+        apply_lock_step(&mut recipe, &Option { name: &name, value: &value })?;
+    }
+    Ok(recipe)
+}
+
+fn apply_lock_step(recipe: &mut Recipe, option: &Option<'_>) -> Outcome {
+    let spec = &mut recipe.spec;
+    match option.name {
+        "also" => return option.also(recipe),
+        "nobody" => spec.trust.nobody = option.boolean()?,
+        "capath" => recipe.lenient_directory(&option.bytes()?, false),
+        "crlpath" => recipe.lenient_directory(&option.bytes()?, true),
+        "crl_check" => spec.crl_check = option.boolean()?,
+        "verify_continue" => spec.verify_continue = option.boolean()?,
+        "ignore_purpose" => spec.ignore_purpose = option.boolean()?,
+        "alpn_optional" => spec.alpn_optional = option.boolean()?,
+        "client_hello" => spec.client_hello = option.boolean()?,
+        _ => return apply(recipe, option),
+    }
+    Ok(())
+}
+
 fn apply(recipe: &mut Recipe, option: &Option<'_>) -> Outcome {
     let spec = &mut recipe.spec;
     match option.name {
@@ -127,6 +154,20 @@ impl Option<'_> {
 
     fn joined(&self) -> Result<String, Fault> {
         Ok(self.list()?.join(":"))
+    }
+
+    /// `{{key = "identity", chain = PEM}, ...}`
+    fn also(&self, recipe: &mut Recipe) -> Outcome {
+        for value in self.each()? {
+            let Some(pair) = value.as_table() else { return Err(self.wrong("table of tables")) };
+            let field = |name| pair.raw_get(name).map_err(|_| self.wrong("table of tables"));
+            let (key, chain): (LuaValue, LuaValue) = (field("key")?, field("chain")?);
+            let identity = Option { name: self.name, value: &key }.text()?;
+            let chain = Option { name: self.name, value: &chain };
+            let chain = if chain.value.is_nil() { None } else { Some(chain.material(Kind::Certificates)?) };
+            recipe.also(identity, chain);
+        }
+        Ok(())
     }
 
     /// `{["*.example.org"] = "identity"}`

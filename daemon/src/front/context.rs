@@ -11,7 +11,7 @@ use crate::{
     tls::{self, Floors},
 };
 use luassl_protocol::{ContextSpec, Digest, ErrorCode, Failure, Role};
-use openssl::ssl::Ssl;
+use openssl::ssl::{Ssl, SslContext};
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -30,12 +30,14 @@ pub(super) struct Recipe {
 /// All identities that a description names.
 pub(super) fn identities_of(spec: &ContextSpec) -> Vec<String> {
     let by_sni = spec.sni.iter().map(|entry| entry.identity.clone());
-    spec.identity.iter().cloned().chain(spec.identities.iter().cloned()).chain(by_sni).collect()
+    let also = spec.also.iter().map(|also| also.identity.clone());
+    spec.identity.iter().cloned().chain(spec.identities.iter().cloned()).chain(by_sni).chain(also).collect()
 }
 
 /// The digests that a description refers to.
 pub(super) fn digests_of(spec: &ContextSpec) -> Vec<Digest> {
     let mut digests: Vec<Digest> = spec.chain.iter().chain(&spec.chain_or_trust).copied().collect();
+    digests.extend(spec.also.iter().filter_map(|also| also.chain));
     digests.extend(spec.trust.certificates.iter().chain(&spec.trust.crls).copied());
     if let Some(luassl_protocol::DhSpec::Parameters(digest)) = &spec.dh {
         digests.push(*digest);
@@ -57,6 +59,29 @@ pub(super) struct Asker {
 impl Asker {
     pub(super) fn caller(&self) -> Caller<'_> {
         Caller { uid: self.owner.uid, gids: &self.gids, socket: &self.owner.socket }
+    }
+}
+
+/// Who is at the other end of a session.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Peer {
+    /// A former session with the same peer may be taken up again.
+    Resumable(Option<SocketAddr>),
+    /// None is.
+    New(Option<SocketAddr>),
+}
+
+impl Peer {
+    fn address(self) -> Option<SocketAddr> {
+        let (Self::Resumable(address) | Self::New(address)) = self;
+        address
+    }
+
+    fn resumable(self) -> Option<SocketAddr> {
+        match self {
+            Self::Resumable(address) => address,
+            Self::New(_) => None,
+        }
     }
 }
 
@@ -103,16 +128,18 @@ impl Sessions {
         role: Role,
         host: Option<&str>,
         sni: Option<&str>,
-        peer: Option<SocketAddr>,
+        peer: Peer,
     ) -> Result<Ssl, Failure> {
         let Granted { context, audit } = self.granted(front, role)?;
-        let session = match (role, peer) {
+        let session = match (role, peer.resumable()) {
             (Role::Client, Some(peer)) => context.session_with(host, sni, peer),
             _ => context.session(role, host, sni),
         };
         match &session {
             Ok(_) if audit => {
-                self.with_operation(role, |operation| front.audit.used(&self.asker, operation, peer));
+                self.with_operation(role, |operation| {
+                    front.audit.used(&self.asker, operation, peer.address())
+                });
             }
             Err(failure) if failure.code == ErrorCode::Refused => {
                 self.with_operation(role, |operation| {
@@ -122,6 +149,36 @@ impl Sessions {
             _ => {}
         }
         session
+    }
+
+    /// What the grant demands of connections.
+    ///
+    /// # Errors
+    /// As [`Sessions::session`].
+    pub(super) fn floors(&self, front: &Front, role: Role) -> Result<Floors, Failure> {
+        Ok(self.granted(front, role)?.context.floors())
+    }
+
+    /// The OpenSSL context for a server's session that began in another one, whose grant demands `floors`.
+    ///
+    /// # Errors
+    /// What the grants have against it, and a grant that demands something else: what is asked of the peer stays as it
+    /// began.
+    pub(super) fn chosen(
+        &self,
+        front: &Front,
+        floors: Floors,
+        peer: Option<SocketAddr>,
+    ) -> Result<SslContext, Failure> {
+        let Granted { context, audit } = self.granted(front, Role::Server)?;
+        if context.floors() != floors {
+            let message = "the grants of the two contexts demand different things of a peer";
+            return Err(Failure::new(ErrorCode::Refused, message));
+        }
+        if audit {
+            self.with_operation(Role::Server, |operation| front.audit.used(&self.asker, operation, peer));
+        }
+        Ok(context.current_context())
     }
 
     /// Looks whether there would be a session.
@@ -267,7 +324,8 @@ fn make(
 fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
     let mut spec = spec.clone();
     let Some(directory) = spec.directory.take() else { return spec };
-    let names = spec.identity.iter_mut().chain(&mut spec.identities);
+    let also = spec.also.iter_mut().map(|also| &mut also.identity);
+    let names = spec.identity.iter_mut().chain(&mut spec.identities).chain(also);
     for name in names.chain(spec.sni.iter_mut().map(|entry| &mut entry.identity)) {
         if policy::declared(&active.settings, name).is_none() {
             let full = policy::joined(&directory, name);
@@ -307,6 +365,7 @@ fn with_declared_names(active: &Active, spec: &ContextSpec) -> Result<ContextSpe
     let mut spec = spec.clone();
     spec.identity.as_mut().map(declared).transpose()?;
     spec.identities.iter_mut().try_for_each(declared)?;
+    spec.also.iter_mut().try_for_each(|also| declared(&mut also.identity))?;
     spec.sni.iter_mut().try_for_each(|entry| declared(&mut entry.identity))?;
     Ok(spec)
 }

@@ -6,7 +6,7 @@
 use super::{
     Front,
     connection::address_text,
-    context::{Asker, Sessions},
+    context::{Asker, Peer, Sessions},
     handshake,
     hub::{Finished, Hub},
     interrupt,
@@ -324,7 +324,7 @@ impl Acceptor {
 
 /// One accepted connection, from its socket to the hub.
 async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, slots: Slots) {
-    let session = listener.sessions.session(front, Role::Server, None, None, None);
+    let session = listener.sessions.session(front, Role::Server, None, None, Peer::New(None));
     let deadline = front.limits().handshake();
     let outcome = match session {
         Ok(ssl) => handshake::handshake(ssl, tcp, Role::Server, deadline).await,

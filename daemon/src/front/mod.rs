@@ -19,6 +19,7 @@ mod hub;
 mod interrupt;
 mod listener;
 mod lockdown;
+mod lockstep;
 mod lua_end;
 mod operations;
 mod owner;

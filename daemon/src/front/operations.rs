@@ -3,29 +3,31 @@
 use super::{
     Front,
     connection::{Command, Connection, with_addresses},
-    context::{Asker, Recipe, Sessions, digests_of, identities_of},
+    context::{Asker, Peer, Recipe, Sessions, digests_of, identities_of},
     control::{Answer, Answering},
     handshake, holder,
     listener::{Listener, ListenerKey},
+    lockstep::{Handshaking, LockStep},
     policy::Way,
     pump::Pump,
     quota::{Bound, Kind, Slot},
     sockets,
 };
-use crate::tls;
+use crate::tls::{self, Floors};
 use luassl_protocol::{
     Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ContextMade, Digest, Done, ErrorCode,
     Export, Exported, Failure, FreeContext, HandshakeResult, Hello, Info, MakeContext, Matched, Mode, Of,
     PeerCertificate, PeerMatches, Request, Role, SetOption, SocketOption, Status, Token, VERSION, Welcome,
-    reply_frame, to_frame,
+    feature, reply_frame, to_frame,
 };
-use openssl::ssl::SslRef;
+use openssl::ssl::{SslContext, SslRef};
 use rustix::net::{SendFlags, send, sockopt};
 use serde::Serialize;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::sync::oneshot;
@@ -38,9 +40,37 @@ pub(super) struct Session {
     front: Arc<Front>,
     asker: Asker,
     introduced: bool,
-    contexts: HashMap<u64, Made>,
+    contexts: ContextTable,
     next_context: u64,
     blobs: HashMap<[u8; 32], (Arc<[u8]>, Slot)>,
+}
+
+/// The contexts of a control connection, which the handshakes that it began share.
+#[derive(Clone, Default)]
+pub(super) struct ContextTable(Arc<Mutex<HashMap<u64, Arc<Made>>>>);
+
+impl ContextTable {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Made>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, number: u64) -> Outcome<Arc<Made>> {
+        self.lock().get(&number).cloned().ok_or_else(|| unknown_context(number))
+    }
+
+    /// The OpenSSL context of `number` for a server's session that began in another one, whose grant demands `floors`.
+    ///
+    /// # Errors
+    /// An unknown number, and as [`Sessions::chosen`].
+    pub(super) fn for_server(
+        &self,
+        front: &Front,
+        number: u64,
+        floors: Floors,
+        peer: Option<SocketAddr>,
+    ) -> Outcome<SslContext> {
+        self.find(number)?.sessions.chosen(front, floors, peer)
+    }
 }
 
 /// A context of this control connection.
@@ -60,7 +90,7 @@ impl Session {
             front,
             asker,
             introduced: false,
-            contexts: HashMap::new(),
+            contexts: ContextTable::default(),
             next_context: 1,
             blobs: HashMap::new(),
         }
@@ -99,6 +129,9 @@ impl Session {
             Request::Connect(connect) => with_descriptor(id, self.connect(connect, descriptors)),
             Request::Bind(bind) => with_descriptor(id, self.bind(bind, descriptors)),
             Request::Status(of) => plain(id, self.status(&of)),
+            Request::Certificate(read) => plain(id, tls::read_certificate(&read)),
+            Request::CheckIssued(check) => plain(id, tls::check_issued(&check)),
+            Request::Describe(_) => plain(id, Ok(tls::description())),
             Request::Unknown(op) => {
                 let message = format!("operation \"{op}\" is not known to this luassld");
                 plain(id, Err::<Done, _>(Failure::new(ErrorCode::UnknownOperation, message)))
@@ -123,7 +156,7 @@ impl Session {
         tracing::debug!(uid = self.asker.owner.uid, client = %hello.client, "hello");
         Ok(Welcome {
             version: VERSION,
-            features: vec!["stream".to_owned()],
+            features: [feature::STREAM, feature::LOCK_STEP, feature::CLIENT_HELLO].map(str::to_owned).into(),
             server: concat!("luassld ", env!("CARGO_PKG_VERSION")).to_owned(),
             openssl: openssl::version::version().to_owned(),
             frame_limit: u64::from(self.front.limits().frame_bytes),
@@ -165,31 +198,35 @@ impl Session {
         let sessions = Sessions::new(self.asker.clone(), Arc::clone(&recipe), None);
         let number = self.next_context;
         self.next_context += 1;
-        self.contexts.insert(number, Made { recipe, sessions, _checked: checked.context });
+        self.contexts.lock().insert(number, Arc::new(Made { recipe, sessions, _checked: checked.context }));
         Ok(ContextMade { context: Some(number), missing: Vec::new() })
     }
 
     fn free_context(&mut self, free: &FreeContext) -> Outcome<Done> {
-        self.contexts.remove(&free.context).map(|_| Done {}).ok_or_else(|| unknown_context(free.context))
+        self.contexts
+            .lock()
+            .remove(&free.context)
+            .map(|_| Done {})
+            .ok_or_else(|| unknown_context(free.context))
     }
 
-    fn made(&self, context: u64) -> Outcome<&Made> {
-        self.contexts.get(&context).ok_or_else(|| unknown_context(context))
+    fn made(&self, context: u64) -> Outcome<Arc<Made>> {
+        self.contexts.find(context)
     }
 
     // -- connections ---------------------------------------------------------------------------------------------
 
     fn connect(&self, connect: Connect, descriptors: &mut Vec<OwnedFd>) -> Outcome<(Connecting, OwnedFd)> {
         let tcp = sockets::connected_tcp(descriptors)?;
-        if connect.mode == Mode::LockStep {
-            return Err(Failure::new(
-                ErrorCode::Invalid,
-                "lock-step connections are not offered by this luassld",
-            ));
-        }
         let (host, sni) = (connect.host.as_deref(), connect.sni.as_deref());
-        let sessions = &self.made(connect.context)?.sessions;
-        let ssl = sessions.session(&self.front, connect.role, host, sni, sockets::peer(tcp.as_fd()))?;
+        let made = self.made(connect.context)?;
+        let address = sockets::peer(tcp.as_fd());
+        let peer = match connect.mode {
+            Mode::Stream => Peer::Resumable(address),
+            // LuaSec's clients begin anew.
+            Mode::LockStep => Peer::New(address),
+        };
+        let ssl = made.sessions.session(&self.front, connect.role, host, sni, peer)?;
         let limits = self.front.limits();
         let take = |kind, own, all| {
             self.front.quotas.take(&self.asker.owner, kind, 1, Bound { owner: own, all: Some(all) })
@@ -203,6 +240,13 @@ impl Session {
             self.front.home.connections.enter(self.asker.owner.clone(), server, connection_slot)?;
         let token = connection.token;
         let front = Arc::clone(&self.front);
+        if connect.mode == Mode::LockStep {
+            let floors = made.sessions.floors(&self.front, connect.role)?;
+            let handshaking = Handshaking { _slot: handshake_slot, contexts: self.contexts.clone(), floors };
+            let made = LockStep::new(front, Arc::clone(&connection), (ssl, tcp), ours, handshaking);
+            made.inspect_err(|_| self.front.home.connections.leave(&connection))?.start();
+            return Ok((Connecting { token }, theirs));
+        }
         self.front.home.signers.spawn(Box::pin(async move {
             run_outgoing(front, connection, ssl, tcp, connect.role, ours).await;
             drop(handshake_slot);

@@ -7,7 +7,7 @@ use super::resumption::{self, Resuming};
 use super::resumption_scope::Common;
 use super::select::Selection;
 use super::trust::{Resolved, TrustStores};
-use super::{ciphers, gate, raw, versions};
+use super::{ciphers, gate, hello, raw, versions};
 use crate::identity::IdentitySource;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
@@ -101,7 +101,8 @@ impl Plan {
     /// Every identity that the context may use, without repetition.
     fn all_identities(&self) -> impl Iterator<Item = &str> {
         let sni = self.sni.iter().map(|entry| &entry.identity);
-        let all = self.identity.iter().chain(&self.identities).chain(sni).map(String::as_str);
+        let also = self.also.iter().map(|also| &also.identity);
+        let all = self.identity.iter().chain(&self.identities).chain(sni).chain(also).map(String::as_str);
         all.collect::<std::collections::BTreeSet<_>>().into_iter()
     }
 }
@@ -115,7 +116,9 @@ fn load(plan: &Plan, identities: &dyn IdentitySource, name: &str) -> Result<Cred
         let message = format!("identity {name:?} is not loaded; luassld check says why");
         Failure::new(ErrorCode::Unavailable, message)
     })?;
-    let brought = plan.chain.as_ref().filter(|_| plan.identity.as_deref() == Some(name));
+    let own = plan.chain.as_ref().filter(|_| plan.identity.as_deref() == Some(name));
+    let also = || plan.also.iter().find(|also| also.identity == name)?.chain.as_ref();
+    let brought = own.or_else(also);
     let brought = brought.filter(|chain| chain.holds_for(&identity));
     Credentials::new(identity, brought.map(|chain| &chain.certificates[..]))
 }
@@ -163,12 +166,12 @@ fn set_trust(
     let Resolved { store, revocation, digest } = plan.anchors.resolve(trusts)?;
     builder.set_cert_store(store);
     builder.set_verify_depth(plan.depth);
-    if plan.crl_check_chain && !revocation {
+    if plan.crl_check_chain && !plan.crl_check && !revocation {
         let message =
             "the whole chain is to be checked for revocation, but no trust of the context has a CRL";
         return Err(Failure::new(ErrorCode::Invalid, message));
     }
-    if revocation {
+    if revocation || plan.crl_check {
         let mut flags = X509VerifyFlags::CRL_CHECK;
         if plan.crl_check_chain {
             flags |= X509VerifyFlags::CRL_CHECK_ALL;
@@ -184,9 +187,15 @@ fn set_certificates(
     credentials: &HashMap<String, Arc<Credentials>>,
     common: Option<&Common>,
 ) -> Result<(), Failure> {
+    if plan.client_hello {
+        builder.set_client_hello_callback(hello::answer);
+    }
     if let Some(own) = plan.identity.as_ref().and_then(|name| credentials.get(name)) {
         own.use_in_context(builder)?;
         raw::allow_post_handshake_authentication(builder);
+    }
+    for also in plan.also.iter().filter_map(|also| credentials.get(&also.identity)) {
+        also.use_in_context(builder)?;
     }
     if credentials.is_empty() {
         return Ok(());
@@ -230,14 +239,18 @@ fn selection(plan: &Plan, credentials: &HashMap<String, Arc<Credentials>>) -> Se
 }
 
 fn set_protocols(plan: &Plan, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
-    if plan.alpn.is_empty() {
-        return Ok(());
+    if !plan.alpn.is_empty() {
+        let wire: Vec<u8> = plan.alpn.iter().flat_map(|name| wire(name)).collect();
+        builder.set_alpn_protos(&wire)?;
     }
-    let wire: Vec<u8> = plan.alpn.iter().flat_map(|name| wire(name)).collect();
-    builder.set_alpn_protos(&wire)?;
     let ours = plan.alpn.clone();
-    builder.set_alpn_select_callback(move |_: &mut SslRef, theirs| {
-        ours.iter().find_map(|name| find_protocol(theirs, name)).ok_or(AlpnError::ALERT_FATAL)
+    let none = if ours.is_empty() || plan.alpn_optional { AlpnError::NOACK } else { AlpnError::ALERT_FATAL };
+    // Every context has it: a session that a client has decided on may have come from another context.
+    builder.set_alpn_select_callback(move |ssl: &mut SslRef, theirs| match hello::decided_protocol(ssl) {
+        Some(decided) => {
+            decided.and_then(|name| find_protocol(theirs, name.as_bytes())).ok_or(AlpnError::NOACK)
+        }
+        None => ours.iter().find_map(|name| find_protocol(theirs, name)).ok_or(none),
     });
     Ok(())
 }

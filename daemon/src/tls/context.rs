@@ -8,7 +8,7 @@ use super::session;
 use super::trust::TrustStores;
 use crate::identity::IdentitySource;
 use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion, Role};
-use openssl::ssl::Ssl;
+use openssl::ssl::{Ssl, SslContext};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -44,6 +44,7 @@ pub struct ContextSource {
 /// An immutable context. It follows renewals of its identities and changes of its trusts by itself.
 pub struct Context {
     plan: Plan,
+    floors: Floors,
     identities: Arc<dyn IdentitySource>,
     trusts: Arc<TrustStores>,
     resuming: Resuming,
@@ -65,7 +66,15 @@ impl Context {
         let plan = Plan::new(&source, &*identities)?;
         let resuming = Resuming { shared: resumption, owner: source.owner };
         let built = RwLock::new(Arc::new(Built::new(&plan, &*identities, &trusts, &resuming)?));
-        Ok(Self { plan, identities, trusts, resuming, built, rebuilding: Mutex::new(()) })
+        Ok(Self {
+            plan,
+            floors: source.floors,
+            identities,
+            trusts,
+            resuming,
+            built,
+            rebuilding: Mutex::new(()),
+        })
     }
 
     /// A session, ready for its handshake: `host` is the name or address that the peer's certificate must carry,
@@ -80,6 +89,18 @@ impl Context {
             Role::Server => session::server(&self.plan, &built, &self.resuming, host),
             Role::Client => session::client(&self.plan, &built, host, sni),
         }
+    }
+
+    /// What its grant demands.
+    #[must_use]
+    pub fn floors(&self) -> Floors {
+        self.floors
+    }
+
+    /// The SSL_CTX of the moment, for a session that began in another context ([`super::Decision`]).
+    #[must_use]
+    pub fn current_context(&self) -> SslContext {
+        self.current().context.clone()
     }
 
     /// A client's session as [`Context::session`] gives it, which takes up a former one with the same server where

@@ -46,6 +46,18 @@ pub fn failure_of_stack(stack: &ErrorStack, ssl: &SslRef) -> Failure {
     })
 }
 
+/// OpenSSL's own words for why a session failed, or the system's; none where the connection just ended.
+#[must_use]
+pub fn reason(error: &ssl::Error) -> Option<String> {
+    if let Some(error) = error.io_error() {
+        let ended = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted);
+        let text = error.to_string();
+        return (!ended).then(|| text.split(" (os error").next().unwrap_or_default().to_owned());
+    }
+    let stack = error.ssl_error()?;
+    stack.errors().first()?.reason().map(str::to_owned)
+}
+
 fn transport(error: &io::Error, ssl: &SslRef) -> Failure {
     match error.kind() {
         io::ErrorKind::TimedOut => Failure::new(ErrorCode::Timeout, "the connection timed out"),

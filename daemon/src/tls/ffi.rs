@@ -66,6 +66,7 @@ pub(super) const OSSL_PARAM_OCTET_STRING: u32 = 5;
 
 pub(super) const OPENSSL_INIT_NO_LOAD_CONFIG: u64 = 0x80;
 
+pub(super) const SSL_CTRL_GET_CHAIN_CERTS: c_int = 115;
 pub(super) const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
 pub(super) const SSL_KEY_UPDATE_REQUESTED: c_int = 1;
 /// RFC 2253, with characters beyond ASCII as UTF-8 in place of escapes.
@@ -74,7 +75,16 @@ pub(super) const XN_FLAG_RFC2253_UTF8: c_ulong = 0x0111_0317 & !4;
 /// `ERR_LIB_USER`: the first library number that is free for applications.
 pub(super) const ERR_LIB_USER: c_int = 128;
 
+/// `EC_builtin_curve`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct BuiltinCurve {
+    pub(super) nid: c_int,
+    pub(super) comment: *const c_char,
+}
+
 unsafe extern "C" {
+    pub(super) fn EC_get_builtin_curves(curves: *mut BuiltinCurve, room: usize) -> usize;
     pub(super) fn OSSL_PROVIDER_add_builtin(
         libctx: *mut OSSL_LIB_CTX,
         name: *const c_char,

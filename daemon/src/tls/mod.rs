@@ -4,13 +4,17 @@
 #![deny(unsafe_code)]
 
 mod build;
+mod certificate;
 mod ciphers;
 mod context;
 mod credentials;
+mod describe;
+mod facts;
 mod failure;
 #[allow(unsafe_code)]
 mod ffi;
 mod gate;
+mod hello;
 mod info;
 #[allow(unsafe_code)]
 mod memory;
@@ -38,9 +42,13 @@ mod trust;
 mod verify;
 mod versions;
 
+pub use certificate::{check_issued, read_certificate};
 pub use context::{Context, ContextSource, Floors};
-pub use failure::{failure, failure_of_io, failure_of_stack};
+pub use describe::description;
+pub use facts::facts;
+pub use failure::{failure, failure_of_io, failure_of_stack, reason};
 pub use gate::{may_sign, signing_is_allowed};
+pub use hello::{Decision, decide, take_hello};
 pub use info::info;
 pub use memory::wipe_what_is_freed;
 pub use peer::{peer_certificate, peer_matches};

@@ -79,7 +79,7 @@ pub(super) fn host_names(certificate: &X509Ref) -> Vec<String> {
     common.filter_map(|entry| Some(normal(&entry.data().to_string().ok()?))).collect()
 }
 
-fn seconds(time: &Asn1TimeRef) -> i64 {
+pub(super) fn seconds(time: &Asn1TimeRef) -> i64 {
     let since = Asn1Time::from_unix(0).and_then(|start| start.diff(time));
     since.map_or(0, |since| i64::from(since.days) * 86_400 + i64::from(since.secs))
 }

@@ -10,7 +10,7 @@ use super::trust::{Anchors, SYSTEM};
 use super::verify::{self, LARGEST_DEPTH, Modes};
 use super::versions::{Versions, versions};
 use crate::identity::{IdentitySource, PublicIdentity};
-use luassl_protocol::{ContextSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry};
+use luassl_protocol::{AlsoIdentity, ContextSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry};
 use openssl::ssl::SslOptions;
 use openssl::x509::{X509, X509Crl};
 use std::sync::Arc;
@@ -30,6 +30,12 @@ impl BroughtChain {
     }
 }
 
+/// One more identity that goes with the context's own.
+pub(super) struct Also {
+    pub(super) identity: String,
+    pub(super) chain: Option<BroughtChain>,
+}
+
 /// See the module.
 pub(super) struct Plan {
     pub(super) identity: Option<String>,
@@ -37,10 +43,14 @@ pub(super) struct Plan {
     pub(super) sni: Vec<SniEntry>,
     pub(super) sni_strict: bool,
     pub(super) chain: Option<BroughtChain>,
+    pub(super) also: Vec<Also>,
     pub(super) anchors: Anchors,
     pub(super) modes: Modes,
     pub(super) verify_required: bool,
     pub(super) depth: u32,
+    pub(super) verify_continue: bool,
+    pub(super) ignore_purpose: bool,
+    pub(super) crl_check: bool,
     pub(super) crl_check_chain: bool,
     pub(super) options: SslOptions,
     pub(super) versions: Versions,
@@ -49,6 +59,8 @@ pub(super) struct Plan {
     pub(super) suites: Option<String>,
     pub(super) groups: Option<String>,
     pub(super) alpn: Vec<Vec<u8>>,
+    pub(super) alpn_optional: bool,
+    pub(super) client_hello: bool,
     pub(super) dh: DhParameters,
     pub(super) resumption: bool,
 }
@@ -62,16 +74,24 @@ impl Plan {
         let ContextSource { spec, floors, .. } = source;
         let Floors { minimum_protocol, verify_required, rsa_key_exchange } = *floors;
         let (chain, anchors) = source.certificates(identities)?;
+        if verify_required && spec.verify_continue {
+            let message = "the grant requires verification, and verify_continue goes on without";
+            return Err(Failure::new(ErrorCode::Refused, message));
+        }
         Ok(Self {
             identity: spec.identity.clone(),
             identities: spec.identities.clone(),
             sni: server_names(spec)?,
             sni_strict: spec.sni_strict,
             chain,
+            also: source.also(identities)?,
             anchors,
             modes: verify::modes(spec.verify, verify_required)?,
             verify_required,
             depth: depth(spec.depth)?,
+            verify_continue: spec.verify_continue,
+            ignore_purpose: spec.ignore_purpose,
+            crl_check: spec.crl_check,
             crl_check_chain: spec.crl_check_chain,
             options: options(spec.options)?,
             versions: versions(spec, minimum_protocol)?,
@@ -80,8 +100,11 @@ impl Plan {
             suites: spec.ciphersuites.clone(),
             groups: spec.groups.clone(),
             alpn: protocols(spec)?,
+            alpn_optional: spec.alpn_optional,
+            client_hello: spec.client_hello,
             dh: source.dh_parameters()?,
-            resumption: !spec.no_resumption,
+            // A session that another context may be chosen for belongs to no scope.
+            resumption: !spec.no_resumption && !spec.client_hello,
         })
     }
 }
@@ -103,6 +126,19 @@ impl ContextSource {
             Some(DhSpec::Named(name)) => ciphers::named_dh(name),
             Some(DhSpec::Parameters(digest)) => ciphers::given_dh(self.blob(digest, "dh parameters")?),
         }
+    }
+
+    fn also(&self, identities: &dyn IdentitySource) -> Result<Vec<Also>, Failure> {
+        let chain = |digest: &Digest, identity: &str| {
+            let certificates = brought_certificates(self.blob(digest, "chain")?, "chain")?;
+            let made_for = identities.current(identity);
+            Ok::<_, Failure>(made_for.map(|made_for| BroughtChain { certificates, made_for }))
+        };
+        let one = |also: &AlsoIdentity| {
+            let chain = also.chain.as_ref().map(|digest| chain(digest, &also.identity)).transpose()?;
+            Ok(Also { identity: also.identity.clone(), chain: chain.flatten() })
+        };
+        self.spec.also.iter().map(one).collect()
     }
 
     /// The chain for the identity, and what the peer's chain must end in.
@@ -141,7 +177,7 @@ impl ContextSource {
                 anchors.add(SYSTEM);
             }
         }
-        if anchors.is_empty() {
+        if anchors.is_empty() && !spec.trust.nobody {
             anchors.add(SYSTEM);
         }
         let chain = chain.zip(identity);

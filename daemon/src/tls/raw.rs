@@ -2,13 +2,15 @@
 
 use super::ffi;
 use foreign_types_shared::{ForeignType, ForeignTypeRef};
+use openssl::asn1::{Asn1ObjectRef, Asn1StringRef};
 use openssl::error::ErrorStack;
+use openssl::nid::Nid;
 use openssl::pkey::{PKey, PKeyRef, Params, Private};
 use openssl::ssl::{SslContextBuilder, SslRef};
 use openssl::stack::StackRef;
 use openssl::x509::store::{X509Store, X509StoreBuilderRef};
-use openssl::x509::{X509, X509CrlRef, X509NameRef, X509Ref};
-use std::ffi::{CStr, c_int};
+use openssl::x509::{GeneralNameRef, X509, X509CrlRef, X509NameRef, X509Ref};
+use std::ffi::{CStr, c_int, c_uint};
 use std::net::IpAddr;
 use std::ptr;
 
@@ -265,6 +267,83 @@ pub(super) fn name_text(name: &X509NameRef) -> String {
         let text = String::from_utf8_lossy(bytes).into_owned();
         openssl_sys::BIO_free_all(out);
         text
+    }
+}
+
+/// The curves that libcrypto knows, by their short names.
+pub(super) fn curves() -> Vec<String> {
+    // SAFETY: without room the call only counts.
+    let count = unsafe { ffi::EC_get_builtin_curves(ptr::null_mut(), 0) };
+    let mut curves = vec![ffi::BuiltinCurve { nid: 0, comment: ptr::null() }; count];
+    // SAFETY: there is room for so many.
+    unsafe { ffi::EC_get_builtin_curves(curves.as_mut_ptr(), count) };
+    let name = |curve: &ffi::BuiltinCurve| Nid::from_raw(curve.nid).short_name().ok().map(str::to_owned);
+    curves.iter().filter_map(name).collect()
+}
+
+/// An object identifier with dots.
+pub(super) fn oid(object: &Asn1ObjectRef) -> String {
+    let mut text = [0; 128];
+    let room = c_int::try_from(text.len()).unwrap_or(0);
+    const WITHOUT_NAME: c_int = 1;
+    // SAFETY: the object is alive; the text has its length, and ends with a zero byte.
+    unsafe { openssl_sys::OBJ_obj2txt(text.as_mut_ptr().cast(), room, object.as_ptr(), WITHOUT_NAME) };
+    CStr::from_bytes_until_nul(&text).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// `OTHERNAME` of x509v3.h.
+#[repr(C)]
+struct OtherName {
+    kind: *mut openssl_sys::ASN1_OBJECT,
+    value: *mut openssl_sys::ASN1_TYPE,
+}
+
+/// What a general name of the kind otherName has: its type with dots, OpenSSL's name for that, and its value where that
+/// is a text.
+pub(super) fn other_name(name: &GeneralNameRef) -> Option<(String, String, &Asn1StringRef)> {
+    const TEXTS: [c_int; 2] = [openssl_sys::V_ASN1_UTF8STRING, openssl_sys::V_ASN1_IA5STRING];
+    // SAFETY: the name is alive; what it points to is an OTHERNAME where its type says so, and lives as long. Of the
+    // value the string is read where its type is that of a string.
+    unsafe {
+        let general = name.as_ptr();
+        if (*general).type_ != openssl_sys::GEN_OTHERNAME || (*general).d.is_null() {
+            return None;
+        }
+        let other = (*general).d.cast::<OtherName>();
+        let (kind, value) = ((*other).kind, (*other).value);
+        if kind.is_null() || value.is_null() || !TEXTS.contains(&(*value).type_) {
+            return None;
+        }
+        let kind = Asn1ObjectRef::from_ptr(kind);
+        Some((oid(kind), kind.to_string(), Asn1StringRef::from_ptr((*value).value.asn1_string)))
+    }
+}
+
+/// What goes with the certificate that a session sends.
+pub(super) fn own_chain(ssl: &SslRef) -> Vec<X509> {
+    let mut chain: *mut openssl_sys::stack_st_X509 = ptr::null_mut();
+    // SAFETY: the session is alive; the control fills `chain` in with a stack that stays the session's.
+    unsafe {
+        openssl_sys::SSL_ctrl(ssl.as_ptr(), ffi::SSL_CTRL_GET_CHAIN_CERTS, 0, (&raw mut chain).cast());
+        if chain.is_null() {
+            return Vec::new();
+        }
+        StackRef::<X509>::from_ptr(chain).iter().map(ToOwned::to_owned).collect()
+    }
+}
+
+/// An extension of the ClientHello that is being looked at, by its number.
+pub(super) fn hello_extension(ssl: &mut SslRef, number: c_uint) -> Option<Vec<u8>> {
+    let (mut data, mut length) = (ptr::null(), 0);
+    // SAFETY: the session is alive and in its ClientHello callback; what is given back lives as long as that, and is
+    // copied.
+    unsafe {
+        let found =
+            openssl_sys::SSL_client_hello_get0_ext(ssl.as_ptr(), number, &raw mut data, &raw mut length);
+        if found != 1 || data.is_null() {
+            return None;
+        }
+        Some(std::slice::from_raw_parts(data, length).to_vec())
     }
 }
 

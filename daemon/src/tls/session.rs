@@ -1,6 +1,7 @@
 //! Sessions: what differs between the roles, and from one connection to the next.
 
 use super::build::Built;
+use super::hello;
 use super::names::Host;
 use super::plan::Plan;
 use super::raw;
@@ -9,6 +10,7 @@ use super::verify::{self, expect_host, remember};
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslRef, SslVerifyMode};
+use openssl::x509::X509PurposeId;
 
 /// For a session over a transport that holds what came in batches: OpenSSL then takes a buffer full at a time, in place
 /// of a header and then a record, and keeps that buffer until it has used up what it took. Of a transport that somebody
@@ -23,7 +25,8 @@ pub(super) fn server(
     resuming: &Resuming,
     host: Option<&str>,
 ) -> Result<Ssl, Failure> {
-    if plan.identity.is_none() && plan.identities.is_empty() && plan.sni.is_empty() {
+    let none = plan.identity.is_none() && plan.identities.is_empty() && plan.sni.is_empty();
+    if none && !plan.client_hello {
         return Err(Failure::new(ErrorCode::Invalid, "a server needs an identity, and the context has none"));
     }
     let expected = host.map(parse).transpose()?;
@@ -44,9 +47,25 @@ pub(super) fn server(
         Ok(ssl)
     };
     let mut ssl = configure().map_err(internal)?;
-    remember(&mut ssl, host);
-    ssl.set_verify_callback(mode, verify::record);
+    if plan.client_hello {
+        hello::pause(&mut ssl);
+    }
+    verification(plan, &mut ssl, host, mode)?;
     Ok(ssl)
+}
+
+/// Says what is asked of the peer's certificates.
+fn verification(plan: &Plan, ssl: &mut Ssl, host: Option<&str>, mode: SslVerifyMode) -> Result<(), Failure> {
+    remember(ssl, host);
+    if plan.ignore_purpose {
+        ssl.param_mut().set_purpose(X509PurposeId::SSL_SERVER).map_err(internal)?;
+    }
+    if plan.verify_continue {
+        ssl.set_verify_callback(mode, verify::record_and_go_on);
+    } else {
+        ssl.set_verify_callback(mode, verify::record);
+    }
+    Ok(())
 }
 
 pub(super) fn client(
@@ -77,8 +96,7 @@ pub(super) fn client(
         Ok(ssl)
     };
     let mut ssl = configure().map_err(internal)?;
-    remember(&mut ssl, host);
-    ssl.set_verify_callback(plan.modes.client, verify::record);
+    verification(plan, &mut ssl, host, plan.modes.client)?;
     Ok(ssl)
 }
 

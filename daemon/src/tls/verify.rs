@@ -3,7 +3,7 @@
 use super::names::Host;
 use super::peer::host_names;
 use super::raw;
-use luassl_protocol::{ErrorCode, Failure, VERIFY_NONE};
+use luassl_protocol::{ErrorCode, Failure, VERIFY_NONE, VerifyFault};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslRef, SslVerifyMode};
@@ -85,14 +85,18 @@ pub(super) struct Remembered {
     /// The host that was expected, as it was given.
     pub(super) host: Option<String>,
     fault: Mutex<Option<Fault>>,
+    all: Mutex<Vec<VerifyFault>>,
 }
+
+/// Faults that are remembered; a peer's chain can have many.
+const MOST_FAULTS: usize = 64;
 
 static REMEMBERED: LazyLock<Option<Index<Ssl, Remembered>>> = LazyLock::new(|| Ssl::new_ex_index().ok());
 
 /// Prepares a session for [`record`].
 pub(super) fn remember(ssl: &mut SslRef, host: Option<&str>) {
     if let Some(index) = *REMEMBERED {
-        ssl.set_ex_data(index, Remembered { host: host.map(str::to_owned), fault: Mutex::new(None) });
+        ssl.set_ex_data(index, Remembered { host: host.map(str::to_owned), ..Remembered::default() });
     }
 }
 
@@ -105,6 +109,11 @@ impl Remembered {
     pub(super) fn fault(&self) -> Option<Fault> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// Everything that was wrong, in the order in which it was found.
+    pub(super) fn faults(&self) -> Vec<VerifyFault> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The verification callback: changes no verdict, and keeps what a message needs.
@@ -115,9 +124,22 @@ pub(super) fn record(good: bool, context: &mut X509StoreContextRef) -> bool {
     good
 }
 
+/// As [`record`], where the handshake goes on in spite of what is wrong.
+pub(super) fn record_and_go_on(good: bool, context: &mut X509StoreContextRef) -> bool {
+    record(good, context);
+    true
+}
+
 fn keep(context: &X509StoreContextRef) -> Option<()> {
     let ssl = context.ex_data(X509StoreContext::ssl_idx().ok()?)?;
-    let mut fault = remembered(ssl)?.fault.lock().unwrap_or_else(PoisonError::into_inner);
+    let remembered = remembered(ssl)?;
+    let mut all = remembered.all.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.len() < MOST_FAULTS {
+        let message = context.error().error_string().to_owned();
+        all.push(VerifyFault { depth: context.error_depth(), message });
+    }
+    drop(all);
+    let mut fault = remembered.fault.lock().unwrap_or_else(PoisonError::into_inner);
     if fault.is_none() {
         let certificate = context.current_cert();
         *fault = Some(Fault {

@@ -88,6 +88,9 @@ impl Vector {
             "peer_certificate" => answer_again::<PeerCertificate>,
             "peer_matches" => answer_again::<Matched>,
             "export" => answer_again::<Exported>,
+            "certificate" => answer_again::<CertificateFacts>,
+            "check_issued" => answer_again::<Issued>,
+            "describe" => answer_again::<Description>,
             "free_context" | "renegotiate" | "close" | "set_option" => answer_again::<Done>,
             other => panic!("an answer to {other}?"),
         };
@@ -137,6 +140,9 @@ fn operations() -> BTreeSet<&'static str> {
             Request::SetOption(_) => "set_option",
             Request::Renegotiate(_) => "renegotiate",
             Request::Close(_) => "close",
+            Request::Certificate(_) => "certificate",
+            Request::CheckIssued(_) => "check_issued",
+            Request::Describe(_) => "describe",
             Request::Unknown(_) => "unknown",
         }
     }
@@ -156,6 +162,9 @@ fn operations() -> BTreeSet<&'static str> {
         "set_option",
         "renegotiate",
         "close",
+        "certificate",
+        "check_issued",
+        "describe",
     ];
     assert_eq!(decoded.collect::<BTreeSet<_>>(), BTreeSet::from(all));
     BTreeSet::from(all)
@@ -178,7 +187,7 @@ fn every_operation_has_a_request_and_an_answer() {
 
 #[test]
 fn every_lock_step_operation_and_state_has_a_vector() {
-    let operations = ["handshake", "read", "write", "shutdown", "info", "close", "client_hello"];
+    let operations = ["handshake", "read", "write", "shutdown", "info", "facts", "close", "client_hello"];
     assert_eq!(names_of("lock_step_request"), operations.map(str::to_owned).into());
     let states: BTreeSet<String> = vectors_of("lock_step_answer")
         .map(|vector| match from_body::<LockStepAnswer>(vector.body()).unwrap().state {

@@ -1,0 +1,45 @@
+//! Certificates, which the daemon reads: there is no OpenSSL here.
+
+use crate::client::Client;
+use crate::control::request_deadline;
+use crate::error::Error;
+use luassl_protocol::{
+    CertificateFacts, CheckIssued, Describe, Description, Issued, ReadCertificate, Request,
+};
+use serde::de::DeserializeOwned;
+
+impl Client {
+    /// What a certificate says, PEM or DER.
+    ///
+    /// # Errors
+    /// What is no certificate, or no daemon.
+    pub fn read_certificate(&self, data: Vec<u8>) -> Result<CertificateFacts, Error> {
+        self.ask(&Request::Certificate(ReadCertificate { data }))
+    }
+
+    /// Whether a certificate verifies with `anchor` as its only trust anchor; all are DER.
+    ///
+    /// # Errors
+    /// As [`Client::read_certificate`].
+    pub fn check_issued(
+        &self,
+        anchor: Vec<u8>,
+        certificate: Vec<u8>,
+        between: Vec<Vec<u8>>,
+    ) -> Result<Issued, Error> {
+        let between = between.into_iter().map(Into::into).collect();
+        self.ask(&Request::CheckIssued(CheckIssued { anchor, certificate, between }))
+    }
+
+    /// What the daemon's OpenSSL knows.
+    ///
+    /// # Errors
+    /// No daemon.
+    pub fn describe(&self) -> Result<Description, Error> {
+        self.ask(&Request::Describe(Describe {}))
+    }
+
+    fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        self.repeatable_session(request_deadline(), |session| Ok(session.call(request, None)?.fields))
+    }
+}

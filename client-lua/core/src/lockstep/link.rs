@@ -1,0 +1,114 @@
+//! The socket of one lock-step connection: a question, then its answer.
+
+use crate::client::Client;
+use crate::context::Context;
+use crate::control::{CallError, REQUEST, request_deadline};
+use crate::error::Error;
+use luassl_protocol::{
+    Connect, Connecting, FRAME_HEADER, LockStepAnswer, LockStepRequest, LuaCode, MAX_LOCK_STEP_FRAME, Mode,
+    Request, Role, Token, from_body,
+};
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
+use std::rc::Rc;
+
+/// Room for any answer.
+pub(super) const SCRATCH: usize = FRAME_HEADER + MAX_LOCK_STEP_FRAME;
+
+/// What the daemon is to make of the socket.
+pub(super) struct Terms<'a> {
+    pub(super) role: Role,
+    pub(super) host: Option<&'a str>,
+    pub(super) sni: Option<&'a str>,
+}
+
+/// See the module.
+pub(super) struct Link {
+    socket: OwnedFd,
+    pub(super) token: Token,
+}
+
+impl Link {
+    /// Gives the daemon a duplicate of the socket, which stays the program's.
+    pub(super) fn begin(
+        context: &Rc<Context>,
+        tcp: BorrowedFd<'_>,
+        terms: &Terms<'_>,
+    ) -> Result<Self, Error> {
+        let client: &Rc<Client> = context.client();
+        let (socket, token) = client.session(request_deadline(), |session| {
+            let request = Request::Connect(Connect {
+                context: context.number(session)?,
+                role: terms.role,
+                mode: Mode::LockStep,
+                host: terms.host.map(str::to_owned),
+                sni: terms.sni.map(str::to_owned),
+            });
+            let answer = session.call::<Connecting>(&request, Some(tcp))?;
+            let fd = answer.fd.ok_or_else(|| CallError::Garbage("no socket came with it".into()))?;
+            Ok((fd, answer.fields.token))
+        })?;
+        // The daemon answers at once, or after its own deadlines: one that does neither does not stop the program.
+        let patience = Some(2 * REQUEST);
+        let set = sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, patience);
+        let set = set.and_then(|()| sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, patience));
+        set.map_err(|_| Error::daemon_gone())?;
+        Ok(Self { socket, token })
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// A daemon that has gone, or that says what cannot be read.
+    pub(super) fn ask<'s>(
+        &self,
+        question: &LockStepRequest<'_>,
+        scratch: &'s mut [u8],
+    ) -> Result<LockStepAnswer<'s>, Error> {
+        let frame = question.to_frame().map_err(|_| garbage())?;
+        let mut sent = 0;
+        while sent < frame.len() {
+            match send(&self.socket, &frame[sent..], SendFlags::NOSIGNAL) {
+                Ok(count) => sent += count,
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(Error::daemon_gone()),
+            }
+        }
+        let length = self.receive_frame(scratch)?;
+        from_body(&scratch[FRAME_HEADER..length]).map_err(|_| garbage())
+    }
+
+    /// Sends a question whose answer nobody waits for; what does not go at once does not go.
+    pub(super) fn tell(&self, question: &LockStepRequest<'_>) {
+        if let Ok(frame) = question.to_frame() {
+            let _ = send(&self.socket, &frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
+    }
+
+    fn receive_frame(&self, scratch: &mut [u8]) -> Result<usize, Error> {
+        let mut have = 0;
+        loop {
+            let wanted = match scratch[..have].first_chunk::<FRAME_HEADER>() {
+                None => FRAME_HEADER,
+                Some(header) => FRAME_HEADER + u32::from_be_bytes(*header) as usize,
+            };
+            if wanted > scratch.len() {
+                return Err(garbage());
+            }
+            if have > FRAME_HEADER && have >= wanted {
+                return Ok(wanted);
+            }
+            match recv(&self.socket, &mut scratch[have..], RecvFlags::empty()) {
+                Ok((_, 0)) => return Err(Error::daemon_gone()),
+                Ok((_, count)) => have += count,
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(Error::daemon_gone()),
+            }
+        }
+    }
+}
+
+fn garbage() -> Error {
+    Error::new(LuaCode::Daemon, "the answer of the daemon cannot be read")
+}

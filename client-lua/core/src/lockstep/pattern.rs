@@ -1,0 +1,106 @@
+//! What a receive asks for, as LuaSocket has it: a line, everything, or a number of bytes.
+
+use super::secured::Hindrance;
+
+/// What a receive asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pattern {
+    /// `*l`: up to a line feed, which is left out, as is each carriage return.
+    Line,
+    /// `*a`: up to the end of the connection.
+    All,
+    /// So many bytes.
+    Count(usize),
+}
+
+/// What a receive came to.
+#[derive(Debug)]
+pub struct Received {
+    /// What there is: all that was asked for, or the part before the hindrance.
+    pub data: Vec<u8>,
+    /// Why it is not all.
+    pub hindrance: Option<Hindrance>,
+}
+
+/// A pattern being matched.
+pub(super) struct Matching {
+    pattern: Pattern,
+    data: Vec<u8>,
+    /// How much of `data` came now and not with the call.
+    total: usize,
+}
+
+impl Matching {
+    /// `prefix` is what a former call had received already.
+    pub(super) fn new(pattern: Pattern, prefix: &[u8]) -> Self {
+        let pattern = match pattern {
+            Pattern::Count(count) => Pattern::Count(count.saturating_sub(prefix.len())),
+            other => other,
+        };
+        Self { pattern, data: prefix.to_vec(), total: 0 }
+    }
+
+    /// Takes what it wants of `bytes`: how many they were, and whether that is all.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let (taken, done) = match self.pattern {
+            Pattern::All => (bytes.len(), false),
+            Pattern::Count(count) => {
+                let taken = bytes.len().min(count - self.total);
+                (taken, self.total + taken == count)
+            }
+            Pattern::Line => return self.take_line(bytes),
+        };
+        self.data.extend_from_slice(&bytes[..taken]);
+        self.total += taken;
+        (taken, done)
+    }
+
+    fn take_line(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let line = &bytes[..end.unwrap_or(bytes.len())];
+        if line.contains(&b'\r') {
+            self.data.extend(line.iter().filter(|byte| **byte != b'\r'));
+        } else {
+            self.data.extend_from_slice(line);
+        }
+        self.total += line.len();
+        (end.map_or(bytes.len(), |end| end + 1), end.is_some())
+    }
+
+    /// The end of it. Everything up to the end of the connection is all, where there is anything.
+    pub(super) fn finish(self, hindrance: Option<Hindrance>) -> Received {
+        let ended = self.pattern == Pattern::All && self.total > 0;
+        let hindrance = hindrance.filter(|hindrance| !(ended && *hindrance == Hindrance::Closed));
+        Received { data: self.data, hindrance }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Matching, Pattern};
+    use crate::lockstep::Hindrance;
+
+    #[test]
+    fn a_line_loses_every_carriage_return_and_its_end() {
+        let mut line = Matching::new(Pattern::Line, b"a");
+        assert_eq!(line.take(b"b\rc"), (3, false));
+        assert_eq!(line.take(b"d\r\nnext"), (3, true));
+        assert_eq!(line.finish(None).data, b"abcd");
+    }
+
+    #[test]
+    fn a_prefix_counts_for_a_number_of_bytes() {
+        let mut count = Matching::new(Pattern::Count(4), b"ab");
+        assert_eq!(count.take(b"cde"), (2, true));
+        assert_eq!(count.finish(None).data, b"abcd");
+    }
+
+    #[test]
+    fn everything_ends_well_at_the_end_where_there_is_anything() {
+        let mut all = Matching::new(Pattern::All, b"before");
+        assert_eq!(all.take(b"x"), (1, false));
+        assert!(all.finish(Some(Hindrance::Closed)).hindrance.is_none());
+        let nothing = Matching::new(Pattern::All, b"before");
+        assert_eq!(nothing.finish(Some(Hindrance::Closed)).hindrance, Some(Hindrance::Closed));
+    }
+}

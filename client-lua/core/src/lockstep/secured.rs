@@ -1,0 +1,503 @@
+//! A TCP socket of the program under TLS in the daemon, with LuaSec's behaviour: whatever cannot go on at once says what
+//! it waits for, and what was received is kept here, so that a look at it costs no question.
+
+use super::link::{Link, SCRATCH, Terms};
+use super::pattern::{Matching, Pattern, Received};
+use super::times::{Call, Times, Waited};
+use crate::client::{Client, Epoch};
+use crate::context::Context;
+use crate::control::REQUEST;
+use crate::deadline::Timeout;
+use crate::error::Error;
+use luassl_protocol::{
+    ErrorCode, Export, Exported, Facts, Info, LockStepAnswer, LockStepRequest, LockStepState,
+    MAX_LOCK_STEP_DATA, Request, Role,
+};
+use rustix::event::PollFlags;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::process::{Pid, getpid};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Why a call has not done all that it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hindrance {
+    /// It goes on when the TCP socket is readable.
+    WantRead,
+    /// It goes on when the TCP socket is writable.
+    WantWrite,
+    /// The connection has ended, or was never there.
+    Closed,
+    /// It has failed, for this reason.
+    Failed(String),
+}
+
+/// What the last call waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Nothing.
+    Nothing,
+    /// To read.
+    Read,
+    /// To write.
+    Write,
+}
+
+/// What a peer's ClientHello asks for.
+pub type Hello = luassl_protocol::ClientHello;
+
+/// How far a handshake has come.
+#[derive(Debug)]
+pub enum Handshaken {
+    /// To its end.
+    Done,
+    /// To the ClientHello: [`Secured::decide`] goes on.
+    Hello(Hello),
+}
+
+/// What a send came to.
+#[derive(Debug)]
+pub struct Sent {
+    /// How many bytes lie in records that are wholly in the kernel.
+    pub count: usize,
+    /// Why these are not all.
+    pub hindrance: Option<Hindrance>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    New,
+    Connected,
+    Closed,
+}
+
+/// What has to be done before the daemon is asked for data again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Ask,
+    WaitRead,
+    WaitWrite,
+}
+
+/// How a connection is begun.
+pub struct Plan {
+    /// The context.
+    pub context: Rc<Context>,
+    /// The side to play.
+    pub role: Role,
+    /// The name that the peer's certificate must carry.
+    pub host: Option<String>,
+    /// The server name to ask for.
+    pub sni: Option<String>,
+}
+
+/// See the module.
+pub struct Secured {
+    tcp: Option<OwnedFd>,
+    link: Option<Link>,
+    client: Rc<Client>,
+    born: Epoch,
+    process: Pid,
+    stage: Stage,
+    before: Before,
+    /// The daemon holds something to read.
+    pending: bool,
+    want: Want,
+    info: Info,
+    buffer: Vec<u8>,
+    /// How much of the buffer has been taken.
+    taken: usize,
+    /// The timeouts.
+    pub times: Times,
+    /// How much was done on it.
+    pub statistics: Statistics,
+}
+
+/// How much was done on a connection, and since when.
+#[derive(Debug, Clone, Copy)]
+pub struct Statistics {
+    /// Bytes that were received.
+    pub received: u64,
+    /// Bytes that were sent.
+    pub sent: u64,
+    born: Option<Instant>,
+}
+
+impl Statistics {
+    /// Of a connection that is `age` old.
+    #[must_use]
+    pub fn new(received: u64, sent: u64, age: Duration) -> Self {
+        Self { received, sent, born: Instant::now().checked_sub(age) }
+    }
+
+    /// How old the connection is.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.born.map_or(Duration::ZERO, |born| born.elapsed())
+    }
+}
+
+impl Secured {
+    /// A connection that has not begun, on a socket that is its own from now on.
+    #[must_use]
+    pub fn new(client: &Rc<Client>, tcp: Option<OwnedFd>) -> Self {
+        Self {
+            tcp,
+            link: None,
+            client: Rc::clone(client),
+            born: client.epoch(),
+            process: getpid(),
+            stage: Stage::New,
+            before: Before::WaitRead,
+            pending: false,
+            want: Want::Nothing,
+            info: Info::default(),
+            buffer: Vec::new(),
+            taken: 0,
+            times: Times::default(),
+            statistics: Statistics::new(0, 0, Duration::ZERO),
+        }
+    }
+
+    /// Gives it a socket, as long as it has not begun. False where it has.
+    pub fn adopt(&mut self, tcp: OwnedFd) -> bool {
+        let fresh = self.stage == Stage::New && self.link.is_none();
+        if fresh {
+            self.tcp = Some(tcp);
+        }
+        fresh
+    }
+
+    /// The TCP socket, until the connection is closed.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.tcp.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Where the peer is.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        let address = rustix::net::getpeername(self.tcp.as_ref()?).ok()??;
+        SocketAddr::try_from(address).ok()
+    }
+
+    /// The local address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        SocketAddr::try_from(rustix::net::getsockname(self.tcp.as_ref()?).ok()?).ok()
+    }
+
+    /// Whether a handshake has been finished.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.stage == Stage::Connected
+    }
+
+    /// Whether the connection was closed here.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.stage == Stage::Closed
+    }
+
+    /// Whether the daemon has the socket.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Whether a receive finds something that the readiness of the socket does not show.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.taken < self.buffer.len() || self.pending
+    }
+
+    /// What the last call waits for.
+    #[must_use]
+    pub fn want(&self) -> Want {
+        self.want
+    }
+
+    /// Facts that the end of the handshake brought.
+    #[must_use]
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// Passes the socket to the daemon.
+    ///
+    /// # Errors
+    /// What the daemon has against it.
+    pub fn begin(&mut self, plan: &Plan) -> Result<(), Error> {
+        let Some(tcp) = &self.tcp else { return Err(Error::misuse("closed")) };
+        let terms = Terms { role: plan.role, host: plan.host.as_deref(), sni: plan.sni.as_deref() };
+        self.client = Rc::clone(plan.context.client());
+        self.link = Some(Link::begin(&plan.context, tcp.as_fd(), &terms)?);
+        self.born = self.client.epoch();
+        Ok(())
+    }
+
+    /// Goes on with the handshake.
+    ///
+    /// # Errors
+    /// What it waits for, or why it failed.
+    pub fn handshake(&mut self, scratch: &mut Vec<u8>) -> Result<Handshaken, Hindrance> {
+        self.shake(&LockStepRequest::Handshake, scratch)
+    }
+
+    /// Goes on after [`Handshaken::Hello`], with another context or this one.
+    ///
+    /// # Errors
+    /// As [`Secured::handshake`].
+    pub fn decide(
+        &mut self,
+        context: Option<&Rc<Context>>,
+        alpn: Option<&str>,
+        refuse: bool,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Handshaken, Hindrance> {
+        let number = context.map(|context| {
+            let deadline = Timeout::After(REQUEST).deadline();
+            self.client.session(deadline, |session| context.number(session))
+        });
+        let context = number.transpose().map_err(|error| Hindrance::Failed(error.message))?;
+        self.shake(&LockStepRequest::ClientHello { context, alpn, refuse }, scratch)
+    }
+
+    fn shake(
+        &mut self,
+        question: &LockStepRequest<'_>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Handshaken, Hindrance> {
+        let call = self.times.call();
+        let mut question = question.clone();
+        loop {
+            let mut answer = self.ask(&question, scratch)?;
+            if answer.state == LockStepState::NeedClientHello {
+                return Ok(Handshaken::Hello(answer.client_hello.unwrap_or_default()));
+            }
+            let (info, pending) = (answer.info.take(), answer.pending);
+            match hindrance(&answer) {
+                None => {
+                    self.stage = Stage::Connected;
+                    self.want = Want::Nothing;
+                    self.expect(pending);
+                    self.info = info.unwrap_or_default();
+                    return Ok(Handshaken::Done);
+                }
+                Some(hindrance) => self.wait_for(&call, hindrance)?,
+            }
+            question = LockStepRequest::Handshake;
+        }
+    }
+
+    fn ask<'s>(
+        &mut self,
+        question: &LockStepRequest<'_>,
+        scratch: &'s mut Vec<u8>,
+    ) -> Result<LockStepAnswer<'s>, Hindrance> {
+        let link = self.link.as_ref().ok_or(Hindrance::Closed)?;
+        scratch.resize(SCRATCH, 0);
+        // A daemon that has gone is a connection that has ended.
+        link.ask(question, scratch).map_err(|_| Hindrance::Closed)
+    }
+
+    /// Waits for what a hindrance names, as long as the call may; any other hindrance is returned at once.
+    fn wait_for(&mut self, call: &Call, hindrance: Hindrance) -> Result<(), Hindrance> {
+        let flags = match hindrance {
+            Hindrance::WantRead => PollFlags::IN,
+            Hindrance::WantWrite => PollFlags::OUT,
+            _ => {
+                self.want = Want::Nothing;
+                return Err(hindrance);
+            }
+        };
+        self.want = if flags == PollFlags::IN { Want::Read } else { Want::Write };
+        let tcp = self.tcp.as_ref().ok_or(Hindrance::Closed)?;
+        match call.wait(tcp.as_fd(), flags) {
+            Waited::Ready => Ok(()),
+            Waited::Timeout => Err(hindrance),
+            Waited::Broken => Err(Hindrance::Closed),
+        }
+    }
+
+    /// Receives what the pattern asks for.
+    pub fn receive(&mut self, pattern: Pattern, prefix: &[u8], scratch: &mut Vec<u8>) -> Received {
+        let call = self.times.call();
+        let mut matching = Matching::new(pattern, prefix);
+        if let Pattern::Count(count) = pattern
+            && !prefix.is_empty()
+            && count <= prefix.len()
+        {
+            return matching.finish(None);
+        }
+        loop {
+            if self.taken == self.buffer.len()
+                && let Err(hindrance) = self.fill(&call, scratch)
+            {
+                return matching.finish(Some(hindrance));
+            }
+            let (taken, done) = matching.take(&self.buffer[self.taken..]);
+            self.taken += taken;
+            self.statistics.received += taken as u64;
+            if done {
+                return matching.finish(None);
+            }
+        }
+    }
+
+    /// Asks the daemon for everything that it has, once there is something.
+    fn fill(&mut self, call: &Call, scratch: &mut Vec<u8>) -> Result<(), Hindrance> {
+        if self.stage != Stage::Connected {
+            return Err(Hindrance::Closed);
+        }
+        loop {
+            match self.before {
+                Before::Ask => {}
+                Before::WaitRead => self.wait_for(call, Hindrance::WantRead)?,
+                Before::WaitWrite => self.wait_for(call, Hindrance::WantWrite)?,
+            }
+            let max = u32::try_from(MAX_LOCK_STEP_DATA).unwrap_or(u32::MAX);
+            self.buffer.clear();
+            self.taken = 0;
+            let answer = self.ask(&LockStepRequest::Read { max }, scratch);
+            // Whatever has failed is found failed again.
+            self.before = Before::Ask;
+            self.pending = false;
+            let answer = answer?;
+            let (data, pending, hindrance) = (answer.data, answer.pending, hindrance(&answer));
+            match hindrance {
+                None => {
+                    self.buffer.extend_from_slice(data.map_or(&[][..], |data| &data[..]));
+                    self.expect(pending);
+                    self.want = Want::Nothing;
+                    return Ok(());
+                }
+                Some(Hindrance::WantRead) => self.before = Before::WaitRead,
+                Some(Hindrance::WantWrite) => self.before = Before::WaitWrite,
+                Some(end) => {
+                    self.want = Want::Nothing;
+                    return Err(end);
+                }
+            }
+        }
+    }
+
+    fn expect(&mut self, pending: bool) {
+        self.pending = pending;
+        self.before = if pending { Before::Ask } else { Before::WaitRead };
+    }
+
+    /// Sends.
+    pub fn send(&mut self, data: &[u8], scratch: &mut Vec<u8>) -> Sent {
+        let call = self.times.call();
+        let mut count = 0;
+        if self.stage != Stage::Connected {
+            return Sent { count, hindrance: Some(Hindrance::Closed) };
+        }
+        while count < data.len() {
+            let part = &data[count..data.len().min(count + MAX_LOCK_STEP_DATA)];
+            let answer = match self.ask(&LockStepRequest::Write { data: part }, scratch) {
+                Ok(answer) => answer,
+                Err(hindrance) => return Sent { count, hindrance: Some(hindrance) },
+            };
+            let (taken, hindrance) = (answer.taken.unwrap_or(0) as usize, hindrance(&answer));
+            count += taken;
+            self.statistics.sent += taken as u64;
+            self.want = Want::Nothing;
+            if let Some(hindrance) = hindrance
+                && let Err(hindrance) = self.wait_for(&call, hindrance)
+            {
+                return Sent { count, hindrance: Some(hindrance) };
+            }
+        }
+        Sent { count, hindrance: None }
+    }
+
+    /// Sends close_notify and looks for the peer's: whether that has come.
+    ///
+    /// # Errors
+    /// What it waits for, or why it failed. Nothing is waited for here.
+    pub fn shutdown(&mut self, scratch: &mut Vec<u8>) -> Result<bool, Hindrance> {
+        if self.stage != Stage::Connected {
+            return Err(Hindrance::Closed);
+        }
+        let answer = self.ask(&LockStepRequest::Shutdown, scratch)?;
+        hindrance(&answer).map_or(Ok(answer.complete.unwrap_or(false)), Err)
+    }
+
+    /// Everything that there is to tell of the session.
+    ///
+    /// # Errors
+    /// A connection that has ended.
+    pub fn facts(&mut self, scratch: &mut Vec<u8>) -> Result<Facts, Hindrance> {
+        let answer = self.ask(&LockStepRequest::Facts, scratch)?;
+        answer.facts.map(|facts| *facts).ok_or(Hindrance::Closed)
+    }
+
+    /// Keying material (RFC 5705).
+    ///
+    /// # Errors
+    /// A connection that has ended, and a length that the daemon refuses.
+    pub fn export(&mut self, label: &str, length: u32, context: Option<&[u8]>) -> Result<Vec<u8>, Error> {
+        let link = self.link.as_ref().ok_or_else(|| Error::misuse("closed"))?;
+        let context = context.map(|bytes| bytes.to_vec().into());
+        let request = Request::Export(Export { token: link.token, label: label.into(), length, context });
+        let deadline = Timeout::After(REQUEST).deadline();
+        Ok(self.client.ask_about::<Exported>(&request, self.born, deadline)?.data)
+    }
+
+    /// Ends the connection: close_notify where it can go at once, then TCP.
+    pub fn close(&mut self, scratch: &mut Vec<u8>) {
+        if self.stage == Stage::Connected {
+            // Without an answer the daemon has gone, and the connection with it.
+            let _ = self.ask(&LockStepRequest::Close, scratch);
+        }
+        self.link = None;
+        self.tcp = None;
+        self.buffer = Vec::new();
+        self.taken = 0;
+        self.pending = false;
+        self.stage = Stage::Closed;
+    }
+
+    /// Lets go of the TCP socket without closing it: it is the program's again.
+    pub fn release(&mut self) -> Option<OwnedFd> {
+        self.link = None;
+        self.stage = Stage::Closed;
+        self.tcp.take()
+    }
+}
+
+impl Drop for Secured {
+    /// As `close`, but nothing is waited for; and in a process that was forked from the one that began the connection
+    /// nothing is said, which is the other's to do.
+    fn drop(&mut self) {
+        if let Some(link) = &self.link
+            && self.stage == Stage::Connected
+            && self.process == getpid()
+        {
+            link.tell(&LockStepRequest::Close);
+        }
+    }
+}
+
+/// What an answer has against going on.
+fn hindrance(answer: &LockStepAnswer<'_>) -> Option<Hindrance> {
+    match answer.state {
+        LockStepState::Ok => None,
+        LockStepState::WantRead => Some(Hindrance::WantRead),
+        LockStepState::WantWrite => Some(Hindrance::WantWrite),
+        LockStepState::NeedClientHello => Some(Hindrance::Failed("a question at the wrong time".into())),
+        LockStepState::Error => Some(failure(answer)),
+    }
+}
+
+fn failure(answer: &LockStepAnswer<'_>) -> Hindrance {
+    let error = answer.error.as_ref();
+    match (&answer.reason, error.map(|error| error.code)) {
+        (Some(reason), _) => Hindrance::Failed(reason.clone()),
+        (None, Some(ErrorCode::Closed | ErrorCode::Cut) | None) => Hindrance::Closed,
+        (None, Some(_)) => Hindrance::Failed(error.map(|error| error.message.clone()).unwrap_or_default()),
+    }
+}

@@ -1,0 +1,161 @@
+-- Certificates as LuaSec has them (ssl.x509). They are read by the daemon: there is no OpenSSL in this process.
+
+local core = require "luassl_core"
+local userdata = require "luassl.luasec.userdata"
+
+local certificate = {}
+local methods = {}
+
+-- Certificate objects to their DER bytes, and what they say once that was asked.
+local states = setmetatable({}, { __mode = "k" })
+userdata.dress(core.luasec.certificate_token(), methods, userdata.named("X509 certificate"), function() end)
+
+local function new(state)
+  local object = core.luasec.certificate_token()
+  state.encoding = "value"
+  states[object] = state
+  return object
+end
+
+--- The object for DER bytes.
+function certificate.of(der)
+  return new { der = der }
+end
+
+--- The certificate of a PEM text; nil where there is none.
+function certificate.load(pem)
+  if type(pem) ~= "string" then
+    userdata.bad_argument(1, "load", ("string expected, got %s"):format(pem == nil and "no value" or type(pem)))
+  end
+  if not pem:find("-----BEGIN [%u0-9 ]*CERTIFICATE-----") then
+    return nil
+  end
+  local facts = core.luasec.certificate(pem)
+  if not facts then
+    return nil
+  end
+  return new { der = facts.der, facts = facts }
+end
+
+local function state_of(object, position, method)
+  local state = states[object]
+  if not state then
+    userdata.bad_argument(position, method, ("SSL:Certificate expected, got %s"):format(type(object)))
+  end
+  return state
+end
+
+--- What a certificate says. The daemon is asked once; without it there is no answer.
+local function facts_of(object, method)
+  local state = state_of(object, 1, method)
+  if not state.facts then
+    local facts, reason = core.luasec.certificate(state.der)
+    if not facts then
+      error(reason, 3)
+    end
+    state.facts = facts
+  end
+  return state.facts, state.encoding
+end
+
+--- A method that gives one text.
+local function text(method, field)
+  methods[method] = function(self)
+    return facts_of(self, method)[field]
+  end
+end
+
+text("pem", "pem")
+text("serial", "serial")
+text("notbefore", "notbefore")
+text("notafter", "notafter")
+text("getsignaturename", "signature")
+
+local function name(method)
+  methods[method] = function(self)
+    local facts, encoding = facts_of(self, method)
+    local list = {}
+    for index, part in ipairs(facts[method]) do
+      list[index] = { oid = part.oid, name = part.name, value = part[encoding] }
+    end
+    return list
+  end
+end
+
+name "subject"
+name "issuer"
+
+local ALTERNATIVE_NAMES = "2.5.29.17"
+
+--- The subject alternative names, by kind; other extensions are not in it.
+function methods.extensions(self)
+  local facts, encoding = facts_of(self, "extensions")
+  local extensions = {}
+  if #facts.names > 0 then
+    local names = { name = "X509v3 Subject Alternative Name" }
+    for _, one in ipairs(facts.names) do
+      local list = names[one.oid]
+      if not list then
+        list = { name = one.name ~= "" and one.name or nil }
+        names[one.oid] = list
+      end
+      list[#list + 1] = one[encoding]
+    end
+    extensions[ALTERNATIVE_NAMES] = names
+  end
+  return extensions
+end
+
+local DIGESTS = { sha1 = true, sha256 = true, sha512 = true }
+
+function methods.digest(self, algorithm)
+  local facts = facts_of(self, "digest")
+  algorithm = (algorithm or "sha1"):lower()
+  if not DIGESTS[algorithm] then
+    return nil, ("digest algorithm not supported (%s)"):format(algorithm)
+  end
+  return (facts[algorithm]:gsub(".", function(byte)
+    return ("%02x"):format(byte:byte())
+  end))
+end
+
+function methods.pubkey(self)
+  local facts = facts_of(self, "pubkey")
+  return facts.public_key, facts.key_type, facts.key_bits
+end
+
+function methods.validat(self, time)
+  if type(time) ~= "number" then
+    userdata.bad_argument(1, "validat", ("number expected, got %s"):format(time == nil and "no value" or type(time)))
+  end
+  local facts = facts_of(self, "validat")
+  return time >= facts.valid_from and time < facts.valid_to
+end
+
+--- Whether `issued` verifies with this certificate as the only trust anchor and the others between them.
+function methods.issued(self, issued, ...)
+  local between = {}
+  for index = 1, select("#", ...) do
+    between[index] = state_of((select(index, ...)), index + 1, "issued").der
+  end
+  local anchor, certified = state_of(self, 1, "issued").der, state_of(issued, 1, "issued").der
+  local good, reason = core.luasec.check_issued(anchor, certified, between)
+  if good then
+    return true
+  end
+  return nil, reason
+end
+
+local ENCODINGS = { ai5 = "value", utf8 = "utf8" }
+
+--- How texts are given: as they stand ("ai5"), or as UTF-8.
+function methods.setencode(self, encoding)
+  local state = state_of(self, 1, "setencode")
+  if not ENCODINGS[encoding] then
+    return false
+  end
+  state.encoding = ENCODINGS[encoding]
+  return true
+end
+
+return certificate

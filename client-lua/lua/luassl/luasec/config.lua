@@ -1,0 +1,39 @@
+-- What can be asked for (ssl.config): the names that luassl and the daemon's OpenSSL know.
+
+local core = require "luassl_core"
+
+local config = {
+  options = {},
+  protocols = { tlsv1_2 = true, tlsv1_3 = true },
+  algorithms = { ec = true },
+  capabilities = { alpn = true, curves_list = true, ecdh_auto = true },
+}
+
+for name in pairs(core.constants) do
+  if name:find("^OP_") then
+    config.options[name:sub(4):lower()] = true
+  end
+end
+
+-- Known everywhere, for a program that looks before there is a daemon.
+local CURVES = { "prime256v1", "secp384r1", "secp521r1", "P-256", "P-384", "P-521", "X25519", "X448" }
+
+--- The daemon's curves are asked for when a program looks, once there is a daemon.
+setmetatable(config, {
+  __index = function(self, key)
+    if key ~= "curves" then
+      return nil
+    end
+    local groups = core.luasec.describe()
+    local curves = {}
+    for _, name in ipairs(groups or CURVES) do
+      curves[name] = true
+    end
+    if groups then
+      rawset(self, "curves", curves)
+    end
+    return curves
+  end,
+})
+
+return config

@@ -1,0 +1,364 @@
+-- Connections as LuaSec has them (ssl.core). The TCP socket stays in this process; what is done on it, the daemon does.
+
+local core = require "luassl_core"
+local certificate = require "luassl.luasec.certificate"
+local context = require "luassl.luasec.context"
+local userdata = require "luassl.luasec.userdata"
+
+local raw = core.secured
+local connection = { SOCKET_INVALID = -1 }
+
+-- What belongs to each connection: its context, and what it was told before the handshake.
+local states = setmetatable({}, { __mode = "k" })
+local methods = {}
+
+local function tostring_of(self)
+  return ("SSL connection: %s%s"):format(core.luasec.address(self), raw.closed(self) and " (closed)" or "")
+end
+
+userdata.dress(raw.new(), methods, tostring_of, raw.close)
+
+function connection.copyright()
+  return "luassl: LuaSec's API over luassld"
+end
+
+--- A connection of a context, without a socket yet; or nil and why there is none.
+function connection.create(ctx)
+  if not context.is(ctx) then
+    if type(ctx) == "userdata" then
+      return nil, "contexts of luaossl are not supported: make one with ssl.newcontext"
+    end
+    userdata.bad_argument(1, "create", ("SSL:Context expected, got %s"):format(type(ctx)))
+  end
+  if not context.mode(ctx) then
+    return nil, "invalid mode"
+  end
+  local handle, reason = context.handle(ctx)
+  if not handle then
+    return nil, reason
+  end
+  local conn = raw.new()
+  states[conn] = { context = ctx, handle = handle, server = context.mode(ctx) == "server" }
+  return conn
+end
+
+--- Gives a new connection its socket.
+function connection.setfd(conn, number)
+  if raw.begun(conn) or raw.closed(conn) then
+    userdata.bad_argument(1, "ssl.core.setfd", "invalid SSL object state")
+  end
+  raw.adopt(conn, number)
+end
+
+--- Adds a method to all connections.
+function connection.setmethod(name, method)
+  methods[name] = method
+end
+
+--- No cipher suite of TLS 1.2 and 1.3 is used with compression.
+function connection.compression(conn)
+  if not raw.connected(conn) then
+    return nil, "closed"
+  end
+  return nil
+end
+
+--- Description, bits, length of the key in bits, protocol; nothing before the handshake.
+function connection.info(conn)
+  local facts = raw.connected(conn) and raw.facts(conn)
+  if facts then
+    return facts.cipher, facts.bits, facts.algorithm_bits, facts.protocol
+  end
+end
+
+--- Passes the socket to the daemon: true, or nil and why it does not take it.
+local function begin(self, state)
+  local handle = state.handle
+  if state.server and (state.names or context.decides(state.context)) then
+    local pausing, reason = context.handle(state.context, true)
+    if not pausing then
+      return nil, reason
+    end
+    handle = pausing
+  end
+  return raw.begin(self, handle, state.server, state.name, state.host)
+end
+
+--- Answers the daemon's question at the ClientHello: which context, which protocol.
+local function decide(self, state, name, theirs)
+  state.asked = name
+  local chosen = name and state.names and state.names[name]
+  if not context.is(chosen) then
+    chosen = nil
+    if name and state.names and state.strict then
+      return raw.decide(self, nil, nil, true)
+    end
+  end
+  local handle, reason
+  if chosen then
+    handle, reason = context.handle(chosen)
+    if not handle then
+      return false, reason
+    end
+  end
+  return raw.decide(self, handle, context.protocol(chosen or state.context, theirs), false)
+end
+
+function methods.dohandshake(self)
+  local state = states[self]
+  if raw.closed(self) then
+    return false, "closed"
+  elseif raw.getfd(self) < 0 then
+    return false, "Bad file descriptor"
+  end
+  if not raw.begun(self) then
+    local begun, reason = begin(self, state)
+    if not begun then
+      return false, reason
+    end
+  end
+  local done, reason, theirs = raw.handshake(self)
+  while done == nil do
+    done, reason, theirs = decide(self, state, reason, theirs)
+  end
+  if done then
+    return true
+  end
+  return false, reason
+end
+
+local LINE, ALL = -1, -2
+
+function methods.receive(self, pattern, prefix)
+  local what = tonumber(pattern)
+  if pattern == nil then
+    what = LINE
+  elseif what then
+    what = what >= 0 and what or nil
+  elseif type(pattern) == "string" then
+    local start = pattern:sub(1, 2)
+    what = start == "*l" and LINE or start == "*a" and ALL or nil
+  end
+  if not what then
+    userdata.bad_argument(1, "receive", "invalid receive pattern")
+  end
+  return raw.receive(self, what, prefix)
+end
+
+function methods.send(self, data, first, last)
+  if type(data) == "number" then
+    data = tostring(data)
+  elseif type(data) ~= "string" then
+    userdata.bad_argument(1, "send", ("string expected, got %s"):format(data == nil and "no value" or type(data)))
+  end
+  first, last = first or 1, last or -1
+  if first < 0 then
+    first = #data + first + 1
+  end
+  if last < 0 then
+    last = #data + last + 1
+  end
+  return raw.send(self, data, math.max(first, 1), math.max(math.min(last, #data), 0))
+end
+
+local WHOLE = { b = false, t = true, r = true }
+
+function methods.settimeout(self, seconds, mode)
+  local number = tonumber(seconds == nil and -1 or seconds)
+  if not number then
+    userdata.bad_argument(1, "settimeout", ("number expected, got %s"):format(type(seconds)))
+  end
+  local whole = WHOLE[(mode or "b"):sub(1, 1)]
+  if whole == nil then
+    userdata.bad_argument(2, "settimeout", "invalid timeout mode")
+  end
+  raw.settimeout(self, number, whole)
+  return 1
+end
+
+methods.getfd = raw.getfd
+methods.dirty = raw.dirty
+methods.want = raw.want
+methods.close = raw.close
+methods.getstats = raw.statistics
+methods.getpeername = raw.peername
+methods.getsockname = raw.sockname
+
+function methods.setstats(self, received, sent, age)
+  raw.set_statistics(self, received or 0, sent or 0, age or 0)
+  return 1
+end
+
+--- Sends close_notify: true once the peer's has come too, false before that; nil and "wantread" or "wantwrite" where it
+-- waits. The TCP connection stays.
+methods.shutdown = raw.shutdown
+
+--- A client's server name, or a server's contexts by name; these are looked up while a peer waits.
+function methods.sni(self, names, strict)
+  local state = states[self]
+  if raw.closed(self) then
+    return
+  end
+  if state.server then
+    if type(names) ~= "table" then
+      userdata.bad_argument(1, "sni", ("table expected, got %s"):format(type(names)))
+    end
+    state.names, state.strict = names, strict and true or false
+  else
+    if type(names) ~= "string" and type(names) ~= "number" then
+      userdata.bad_argument(1, "sni", ("string expected, got %s"):format(type(names)))
+    end
+    state.name = tostring(names)
+  end
+end
+
+function methods.getsniname(self)
+  local state = states[self]
+  if not state.server then
+    return state.name
+  end
+  local _, name = raw.info(self)
+  return name or state.asked
+end
+
+function methods.getalpn(self)
+  return (raw.info(self))
+end
+
+--- Everything about a connected session, or nil.
+local function facts_of(self)
+  return raw.connected(self) and raw.facts(self) or nil
+end
+
+local CIPHER = "^(%S+)%s+(%S+)%s+Kx=(%S+)%s+Au=(%S+)%s+Enc=(%S+)%s+Mac=(%S+)"
+
+function methods.info(self, field)
+  local facts = facts_of(self)
+  if not facts then
+    return nil, "closed"
+  end
+  local info = { bits = facts.bits, algbits = facts.algorithm_bits }
+  info.cipher, info.protocol, info.key, info.authentication, info.encryption, info.mac = facts.cipher:match(CIPHER)
+  info.export = false
+  info.protocol = facts.protocol
+  local _, _, _, _, group, reused = raw.info(self)
+  info.group, info.reused = group, reused
+  if field then
+    return info[field]
+  end
+  return info
+end
+
+--- The peer's certificates, its own first.
+local function peer_chain(facts, server)
+  if not server then
+    return facts.peer_chain
+  end
+  local chain = { facts.peer }
+  for _, der in ipairs(facts.peer_chain) do
+    chain[#chain + 1] = der
+  end
+  return chain
+end
+
+--- `chain[n]` as an object; nil where there is none.
+local function nth(chain, n)
+  n = n or 1
+  if n < 1 then
+    return nil, "invalid certificate index"
+  end
+  return chain[n] and certificate.of(chain[n]) or nil
+end
+
+local function objects(chain)
+  local list = {}
+  for index, der in ipairs(chain) do
+    list[index] = certificate.of(der)
+  end
+  return list
+end
+
+function methods.getpeercertificate(self, n)
+  local facts = facts_of(self)
+  if not facts then
+    return nil, "closed"
+  end
+  return nth(peer_chain(facts, states[self].server), n)
+end
+
+function methods.getpeerchain(self)
+  local facts = facts_of(self)
+  if not facts then
+    return nil, "closed"
+  end
+  return objects(peer_chain(facts, states[self].server))
+end
+
+function methods.getlocalcertificate(self, n)
+  local facts = facts_of(self)
+  if not facts then
+    return nil, "closed"
+  end
+  return nth(facts.local_chain, n)
+end
+
+function methods.getlocalchain(self)
+  local facts = facts_of(self)
+  if not facts then
+    return nil, "closed"
+  end
+  return objects(facts.local_chain)
+end
+
+--- True; or false and what is wrong: a text, or with lsec_continue a table of texts by depth + 1.
+function methods.getpeerverification(self)
+  local facts = facts_of(self)
+  if not facts then
+    return false, "closed"
+  elseif facts.verify_code == 0 then
+    return true
+  elseif not context.lists_faults(states[self].context) or #facts.faults == 0 then
+    return false, facts.verify_text
+  end
+  local faults = {}
+  for _, fault in ipairs(facts.faults) do
+    local depth = fault[1] + 1
+    faults[depth] = faults[depth] or {}
+    table.insert(faults[depth], fault[2])
+  end
+  return false, faults
+end
+
+local function finished(field)
+  return function(self)
+    local facts = facts_of(self)
+    if not facts then
+      return nil, "closed"
+    end
+    if facts[field] ~= "" then
+      return facts[field]
+    end
+  end
+end
+
+methods.getfinished = finished("finished")
+methods.getpeerfinished = finished("peer_finished")
+
+function methods.exportkeyingmaterial(self, label, length, bound)
+  if not raw.connected(self) then
+    return
+  end
+  local data = raw.export(self, label, length, bound)
+  if not data then
+    return nil, "error exporting keying material"
+  end
+  return data
+end
+
+function methods.setdane()
+  error("DANE is not supported by luassl yet", 2)
+end
+
+methods.settlsa = methods.setdane
+
+return connection

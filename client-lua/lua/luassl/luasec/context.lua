@@ -1,0 +1,428 @@
+-- Contexts as LuaSec has them (ssl.context): a description that may be changed at any time. The daemon's contexts are
+-- made of it, and never change: a change here makes a new one for the next connection.
+
+local core = require "luassl_core"
+local alpn = require "luassl.luasec.alpn"
+local userdata = require "luassl.luasec.userdata"
+
+local context = {}
+
+-- Context objects to what they describe.
+local descriptions = setmetatable({}, { __mode = "k" })
+local methods = {}
+userdata.dress(core.luasec.context_token(), methods, userdata.named("SSL context"), function() end)
+
+-- What the daemon says of a value that it would take with others beside it, such as a key without a certificate.
+local MISUSE = -7
+
+local VERSIONS = {
+  any = {}, sslv23 = {},
+  tlsv1_2 = { minimum_protocol = "TLSv1.2", maximum_protocol = "TLSv1.2" },
+  tlsv1_3 = { minimum_protocol = "TLSv1.3", maximum_protocol = "TLSv1.3" },
+}
+local OLD = { tlsv1 = true, tlsv1_1 = true }
+
+local VERIFY = {
+  none = false,
+  peer = "VERIFY_PEER",
+  client_once = "VERIFY_CLIENT_ONCE",
+  fail_if_no_peer_cert = "VERIFY_FAIL_IF_NO_PEER_CERT",
+}
+
+local VERIFY_MORE = {
+  lsec_continue = "verify_continue",
+  lsec_ignore_purpose = "ignore_purpose",
+  crl_check = "crl_check",
+  crl_check_chain = "crl_check_chain",
+}
+
+-- LuaSec's names of options to luassl's.
+local OPTIONS = {}
+for name in pairs(core.constants) do
+  if name:find("^OP_") then
+    OPTIONS[name:sub(4):lower()] = name
+  end
+end
+
+--- What an object describes; throws where it is no context.
+local function described(object, method)
+  local description = descriptions[object]
+  if not description then
+    local what = ("SSL:Context expected, got %s"):format(type(object))
+    error(("bad argument #1 to '%s' (%s)"):format(method, what), 3)
+  end
+  return description
+end
+
+local function check_string(value, position, method)
+  if type(value) == "number" then
+    value = tostring(value)
+  elseif type(value) ~= "string" then
+    local got = value == nil and "nil" or type(value)
+    error(("bad argument #%d to '%s' (string expected, got %s)"):format(position, method, got), 3)
+  end
+  return value
+end
+
+local function changed(description)
+  description.made, description.made_pausing = nil, nil
+end
+
+--- Whether the daemon takes a value by itself: true, or false and its reason.
+local function taken(options)
+  options.nobody = true
+  local made, reason, code = core.luasec.context(options)
+  if made then
+    return true
+  end
+  return false, reason, code
+end
+
+--- A file's bytes, or nil and the system's reason.
+local function read(path)
+  local file, reason = io.open(path, "rb")
+  if not file then
+    return nil, (reason:gsub("^.*: ", ""))
+  end
+  local bytes, why = file:read("*a")
+  file:close()
+  if not bytes then
+    return nil, (tostring(why):gsub("^.*: ", ""))
+  end
+  return bytes
+end
+
+--- Whether a value is a context of ours.
+function context.is(object)
+  return descriptions[object] ~= nil
+end
+
+function context.create(protocol)
+  protocol = check_string(protocol, 1, "create")
+  local versions = VERSIONS[protocol]
+  if not versions then
+    local hint = OLD[protocol] and ": luassl speaks TLS 1.2 and 1.3" or ""
+    return nil, ("invalid protocol (%s)"):format(protocol) .. hint
+  end
+  local object = core.luasec.context_token()
+  descriptions[object] = { versions = versions, keys = {}, options = {}, verify = {}, verify_more = {} }
+  return object
+end
+
+function context.setmode(ctx, mode)
+  local description = described(ctx, "ssl.context.setmode")
+  mode = check_string(mode, 2, "setmode")
+  if mode ~= "server" and mode ~= "client" then
+    description.mode = nil
+    -- LuaSec takes any mode here, and refuses to wrap with it.
+    return ("invalid mode (%s)"):format(mode)
+  end
+  description.mode = mode
+  return true
+end
+
+--- The key is an identity of the daemon's by its name, alias or path; the password is its operator's to give.
+function context.loadkey(ctx, file)
+  local description = described(ctx, "ssl.context.loadkey")
+  file = check_string(file, 2, "loadkey")
+  local good, reason, code = taken { key = file }
+  if not good and code ~= MISUSE then
+    return false, ("error loading private key (%s)"):format(reason)
+  end
+  description.pending_key = file
+  local last = description.keys[#description.keys]
+  if last and not last.key then
+    last.key, description.pending_key = file, nil
+  end
+  changed(description)
+  return true
+end
+
+function context.loadcert(ctx, file)
+  local description = described(ctx, "ssl.context.loadcert")
+  local bytes, reason = read(check_string(file, 2, "loadcert"))
+  if bytes and not bytes:find("-----BEGIN [%u ]*CERTIFICATE") then
+    bytes, reason = nil, "no start line"
+  end
+  if not bytes then
+    return false, ("error loading certificate (%s)"):format(reason)
+  end
+  local pair = { key = description.pending_key, chain = bytes }
+  description.pending_key = nil
+  -- A pair of the same key is brought again: the new chain takes the place of the former.
+  for index, known in ipairs(description.keys) do
+    if known.key == pair.key then
+      table.remove(description.keys, index)
+      break
+    end
+  end
+  table.insert(description.keys, pair)
+  changed(description)
+  return true
+end
+
+function context.checkkey(ctx)
+  local description = described(ctx, "ssl.context.checkkey")
+  local pair = description.keys[#description.keys]
+  if not (pair and pair.key) then
+    return false
+  end
+  return (taken { key = pair.key, chain = pair.chain })
+end
+
+function context.locations(ctx, cafile, capath)
+  local description = described(ctx, "ssl.context.locations")
+  if cafile then
+    local bytes, reason = read(check_string(cafile, 2, "locations"))
+    local good = bytes ~= nil
+    if good then
+      good, reason = taken { cafile = bytes }
+    end
+    if not good then
+      return false, ("error loading CA locations (%s)"):format(reason)
+    end
+    description.authorities = description.authorities or {}
+    table.insert(description.authorities, bytes)
+  end
+  if capath then
+    description.capath = check_string(capath, 3, "locations")
+  end
+  changed(description)
+  return true
+end
+
+--- A setting that the daemon is asked about by itself.
+local function setter(method, option, failure)
+  return function(ctx, value)
+    local description = described(ctx, "ssl.context." .. method)
+    value = check_string(value, 2, method)
+    local good = value == "" and option == "ciphersuites" or taken { [option] = value }
+    if not good then
+      return false, failure:format(value)
+    end
+    description[option] = value ~= "" and value or nil
+    changed(description)
+    return true
+  end
+end
+
+context.setcipher = setter("setcipher", "ciphers", "error setting cipher list (no cipher match)")
+context.setciphersuites = setter("setciphersuites", "ciphersuites", "error setting cipher list (no cipher match)")
+context.setcurve = setter("setcurve", "groups", "elliptic curve '%s' not supported")
+context.setcurveslist = setter("setcurveslist", "groups", "unknown elliptic curve in \"%s\"")
+
+--- The names of `list`, each of which `known` has; or nil and the failure.
+local function names(known, list, method, failure)
+  local found = {}
+  for position = 1, list.n do
+    local name = list[position]
+    if type(name) ~= "string" then
+      local got = name == nil and "nil" or type(name)
+      error(("bad argument #%d to '%s' (string expected, got %s)"):format(position + 1, method, got), 4)
+    end
+    if known[name] == nil then
+      return nil, failure:format(name)
+    end
+    found[name] = true
+  end
+  return found
+end
+
+local function pack(...)
+  return { n = select("#", ...), ... }
+end
+
+function context.setverify(ctx, ...)
+  local description = described(ctx, "ssl.context.setverify")
+  local found, failure = names(VERIFY, pack(...), "setverify", "invalid verify option (%s)")
+  if not found then
+    return false, failure
+  end
+  if next(found) then
+    description.verify = found
+    changed(description)
+  end
+  return true
+end
+
+function context.setoptions(ctx, ...)
+  local description = described(ctx, "ssl.context.setoptions")
+  local found, failure = names(OPTIONS, pack(...), "setoptions", "invalid option (%s)")
+  if not found then
+    return false, failure
+  end
+  for name in pairs(found) do
+    description.options[name] = true
+  end
+  changed(description)
+  return true
+end
+
+function context.setdepth(ctx, depth)
+  local description = described(ctx, "ssl.context.setdepth")
+  local number = tonumber(depth)
+  if not number then
+    userdata.bad_argument(2, "setdepth", ("number expected, got %s"):format(depth == nil and "nil" or type(depth)))
+  end
+  description.depth = math.max(0, math.min(100, math.floor(number)))
+  changed(description)
+  return true
+end
+
+--- Called now and not in a handshake: always with the same arguments, as OpenSSL from 1.1.0 on makes LuaSec do.
+function context.setdhparam(ctx, callback)
+  local description = described(ctx, "ssl.context.setdhparam")
+  local parameters = callback(false, 1024)
+  if type(parameters) == "string" and taken { dhfile = parameters } then
+    description.dh = parameters
+    changed(description)
+  end
+end
+
+function context.setalpn(ctx, wire)
+  local description = described(ctx, "ssl.context.setalpn")
+  description.protocols = alpn.list(check_string(wire, 2, "setalpn"))
+  changed(description)
+  return true
+end
+
+--- `callback` gets the peer's list and gives ours, both in wire form.
+function context.setalpncb(ctx, callback)
+  local description = described(ctx, "ssl.context.setalpncb")
+  description.choose = callback
+  changed(description)
+  return true
+end
+
+--- What is not built yet says so.
+local function missing(method, what)
+  context[method] = function(ctx)
+    described(ctx, "ssl.context." .. method)
+    error(what .. " is not supported by luassl yet", 2)
+  end
+end
+
+missing("setpskhint", "PSK")
+missing("setserverpskcb", "PSK")
+missing("setclientpskcb", "PSK")
+missing("setdane", "DANE")
+
+function methods.setverifyext(ctx, ...)
+  local description = described(ctx, "setverifyext")
+  local found, failure = names(VERIFY_MORE, pack(...), "setverifyext", "invalid verify option (%s)")
+  if not found then
+    return false, failure
+  end
+  description.verify_more = found
+  changed(description)
+  return true
+end
+
+--- The options that the daemon's context is made of.
+local function options_of(description)
+  local more = description.verify_more
+  local options = {
+    ciphers = description.ciphers,
+    ciphersuites = description.ciphersuites,
+    groups = description.groups,
+    cafile = description.authorities,
+    capath = description.capath,
+    dhfile = description.dh,
+    alpn = description.protocols,
+    alpn_optional = true,
+    nobody = true,
+    -- As far as OpenSSL goes by itself.
+    depth = description.depth or 100,
+    verify = 0,
+    options = {},
+    minimum_protocol = description.versions.minimum_protocol,
+    maximum_protocol = description.versions.maximum_protocol,
+  }
+  if description.verify.peer then
+    options.verify = {}
+    for name in pairs(description.verify) do
+      table.insert(options.verify, VERIFY[name] or nil)
+    end
+  end
+  for name in pairs(description.options) do
+    table.insert(options.options, OPTIONS[name])
+  end
+  for name in pairs(more) do
+    options[VERIFY_MORE[name]] = true
+  end
+  if more.crl_check or more.crl_check_chain then
+    options.crl_check = true
+    options.crlpath = description.capath
+    for _, authorities in ipairs(description.authorities or {}) do
+      if authorities:find("BEGIN X509 CRL", 1, true) then
+        options.crl = options.crl or {}
+        table.insert(options.crl, authorities)
+      end
+    end
+  end
+  for _, pair in ipairs(description.keys) do
+    if pair.key and not options.key then
+      options.key, options.chain = pair.key, pair.chain
+    elseif pair.key then
+      options.also = options.also or {}
+      table.insert(options.also, { key = pair.key, chain = pair.chain })
+    end
+  end
+  if description.pending_key and not options.key then
+    options.key = description.pending_key
+  end
+  return options
+end
+
+--- The daemon's context for connections of a context object, or nil and why there is none. With `pausing` a server's
+-- handshakes stop at the ClientHello.
+function context.handle(ctx, pausing)
+  local description = descriptions[ctx]
+  local slot = pausing and "made_pausing" or "made"
+  if not description[slot] then
+    local options = options_of(description)
+    if pausing then
+      options.client_hello = true
+    end
+    local made, reason = core.luasec.context(options)
+    if not made and reason:find("limit of %d+ contexts") then
+      -- Contexts that nobody holds any more may be there until they are collected.
+      collectgarbage()
+      collectgarbage()
+      made, reason = core.luasec.context(options)
+    end
+    if not made then
+      return nil, reason
+    end
+    description[slot] = made
+  end
+  return description[slot]
+end
+
+--- `server`, `client`, or nil.
+function context.mode(ctx)
+  return descriptions[ctx].mode
+end
+
+--- Whether a server has to decide at the ClientHello.
+function context.decides(ctx)
+  return descriptions[ctx].choose ~= nil
+end
+
+--- Whether errors of verification are told one by one.
+function context.lists_faults(ctx)
+  return descriptions[ctx].verify_more.lsec_continue == true
+end
+
+--- The application protocol that a server agrees on with a peer that offers `theirs`.
+function context.protocol(ctx, theirs)
+  local description = descriptions[ctx]
+  local ours = description.protocols
+  if description.choose then
+    local wire = #theirs > 0 and description.choose(alpn.wire(theirs))
+    ours = type(wire) == "string" and alpn.list(wire) or nil
+  end
+  return ours and alpn.choose(ours, theirs)
+end
+
+return context

@@ -1,0 +1,119 @@
+//! What luassl.luasec needs beside connections: contexts, certificates, and userdata that stand for them.
+
+use crate::options::{self, Fault};
+use crate::results::{Returned, fail, misuse, outcome};
+use crate::{ContextHandle, Shared};
+use luassl_client::Context;
+use luassl_protocol::{CertificateFacts, CertificateText};
+use mlua::prelude::*;
+use std::rc::Rc;
+
+/// A userdata that stands for a context of LuaSec, which Lua keeps in a table.
+struct ContextToken;
+
+impl LuaUserData for ContextToken {}
+
+/// A userdata that stands for a certificate, likewise.
+struct CertificateToken;
+
+impl LuaUserData for CertificateToken {}
+
+/// `context(options)`: a context; or nil, the reason and its code, which is luassl's for misuse where the options
+/// themselves are at fault.
+fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
+    let recipe = match options::lock_step_recipe(options) {
+        Ok(recipe) => recipe,
+        Err(Fault::Misuse(message) | Fault::Failed(message)) => return misuse(lua, &message),
+    };
+    match Context::new(&shared.client, recipe) {
+        Ok(context) => lua
+            .create_userdata(ContextHandle { shared: Rc::clone(shared), context: Some(context) })?
+            .into_lua_multi(lua),
+        Err(error) => fail(lua, &error),
+    }
+}
+
+/// `certificate(data)`: what a certificate says, as a table; or nil, the reason and its code.
+fn certificate(lua: &Lua, shared: &Shared, data: &LuaString) -> Returned {
+    let read = shared.client.read_certificate(data.as_bytes().to_vec());
+    outcome(lua, read, |facts| certificate_table(lua, &facts)?.into_lua_multi(lua))
+}
+
+fn certificate_table(lua: &Lua, facts: &CertificateFacts) -> LuaResult<LuaTable> {
+    let table = lua.create_table()?;
+    table.raw_set("der", lua.create_string(&facts.der)?)?;
+    table.raw_set("subject", texts(lua, &facts.subject)?)?;
+    table.raw_set("issuer", texts(lua, &facts.issuer)?)?;
+    table.raw_set("names", texts(lua, &facts.names)?)?;
+    let lone = [
+        ("pem", &facts.pem),
+        ("notbefore", &facts.not_before),
+        ("notafter", &facts.not_after),
+        ("serial", &facts.serial),
+        ("public_key", &facts.public_key),
+        ("key_type", &facts.key_type),
+        ("signature", &facts.signature),
+    ];
+    lone.iter().try_for_each(|(name, text)| table.raw_set(*name, text.as_str()))?;
+    table.raw_set("valid_from", facts.valid_from)?;
+    table.raw_set("valid_to", facts.valid_to)?;
+    table.raw_set("key_bits", facts.key_bits)?;
+    for (name, digest) in [("sha1", &facts.sha1), ("sha256", &facts.sha256), ("sha512", &facts.sha512)] {
+        table.raw_set(name, lua.create_string(digest)?)?;
+    }
+    Ok(table)
+}
+
+fn texts(lua: &Lua, all: &[CertificateText]) -> LuaResult<LuaTable> {
+    let list = lua.create_table()?;
+    for text in all {
+        let entry = lua.create_table()?;
+        entry.raw_set("oid", text.oid.as_str())?;
+        entry.raw_set("name", text.name.as_str())?;
+        entry.raw_set("value", lua.create_string(&text.value)?)?;
+        entry.raw_set("utf8", lua.create_string(text.utf8.as_ref().unwrap_or(&text.value))?)?;
+        list.raw_push(entry)?;
+    }
+    Ok(list)
+}
+
+/// `check_issued(anchor, certificate, between)`, all DER: whether it verifies, and why not.
+fn check_issued(
+    lua: &Lua,
+    shared: &Shared,
+    (anchor, certificate, between): (LuaString, LuaString, Vec<LuaString>),
+) -> Returned {
+    let der = |string: &LuaString| string.as_bytes().to_vec();
+    let between = between.iter().map(der).collect();
+    outcome(lua, shared.client.check_issued(der(&anchor), der(&certificate), between), |issued| {
+        (issued.issued, issued.reason).into_lua_multi(lua)
+    })
+}
+
+/// What the daemon's OpenSSL knows: its groups; or nil, the reason and its code.
+fn describe(lua: &Lua, shared: &Shared) -> Returned {
+    outcome(lua, shared.client.describe(), |description| description.groups.into_lua_multi(lua))
+}
+
+/// The functions.
+pub(crate) fn functions(lua: &Lua, shared: &Rc<Shared>) -> LuaResult<LuaTable> {
+    let table = lua.create_table()?;
+    let own = Rc::clone(shared);
+    let made = lua.create_function(move |lua, options: LuaTable| context(lua, &own, &options))?;
+    table.raw_set("context", made)?;
+    let own = Rc::clone(shared);
+    let read = lua.create_function(move |lua, data: LuaString| certificate(lua, &own, &data))?;
+    table.raw_set("certificate", read)?;
+    let own = Rc::clone(shared);
+    let issued = lua.create_function(move |lua, arguments| check_issued(lua, &own, arguments))?;
+    table.raw_set("check_issued", issued)?;
+    let own = Rc::clone(shared);
+    table.raw_set("describe", lua.create_function(move |lua, ()| describe(lua, &own))?)?;
+    table.raw_set("context_token", lua.create_function(|_, ()| Ok(ContextToken))?)?;
+    table.raw_set("certificate_token", lua.create_function(|_, ()| Ok(CertificateToken))?)?;
+    table.raw_set(
+        "address",
+        lua.create_function(|_, value: LuaValue| Ok(format!("{:p}", value.to_pointer())))?,
+    )?;
+    Ok(table)
+}

@@ -1,0 +1,277 @@
+//! Lock-step connections as userdata, for luassl.luasec: functions on them in one table, since that module gives the
+//! userdata a metatable of its own.
+
+use crate::results::{Returned, misuse};
+use crate::{ContextHandle, Shared};
+use luassl_client::Adopted;
+use luassl_client::lockstep::{Handshaken, Hindrance, Pattern, Plan, Secured, Statistics, Want};
+use luassl_protocol::{Facts, Role};
+use mlua::prelude::*;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A connection. The metatable is luassl.luasec's.
+pub(crate) struct SecuredHandle {
+    shared: Rc<Shared>,
+    secured: Secured,
+}
+
+impl LuaUserData for SecuredHandle {}
+
+type This = LuaUserDataRefMut<SecuredHandle>;
+
+impl SecuredHandle {
+    fn with<T>(&mut self, work: impl FnOnce(&mut Secured, &mut Vec<u8>) -> T) -> T {
+        let mut scratch = self.shared.scratch.take();
+        let outcome = work(&mut self.secured, &mut scratch);
+        self.shared.scratch.replace(scratch);
+        outcome
+    }
+}
+
+/// LuaSec's word for a hindrance.
+fn word(hindrance: &Hindrance) -> &str {
+    match hindrance {
+        Hindrance::WantRead => "wantread",
+        Hindrance::WantWrite => "wantwrite",
+        Hindrance::Closed => "closed",
+        Hindrance::Failed(reason) => reason,
+    }
+}
+
+/// `begin(conn, context, server, sni, host)`: true, or nil and why not.
+fn begin(
+    lua: &Lua,
+    (mut this, context, server, sni, host): (
+        This,
+        LuaUserDataRef<ContextHandle>,
+        bool,
+        Option<String>,
+        Option<String>,
+    ),
+) -> Returned {
+    let role = if server { Role::Server } else { Role::Client };
+    let Some(context) = &context.context else { return misuse(lua, "the context is freed") };
+    let plan = Plan { context: Rc::clone(context), role, host, sni };
+    match this.secured.begin(&plan) {
+        Ok(()) => true.into_lua_multi(lua),
+        Err(error) => (LuaNil, error.message).into_lua_multi(lua),
+    }
+}
+
+/// True; false and why not; or `nil, name, protocols` where the peer's ClientHello has to be decided on.
+fn shaken(lua: &Lua, outcome: Result<Handshaken, Hindrance>) -> Returned {
+    match outcome {
+        Ok(Handshaken::Done) => true.into_lua_multi(lua),
+        Ok(Handshaken::Hello(hello)) => (LuaNil, hello.sni, hello.alpn).into_lua_multi(lua),
+        Err(hindrance) => (false, word(&hindrance)).into_lua_multi(lua),
+    }
+}
+
+fn handshake(lua: &Lua, mut this: This) -> Returned {
+    shaken(lua, this.with(Secured::handshake))
+}
+
+type Decision = (This, Option<LuaUserDataRef<ContextHandle>>, Option<String>, bool);
+
+fn decide(lua: &Lua, (mut this, context, alpn, refuse): Decision) -> Returned {
+    let context = context.and_then(|context| context.context.clone());
+    let outcome =
+        this.with(|secured, scratch| secured.decide(context.as_ref(), alpn.as_deref(), refuse, scratch));
+    shaken(lua, outcome)
+}
+
+/// `receive(conn, what, prefix)`: -1 is a line, -2 everything, any other number so many bytes.
+fn receive(lua: &Lua, (mut this, what, prefix): (This, f64, Option<LuaString>)) -> Returned {
+    let pattern = match what {
+        -1.0 => Pattern::Line,
+        -2.0 => Pattern::All,
+        count => Pattern::Count(count as usize),
+    };
+    let prefix = prefix.map(|prefix| prefix.as_bytes().to_vec()).unwrap_or_default();
+    let received = this.with(|secured, scratch| secured.receive(pattern, &prefix, scratch));
+    // Making the string may run a finaliser, which may look at this connection.
+    drop(this);
+    let data = lua.create_string(&received.data)?;
+    match received.hindrance {
+        None => (data, LuaNil, LuaNil).into_lua_multi(lua),
+        Some(hindrance) => (LuaNil, word(&hindrance), data).into_lua_multi(lua),
+    }
+}
+
+/// `send(conn, data, first, last)`, both from 1 and within the data.
+fn send(lua: &Lua, (mut this, data, first, last): (This, LuaString, usize, usize)) -> Returned {
+    let bytes = data.as_bytes();
+    let part = bytes.get(first - 1..last).unwrap_or_default();
+    let sent = this.with(|secured, scratch| secured.send(part, scratch));
+    let reached = number(first - 1 + sent.count);
+    match sent.hindrance {
+        None => (reached, LuaNil, LuaNil).into_lua_multi(lua),
+        Some(hindrance) => (LuaNil, word(&hindrance), reached).into_lua_multi(lua),
+    }
+}
+
+/// LuaSec's numbers are floats where Lua tells the difference.
+fn number(count: usize) -> LuaValue {
+    LuaValue::Number(count as f64)
+}
+
+/// True, false where the peer's close_notify has not come, or nil and why not.
+fn shutdown(lua: &Lua, mut this: This) -> Returned {
+    match this.with(Secured::shutdown) {
+        Ok(complete) => complete.into_lua_multi(lua),
+        Err(hindrance) => (LuaNil, word(&hindrance)).into_lua_multi(lua),
+    }
+}
+
+fn facts(lua: &Lua, mut this: This) -> Returned {
+    match this.with(Secured::facts) {
+        Ok(facts) => facts_table(lua, &facts)?.into_lua_multi(lua),
+        Err(hindrance) => (LuaNil, word(&hindrance)).into_lua_multi(lua),
+    }
+}
+
+fn facts_table(lua: &Lua, facts: &Facts) -> LuaResult<LuaTable> {
+    let table = lua.create_table()?;
+    table.raw_set("protocol", facts.protocol.as_str())?;
+    table.raw_set("cipher", facts.cipher.as_str())?;
+    table.raw_set("bits", f64::from(facts.bits))?;
+    table.raw_set("algorithm_bits", f64::from(facts.algorithm_bits))?;
+    table.raw_set("finished", lua.create_string(&facts.finished)?)?;
+    table.raw_set("peer_finished", lua.create_string(&facts.peer_finished)?)?;
+    table.raw_set("verify_code", facts.verify_code)?;
+    table.raw_set("verify_text", facts.verify_text.as_str())?;
+    let faults = lua.create_table()?;
+    for fault in &facts.verify_faults {
+        faults.raw_push(
+            lua.create_sequence_from([fault.depth.into_lua(lua)?, fault.message.as_str().into_lua(lua)?])?,
+        )?;
+    }
+    table.raw_set("faults", faults)?;
+    table.raw_set("peer", facts.peer.as_ref().map(|der| lua.create_string(der)).transpose()?)?;
+    table.raw_set("peer_chain", strings(lua, &facts.peer_chain)?)?;
+    table.raw_set("local_chain", strings(lua, &facts.local_chain)?)?;
+    Ok(table)
+}
+
+fn strings<T: AsRef<[u8]>>(lua: &Lua, all: &[T]) -> LuaResult<LuaTable> {
+    let table = lua.create_table()?;
+    all.iter().try_for_each(|one| table.raw_push(lua.create_string(one)?))?;
+    Ok(table)
+}
+
+type Exporting = (This, String, u32, Option<LuaString>);
+
+fn export(lua: &Lua, (mut this, label, length, context): Exporting) -> Returned {
+    let context = context.map(|context| context.as_bytes().to_vec());
+    match this.secured.export(&label, length, context.as_deref()) {
+        Ok(data) => lua.create_string(data)?.into_lua_multi(lua),
+        Err(error) => (LuaNil, error.message).into_lua_multi(lua),
+    }
+}
+
+fn want(_: &Lua, this: This) -> LuaResult<&'static str> {
+    Ok(match this.secured.want() {
+        Want::Nothing => "nothing",
+        Want::Read => "read",
+        Want::Write => "write",
+    })
+}
+
+/// `adopt(conn, number)`: true, or nil and why the number is not taken over.
+fn adopt(lua: &Lua, (mut this, number): (This, i32)) -> Returned {
+    match Adopted::new(number) {
+        Ok(_) if this.secured.has_begun() || this.secured.is_connected() || this.secured.is_closed() => {
+            (LuaNil, "invalid SSL object state").into_lua_multi(lua)
+        }
+        Ok(socket) => this.secured.adopt(socket.into_owned()).into_lua_multi(lua),
+        Err(error) => (LuaNil, error.to_string()).into_lua_multi(lua),
+    }
+}
+
+fn info(lua: &Lua, this: This) -> Returned {
+    let info = this.secured.info();
+    let (alpn, sni, group) = (info.alpn.as_deref(), info.sni.as_deref(), info.group.as_deref());
+    (alpn, sni, info.peer.as_str(), info.local.as_str(), group, info.reused).into_lua_multi(lua)
+}
+
+fn settimeout(_: &Lua, (mut this, seconds, whole): (This, f64, bool)) -> LuaResult<()> {
+    let times = &mut this.secured.times;
+    *(if whole { &mut times.total } else { &mut times.block }) = seconds;
+    Ok(())
+}
+
+fn getfd(_: &Lua, this: This) -> LuaResult<f64> {
+    Ok(this.secured.descriptor().map_or(-1.0, |fd| fd.as_raw_fd().into()))
+}
+
+/// Bytes received, bytes sent, and age in seconds.
+fn statistics(_: &Lua, this: This) -> LuaResult<(f64, f64, f64)> {
+    let statistics = &this.secured.statistics;
+    Ok((statistics.received as f64, statistics.sent as f64, statistics.age().as_secs_f64()))
+}
+
+fn set_statistics(_: &Lua, (mut this, received, sent, age): (This, f64, f64, f64)) -> LuaResult<()> {
+    let age = Duration::try_from_secs_f64(age).unwrap_or_default();
+    this.secured.statistics = Statistics::new(received as u64, sent as u64, age);
+    Ok(())
+}
+
+/// Address, port and family, as LuaSocket has them; nil and why there is none.
+fn name(lua: &Lua, this: &SecuredHandle, of: impl FnOnce(&Secured) -> Option<SocketAddr>) -> Returned {
+    match of(&this.secured) {
+        Some(address) => {
+            let family = if address.is_ipv6() { "inet6" } else { "inet" };
+            (address.ip().to_string(), address.port(), family).into_lua_multi(lua)
+        }
+        None => (LuaNil, "closed").into_lua_multi(lua),
+    }
+}
+
+/// The functions on connections.
+pub(crate) fn functions(lua: &Lua, shared: &Rc<Shared>) -> LuaResult<LuaTable> {
+    let table = lua.create_table()?;
+    let shared = Rc::clone(shared);
+    let new = move |_: &Lua, ()| {
+        let secured = Secured::new(&shared.client, None);
+        Ok(SecuredHandle { shared: Rc::clone(&shared), secured })
+    };
+    table.raw_set("new", lua.create_function(new)?)?;
+    table.raw_set("adopt", lua.create_function(adopt)?)?;
+    table.raw_set("begin", lua.create_function(begin)?)?;
+    table.raw_set("handshake", lua.create_function(handshake)?)?;
+    table.raw_set("decide", lua.create_function(decide)?)?;
+    table.raw_set("receive", lua.create_function(receive)?)?;
+    table.raw_set("send", lua.create_function(send)?)?;
+    table.raw_set("shutdown", lua.create_function(shutdown)?)?;
+    table.raw_set("facts", lua.create_function(facts)?)?;
+    table.raw_set("export", lua.create_function(export)?)?;
+    table.raw_set("want", lua.create_function(want)?)?;
+    table.raw_set("info", lua.create_function(info)?)?;
+    table.raw_set("getfd", lua.create_function(getfd)?)?;
+    table.raw_set("settimeout", lua.create_function(settimeout)?)?;
+    table.raw_set("dirty", lua.create_function(|_, this: This| Ok(this.secured.is_dirty()))?)?;
+    table.raw_set("begun", lua.create_function(|_, this: This| Ok(this.secured.has_begun()))?)?;
+    table.raw_set("connected", lua.create_function(|_, this: This| Ok(this.secured.is_connected()))?)?;
+    table.raw_set("closed", lua.create_function(|_, this: This| Ok(this.secured.is_closed()))?)?;
+    table.raw_set("statistics", lua.create_function(statistics)?)?;
+    table.raw_set("set_statistics", lua.create_function(set_statistics)?)?;
+    table.raw_set(
+        "peername",
+        lua.create_function(|lua, this: This| name(lua, &this, Secured::peer_address))?,
+    )?;
+    table.raw_set(
+        "sockname",
+        lua.create_function(|lua, this: This| name(lua, &this, Secured::local_address))?,
+    )?;
+    table.raw_set(
+        "close",
+        lua.create_function(|_, mut this: This| {
+            this.with(Secured::close);
+            Ok(())
+        })?,
+    )?;
+    Ok(table)
+}

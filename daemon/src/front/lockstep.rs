@@ -1,0 +1,383 @@
+//! Connections in lock-step mode: Lua keeps its TCP socket and polls it; the front works on a duplicate, only between a
+//! question on the connection's socket and its answer, and never waits for the network in between.
+//!
+//! A handshake lives on a thread that may wait for the keeper, an established connection on one that may not; what
+//! signs later moves to the first and back.
+
+mod direct;
+mod session;
+
+use super::{
+    Front,
+    connection::{Command, Connection},
+    operations::ContextTable,
+    quota::Slot,
+    readiness::Movable,
+    sockets::{self, ClientSocket, Tcp},
+    workers::Job,
+};
+use crate::tls::{Decision, Floors};
+use luassl_protocol::{
+    ErrorCode, FRAME_HEADER, Failure, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
+};
+use openssl::ssl::Ssl;
+use rustix::{
+    io::Errno,
+    net::{SendFlags, send},
+};
+use session::Session;
+use session::{Answered, frame};
+use std::{cell::RefCell, io, sync::Arc, task::Poll};
+use tokio::time::timeout;
+
+/// A connection with its session.
+pub(super) struct LockStep {
+    front: Arc<Front>,
+    connection: Arc<Connection>,
+    session: Session,
+    lua: Movable<ClientSocket>,
+    /// A question that has not arrived whole, or that waits for another thread.
+    inbox: Vec<u8>,
+    handshaking: Option<Handshaking>,
+}
+
+/// What is held while the handshake lasts.
+pub(super) struct Handshaking {
+    /// Its part of the bound on handshakes.
+    pub(super) _slot: Slot,
+    /// The contexts that may be decided on.
+    pub(super) contexts: ContextTable,
+    /// What the grant of the context demands that it began with.
+    pub(super) floors: Floors,
+}
+
+impl LockStep {
+    /// # Errors
+    /// When OpenSSL has no memory left.
+    pub(super) fn new(
+        front: Arc<Front>,
+        connection: Arc<Connection>,
+        (ssl, tcp): (Ssl, Tcp),
+        lua: ClientSocket,
+        handshaking: Handshaking,
+    ) -> Result<Self, Failure> {
+        let session = Session::new(ssl, tcp).map_err(|error| {
+            Failure::new(ErrorCode::Internal, format!("no session for a connection: {error}"))
+        })?;
+        let (lua, inbox, handshaking) = (Movable::Parked(lua), Vec::new(), Some(handshaking));
+        Ok(Self { front, connection, session, lua, inbox, handshaking })
+    }
+
+    /// Runs the connection to its end, beginning on a thread that may sign.
+    pub(super) fn start(self) {
+        let front = Arc::clone(&self.front);
+        front.home.signers.spawn(self.into_job(true));
+    }
+
+    fn into_job(self, signing: bool) -> Job {
+        Box::pin(self.run(signing))
+    }
+}
+
+/// What comes next for a connection.
+enum Next {
+    /// The next question, on this thread.
+    Ask,
+    /// The present question, on a thread that may sign.
+    Sign,
+    /// The connection is over.
+    Over,
+}
+
+/// What has to be seen to.
+enum Event {
+    Readable,
+    Command(Command),
+    Gone,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Option<Box<[u8]>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` with this thread's buffer for questions.
+fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    let fresh = || vec![0; FRAME_HEADER + MAX_LOCK_STEP_FRAME].into_boxed_slice();
+    let mut scratch = SCRATCH.with_borrow_mut(Option::take).unwrap_or_else(fresh);
+    let outcome = work(&mut scratch);
+    SCRATCH.with_borrow_mut(|slot| *slot = Some(scratch));
+    outcome
+}
+
+/// The body of the frame that `bytes` begin with, where it is there whole.
+///
+/// # Errors
+/// A frame above the bound.
+fn whole(bytes: &[u8]) -> Result<Option<&[u8]>, ()> {
+    let Some(header) = bytes.first_chunk::<FRAME_HEADER>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*header) as usize;
+    if length > MAX_LOCK_STEP_FRAME {
+        return Err(());
+    }
+    Ok(bytes.get(FRAME_HEADER..FRAME_HEADER + length))
+}
+
+/// An answer to send, and whether the connection ends with it.
+struct Reply {
+    frame: Vec<u8>,
+    last: bool,
+}
+
+/// What a receive came to.
+enum Turn {
+    Reply(Reply),
+    NeedsSignature,
+    /// The question is not there whole.
+    Wait,
+    Gone,
+}
+
+impl LockStep {
+    async fn run(mut self, signing: bool) {
+        let next = match self.lua.register() {
+            Ok(()) => self.serve(signing).await,
+            Err(error) => {
+                tracing::error!("a lock-step connection cannot be served: {error}");
+                Next::Over
+            }
+        };
+        match next {
+            Next::Over => self.over(),
+            Next::Sign | Next::Ask => {
+                let front = Arc::clone(&self.front);
+                self.lua.park();
+                let workers = if signing { &front.home.pumps } else { &front.home.signers };
+                workers.spawn(self.into_job(!signing));
+            }
+        }
+    }
+
+    fn over(mut self) {
+        if let Some(failure) = self.session.failure() {
+            self.connection.record_end(failure.clone());
+        }
+        self.lua.close();
+        self.front.home.connections.leave(&self.connection);
+    }
+
+    /// Answers questions as long as this thread is the right one.
+    async fn serve(&mut self, signing: bool) -> Next {
+        if signing && let Ok(Some(_)) = whole(&self.inbox) {
+            // The question that this thread was needed for.
+            let turn = self.carry_out_kept();
+            match self.finish(turn).await {
+                Next::Ask => {}
+                next => return next,
+            }
+        }
+        loop {
+            if signing && !self.session.is_handshaking() {
+                return Next::Ask;
+            }
+            let next = match self.event().await {
+                Event::Readable => {
+                    let turn = self.receive();
+                    self.finish(turn).await
+                }
+                Event::Command(command) => self.command(command),
+                Event::Gone => Next::Over,
+            };
+            match next {
+                Next::Ask => {}
+                next => return next,
+            }
+        }
+    }
+
+    async fn event(&self) -> Event {
+        std::future::poll_fn(|cx| {
+            if let Some(command) = self.connection.next_command(cx.waker()) {
+                return Poll::Ready(Event::Command(command));
+            }
+            let Some(socket) = self.lua.registered() else { return Poll::Ready(Event::Gone) };
+            socket.poll_read_ready(cx).map(|ready| match ready {
+                Ok(_) => Event::Readable,
+                Err(_) => Event::Gone,
+            })
+        })
+        .await
+    }
+
+    /// Receives what is there, and carries out the question once it is whole.
+    fn receive(&mut self) -> Turn {
+        with_scratch(|scratch| {
+            let room = FRAME_HEADER + MAX_LOCK_STEP_FRAME - self.inbox.len();
+            let count = match self.take(&mut scratch[..room]) {
+                Ok(0) => return Turn::Gone,
+                Ok(count) => count,
+                Err(Errno::WOULDBLOCK) => return Turn::Wait,
+                Err(_) => return Turn::Gone,
+            };
+            let bytes = &scratch[..count];
+            if !self.inbox.is_empty() {
+                self.inbox.extend_from_slice(bytes);
+                return match whole(&self.inbox) {
+                    Ok(Some(_)) => self.carry_out_kept(),
+                    Ok(None) => Turn::Wait,
+                    Err(()) => Turn::Gone,
+                };
+            }
+            let turn = match whole(bytes) {
+                Ok(Some(body)) if FRAME_HEADER + body.len() == count => self.carry_out(body),
+                // A second question before the answer to the first.
+                Ok(Some(_)) | Err(()) => return Turn::Gone,
+                Ok(None) => Turn::Wait,
+            };
+            if matches!(turn, Turn::Wait | Turn::NeedsSignature) {
+                self.inbox = bytes.to_vec();
+            }
+            turn
+        })
+    }
+
+    /// One receive. What comes is one question, so that the socket is empty behind it: the readiness goes before the
+    /// answer lets the next one come.
+    fn take(&self, room: &mut [u8]) -> Result<usize, Errno> {
+        let socket = self.lua.registered().ok_or(Errno::NOTCONN)?;
+        let received = socket.get_ref().receive(room);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let full =
+            matches!(&received, Ok(received) if received.count == room.len() || received.had_descriptors);
+        if !full && let Poll::Ready(Ok(mut guard)) = socket.poll_read_ready(&mut context) {
+            guard.clear_ready();
+        }
+        received.map(|received| received.count)
+    }
+
+    fn carry_out_kept(&mut self) -> Turn {
+        let kept = std::mem::take(&mut self.inbox);
+        let turn = match whole(&kept) {
+            Ok(Some(body)) if FRAME_HEADER + body.len() == kept.len() => self.carry_out(body),
+            _ => return Turn::Gone,
+        };
+        if matches!(turn, Turn::NeedsSignature) {
+            self.inbox = kept;
+        }
+        turn
+    }
+
+    fn carry_out(&mut self, body: &[u8]) -> Turn {
+        let answered = match LockStepRequest::decode(body) {
+            Err(error) => frame(&LockStepAnswer::failed(Failure::from(&error))),
+            Ok(LockStepRequest::Close) => {
+                return Turn::Reply(Reply { frame: self.session.close(), last: true });
+            }
+            Ok(request) => self.answer(&request),
+        };
+        match answered {
+            Answered::NeedsSignature => Turn::NeedsSignature,
+            Answered::Frame(frame) => Turn::Reply(Reply { frame, last: false }),
+        }
+    }
+
+    fn answer(&mut self, request: &LockStepRequest<'_>) -> Answered {
+        let session = &mut self.session;
+        let answered = match *request {
+            LockStepRequest::Handshake => session.handshake(),
+            LockStepRequest::Read { max } => return session.read(max),
+            LockStepRequest::Write { data } => return session.write(data),
+            LockStepRequest::Shutdown => return session.shutdown(),
+            LockStepRequest::Info => return session.tell_info(),
+            LockStepRequest::Facts => return session.facts(),
+            LockStepRequest::ClientHello { context, alpn, refuse } => {
+                match self.decision(context, alpn, refuse) {
+                    Ok(decision) => self.session.decided(decision),
+                    Err(failure) => return frame(&LockStepAnswer::failed(failure)),
+                }
+            }
+            LockStepRequest::Close | LockStepRequest::Unknown(_) => {
+                let failure = Failure::new(ErrorCode::UnknownOperation, "this question is not known here");
+                return frame(&LockStepAnswer::failed(failure));
+            }
+        };
+        if !self.session.is_handshaking()
+            && self.handshaking.take().is_some()
+            && !self.session.is_established()
+            && let Some(failure) = self.session.failure()
+        {
+            self.front.counters.handshake_failed(failure);
+        }
+        answered
+    }
+
+    fn decision(&self, context: Option<u64>, alpn: Option<&str>, refuse: bool) -> Result<Decision, Failure> {
+        let Some(handshaking) = &self.handshaking else {
+            return Err(Failure::new(ErrorCode::Invalid, "no handshake waits for a decision"));
+        };
+        let context = context
+            .map(|number| {
+                let peer = sockets::peer(self.session.fd());
+                handshaking.contexts.for_server(&self.front, number, handshaking.floors, peer)
+            })
+            .transpose()?;
+        Ok(Decision { context, alpn: alpn.map(str::to_owned), refuse })
+    }
+
+    /// Sends the answer, and says what comes next.
+    async fn finish(&mut self, turn: Turn) -> Next {
+        let reply = match turn {
+            Turn::Reply(reply) => reply,
+            Turn::NeedsSignature => return Next::Sign,
+            Turn::Wait => return Next::Ask,
+            Turn::Gone => return Next::Over,
+        };
+        // It fits at once, but for a client that does not read.
+        let sent = match self.send_some(&reply.frame) {
+            Ok(count) if count == reply.frame.len() => true,
+            Ok(count) => {
+                let deadline = self.front.limits().request();
+                matches!(timeout(deadline, self.send_all(&reply.frame[count..])).await, Ok(Ok(())))
+            }
+            Err(_) => false,
+        };
+        if reply.last || !sent { Next::Over } else { Next::Ask }
+    }
+
+    /// Sends what the socket has room for; returns how much that was.
+    fn send_some(&self, frame: &[u8]) -> Result<usize, Errno> {
+        let socket = self.lua.registered().ok_or(Errno::NOTCONN)?;
+        match send(socket.get_ref(), frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(0),
+            outcome => outcome,
+        }
+    }
+
+    async fn send_all(&self, mut frame: &[u8]) -> io::Result<()> {
+        let socket = self.lua.registered().ok_or(Errno::NOTCONN)?;
+        while !frame.is_empty() {
+            match self.send_some(frame)? {
+                0 => socket.writable().await?.clear_ready(),
+                count => frame = &frame[count..],
+            }
+        }
+        Ok(())
+    }
+
+    /// What the control socket asks, between a question and the next.
+    fn command(&mut self, command: Command) -> Next {
+        match command {
+            Command::Ask(question) => question(self.session.ssl(), Some(self.session.fd())),
+            Command::Renegotiate(reply) => {
+                let message = "a connection in lock-step mode is not renegotiated";
+                // The asker may have gone.
+                let _ = reply.send(Err(Failure::new(ErrorCode::Invalid, message)));
+            }
+            Command::Close(reply) => {
+                drop(self.session.close());
+                let _ = reply.send(Ok(luassl_protocol::Done {}));
+                return Next::Over;
+            }
+        }
+        Next::Ask
+    }
+}

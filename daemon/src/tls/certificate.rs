@@ -1,0 +1,148 @@
+//! Certificates that clients want read, in OpenSSL's words.
+
+use super::raw;
+use luassl_protocol::{
+    CertificateFacts, CertificateText, CheckIssued, ErrorCode, Failure, Issued, ReadCertificate,
+};
+use openssl::asn1::{Asn1StringRef, Asn1TimeRef};
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::pkey::{Id, PKeyRef, Public};
+use openssl::stack::Stack;
+use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref, X509StoreContext};
+use serde_bytes::ByteBuf;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+fn unreadable() -> Failure {
+    Failure::new(ErrorCode::Invalid, "this is no certificate, neither PEM nor DER")
+}
+
+/// Reads a certificate.
+///
+/// # Errors
+/// `Invalid` for what is none.
+pub fn read_certificate(request: &ReadCertificate) -> Result<CertificateFacts, Failure> {
+    let certificate = X509::from_pem(&request.data).or_else(|_| X509::from_der(&request.data));
+    let certificate = certificate.map_err(|_| unreadable())?;
+    raw::quietly(|| facts(&certificate)).map_err(|_| unreadable())
+}
+
+fn facts(certificate: &X509Ref) -> Result<CertificateFacts, ErrorStack> {
+    let digest = |by| certificate.digest(by).map(|digest| ByteBuf::from(digest.to_vec()));
+    let key = certificate.public_key().ok();
+    Ok(CertificateFacts {
+        der: certificate.to_der()?.into(),
+        pem: text(certificate.to_pem()?),
+        subject: parts(certificate.subject_name()),
+        issuer: parts(certificate.issuer_name()),
+        names: names(certificate),
+        not_before: certificate.not_before().to_string(),
+        not_after: certificate.not_after().to_string(),
+        valid_from: seconds(certificate.not_before()),
+        valid_to: seconds(certificate.not_after()),
+        serial: certificate.serial_number().to_bn()?.to_hex_str()?.to_string(),
+        public_key: key
+            .as_ref()
+            .map(|key| key.public_key_to_pem())
+            .transpose()?
+            .map(text)
+            .unwrap_or_default(),
+        key_type: key.as_ref().map_or("Unknown", |key| key_type(key)).to_owned(),
+        key_bits: key.as_ref().map_or(0, |key| key.bits()),
+        signature: signature(certificate),
+        sha1: digest(MessageDigest::sha1())?,
+        sha256: digest(MessageDigest::sha256())?,
+        sha512: digest(MessageDigest::sha512())?,
+    })
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn seconds(time: &Asn1TimeRef) -> i64 {
+    super::peer::seconds(time)
+}
+
+fn key_type(key: &PKeyRef<Public>) -> &'static str {
+    match key.id() {
+        Id::RSA => "RSA",
+        Id::EC => "EC",
+        Id::DSA => "DSA",
+        Id::DH => "DH",
+        _ => "Unknown",
+    }
+}
+
+fn signature(certificate: &X509Ref) -> String {
+    let algorithm = certificate.signature_algorithm().object().nid();
+    algorithm.short_name().map(str::to_owned).unwrap_or_default()
+}
+
+fn parts(name: &X509NameRef) -> Vec<CertificateText> {
+    let part = |entry: &openssl::x509::X509NameEntryRef| {
+        let (oid, name) = (raw::oid(entry.object()), entry.object().to_string());
+        of_string(oid, name, entry.data())
+    };
+    name.entries().map(part).collect()
+}
+
+fn of_string(oid: String, name: String, string: &Asn1StringRef) -> CertificateText {
+    let value = string.as_slice();
+    let utf8 = string.to_string().ok().map(String::into_bytes);
+    let utf8 = utf8.filter(|utf8| utf8 != value).map(ByteBuf::from);
+    CertificateText { oid, name, value: ByteBuf::from(value), utf8 }
+}
+
+fn names(certificate: &X509Ref) -> Vec<CertificateText> {
+    certificate.subject_alt_names().into_iter().flatten().filter_map(|name| general_name(&name)).collect()
+}
+
+fn general_name(name: &GeneralNameRef) -> Option<CertificateText> {
+    let simple = |kind: &str, value: &[u8]| CertificateText {
+        oid: kind.to_owned(),
+        name: String::new(),
+        value: ByteBuf::from(value),
+        utf8: None,
+    };
+    if let Some((oid, label, value)) = raw::other_name(name) {
+        return Some(of_string(oid, label, value));
+    }
+    let dns = name.dnsname().map(|dns| simple("dNSName", dns.as_bytes()));
+    let email = || name.email().map(|email| simple("rfc822Name", email.as_bytes()));
+    let uri = || name.uri().map(|uri| simple("uniformResourceIdentifier", uri.as_bytes()));
+    let address = || Some(simple("iPAddress", address(name.ipaddress()?)?.as_bytes()));
+    dns.or_else(email).or_else(uri).or_else(address)
+}
+
+fn address(octets: &[u8]) -> Option<String> {
+    match octets.len() {
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?).to_string()),
+        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).to_string()),
+        _ => None,
+    }
+}
+
+/// Whether a certificate verifies with one other as its only trust anchor.
+///
+/// # Errors
+/// `Invalid` for what is no certificate.
+pub fn check_issued(request: &CheckIssued) -> Result<Issued, Failure> {
+    let read = |der: &[u8]| X509::from_der(der).map_err(|_| unreadable());
+    let (anchor, certificate) = (read(&request.anchor)?, read(&request.certificate)?);
+    let between = request.between.iter().map(|der| read(der)).collect::<Result<Vec<_>, _>>()?;
+    raw::quietly(|| verify(anchor, &certificate, between)).map_err(|_| unreadable())
+}
+
+fn verify(anchor: X509, certificate: &X509Ref, between: Vec<X509>) -> Result<Issued, ErrorStack> {
+    let mut store = X509StoreBuilder::new()?;
+    store.add_cert(anchor)?;
+    let mut chain = Stack::new()?;
+    between.into_iter().try_for_each(|one| chain.push(one))?;
+    X509StoreContext::new()?.init(&store.build(), certificate, &chain, |context| {
+        let issued = context.verify_cert()?;
+        let reason = if issued { String::new() } else { context.error().error_string().to_owned() };
+        Ok(Issued { issued, reason })
+    })
+}

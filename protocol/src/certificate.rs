@@ -1,0 +1,107 @@
+//! A certificate that the front reads for a client, which has no OpenSSL of its own.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+/// Asks what a certificate says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadCertificate {
+    /// PEM, of which the first certificate counts, or DER.
+    #[serde(with = "serde_bytes")]
+    pub data: Vec<u8>,
+}
+
+/// A text of a certificate. Programs want it as it stands, or as UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateText {
+    /// The type of it: an object identifier with dots, or for a general name of a simple kind its name in RFC 5280, such
+    /// as `dNSName`.
+    pub oid: String,
+    /// OpenSSL's name for that type; empty for a simple kind.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// As it stands.
+    pub value: ByteBuf,
+    /// As UTF-8, where that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utf8: Option<ByteBuf>,
+}
+
+/// What a certificate says, in OpenSSL's words.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateFacts {
+    /// The certificate, DER.
+    pub der: ByteBuf,
+    /// The same as PEM.
+    pub pem: String,
+    /// The subject's parts, in their order.
+    pub subject: Vec<CertificateText>,
+    /// The issuer's parts.
+    pub issuer: Vec<CertificateText>,
+    /// The subject alternative names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<CertificateText>,
+    /// Start of validity as OpenSSL writes it.
+    pub not_before: String,
+    /// End of validity.
+    pub not_after: String,
+    /// Start of validity, seconds since 1970.
+    pub valid_from: i64,
+    /// End of validity, seconds since 1970.
+    pub valid_to: i64,
+    /// Serial number in hexadecimal.
+    pub serial: String,
+    /// Public key as PEM.
+    pub public_key: String,
+    /// `RSA`, `EC`, `DSA`, `DH` or `Unknown`.
+    pub key_type: String,
+    /// Size of the public key in bits.
+    pub key_bits: u32,
+    /// OpenSSL's short name of the signature algorithm.
+    pub signature: String,
+    /// SHA-1 of the DER.
+    pub sha1: ByteBuf,
+    /// SHA-256 of the DER.
+    pub sha256: ByteBuf,
+    /// SHA-512 of the DER.
+    pub sha512: ByteBuf,
+}
+
+/// Asks whether a certificate verifies with one other as its only trust anchor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckIssued {
+    /// The trust anchor, DER.
+    #[serde(with = "serde_bytes")]
+    pub anchor: Vec<u8>,
+    /// The certificate, DER.
+    #[serde(with = "serde_bytes")]
+    pub certificate: Vec<u8>,
+    /// What may be between them, DER.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub between: Vec<ByteBuf>,
+}
+
+/// Answer to [`CheckIssued`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// Whether it does.
+    pub issued: bool,
+    /// OpenSSL's words for why it does not; empty where it does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// Asks what can be asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Describe {}
+
+/// Answer to [`Describe`]: what the front's OpenSSL knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Description {
+    /// The groups of key exchanges and the curves of keys, by OpenSSL's names.
+    pub groups: Vec<String>,
+    /// The protocol versions.
+    pub protocols: Vec<String>,
+}
