@@ -1,6 +1,6 @@
 //! Prosody of Debian, unmodified, over luassl: in place of its key lies an empty file.
 //!
-//! Needs Prosody 0.12 (`apt install prosody`), or in `LUASSL_PROSODY` a command that stands for it.
+//! Needs Prosody 0.12, installed or, as `make deps` has it, unpacked: then `LUASSL_PROSODY` is the command for it.
 
 mod needs_prosody {
     use luassl_tests::daemon::Daemon;
