@@ -126,7 +126,7 @@ fn the_samples_of_the_documents_are_clean_once_their_files_are_there() {
     }
 }
 
-/// A sample whose files and directories are there: each key is one of the PKI's, with its certificate.
+/// A sample whose files, directories and users are there: each key is one of the PKI's, with its certificate.
 fn with_files(sample: &str, directory: &TempDir) -> String {
     let at = |name: String| directory.path().join(name);
     std::fs::create_dir(at("empty".to_owned())).expect("a directory");
@@ -159,7 +159,7 @@ fn with_files(sample: &str, directory: &TempDir) -> String {
         Some(format!("{name} = \"{}\"", path.display()))
     };
     let lines: Vec<_> = sample.lines().map(|line| given(line).unwrap_or_else(|| line.to_owned())).collect();
-    lines.join("\n")
+    lines.join("\n").replace("user = \"prosody\"", "user = \"nobody\"")
 }
 
 /// `systemd/luassl.toml` and every ```toml block of the documents.

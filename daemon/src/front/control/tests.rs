@@ -7,9 +7,9 @@ use std::{io::Write, os::unix::net::UnixStream, thread};
 
 /// A channel and its client.
 fn channel() -> (Channel, UnixStream) {
-    let (ours, theirs) = sockets::stream_pair().unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
     let owner = Owner { socket: "control".into(), uid: 1 };
-    (Channel::new(ours, owner, Quotas::default()).unwrap(), UnixStream::from(theirs))
+    (Channel::new(ClientSocket::new(ours.into()), owner, Quotas::default()).unwrap(), theirs)
 }
 
 fn plain() -> Vec<u8> {
