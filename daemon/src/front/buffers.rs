@@ -7,7 +7,7 @@ const CIPHER_BATCH: usize = 128 * 1024;
 
 /// How much plaintext one pass moves, in bytes. More than one receive brings: each pass towards Lua is a wake-up of its
 /// process, often on another core, and that costs more than what a smaller batch saves in the cache
-/// (`docs/decisions/0008-batches.md`).
+/// (`docs/decisions/0009-batches.md`).
 const PLAIN_BATCH: usize = 256 * 1024;
 
 /// What OpenSSL adds to each record at most (RFC 5246, 6.2.3: 2,048; in practice some 30), for the capacity of the
