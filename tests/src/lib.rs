@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod lua;
 pub mod memory;
 pub mod needles;
+pub mod nginx;
 pub mod peer;
 pub mod pki;
 pub mod process;

@@ -97,16 +97,6 @@ fn program(daemon: &Daemon, lua: Lua, name: &str, arguments: &[&str]) -> Process
 }
 
 #[test]
-fn https_of_luasec_talks_to_s_server() {
-    let daemon = Daemon::with_identities(&pki::file("bare"));
-    let (_server, port) = peer::s_server("server", &["-www"]);
-    let mut client = program(&daemon, LUA54, "https.lua", &[&port.to_string()]);
-    let status = client.wait();
-    assert!(status.success(), "{}", client.transcript());
-    client.expect("200");
-}
-
-#[test]
 fn ten_thousand_wraps_leave_no_descriptor_behind() {
     let daemon = Daemon::with_identities(&pki::file("bare"));
     let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.front())).map_or(0, Iterator::count);

@@ -17,6 +17,7 @@ mod demo;
 mod documents;
 mod grants;
 mod hostile;
+mod https;
 mod luasec;
 mod many_connections;
 mod prosody;
