@@ -1,5 +1,5 @@
--- https.lua PORT [their file]: what ssl.https gets from `openssl s_server -www` on this machine. With `their file` it is
--- LuaSec's https.lua, over whatever `ssl` is.
+-- https.lua PORT [their file]: what ssl.https gets from `openssl s_server -www` on this machine. With `their file` it
+-- is LuaSec's https.lua, over whatever `ssl` is.
 if arg[2] then
   package.preload["ssl.https"] = assert(loadfile "/usr/share/lua/5.4/ssl/https.lua")
 end

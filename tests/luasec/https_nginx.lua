@@ -7,7 +7,8 @@ local http = require "socket.http"
 local https = require "ssl.https"
 local ltn12 = require "ltn12"
 
-local FIRST, SECOND, PLAIN = "https://localhost:" .. arg[1], "https://localhost:" .. arg[2], "http://localhost:" .. arg[3]
+local FIRST, SECOND = "https://localhost:" .. arg[1], "https://localhost:" .. arg[2]
+local PLAIN = "http://localhost:" .. arg[3]
 
 local function equal(got, wanted, what)
   assert(got == wanted, ("%s: got %s, wanted %s"):format(what, tostring(got), tostring(wanted)))
@@ -65,10 +66,8 @@ equal(body, "second\n", "a redirect to another port")
 equal(code, 200, "a redirect to another port")
 equal(headers.location, SECOND .. "/", "where the redirect went")
 equal(get(FIRST .. "/steps"), "second\n", "a redirect to a redirect")
-body, code, headers = https.request(FIRST .. "/far")
-equal(body, "second\n", "a redirect of an address")
+equal(https.request(FIRST .. "/far"), "second\n", "a redirect of an address")
 equal(select(2, https.request(FIRST .. "/far", "a=b")), 307, "a redirect of a POST")
-equal(headers.location, SECOND .. "/", "a redirect of an address")
 equal(select(2, get(FIRST .. "/far", { cafile = false })), "certificate verify failed", "a wrong root")
 equal(select(2, get(FIRST .. "/loop")), 302, "a redirect without end")
 equal(select(2, get(FIRST .. "/absolute", { maxredirects = 0 })), 301, "no redirects at all")

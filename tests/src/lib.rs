@@ -16,7 +16,9 @@ pub mod nginx;
 pub mod peer;
 pub mod pki;
 pub mod process;
+pub mod prosody;
 pub mod wire;
+pub mod xmpp;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
