@@ -15,6 +15,7 @@ mod check_command;
 mod constants_on_the_wire;
 mod demo;
 mod documents;
+mod event_loops;
 mod grants;
 mod hostile;
 mod https;
