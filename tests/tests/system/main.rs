@@ -26,6 +26,7 @@ mod quickstart;
 mod renewal;
 mod restarts;
 mod resumption;
+mod samples;
 mod secrets;
 mod shared_listener;
 mod wire;
