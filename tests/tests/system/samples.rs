@@ -238,14 +238,19 @@ mod needs_luasec_samples {
         assert_eq!(server.lines, called.map(str::to_owned).into());
     }
 
-    /// `getlocalchain` is newer than Debian's LuaSec, with which the sample ends there.
+    /// The server expects a local chain without the root that its file has, and ends there, with LuaSec 1.3.2 as well;
+    /// with one that has no `getlocalchain` (1.2) some words earlier.
     #[test]
     fn chain() {
-        let by_luasec = pair(None, "chain", "client");
+        let [mut server, client] = pair(None, "chain", "client");
         let by_luassl = pair(Some(&daemon()), "chain", "client");
-        assert_eq!(by_luassl[1], by_luasec[1]);
-        assert!(by_luassl[0].good && by_luassl[0].lines.is_superset(&by_luasec[0].lines), "{by_luassl:#?}");
-        assert!(by_luasec[0].good || by_luasec[0].errors.contains("getlocalchain"), "{by_luasec:#?}");
+        assert!(
+            ["46: ", "47: assertion failed!"].iter().any(|line| server.errors.starts_with(line)),
+            "{server:#?}"
+        );
+        assert!(by_luassl[0].lines.contains("commonName = Client A"), "{by_luassl:#?}");
+        server.errors = "47: assertion failed!".to_owned();
+        assert_eq!(by_luassl, [server, client]);
     }
 
     /// LuaSec takes luaossl's contexts, and crashes.
@@ -257,13 +262,13 @@ mod needs_luasec_samples {
         }
     }
 
-    /// Server and client go round and round: some hundred times, and with few descriptors at any time.
-    fn loops(daemon: Option<&Daemon>, directory: &str) {
+    /// Server and client go round and round, and have few descriptors at any time.
+    fn loops(daemon: Option<&Daemon>, directory: &str, rounds: usize) {
         let port = free_port();
         let mut server = Process::start(&mut command(daemon, port, &format!("{directory}/server.lua")));
         until_it_listens(&mut server);
         let mut client = Process::start(&mut command(daemon, port, &format!("{directory}/client.lua")));
-        for _ in 0..600 {
+        for _ in 0..rounds {
             assert_eq!(
                 client.line(),
                 "loop test\tnil\tnil",
@@ -274,16 +279,17 @@ mod needs_luasec_samples {
         }
         for process in [&server, &client] {
             let open = fs::read_dir(format!("/proc/{}/fd", process.pid())).map_or(0, Iterator::count);
-            assert!((1..500).contains(&open), "{open} descriptors in {directory}");
+            assert!((1..100).contains(&open), "{open} descriptors in {directory}");
         }
     }
 
     #[test]
     fn loop_with_close_and_by_collection() {
         let daemon = daemon();
-        for directory in ["loop", "loop-gc"] {
-            loops(None, directory);
-            loops(Some(&daemon), directory);
+        // The second is slow by its nature: small packets wait for acknowledgements.
+        for (directory, rounds) in [("loop", 600), ("loop-gc", 120)] {
+            loops(None, directory, rounds);
+            loops(Some(&daemon), directory, rounds);
         }
     }
 
