@@ -42,7 +42,9 @@ enum Attempt {
     Refused(Refusal),
     /// The keeper is there, and has had no push yet.
     NotYet,
-    /// The socket is of no use any more.
+    /// The socket of an earlier call is of no use any more: perhaps the keeper has long been started again.
+    Stale,
+    /// The socket is of no use.
     Broken,
     /// No answer came in time.
     Silent,
@@ -96,6 +98,7 @@ fn ask<'a>(shared: &Shared, request: &dyn Fn(u32) -> Request<'a>) -> Result<Zero
                 shared.lost(start, "it does not answer");
                 shared.health.doubt();
             }
+            Attempt::Stale => continue,
             Attempt::NotYet => shared.lost(Instant::now(), "it has not been given its keys yet"),
             Attempt::Broken => shared.lost(Instant::now(), "its socket is closed"),
         }
@@ -112,14 +115,17 @@ fn attempt<'a>(
     left: Duration,
 ) -> Result<Attempt, SignError> {
     LINE.with_borrow_mut(|line| {
-        let Some(mut open) =
-            line.take().filter(|line| line.link == shared.number).or_else(|| Line::open(shared))
-        else {
+        let kept = line.take().filter(|line| line.link == shared.number);
+        let was_kept = kept.is_some();
+        let Some(mut open) = kept.or_else(|| Line::open(shared)) else {
             return Ok(Attempt::Broken);
         };
-        let attempt = open.ask(request, left)?;
+        let attempt = match open.ask(request, left)? {
+            Attempt::Broken if was_kept => Attempt::Stale,
+            attempt => attempt,
+        };
         // A late answer must not be taken for the next call's.
-        if !matches!(attempt, Attempt::Broken | Attempt::Silent) {
+        if !matches!(attempt, Attempt::Stale | Attempt::Broken | Attempt::Silent) {
             *line = Some(open);
         }
         Ok(attempt)
