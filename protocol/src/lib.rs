@@ -43,4 +43,6 @@ pub mod feature {
     pub const PSK: &str = "psk";
     /// Verification by TLSA records.
     pub const DANE: &str = "dane";
+    /// All of them.
+    pub const ALL: [&str; 5] = [STREAM, LOCK_STEP, CLIENT_HELLO, PSK, DANE];
 }

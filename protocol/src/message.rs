@@ -132,6 +132,14 @@ pub struct Connect {
     pub resume: bool,
 }
 
+impl Connect {
+    /// Without what can be left out.
+    #[must_use]
+    pub fn new(context: u64, role: Role, mode: Mode) -> Self {
+        Self { context, role, mode, host: None, sni: None, dane: None, resume: false }
+    }
+}
+
 /// Answer to [`Connect`], with one descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connecting {

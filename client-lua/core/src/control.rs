@@ -104,7 +104,7 @@ impl Link {
         let mut link = Self { socket, next_id: 1, frame_limit: MAX_FRAME, inbox, descriptor: None };
         let hello = Hello {
             version: VERSION,
-            features: [feature::STREAM, feature::LOCK_STEP, feature::CLIENT_HELLO].map(Into::into).into(),
+            features: feature::ALL.map(Into::into).into(),
             client: client.into(),
         };
         let answer = link.call::<Welcome>(&Request::Hello(hello), None, deadline);

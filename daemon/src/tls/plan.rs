@@ -6,11 +6,12 @@ use super::credentials::{brought_certificates, foreign_chain, is_anchor, is_chai
 use super::names::is_server_name;
 use super::options::options;
 use super::pem;
+use super::psk::Shared;
 use super::trust::{Anchors, SYSTEM};
 use super::verify::{self, LARGEST_DEPTH, Modes};
 use super::versions::{Versions, versions};
 use crate::identity::{IdentitySource, PublicIdentity};
-use luassl_protocol::{AlsoIdentity, ContextSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry};
+use luassl_protocol::{AlsoIdentity, ContextSpec, DaneSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry};
 use openssl::ssl::SslOptions;
 use openssl::x509::{X509, X509Crl};
 use std::sync::Arc;
@@ -63,6 +64,27 @@ pub(super) struct Plan {
     pub(super) client_hello: bool,
     pub(super) dh: DhParameters,
     pub(super) resumption: bool,
+    pub(super) psk: Option<Arc<Shared>>,
+    pub(super) dane: Option<DaneSpec>,
+    pub(super) staple: bool,
+    pub(super) key_log: bool,
+}
+
+/// What a grant demands, and what goes on without it.
+fn refuse_below(spec: &ContextSpec, floors: Floors) -> Result<(), Failure> {
+    let refused = |message: String| Err(Failure::new(ErrorCode::Refused, message));
+    let without = [
+        ("verify_continue", spec.verify_continue),
+        ("psk", spec.psk.is_some()),
+        ("dane", spec.dane.is_some()),
+    ];
+    if let Some((name, _)) = without.iter().find(|(_, asked)| floors.verify_required && *asked) {
+        return refused(format!("the grant requires verification, and {name} goes on without"));
+    }
+    if spec.key_log && !floors.key_log {
+        return refused("a key log needs a grant of key_log".into());
+    }
+    Ok(())
 }
 
 fn invalid(message: impl Into<String>) -> Failure {
@@ -72,12 +94,9 @@ fn invalid(message: impl Into<String>) -> Failure {
 impl Plan {
     pub(super) fn new(source: &ContextSource, identities: &dyn IdentitySource) -> Result<Self, Failure> {
         let ContextSource { spec, floors, .. } = source;
-        let Floors { minimum_protocol, verify_required, rsa_key_exchange } = *floors;
+        let Floors { minimum_protocol, verify_required, rsa_key_exchange, .. } = *floors;
         let (chain, anchors) = source.certificates(identities)?;
-        if verify_required && spec.verify_continue {
-            let message = "the grant requires verification, and verify_continue goes on without";
-            return Err(Failure::new(ErrorCode::Refused, message));
-        }
+        refuse_below(spec, *floors)?;
         Ok(Self {
             identity: spec.identity.clone(),
             identities: spec.identities.clone(),
@@ -104,7 +123,11 @@ impl Plan {
             client_hello: spec.client_hello,
             dh: source.dh_parameters()?,
             // A session that another context may be chosen for belongs to no scope.
-            resumption: !spec.no_resumption && !spec.client_hello,
+            resumption: !spec.no_resumption && !spec.client_hello && spec.psk.is_none(),
+            psk: spec.psk.as_ref().map(Shared::new).transpose()?,
+            dane: spec.dane,
+            staple: spec.staple,
+            key_log: spec.key_log,
         })
     }
 }

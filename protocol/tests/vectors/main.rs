@@ -279,7 +279,7 @@ fn the_words_of_a_holder_are_the_codes() {
 
 #[test]
 fn the_features_and_bounds_are_the_codes() {
-    for word in [feature::STREAM, feature::LOCK_STEP, feature::CLIENT_HELLO, feature::PSK, feature::DANE] {
+    for word in feature::ALL {
         assert!(PAGE.contains(&format!("| `{word}` | both |")), "{word}");
     }
     let bounds = [

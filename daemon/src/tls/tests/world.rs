@@ -60,7 +60,7 @@ pub(super) const LIFETIME: u32 = 3600;
 
 /// No floor at all.
 pub(crate) const FREE: Floors =
-    Floors { minimum_protocol: ProtocolVersion::Tls12, verify_required: false, rsa_key_exchange: false };
+    Floors { minimum_protocol: ProtocolVersion::Tls12, verify_required: false, rsa_key_exchange: false, key_log: false };
 
 impl World {
     /// With the tests' root as the system's trust. This thread may sign.
