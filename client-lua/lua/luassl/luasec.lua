@@ -143,7 +143,10 @@ end
 local LATER = {
   { "psk", function(ctx, psk)
     local mode = context.mode(ctx)
-    return not mode or (mode == "server" and set_server_psk or set_client_psk)(ctx, psk)
+    if not mode then
+      return true
+    end
+    return (mode == "server" and set_server_psk or set_client_psk)(ctx, psk)
   end },
   { "dane", function(ctx, flags)
     if type(flags) == "table" then
