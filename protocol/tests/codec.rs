@@ -273,7 +273,7 @@ proptest! {
         let client_hello = hello.map(|(sni, alpn)| ClientHello { sni, alpn });
         let psk = data.clone().map(|identity| PskQuestion { identity: Some(identity), most_key: 7, ..PskQuestion::default() });
         let data = data.as_deref().map(|data| Bytes::new(data));
-        let answer = LockStepAnswer { state, pending, data, taken, complete, info, client_hello, psk: None, facts: None, error, reason };
+        let answer = LockStepAnswer { state, pending, data, taken, complete, info, client_hello, psk, facts: None, error, reason };
         let bytes = to_body(&answer).unwrap();
         prop_assert_eq!(from_body::<LockStepAnswer>(&bytes).unwrap(), answer);
     }
@@ -420,7 +420,9 @@ fn keys_that_peers_share_are_bounded_and_never_shown() {
 fn tlsa_records_are_bounded() {
     let check = |records: usize, data: usize| {
         let record = TlsaRecord { data: vec![0; data].into(), ..TlsaRecord::default() };
-        Dane { host: "a".into(), records: vec![record; records] }.check_bounds().map_err(|error| error.to_string())
+        Dane { host: "a".into(), records: vec![record; records] }
+            .check_bounds()
+            .map_err(|error| error.to_string())
     };
     assert_eq!(check(MAX_TLSA, MAX_TLSA_DATA), Ok(()));
     assert!(check(MAX_TLSA + 1, 1).unwrap_err().contains("dane.records"));

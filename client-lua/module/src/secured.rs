@@ -108,13 +108,9 @@ fn decide(lua: &Lua, (mut this, context, alpn, refuse): Decision) -> Returned {
 }
 
 /// `share(conn, identity, key)`: goes on with a key, or without.
-fn share(
-    lua: &Lua,
-    (mut this, identity, key): (This, Option<LuaString>, Option<LuaString>),
-) -> Returned {
+fn share(lua: &Lua, (mut this, identity, key): (This, Option<LuaString>, Option<LuaString>)) -> Returned {
     let (identity, key) = (identity.as_ref().map(LuaString::as_bytes), key.as_ref().map(LuaString::as_bytes));
-    let outcome =
-        this.with(|secured, scratch| secured.share(identity.as_deref(), key.as_deref(), scratch));
+    let outcome = this.with(|secured, scratch| secured.share(identity.as_deref(), key.as_deref(), scratch));
     shaken(lua, outcome)
 }
 

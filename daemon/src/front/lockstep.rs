@@ -18,6 +18,7 @@ use super::{
     workers::{self, Job},
 };
 use crate::tls::{self, Decision, Floors};
+use asking::Asking;
 use luassl_protocol::{
     ErrorCode, FRAME_HEADER, Failure, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
 };
@@ -26,7 +27,6 @@ use rustix::{
     io::Errno,
     net::{SendFlags, send},
 };
-use asking::Asking;
 use session::Session;
 use session::{Answered, frame, invalid};
 use std::{cell::RefCell, io, os::fd::AsFd, sync::Arc, task::Poll};

@@ -85,7 +85,11 @@ pub(super) fn named(ssl: &SslRef, identity: &[u8], most_key: u32) -> Option<PskK
 }
 
 /// The key that a client uses.
-pub(super) fn own(ssl: &SslRef, hint: Option<&[u8]>, (most_identity, most_key): (u32, u32)) -> Option<PskKey> {
+pub(super) fn own(
+    ssl: &SslRef,
+    hint: Option<&[u8]>,
+    (most_identity, most_key): (u32, u32),
+) -> Option<PskKey> {
     let sharing = sharing(ssl)?;
     sharing.shared.keys.first().cloned().or_else(|| {
         let hint = hint.map(|hint| hint.to_vec().into());

@@ -10,14 +10,8 @@ use std::ffi::{CStr, c_char, c_int, c_uchar, c_uint};
 use std::ptr;
 
 type ServerCallback = unsafe extern "C" fn(*mut SSL, *const c_char, *mut c_uchar, c_uint) -> c_uint;
-type ClientCallback = unsafe extern "C" fn(
-    *mut SSL,
-    *const c_char,
-    *mut c_char,
-    c_uint,
-    *mut c_uchar,
-    c_uint,
-) -> c_uint;
+type ClientCallback =
+    unsafe extern "C" fn(*mut SSL, *const c_char, *mut c_char, c_uint, *mut c_uchar, c_uint) -> c_uint;
 
 unsafe extern "C" {
     fn SSL_set_psk_server_callback(ssl: *mut SSL, callback: Option<ServerCallback>);

@@ -93,9 +93,8 @@ pub(super) fn session_enable_dane(ssl: &mut SslRef, host: &CStr) -> Result<(), E
 /// Adds a TLSA record (usage, selector, matching type); false where it cannot be used.
 pub(super) fn add_tlsa(ssl: &mut SslRef, (usage, selector, matching): (u8, u8, u8), data: &[u8]) -> bool {
     // SAFETY: the session is alive, the data has its length, and libssl copies it.
-    let added = unsafe {
-        ffi::SSL_dane_tlsa_add(ssl.as_ptr(), usage, selector, matching, data.as_ptr(), data.len())
-    };
+    let added =
+        unsafe { ffi::SSL_dane_tlsa_add(ssl.as_ptr(), usage, selector, matching, data.as_ptr(), data.len()) };
     added == 1
 }
 

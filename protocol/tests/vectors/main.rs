@@ -187,7 +187,8 @@ fn every_operation_has_a_request_and_an_answer() {
 
 #[test]
 fn every_lock_step_operation_and_state_has_a_vector() {
-    let operations = ["handshake", "read", "write", "shutdown", "info", "facts", "close", "client_hello", "psk"];
+    let operations =
+        ["handshake", "read", "write", "shutdown", "info", "facts", "close", "client_hello", "psk"];
     assert_eq!(names_of("lock_step_request"), operations.map(str::to_owned).into());
     let states: BTreeSet<String> = vectors_of("lock_step_answer")
         .map(|vector| match from_body::<LockStepAnswer>(vector.body()).unwrap().state {

@@ -509,7 +509,9 @@ fn hindrance(answer: &LockStepAnswer<'_>) -> Option<Hindrance> {
         LockStepState::Ok => None,
         LockStepState::WantRead => Some(Hindrance::WantRead),
         LockStepState::WantWrite => Some(Hindrance::WantWrite),
-        LockStepState::NeedClientHello | LockStepState::NeedPsk => Some(Hindrance::Failed("a question at the wrong time".into())),
+        LockStepState::NeedClientHello | LockStepState::NeedPsk => {
+            Some(Hindrance::Failed("a question at the wrong time".into()))
+        }
         LockStepState::Error => Some(failure(answer)),
     }
 }

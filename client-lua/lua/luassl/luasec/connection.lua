@@ -111,6 +111,11 @@ local function decide(self, state, name, theirs)
   return raw.decide(self, handle, context.protocol(chosen or state.context, theirs), false)
 end
 
+--- What the messages of Lua's C API call an argument.
+local function got(value)
+  return value == nil and "no value" or type(value)
+end
+
 --- A text, as Lua's C API takes one.
 local function text(value)
   return type(value) == "number" and tostring(value) or type(value) == "string" and value or nil
@@ -393,8 +398,8 @@ end
 --- The name that TLSA records belong to, before the handshake: whether the connection is verified by them.
 function methods.setdane(self, host)
   local state = states[self]
-  if type(host) ~= "string" and type(host) ~= "number" then
-    userdata.bad_argument(1, "setdane", ("string expected, got %s"):format(host == nil and "no value" or type(host)))
+  if not text(host) then
+    userdata.bad_argument(1, "setdane", ("string expected, got %s"):format(got(host)))
   end
   if not context.has_dane(state.context) or state.dane or raw.begun(self) or raw.closed(self) then
     return false
@@ -406,7 +411,7 @@ end
 local function byte(value, position)
   local number = tonumber(value)
   if not number then
-    userdata.bad_argument(position, "settlsa", ("number expected, got %s"):format(value == nil and "no value" or type(value)))
+    userdata.bad_argument(position, "settlsa", ("number expected, got %s"):format(got(value)))
   end
   return number % 256
 end
@@ -422,7 +427,7 @@ function methods.settlsa(self, usage, selector, matching, data)
   local state = states[self]
   usage, selector, matching = byte(usage, 1), byte(selector, 2), byte(matching, 3)
   if type(data) ~= "string" then
-    userdata.bad_argument(4, "settlsa", ("string expected, got %s"):format(data == nil and "no value" or type(data)))
+    userdata.bad_argument(4, "settlsa", ("string expected, got %s"):format(got(data)))
   end
   local fits = #data == LENGTHS[matching] or matching == 0 and #data >= SHORTEST and #data <= LONGEST
   local records = state.dane

@@ -4,8 +4,8 @@ use super::super::{buffers, connection::with_addresses, sockets::Tcp};
 use super::direct::Direct;
 use crate::tls::{self, Decision};
 use luassl_protocol::{
-    DecodeError, ErrorCode, Facts, Failure, Info, LockStepAnswer, LockStepState, MAX_LOCK_STEP_DATA, MIN_LOCK_STEP_READ,
-    to_frame,
+    DecodeError, ErrorCode, Facts, Failure, Info, LockStepAnswer, LockStepState, MAX_LOCK_STEP_DATA,
+    MIN_LOCK_STEP_READ, to_frame,
 };
 use openssl::{
     error::ErrorStack,
