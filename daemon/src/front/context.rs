@@ -335,16 +335,17 @@ fn make(
     tls::Context::new(source, identities, trusts, Arc::clone(&front.resumption))
 }
 
-/// The same description, with each identity that nothing answers to as given joined to the program's directory, where
-/// something answers to that.
+/// The same description, with each identity that nothing answers to as given joined to the program's directory and
+/// resolved as text, where something answers to that.
 fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
     let mut spec = spec.clone();
-    let Some(directory) = spec.directory.take() else { return spec };
+    let directory = spec.directory.take();
     let also = spec.also.iter_mut().map(|also| &mut also.identity);
     let names = spec.identity.iter_mut().chain(&mut spec.identities).chain(also);
     for name in names.chain(spec.sni.iter_mut().map(|entry| &mut entry.identity)) {
-        if policy::declared(&active.settings, name).is_none() {
-            let full = policy::joined(&directory, name);
+        let known = directory.is_some() || name.starts_with('/');
+        if known && policy::declared(&active.settings, name).is_none() {
+            let full = policy::joined(directory.as_deref().unwrap_or_default(), name);
             if policy::declared(&active.settings, &full).is_some() {
                 *name = full;
             }

@@ -65,7 +65,7 @@ impl Context {
         trusts: Arc<TrustStores>,
         resumption: Arc<Resumption>,
     ) -> Result<Self, Failure> {
-        let plan = Plan::new(&source, &*identities)?;
+        let plan = Plan::new(&source, &*identities, &trusts)?;
         let resuming = Resuming { shared: resumption, owner: source.owner };
         let built = RwLock::new(Arc::new(Built::new(&plan, &*identities, &trusts, &resuming)?));
         Ok(Self {

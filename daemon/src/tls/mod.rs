@@ -4,6 +4,7 @@
 //! and `provider`.
 #![deny(unsafe_code)]
 
+mod brought;
 mod build;
 mod certificate;
 mod ciphers;

@@ -1,19 +1,19 @@
 //! The checked form of a context's description: everything in it that does not change with identities and trusts.
 
+use super::brought::Material;
 use super::ciphers::{self, DhParameters};
 use super::context::{ContextSource, Floors};
 use super::credentials::{brought_certificates, foreign_chain, is_anchor, is_chain_of};
 use super::names::is_server_name;
 use super::options::options;
-use super::pem;
 use super::psk::Shared;
-use super::trust::{Anchors, SYSTEM};
+use super::trust::{Anchors, SYSTEM, TrustStores};
 use super::verify::{self, LARGEST_DEPTH, Modes};
 use super::versions::{Versions, versions};
 use crate::identity::{IdentitySource, PublicIdentity};
 use luassl_protocol::{AlsoIdentity, ContextSpec, DaneSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry};
 use openssl::ssl::SslOptions;
-use openssl::x509::{X509, X509Crl};
+use openssl::x509::X509;
 use std::sync::Arc;
 
 /// A chain that a client brought for its identity.
@@ -92,10 +92,14 @@ fn invalid(message: impl Into<String>) -> Failure {
 }
 
 impl Plan {
-    pub(super) fn new(source: &ContextSource, identities: &dyn IdentitySource) -> Result<Self, Failure> {
+    pub(super) fn new(
+        source: &ContextSource,
+        identities: &dyn IdentitySource,
+        trusts: &TrustStores,
+    ) -> Result<Self, Failure> {
         let ContextSource { spec, floors, .. } = source;
         let Floors { minimum_protocol, verify_required, rsa_key_exchange, .. } = *floors;
-        let (chain, anchors) = source.certificates(identities)?;
+        let (chain, anchors) = source.certificates(identities, trusts)?;
         refuse_below(spec, *floors)?;
         Ok(Self {
             identity: spec.identity.clone(),
@@ -168,10 +172,11 @@ impl ContextSource {
     fn certificates(
         &self,
         identities: &dyn IdentitySource,
+        trusts: &TrustStores,
     ) -> Result<(Option<BroughtChain>, Anchors), Failure> {
         let spec = &self.spec;
         let identity = spec.identity.as_deref().and_then(|name| identities.current(name));
-        let mut anchors = self.anchors()?;
+        let mut anchors = self.anchors(trusts)?;
         let mut chain = match &spec.chain {
             Some(digest) => Some(brought_certificates(self.blob(digest, "chain")?, "chain")?),
             None => None,
@@ -222,7 +227,7 @@ impl ContextSource {
         superseded
     }
 
-    fn anchors(&self) -> Result<Anchors, Failure> {
+    fn anchors(&self, trusts: &TrustStores) -> Result<Anchors, Failure> {
         let trust = &self.spec.trust;
         let mut anchors = Anchors::default();
         if trust.system {
@@ -231,18 +236,16 @@ impl ContextSource {
         for name in &trust.named {
             anchors.add(name);
         }
-        for digest in &trust.certificates {
-            let blob = self.blob(digest, "trusted certificates")?;
-            anchors.certificates.extend(brought_certificates(blob, "trusted certificates")?);
-        }
-        for digest in &trust.crls {
-            anchors.crls.extend(self.revocation_lists(digest)?);
+        let bytes = |digests: &[Digest], what| {
+            digests.iter().map(|digest| self.blob(digest, what)).collect::<Result<Vec<_>, _>>()
+        };
+        let certificates = bytes(&trust.certificates, "trusted certificates")?;
+        let crls = bytes(&trust.crls, "crls")?;
+        if !(certificates.is_empty() && crls.is_empty()) {
+            let material = Material { owner: &self.owner, certificates, crls };
+            anchors.brought = Some(trusts.parsed.get(&material)?);
         }
         Ok(anchors)
-    }
-
-    fn revocation_lists(&self, digest: &Digest) -> Result<Vec<X509Crl>, Failure> {
-        pem::revocation_lists(self.blob(digest, "crls")?).all("crls")
     }
 }
 

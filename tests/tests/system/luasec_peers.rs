@@ -322,6 +322,34 @@ fn a_client_that_asks_for_it_resumes_and_others_do_not() {
 }
 
 #[test]
+fn a_keys_path_is_resolved_as_text() {
+    let daemon = Daemon::start();
+    let mut lua = program(&daemon);
+    let absolute = pki::file("keys//../keys/./server.pem");
+    for path in ["keys/server.pem", "./ca/..//keys/server.pem", absolute.to_str().expect("a path")] {
+        let answer = lua.run(&format!(
+            "return ssl.newcontext{{mode = 'server', protocol = 'any', key = '{path}', certificate = 'keys/server.pem'}}"
+        ));
+        assert_eq!(answer, "object", "{path}");
+    }
+    let unknown =
+        lua.run("return ssl.newcontext{mode = 'server', protocol = 'any', key = 'keys/../server.pem'}");
+    assert!(unknown.starts_with("nil, "), "{unknown}");
+}
+
+#[test]
+fn a_lower_level_of_security_is_refused_by_its_name() {
+    let daemon = Daemon::start();
+    let mut lua = program(&daemon);
+    let refused =
+        lua.run("return ssl.newcontext{mode = 'client', protocol = 'any', ciphers = 'ALL:@SECLEVEL=0'}");
+    assert!(
+        refused.starts_with("nil, \"error setting cipher list (") && refused.contains("SECLEVEL"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn info_tells_the_group() {
     let daemon = Daemon::start();
     let mut lua = program(&daemon);

@@ -12,8 +12,9 @@ local descriptions = setmetatable({}, { __mode = "k" })
 local methods = {}
 userdata.dress(core.luasec.context_token(), methods, userdata.named("SSL context"), function() end)
 
--- What the daemon says of a value that it would take with others beside it, such as a key without a certificate.
-local MISUSE = -7
+-- What the daemon says of a value that it would take with others beside it, such as a key without a certificate; and of
+-- one that it knows, but does not allow.
+local MISUSE, REFUSED = -7, -6
 
 local VERSIONS = {
   any = {}, sslv23 = {},
@@ -196,8 +197,13 @@ local function setter(method, option, failure)
   return function(ctx, value)
     local description = described(ctx, "ssl.context." .. method)
     value = check_string(value, 2, method)
-    local good = value == "" and option == "ciphersuites" or taken { [option] = value }
+    local good, reason, code = value == "" and option == "ciphersuites", nil, nil
     if not good then
+      good, reason, code = taken { [option] = value }
+    end
+    if code == REFUSED then
+      return false, ("error setting %s (%s)"):format(option == "ciphers" and "cipher list" or option, reason)
+    elseif not good then
       return false, failure:format(value)
     end
     description[option] = value ~= "" and value or nil
