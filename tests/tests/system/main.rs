@@ -18,6 +18,7 @@ mod documents;
 mod grants;
 mod hostile;
 mod luasec;
+mod luasec_peers;
 mod many_connections;
 mod prosody;
 mod quickstart;
