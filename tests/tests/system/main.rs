@@ -20,6 +20,7 @@ mod grants;
 mod hostile;
 mod https;
 mod luasec;
+mod luasec_peers;
 mod many_connections;
 mod prosody;
 mod quickstart;
