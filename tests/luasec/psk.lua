@@ -1,4 +1,4 @@
--- Keys that peers share: an API of LuaSec 1.3, which Debian 12's does not have.
+-- Keys that peers share: an API of LuaSec 1.3, which Debian 12's 1.2 does not have.
 local kit = require "kit"
 local ssl, test, equal, matches = kit.ssl, kit.test, kit.equal, kit.matches
 local context = require "ssl.context"
@@ -28,7 +28,7 @@ local function talk(server, client)
   client:close()
 end
 
-if not kit.differs "newer API" then
+if ssl._VERSION:find "^1%.2" then
   test("there is no psk in this LuaSec", function() equal(ssl.config.capabilities.psk, nil) end)
   return
 end

@@ -138,7 +138,7 @@ end)
 
 test("the local certificate", function()
   local server, other = kit.connected(nil, client())
-  if kit.differs "newer API" then
+  if kit.differs "local certificates" then
     equal(server:getlocalcertificate():pem(), other:getpeercertificate():pem())
     equal(#server:getlocalchain(), 3)
   end

@@ -214,7 +214,17 @@ end
 
 context.setcipher = setter("setcipher", "ciphers", "error setting cipher list (no cipher match)")
 context.setciphersuites = setter("setciphersuites", "ciphersuites", "error setting cipher list (no cipher match)")
-context.setcurve = setter("setcurve", "groups", "elliptic curve '%s' not supported")
+local set_curve = setter("setcurve", "groups", "elliptic curve '%s' not supported")
+
+--- One curve: a list is setcurveslist's.
+function context.setcurve(ctx, value)
+  if type(value) == "string" and value:find(":", 1, true) then
+    described(ctx, "ssl.context.setcurve")
+    return false, ("elliptic curve '%s' not supported"):format(value)
+  end
+  return set_curve(ctx, value)
+end
+
 context.setcurveslist = setter("setcurveslist", "groups", "unknown elliptic curve in \"%s\"")
 
 --- The names of `list`, each of which `known` has; or nil and the failure.
