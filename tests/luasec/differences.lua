@@ -3,6 +3,7 @@
 return {
   ["local certificates"] = "1.2.0 has no getlocalcertificate and getlocalchain, and 1.3.2 frees what is not its own in them",
   ["superset"] = "getpeername, getsockname and shutdown are asked for by LuaSec's users, and it has none of them",
+  ["psk by table"] = "luassl also takes keys that are known at once, for which no handshake has to wait",
   ["old protocols"] = "luassl speaks TLS 1.2 and 1.3 alone",
   ["file errors"] = "the reason is the system's (No such file or directory) in place of one left on OpenSSL's queue",
   ["unknown key"] = "a key is an identity of the daemon's: a file that it does not have is refused with its reason",

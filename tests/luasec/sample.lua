@@ -1,5 +1,5 @@
--- Before a sample of LuaSec's (lua -l sample): it uses port 8888, and here the one that SAMPLE_PORT says; standard error
--- hears when it listens, and what it prints comes at once.
+-- Before a sample of LuaSec's (lua -l sample): it uses port 8888, and here the one that SAMPLE_PORT says; standard
+-- error hears when it listens, and what it prints comes at once.
 local socket = require "socket"
 
 local PORT = tonumber(os.getenv "SAMPLE_PORT")
