@@ -3,6 +3,7 @@
 
 local core = require "luassl_core"
 local alpn = require "luassl.luasec.alpn"
+local check = require "luassl.luasec.check"
 local userdata = require "luassl.luasec.userdata"
 
 local context = {}
@@ -123,9 +124,12 @@ function context.setmode(ctx, mode)
 end
 
 --- The key is an identity of the daemon's by its name, alias or path; the password is its operator's to give.
-function context.loadkey(ctx, file)
+function context.loadkey(ctx, file, password)
   local description = described(ctx, "ssl.context.loadkey")
   file = check_string(file, 2, "loadkey")
+  if password and type(password) ~= "string" and type(password) ~= "function" then
+    error("invalid callback value", 2)
+  end
   local good, reason, code = taken { key = file }
   if not good and code ~= MISUSE then
     return false, ("error loading private key (%s)"):format(reason)
@@ -173,6 +177,9 @@ end
 
 function context.locations(ctx, cafile, capath)
   local description = described(ctx, "ssl.context.locations")
+  if cafile == nil and capath == nil then
+    return false, "error loading CA locations (neither a file nor a directory)"
+  end
   if cafile then
     local bytes, reason = read(check_string(cafile, 2, "locations"))
     local good = bytes ~= nil
@@ -221,8 +228,9 @@ context.setcurveslist = setter("setcurveslist", "groups", "unknown elliptic curv
 local function names(known, list, method, failure)
   local found = {}
   for position = 1, list.n do
-    local name = list[position]
-    if type(name) ~= "string" then
+    local name = check.as_text(list[position])
+    if not name then
+      name = list[position]
       local got = name == nil and "nil" or type(name)
       error(("bad argument #%d to '%s' (string expected, got %s)"):format(position + 1, method, got), 4)
     end
@@ -278,7 +286,7 @@ end
 --- Called now and not in a handshake: always with the same arguments, as OpenSSL from 1.1.0 on makes LuaSec do.
 function context.setdhparam(ctx, callback)
   local description = described(ctx, "ssl.context.setdhparam")
-  local parameters = callback(false, 1024)
+  local parameters = type(callback) == "function" and callback(false, 1024)
   if type(parameters) == "string" and taken { dhfile = parameters } then
     description.dh = parameters
     changed(description)
@@ -287,7 +295,12 @@ end
 
 function context.setalpn(ctx, wire)
   local description = described(ctx, "ssl.context.setalpn")
-  description.protocols = alpn.list(check_string(wire, 2, "setalpn"))
+  wire = check_string(wire, 2, "setalpn")
+  local list = alpn.list(wire)
+  if wire ~= "" and alpn.wire(list) ~= wire then
+    return false, "error setting ALPN (no list of names after their lengths)"
+  end
+  description.protocols = list
   changed(description)
   return true
 end
