@@ -371,6 +371,8 @@ fn with_declared_names(active: &Active, spec: &ContextSpec) -> Result<ContextSpe
         if let Some(fault) = active.settings.identities.get(name).and_then(|identity| identity.fault.as_ref())
             && active.identities.current(name).is_none()
         {
+            let own_words = format!("identity `{name}`: ");
+            let fault = fault.strip_prefix(&own_words).unwrap_or(fault);
             return Err(Failure::new(
                 ErrorCode::Unavailable,
                 format!("identity \"{asked}\" is not loaded: {fault}"),

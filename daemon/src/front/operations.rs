@@ -461,7 +461,7 @@ async fn run_outgoing(
     };
     let result = match &outcome {
         Ok(established) => HandshakeResult { error: None, info: Some(established.info.clone()) },
-        Err(failure) => HandshakeResult { error: Some(failure.clone()), info: None },
+        Err(failed) => HandshakeResult { error: Some(failed.failure.clone()), info: None },
     };
     let frame = to_frame(&result).unwrap_or_default();
     // The socket is fresh, and its buffer holds many such frames; where Lua has gone, the pump will see it.
@@ -471,10 +471,11 @@ async fn run_outgoing(
             Pump::new(Arc::clone(&front.home), connection, established.tls, stream, limits.shutdown())
                 .start();
         }
-        Err(failure) => {
-            front.counters.handshake_failed(&failure);
-            connection.record_end(failure);
+        Err(failed) => {
+            front.counters.handshake_failed(&failed.failure);
+            connection.record_end(failed.failure.clone());
             front.home.connections.leave(&connection);
+            failed.part().await;
         }
     }
 }
