@@ -221,7 +221,20 @@ end
 
 context.setcipher = setter("setcipher", "ciphers", "error setting cipher list (no cipher match)")
 context.setciphersuites = setter("setciphersuites", "ciphersuites", "error setting cipher list (no cipher match)")
-context.setcurve = setter("setcurve", "groups", "elliptic curve '%s' not supported")
+
+local CURVE = "elliptic curve '%s' not supported"
+local set_group = setter("setcurve", "groups", CURVE)
+
+--- One curve.
+function context.setcurve(ctx, curve)
+  described(ctx, "ssl.context.setcurve")
+  curve = check_string(curve, 2, "setcurve")
+  if curve:find("[:/?*]") then
+    return false, CURVE:format(curve)
+  end
+  return set_group(ctx, curve)
+end
+
 context.setcurveslist = setter("setcurveslist", "groups", "unknown elliptic curve in \"%s\"")
 
 --- The names of `list`, each of which `known` has; or nil and the failure.
