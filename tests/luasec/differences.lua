@@ -1,9 +1,10 @@
--- What differs between LuaSec (1.2.0 of Debian 12, 1.3.2 of Debian 13) and luassl.luasec, one by one, with the reason. A
--- test that does not assert the same for both names its difference here.
+-- What differs between LuaSec (1.2.0 of Debian 12, 1.3.2 of 13) and luassl.luasec, one by one, with the reason. A test
+-- that does not assert the same for both names its difference here.
 return {
-  ["local certificates"] = "1.2.0 has no getlocalcertificate and getlocalchain, and 1.3.2 frees what is not its own in them",
-  ["superset"] = "getpeername, getsockname and shutdown are asked for by LuaSec's users, and it has none of them",
-  ["psk by table"] = "luassl also takes keys that are known at once, for which no handshake has to wait",
+  ["local certificates"] = "1.2.0 has none of their methods, and 1.3.2 frees in them what is not its own",
+  ["newer API"] = "luassl has the API of LuaSec 1.3.2: getlocalcertificate, getlocalchain, _VERSION",
+  ["superset"] = "getpeername, getsockname, shutdown, verify_host and keys of a psk that are known at once are asked "
+    .. "for by LuaSec's users, and it has none of them; what a psk function throws goes through OpenSSL there",
   ["old protocols"] = "luassl speaks TLS 1.2 and 1.3 alone",
   ["file errors"] = "the reason is the system's (No such file or directory) in place of one left on OpenSSL's queue",
   ["unknown key"] = "a key is an identity of the daemon's: a file that it does not have is refused with its reason",

@@ -32,8 +32,9 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// The largest amount of keying material that one request exports, in bytes.
-const MAX_EXPORT: u32 = 1024;
+/// The largest amount of keying material that one request exports, in bytes: as much as there is with SHA-384 (RFC 5869,
+/// 2.3).
+const MAX_EXPORT: u32 = 255 * 48;
 
 /// What one control connection has made.
 pub(super) struct Session {

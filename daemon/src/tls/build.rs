@@ -198,9 +198,9 @@ fn set_certificates(
         own.use_in_context(builder)?;
         raw::allow_post_handshake_authentication(builder);
     }
-    for also in plan.also.iter().filter_map(|also| credentials.get(&also.identity)) {
-        also.use_in_context(builder)?;
-    }
+    let also = plan.also.iter().filter_map(|also| credentials.get(&also.identity)).cloned();
+    let also: Vec<Arc<Credentials>> = also.collect();
+    also.iter().try_for_each(|also| also.use_in_context(builder))?;
     if credentials.is_empty() {
         return Ok(());
     }
@@ -212,7 +212,7 @@ fn set_certificates(
     }
     let for_staples = Arc::clone(&selection);
     builder.set_servername_callback(move |ssl, alert| selection.select(ssl, alert));
-    builder.set_status_callback(move |ssl| for_staples.staple(ssl)).map_err(internal)
+    builder.set_status_callback(move |ssl| for_staples.staple(&also, ssl)).map_err(internal)
 }
 
 fn selection(plan: &Plan, credentials: &HashMap<String, Arc<Credentials>>) -> Selection {

@@ -435,15 +435,22 @@ fn a_server_staples_its_identitys_response() {
     let staple = response(directory.path(), 'V');
     let daemon = Daemon::with_config(&format!(
         "[control]\nsocket = 'SOCKET'\n[identity.site]\nkey = 'PKI/keys/server.pem'\nstaple = '{}'\n\
-         [[grant]]\nuser = UID\nidentities = ['site']\nroles = ['server']\n",
+         [identity.other]\nkey = 'PKI/keys/server-p256.pem'\n\
+         [[grant]]\nuser = UID\nidentities = ['*']\nroles = ['server']\n",
         staple.display()
     ));
     let mut lua = program(&daemon);
     let port = number(&lua.run("return serve()"));
     let site = "key = 'site', certificate = 'keys/server.pem'";
-    for map in ["", "alpn = function(list) return list[1] end"] {
-        lua.send(&format!("return accept{{{site}, {map}}}"));
-        let mut client = peer::s_client(port, &["-status", "-alpn", "h2"]);
+    let other = "{key = 'other', certificate = 'keys/server-p256.pem'}";
+    for settings in [
+        site.to_owned(),
+        format!("{site}, alpn = function(list) return list[1] end"),
+        format!("certificates = {{{other}, {{{site}}}}}"),
+    ] {
+        lua.send(&format!("return accept{{{settings}}}"));
+        let rsa = ["-status", "-alpn", "h2", "-sigalgs", "rsa_pss_rsae_sha256:RSA+SHA256"];
+        let mut client = peer::s_client(port, &rsa);
         client.expect("OCSP Response Status: successful");
         client.write("seen\n");
         assert_eq!(lua.answer(), "\"seen\"");

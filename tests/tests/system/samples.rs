@@ -253,6 +253,16 @@ mod needs_luasec_samples {
         assert_eq!(by_luassl, [server, client]);
     }
 
+    /// Debian's LuaSec has no psk, which its samples say; what they print here is what LuaSec 1.3.2 prints.
+    #[test]
+    fn psk() {
+        let [server, client] = pair(Some(&daemon()), "psk", "client");
+        assert!(server.good && client.good, "{server:?} {client:?}");
+        assert!(server.lines.contains("PSK Callback: identity=\"abcd\", max_psk_len=512"), "{server:?}");
+        let asked = "PSK Callback: hint=nil, max_identity_len=255, max_psk_len=512";
+        assert!(client.lines.contains(asked), "{client:?}");
+    }
+
     /// LuaSec takes luaossl's contexts, and crashes.
     #[test]
     fn luaossl() {

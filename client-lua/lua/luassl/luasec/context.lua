@@ -3,6 +3,7 @@
 
 local core = require "luassl_core"
 local alpn = require "luassl.luasec.alpn"
+local check = require "luassl.luasec.check"
 local userdata = require "luassl.luasec.userdata"
 
 local context = {}
@@ -123,9 +124,12 @@ function context.setmode(ctx, mode)
 end
 
 --- The key is an identity of the daemon's by its name, alias or path; the password is its operator's to give.
-function context.loadkey(ctx, file)
+function context.loadkey(ctx, file, password)
   local description = described(ctx, "ssl.context.loadkey")
   file = check_string(file, 2, "loadkey")
+  if password and type(password) ~= "string" and type(password) ~= "function" then
+    error("invalid callback value", 2)
+  end
   local good, reason, code = taken { key = file }
   if not good and code ~= MISUSE then
     return false, ("error loading private key (%s)"):format(reason)
@@ -173,6 +177,9 @@ end
 
 function context.locations(ctx, cafile, capath)
   local description = described(ctx, "ssl.context.locations")
+  if cafile == nil and capath == nil then
+    return false, "error loading CA locations (neither a file nor a directory)"
+  end
   if cafile then
     local bytes, reason = read(check_string(cafile, 2, "locations"))
     local good = bytes ~= nil
@@ -214,15 +221,18 @@ end
 
 context.setcipher = setter("setcipher", "ciphers", "error setting cipher list (no cipher match)")
 context.setciphersuites = setter("setciphersuites", "ciphersuites", "error setting cipher list (no cipher match)")
-local set_curve = setter("setcurve", "groups", "elliptic curve '%s' not supported")
 
---- One curve: a list is setcurveslist's.
-function context.setcurve(ctx, value)
-  if type(value) == "string" and value:find(":", 1, true) then
-    described(ctx, "ssl.context.setcurve")
-    return false, ("elliptic curve '%s' not supported"):format(value)
+local CURVE = "elliptic curve '%s' not supported"
+local set_group = setter("setcurve", "groups", CURVE)
+
+--- One curve.
+function context.setcurve(ctx, curve)
+  described(ctx, "ssl.context.setcurve")
+  curve = check_string(curve, 2, "setcurve")
+  if curve:find("[:/?*]") then
+    return false, CURVE:format(curve)
   end
-  return set_curve(ctx, value)
+  return set_group(ctx, curve)
 end
 
 context.setcurveslist = setter("setcurveslist", "groups", "unknown elliptic curve in \"%s\"")
@@ -231,8 +241,9 @@ context.setcurveslist = setter("setcurveslist", "groups", "unknown elliptic curv
 local function names(known, list, method, failure)
   local found = {}
   for position = 1, list.n do
-    local name = list[position]
-    if type(name) ~= "string" then
+    local name = check.as_text(list[position])
+    if not name then
+      name = list[position]
       local got = name == nil and "nil" or type(name)
       error(("bad argument #%d to '%s' (string expected, got %s)"):format(position + 1, method, got), 4)
     end
@@ -288,7 +299,7 @@ end
 --- Called now and not in a handshake: always with the same arguments, as OpenSSL from 1.1.0 on makes LuaSec do.
 function context.setdhparam(ctx, callback)
   local description = described(ctx, "ssl.context.setdhparam")
-  local parameters = callback(false, 1024)
+  local parameters = type(callback) == "function" and callback(false, 1024)
   if type(parameters) == "string" and taken { dhfile = parameters } then
     description.dh = parameters
     changed(description)
@@ -297,7 +308,12 @@ end
 
 function context.setalpn(ctx, wire)
   local description = described(ctx, "ssl.context.setalpn")
-  description.protocols = alpn.list(check_string(wire, 2, "setalpn"))
+  wire = check_string(wire, 2, "setalpn")
+  local list = alpn.list(wire)
+  if wire ~= "" and alpn.wire(list) ~= wire then
+    return false, "error setting ALPN (no list of names after their lengths)"
+  end
+  description.protocols = list
   changed(description)
   return true
 end
