@@ -5,6 +5,7 @@
 mod admin;
 mod audit;
 mod buffers;
+mod closing;
 mod connection;
 mod context;
 mod control;
