@@ -300,12 +300,12 @@ impl LockStep {
                 return frame(&LockStepAnswer::failed(failure));
             }
         };
-        if !self.session.is_handshaking()
-            && self.handshaking.take().is_some()
-            && !self.session.is_established()
-            && let Some(failure) = self.session.failure()
-        {
-            self.front.counters.handshake_failed(failure);
+        if !self.session.is_handshaking() && self.handshaking.take().is_some() {
+            if self.session.is_established() {
+                self.front.counters.handshake_done();
+            } else if let Some(failure) = self.session.failure() {
+                self.front.counters.handshake_failed(failure);
+            }
         }
         answered
     }

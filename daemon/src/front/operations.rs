@@ -455,6 +455,7 @@ async fn run_outgoing(
     let _ = send(&stream, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     match outcome {
         Ok(established) => {
+            front.counters.handshake_done();
             Pump::new(Arc::clone(&front.home), connection, established.tls, stream, limits.shutdown())
                 .start();
         }
