@@ -94,6 +94,7 @@ test("unknown words are named", function()
   if kit.differs "curve text" then
     matches(reason_of(server { curve = "x" }), "elliptic curve")
   end
+  matches(reason_of(server { curve = "P-256:P-384" }), "elliptic curve")
 end)
 
 test("false is none", function()

@@ -2,7 +2,8 @@
 -- assert the same for both names its difference here.
 return {
   ["newer API"] = "luassl has the API of LuaSec 1.3.2: getlocalcertificate, getlocalchain, _VERSION",
-  ["superset"] = "getpeername, getsockname and shutdown are asked for by LuaSec's users, and it has none of them",
+  ["superset"] = "getpeername, getsockname, shutdown, verify_host and keys of a psk that are known at once are asked "
+    .. "for by LuaSec's users, and it has none of them; what a psk function throws goes through OpenSSL there",
   ["old protocols"] = "luassl speaks TLS 1.2 and 1.3 alone",
   ["file errors"] = "the reason is the system's (No such file or directory) in place of one left on OpenSSL's queue",
   ["unknown key"] = "a key is an identity of the daemon's: a file that it does not have is refused with its reason",

@@ -5,4 +5,7 @@ require "contexts"
 require "connections"
 require "verification"
 require "certificates"
+require "arguments"
+require "psk"
+require "dane"
 kit.run(arg[3])

@@ -7,7 +7,7 @@ use super::resumption::{self, Resuming};
 use super::resumption_scope::Common;
 use super::select::Selection;
 use super::trust::{Resolved, TrustStores};
-use super::{ciphers, gate, hello, raw, versions};
+use super::{ciphers, dane, gate, hello, key_log, raw, versions};
 use crate::identity::IdentitySource;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
@@ -91,6 +91,10 @@ impl Built {
         let common = resumes.then(|| Common::new(plan, &resuming.owner, &anchored, own.map(|own| &**own)));
         set_certificates(plan, &mut builder, &credentials, common.as_ref())?;
         set_protocols(plan, &mut builder).map_err(internal)?;
+        plan.dane.map_or(Ok(()), |spec| dane::allow(&mut builder, spec)).map_err(internal)?;
+        if plan.key_log {
+            key_log::allow(&mut builder);
+        }
         let context = builder.build();
         ciphers::refuse_lower_level(&context, plan.ciphers.as_deref())?;
         Ok(Self { context, common, credentials, epochs })
@@ -194,9 +198,9 @@ fn set_certificates(
         own.use_in_context(builder)?;
         raw::allow_post_handshake_authentication(builder);
     }
-    for also in plan.also.iter().filter_map(|also| credentials.get(&also.identity)) {
-        also.use_in_context(builder)?;
-    }
+    let also = plan.also.iter().filter_map(|also| credentials.get(&also.identity)).cloned();
+    let also: Vec<Arc<Credentials>> = also.collect();
+    also.iter().try_for_each(|also| also.use_in_context(builder))?;
     if credentials.is_empty() {
         return Ok(());
     }
@@ -208,7 +212,7 @@ fn set_certificates(
     }
     let for_staples = Arc::clone(&selection);
     builder.set_servername_callback(move |ssl, alert| selection.select(ssl, alert));
-    builder.set_status_callback(move |ssl| for_staples.staple(ssl)).map_err(internal)
+    builder.set_status_callback(move |ssl| for_staples.staple(&also, ssl)).map_err(internal)
 }
 
 fn selection(plan: &Plan, credentials: &HashMap<String, Arc<Credentials>>) -> Selection {

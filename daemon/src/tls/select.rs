@@ -86,15 +86,16 @@ impl Selection {
         chosen.iter().try_for_each(|&answer| self.all[answer].use_in_session(ssl))
     }
 
-    /// The status callback: staples the OCSP response of the certificate that was chosen.
-    pub(super) fn staple(&self, ssl: &mut SslRef) -> Result<bool, ErrorStack> {
+    /// The status callback: staples the OCSP response of the certificate that was chosen, which may be one of those that
+    /// go with the context's own.
+    pub(super) fn staple(&self, also: &[Arc<Credentials>], ssl: &mut SslRef) -> Result<bool, ErrorStack> {
         if !ssl.is_server() {
             return Ok(true);
         }
         let certificate = ssl.certificate().map(|certificate| certificate.to_owned());
         let staple = certificate
             .as_ref()
-            .and_then(|certificate| self.all.iter().find_map(|one| one.staple_for(certificate)));
+            .and_then(|certificate| self.all.iter().chain(also).find_map(|one| one.staple_for(certificate)));
         let Some(staple) = staple else { return Ok(false) };
         ssl.set_ocsp_status(staple)?;
         Ok(true)

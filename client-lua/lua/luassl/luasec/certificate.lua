@@ -1,6 +1,7 @@
 -- Certificates as LuaSec has them (ssl.x509). They are read by the daemon: there is no OpenSSL in this process.
 
 local core = require "luassl_core"
+local check = require "luassl.luasec.check"
 local userdata = require "luassl.luasec.userdata"
 
 local certificate = {}
@@ -24,9 +25,7 @@ end
 
 --- The certificate of a PEM text; nil where there is none.
 function certificate.load(pem)
-  if type(pem) ~= "string" then
-    userdata.bad_argument(1, "load", ("string expected, got %s"):format(pem == nil and "no value" or type(pem)))
-  end
+  pem = check.text(pem, 1, "load")
   if not pem:find("-----BEGIN [%u0-9 ]*CERTIFICATE-----") then
     return nil
   end
@@ -38,11 +37,7 @@ function certificate.load(pem)
 end
 
 local function state_of(object, position, method)
-  local state = states[object]
-  if not state then
-    userdata.bad_argument(position, method, ("SSL:Certificate expected, got %s"):format(type(object)))
-  end
-  return state
+  return check.object(object, states, position, method, "SSL:Certificate")
 end
 
 --- What a certificate says. The daemon is asked once; without it there is no answer.
@@ -110,7 +105,7 @@ local DIGESTS = { sha1 = true, sha256 = true, sha512 = true }
 
 function methods.digest(self, algorithm)
   local facts = facts_of(self, "digest")
-  algorithm = (algorithm or "sha1"):lower()
+  algorithm = algorithm == nil and "sha1" or check.text(algorithm, 1, "digest")
   if not DIGESTS[algorithm] then
     return nil, ("digest algorithm not supported (%s)"):format(algorithm)
   end
@@ -125,11 +120,10 @@ function methods.pubkey(self)
 end
 
 function methods.validat(self, time)
-  if type(time) ~= "number" then
-    userdata.bad_argument(1, "validat", ("number expected, got %s"):format(time == nil and "no value" or type(time)))
-  end
+  time = check.whole(time, 1, "validat")
   local facts = facts_of(self, "validat")
-  return time >= facts.valid_from and time < facts.valid_to
+  -- Up to its last second, that included (RFC 5280, 4.1.2.5).
+  return time >= facts.valid_from and time <= facts.valid_to
 end
 
 --- Whether `issued` verifies with this certificate as the only trust anchor and the others between them.
@@ -146,16 +140,14 @@ function methods.issued(self, issued, ...)
   return nil, reason
 end
 
-local ENCODINGS = { ai5 = "value", utf8 = "utf8" }
 
 --- How texts are given: as they stand ("ai5"), or as UTF-8.
 function methods.setencode(self, encoding)
   local state = state_of(self, 1, "setencode")
-  if not ENCODINGS[encoding] then
-    return false
-  end
-  state.encoding = ENCODINGS[encoding]
-  return true
+  encoding = check.text(encoding, 1, "setencode")
+  local field = encoding:find("^ai5") and "value" or encoding:find("^utf8") and "utf8"
+  state.encoding = field or state.encoding
+  return field and true or false
 end
 
 return certificate

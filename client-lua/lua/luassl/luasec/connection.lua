@@ -2,6 +2,7 @@
 
 local core = require "luassl_core"
 local certificate = require "luassl.luasec.certificate"
+local check = require "luassl.luasec.check"
 local context = require "luassl.luasec.context"
 local userdata = require "luassl.luasec.userdata"
 
@@ -18,6 +19,11 @@ end
 
 userdata.dress(raw.new(), methods, tostring_of, raw.close)
 
+--- What belongs to a connection; throws where an object is none.
+local function state_of(object, method)
+  return states[object] or check.object(object, states, 1, method, "SSL:Connection")
+end
+
 function connection.copyright()
   return "luassl: LuaSec's API over luassld"
 end
@@ -25,10 +31,10 @@ end
 --- A connection of a context, without a socket yet; or nil and why there is none.
 function connection.create(ctx)
   if not context.is(ctx) then
-    if type(ctx) == "userdata" then
+    if userdata.is_of_luaossl(ctx) then
       return nil, "contexts of luaossl are not supported: make one with ssl.newcontext"
     end
-    userdata.bad_argument(1, "create", ("SSL:Context expected, got %s"):format(type(ctx)))
+    userdata.bad_argument(1, "create", "invalid context")
   end
   if not context.mode(ctx) then
     return nil, "invalid mode"
@@ -44,10 +50,11 @@ end
 
 --- Gives a new connection its socket.
 function connection.setfd(conn, number)
+  state_of(conn, "ssl.core.setfd")
   if raw.begun(conn) or raw.closed(conn) then
     userdata.bad_argument(1, "ssl.core.setfd", "invalid SSL object state")
   end
-  raw.adopt(conn, number)
+  raw.adopt(conn, check.whole(number, 2, "ssl.core.setfd"))
 end
 
 --- Adds a method to all connections.
@@ -57,6 +64,7 @@ end
 
 --- No cipher suite of TLS 1.2 and 1.3 is used with compression.
 function connection.compression(conn)
+  state_of(conn, "compression")
   if not raw.connected(conn) then
     return nil, "closed"
   end
@@ -65,6 +73,7 @@ end
 
 --- Description, bits, length of the key in bits, protocol; nothing before the handshake.
 function connection.info(conn)
+  state_of(conn, "info")
   local facts = raw.connected(conn) and raw.facts(conn)
   if facts then
     return facts.cipher, facts.bits, facts.algorithm_bits, facts.protocol
@@ -81,7 +90,13 @@ local function begin(self, state)
     end
     handle = pausing
   end
-  return raw.begin(self, handle, state.server, state.name, state.host)
+  local host, reason = context.expected(state.context, state.name)
+  if reason then
+    return nil, reason
+  end
+  local resume = not state.server and context.resumes(state.context)
+  local terms = { sni = state.name, host = host, resume = resume, dane = state.dane }
+  return raw.begin(self, handle, state.server, terms)
 end
 
 --- Answers the daemon's question at the ClientHello: which context, which protocol.
@@ -96,6 +111,7 @@ local function decide(self, state, name, theirs)
   end
   local handle, reason
   if chosen then
+    state.chosen = chosen
     handle, reason = context.handle(chosen)
     if not handle then
       return false, reason
@@ -104,8 +120,31 @@ local function decide(self, state, name, theirs)
   return raw.decide(self, handle, context.protocol(chosen or state.context, theirs), false)
 end
 
+--- Answers the daemon's question for a key. What the program's function throws is thrown once the daemon waits no more.
+local function share(self, state, named, most_key, most_identity)
+  local callback = context.key_of_peers(state.chosen or state.context) or context.key_of_peers(state.context)
+  local good, first, second
+  if state.server then
+    good, first = pcall(callback, named, most_key)
+    second = first
+  else
+    good, first, second = pcall(callback, named, most_identity, most_key)
+  end
+  if not good then
+    raw.share(self)
+    error(first, 0)
+  end
+  first, second = check.as_text(first), check.as_text(second)
+  if not (first and second) then
+    return raw.share(self)
+  end
+  return raw.share(self, not state.server and first or nil, second)
+end
+
+local ANSWERS = { hello = decide, psk = share }
+
 function methods.dohandshake(self)
-  local state = states[self]
+  local state = state_of(self, "dohandshake")
   if raw.closed(self) then
     return false, "closed"
   elseif raw.getfd(self) < 0 then
@@ -117,9 +156,9 @@ function methods.dohandshake(self)
       return false, reason
     end
   end
-  local done, reason, theirs = raw.handshake(self)
+  local done, reason, first, second, third = raw.handshake(self)
   while done == nil do
-    done, reason, theirs = decide(self, state, reason, theirs)
+    done, reason, first, second, third = ANSWERS[reason](self, state, first, second, third)
   end
   if done then
     return true
@@ -130,13 +169,15 @@ end
 local LINE, ALL = -1, -2
 
 function methods.receive(self, pattern, prefix)
+  state_of(self, "receive")
+  prefix = prefix ~= nil and check.text(prefix, 2, "receive") or nil
   local what = tonumber(pattern)
   if pattern == nil then
     what = LINE
   elseif what then
     what = what >= 0 and what or nil
-  elseif type(pattern) == "string" then
-    local start = pattern:sub(1, 2)
+  else
+    local start = check.text(pattern, 1, "receive"):sub(1, 2)
     what = start == "*l" and LINE or start == "*a" and ALL or nil
   end
   if not what then
@@ -146,12 +187,9 @@ function methods.receive(self, pattern, prefix)
 end
 
 function methods.send(self, data, first, last)
-  if type(data) == "number" then
-    data = tostring(data)
-  elseif type(data) ~= "string" then
-    userdata.bad_argument(1, "send", ("string expected, got %s"):format(data == nil and "no value" or type(data)))
-  end
-  first, last = first or 1, last or -1
+  state_of(self, "send")
+  data = check.text(data, 1, "send")
+  first, last = check.whole(first, 2, "send", 1), check.whole(last, 3, "send", -1)
   if first < 0 then
     first = #data + first + 1
   end
@@ -164,56 +202,69 @@ end
 local WHOLE = { b = false, t = true, r = true }
 
 function methods.settimeout(self, seconds, mode)
-  local number = tonumber(seconds == nil and -1 or seconds)
-  if not number then
-    userdata.bad_argument(1, "settimeout", ("number expected, got %s"):format(type(seconds)))
-  end
-  local whole = WHOLE[(mode or "b"):sub(1, 1)]
+  state_of(self, "settimeout")
+  local number = seconds == nil and -1 or check.number(seconds, 1, "settimeout")
+  local whole = WHOLE[mode == nil and "b" or check.text(mode, 2, "settimeout"):sub(1, 1)]
   if whole == nil then
     userdata.bad_argument(2, "settimeout", "invalid timeout mode")
   end
   raw.settimeout(self, number, whole)
-  return 1
+  -- A float where Lua tells the difference, as LuaSec's.
+  return 1.0
 end
 
-methods.getfd = raw.getfd
-methods.dirty = raw.dirty
-methods.want = raw.want
-methods.close = raw.close
-methods.getstats = raw.statistics
-methods.getpeername = raw.peername
-methods.getsockname = raw.sockname
+--- A method that has no arguments.
+local function plain(name, method)
+  methods[name] = function(self)
+    state_of(self, name)
+    return method(self)
+  end
+end
+
+plain("getfd", raw.getfd)
+plain("dirty", raw.dirty)
+plain("want", raw.want)
+plain("close", raw.close)
+plain("getstats", raw.statistics)
+plain("getpeername", raw.peername)
+plain("getsockname", raw.sockname)
+-- Sends close_notify: true once the peer's has come too, false before that; nil and "wantread" or "wantwrite" where it
+-- waits. The TCP connection stays.
+plain("shutdown", raw.shutdown)
 
 function methods.setstats(self, received, sent, age)
-  raw.set_statistics(self, received or 0, sent or 0, age or 0)
-  return 1
+  state_of(self, "setstats")
+  local function number(value, position)
+    return value == nil and 0 or check.number(value, position, "setstats")
+  end
+  raw.set_statistics(self, number(received, 1), number(sent, 2), number(age, 3))
+  return 1.0
 end
-
---- Sends close_notify: true once the peer's has come too, false before that; nil and "wantread" or "wantwrite" where it
--- waits. The TCP connection stays.
-methods.shutdown = raw.shutdown
 
 --- A client's server name, or a server's contexts by name; these are looked up while a peer waits.
 function methods.sni(self, names, strict)
-  local state = states[self]
+  local state = state_of(self, "sni")
   if raw.closed(self) then
     return
   end
   if state.server then
     if type(names) ~= "table" then
-      userdata.bad_argument(1, "sni", ("table expected, got %s"):format(type(names)))
+      userdata.bad_argument(1, "sni", ("table expected, got %s"):format(names == nil and "no value" or type(names)))
+    end
+    for name, ctx in pairs(names) do
+      check.text(name, 1, "sni")
+      if not context.is(ctx) then
+        userdata.bad_argument(1, "sni", ("SSL:Context expected, got %s"):format(type(ctx)))
+      end
     end
     state.names, state.strict = names, strict and true or false
   else
-    if type(names) ~= "string" and type(names) ~= "number" then
-      userdata.bad_argument(1, "sni", ("string expected, got %s"):format(type(names)))
-    end
-    state.name = tostring(names)
+    state.name = check.text(names, 1, "sni")
   end
 end
 
 function methods.getsniname(self)
-  local state = states[self]
+  local state = state_of(self, "getsniname")
   if not state.server then
     return state.name
   end
@@ -222,18 +273,20 @@ function methods.getsniname(self)
 end
 
 function methods.getalpn(self)
+  state_of(self, "getalpn")
   return (raw.info(self))
 end
 
 --- Everything about a connected session, or nil.
-local function facts_of(self)
+local function facts_of(self, method)
+  state_of(self, method)
   return raw.connected(self) and raw.facts(self) or nil
 end
 
 local CIPHER = "^(%S+)%s+(%S+)%s+Kx=(%S+)%s+Au=(%S+)%s+Enc=(%S+)%s+Mac=(%S+)"
 
 function methods.info(self, field)
-  local facts = facts_of(self)
+  local facts = facts_of(self, "info")
   if not facts then
     return nil, "closed"
   end
@@ -263,7 +316,6 @@ end
 
 --- `chain[n]` as an object; nil where there is none.
 local function nth(chain, n)
-  n = n or 1
   if n < 1 then
     return nil, "invalid certificate index"
   end
@@ -279,15 +331,15 @@ local function objects(chain)
 end
 
 function methods.getpeercertificate(self, n)
-  local facts = facts_of(self)
+  local facts = facts_of(self, "getpeercertificate")
   if not facts then
     return nil, "closed"
   end
-  return nth(peer_chain(facts, states[self].server), n)
+  return nth(peer_chain(facts, states[self].server), check.whole(n, 1, "getpeercertificate", 1))
 end
 
 function methods.getpeerchain(self)
-  local facts = facts_of(self)
+  local facts = facts_of(self, "getpeerchain")
   if not facts then
     return nil, "closed"
   end
@@ -295,15 +347,15 @@ function methods.getpeerchain(self)
 end
 
 function methods.getlocalcertificate(self, n)
-  local facts = facts_of(self)
+  local facts = facts_of(self, "getlocalcertificate")
   if not facts then
     return nil, "closed"
   end
-  return nth(facts.local_chain, n)
+  return nth(facts.local_chain, check.whole(n, 1, "getlocalcertificate", 1))
 end
 
 function methods.getlocalchain(self)
-  local facts = facts_of(self)
+  local facts = facts_of(self, "getlocalchain")
   if not facts then
     return nil, "closed"
   end
@@ -312,7 +364,7 @@ end
 
 --- True; or false and what is wrong: a text, or with lsec_continue a table of texts by depth + 1.
 function methods.getpeerverification(self)
-  local facts = facts_of(self)
+  local facts = facts_of(self, "getpeerverification")
   if not facts then
     return false, "closed"
   elseif facts.verify_code == 0 then
@@ -329,9 +381,12 @@ function methods.getpeerverification(self)
   return false, faults
 end
 
-local function finished(field)
-  return function(self)
-    local facts = facts_of(self)
+-- More than any exporter of TLS gives, in bytes.
+local LONGEST_EXPORT = 65535
+
+local function finished(field, method)
+  methods[method] = function(self)
+    local facts = facts_of(self, method)
     if not facts then
       return nil, "closed"
     end
@@ -341,12 +396,19 @@ local function finished(field)
   end
 end
 
-methods.getfinished = finished("finished")
-methods.getpeerfinished = finished("peer_finished")
+finished("finished", "getfinished")
+finished("peer_finished", "getpeerfinished")
 
 function methods.exportkeyingmaterial(self, label, length, bound)
+  state_of(self, "exportkeyingmaterial")
   if not raw.connected(self) then
     return
+  end
+  label = check.text(label, 1, "exportkeyingmaterial")
+  length = check.whole(length, 2, "exportkeyingmaterial")
+  bound = bound ~= nil and check.text(bound, 3, "exportkeyingmaterial") or nil
+  if length < 0 or length > LONGEST_EXPORT then
+    return nil, "error exporting keying material"
   end
   local data = raw.export(self, label, length, bound)
   if not data then
@@ -355,10 +417,63 @@ function methods.exportkeyingmaterial(self, label, length, bound)
   return data
 end
 
-function methods.setdane()
-  error("DANE is not supported by luassl yet", 2)
+--- The name that TLSA records belong to, before the handshake: whether the connection is verified by them.
+function methods.setdane(self, host)
+  local state = state_of(self, "setdane")
+  host = check.text(host, 1, "setdane")
+  if not context.has_dane(state.context) or state.dane or raw.begun(self) or raw.closed(self) then
+    return false
+  end
+  state.dane = { host = host }
+  return true
 end
 
-methods.settlsa = methods.setdane
+-- How long the data of a TLSA record is, by its matching type; in full it is DER, and so never as short as this.
+local LENGTHS = { [1] = 32, [2] = 64 }
+local SHORTEST = 16
+-- The most records of one connection, and the longest data, in bytes: the daemon's bounds.
+local MOST_RECORDS, LONGEST = 64, 16384
+
+--- A TLSA record, before the handshake: whether it can be used.
+function methods.settlsa(self, usage, selector, matching, data)
+  local state = state_of(self, "settlsa")
+  usage, selector = check.whole(usage, 1, "settlsa") % 256, check.whole(selector, 2, "settlsa") % 256
+  matching = check.whole(matching, 3, "settlsa") % 256
+  data = check.text(data, 4, "settlsa")
+  local fits = #data == LENGTHS[matching] or matching == 0 and #data >= SHORTEST and #data <= LONGEST
+  local records = state.dane
+  if not (records and fits) or usage > 3 or selector > 1 or #records >= MOST_RECORDS or raw.begun(self) then
+    return false
+  end
+  records[#records + 1] = { usage, selector, matching, data }
+  return true
+end
+
+--- What a stapled OCSP response says of the peer's certificate (`good`, `revoked`, `unknown`) and the response in DER;
+-- or nil, why it says nothing, and the response where there is one.
+function methods.ocsp(self)
+  local facts = facts_of(self, "ocsp")
+  if not facts then
+    return nil, "closed"
+  elseif not facts.staple then
+    return nil, "no response"
+  end
+  local why = facts.staple_status:match("^invalid: (.*)")
+  if why then
+    return nil, why, facts.staple
+  end
+  return facts.staple_status, facts.staple
+end
+
+--- The secrets of the session, in the format of SSLKEYLOGFILE; of a context with keylog alone.
+function methods.keylog(self)
+  local facts = facts_of(self, "keylog")
+  if not facts then
+    return nil, "closed"
+  elseif not facts.key_log then
+    return nil, "the context was made without keylog"
+  end
+  return facts.key_log
+end
 
 return connection

@@ -20,6 +20,13 @@ function userdata.dress(sample, methods, tostring_of, close)
   metatable.__metatable = { __index = methods, __tostring = tostring_of, __close = close }
 end
 
+--- Whether a value is a context or a session of luaossl, by the names of their metatables.
+function userdata.is_of_luaossl(value)
+  local metatable = type(value) == "userdata" and debug.getmetatable(value)
+  local registry = debug.getregistry()
+  return metatable and (metatable == registry["SSL_CTX*"] or metatable == registry["SSL*"]) or false
+end
+
 --- A function for __tostring.
 function userdata.named(name)
   return function(self)

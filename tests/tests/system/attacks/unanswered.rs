@@ -34,7 +34,7 @@ fn hostile(daemon: &Daemon) -> Control {
 }
 
 fn connect(context: u64, role: Role, mode: Mode) -> Request {
-    Request::Connect(Connect { context, role, mode, host: None, sni: None })
+    Request::Connect(Connect::new(context, role, mode))
 }
 
 /// Passes the file as everything that a descriptor may be; gives the refusals.
