@@ -51,6 +51,7 @@ tools: # what tests and demo need beside the product: the key scanner and a Lua 
 	@mkdir -p $(BUILD)/test
 	@scripts/copy-changed target/tools/release/keyscan $(BUILD)/test/keyscan
 	@scripts/copy-changed target/tools/release/attack $(BUILD)/test/attack
+	@scripts/copy-changed target/tools/release/unanswered $(BUILD)/test/unanswered
 	@scripts/copy-changed target/tools/release/lua55 $(BUILD)/test/lua5.5
 
 # Release builds refuse these features.

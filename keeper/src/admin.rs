@@ -48,7 +48,7 @@ pub(crate) fn listen(registry: &Registry, listener: &OwnedFd, notice: Option<&No
         match socket::accept(listener) {
             Ok(socket) => serve(registry, &socket, Some(ADMIN_IDLE), notice),
             Err(error) => {
-                log::line(format_args!("admin: a connection was not taken: {error}"));
+                log::warning(format_args!("admin: a connection was not taken: {error}"));
                 std::thread::sleep(RETRY_PAUSE);
             }
         }
@@ -60,7 +60,7 @@ pub(crate) fn serve(registry: &Registry, socket: &OwnedFd, idle: Option<Duration
     let told = Told { notice, reloading: false };
     let mut session = Session { registry, socket, idle, push: Push::default(), out: Vec::new(), told };
     if let Err(broken) = session.run() {
-        log::line(format_args!("admin: the connection was dropped: {broken}"));
+        log::warning(format_args!("admin: the connection was dropped: {broken}"));
     }
 }
 

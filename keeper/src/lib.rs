@@ -51,7 +51,7 @@ use std::thread;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Not how it is started.
-    #[error("the only option is --user UID:GID, and neither is 0")]
+    #[error("the only options are --user UID:GID, neither of them 0, and --log-format text or journal")]
     Arguments,
     /// There is no memory that is fit for keys.
     #[error(transparent)]
@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::line(error);
+            log::warning(error);
             ExitCode::FAILURE
         }
     }
@@ -87,7 +87,10 @@ pub fn main() -> ExitCode {
 
 fn start() -> Result<(), StartError> {
     take_memory()?;
-    if let Some(user) = user(std::env::args().skip(1))? {
+    let options = Options::read(std::env::args().skip(1))?;
+    log::start(options.format);
+    arena::kind().into_iter().filter_map(Kind::warning).for_each(log::warning);
+    if let Some(user) = options.user {
         luassl_sandbox::user::change(user)?;
     }
     luassl_sandbox::close_to_others()?;
@@ -99,12 +102,25 @@ fn start() -> Result<(), StartError> {
     start.serve(sockets)
 }
 
-/// `--user UID:GID`, the one option: who to become.
-fn user(mut arguments: impl Iterator<Item = String>) -> Result<Option<User>, StartError> {
-    match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
-        (None, ..) => Ok(None),
-        (Some("--user"), Some(user), None) => user.parse().map(Some).map_err(|_| StartError::Arguments),
-        _ => Err(StartError::Arguments),
+/// What the command line says.
+struct Options {
+    /// Who to become.
+    user: Option<User>,
+    format: log::Format,
+}
+
+impl Options {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, StartError> {
+        let mut options = Self { user: None, format: log::Format::Text };
+        while let Some(option) = arguments.next() {
+            let value = arguments.next().ok_or(StartError::Arguments)?;
+            match option.as_str() {
+                "--user" => options.user = Some(value.parse().map_err(|_| StartError::Arguments)?),
+                "--log-format" => options.format = value.parse().map_err(|()| StartError::Arguments)?,
+                _ => return Err(StartError::Arguments),
+            }
+        }
+        Ok(options)
     }
 }
 
@@ -112,7 +128,7 @@ fn user(mut arguments: impl Iterator<Item = String>) -> Result<Option<User>, Sta
 fn notice() -> Option<Notice> {
     let connected = Notice::from_environment();
     connected
-        .inspect_err(|error| log::line(format_args!("NOTIFY_SOCKET cannot be used: {error}")))
+        .inspect_err(|error| log::warning(format_args!("NOTIFY_SOCKET cannot be used: {error}")))
         .ok()
         .flatten()
 }
@@ -122,9 +138,7 @@ fn take_memory() -> Result<(), ArenaError> {
     if cfg!(feature = "without-arena") {
         return Ok(());
     }
-    arena::start()?;
-    arena::kind().into_iter().filter_map(Kind::warning).for_each(log::line);
-    Ok(())
+    arena::start()
 }
 
 /// Serves the sockets. Returns when the last admin connection that was passed as such has ended, which means that
@@ -197,6 +211,6 @@ fn spawn(serve: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        log::line(format_args!("the limit on open descriptors cannot be raised: {error}"));
+        log::warning(format_args!("the limit on open descriptors cannot be raised: {error}"));
     }
 }

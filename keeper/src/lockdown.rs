@@ -16,7 +16,7 @@ pub(crate) fn lock_down() -> Result<(), SandboxError> {
     match files::none(UnixSockets::None)? {
         Enforced::Fully | Enforced::Partly => {}
         Enforced::Not => {
-            log::line(
+            log::warning(
                 "the kernel has no Landlock (Linux 5.13, lsm=landlock): seccomp alone keeps files away",
             );
         }

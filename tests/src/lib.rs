@@ -8,6 +8,7 @@ pub mod activated;
 pub mod agent;
 pub mod daemon;
 pub mod echo;
+pub mod fuse;
 pub mod kernel;
 pub mod lua;
 pub mod memory;

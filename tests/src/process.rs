@@ -196,6 +196,18 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Its end, where that comes in time.
+    pub fn try_wait_within(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
     /// Waits for its end, and for the last of its output.
     ///
     /// # Panics

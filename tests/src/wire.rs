@@ -66,6 +66,14 @@ impl Control {
         Answer { body, descriptors: received.descriptors }
     }
 
+    /// Sends bytes with descriptors, and waits neither for room nor for an answer.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn throw(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<usize, rustix::io::Errno> {
+        transport::send(&self.stream, bytes, descriptors, SendFlags::DONTWAIT)
+    }
+
     /// Asks without descriptors.
     ///
     /// # Errors

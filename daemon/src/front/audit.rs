@@ -2,6 +2,7 @@
 
 use super::Front;
 use super::context::Asker;
+use super::counters::EVERY;
 use super::owner::Owner;
 use super::policy::{Denial, Operation, Way};
 use luassl_keeper_ipc::audit::{Line, Throttle, WINDOW};
@@ -69,11 +70,16 @@ impl Audit {
     }
 }
 
-/// Looks after floods that have ended, for ever.
+/// Looks after floods that have ended, and says what was counted, for ever.
 pub(super) async fn catch_up(front: Arc<Front>) {
+    let mut counted = Instant::now();
     loop {
         tokio::time::sleep(WINDOW).await;
         front.audit.catch_up(Instant::now());
+        if counted.elapsed() >= EVERY {
+            counted = Instant::now();
+            front.counters.tell();
+        }
     }
 }
 

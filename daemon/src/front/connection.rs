@@ -1,6 +1,9 @@
 //! Connections by token: what the control socket can ask of them, and how it reaches the pump that has them.
 
-use super::{owner::Owner, quota::Slot};
+use super::{
+    owner::Owner,
+    quota::{Account, Slot},
+};
 use luassl_protocol::{Done, ErrorCode, Failure, Info, Status, Token};
 use openssl::ssl::SslRef;
 use std::{
@@ -45,7 +48,7 @@ pub(super) struct Connection {
     pub(super) server: bool,
     inbox: Mutex<Inbox>,
     end: Mutex<Option<Failure>>,
-    _slot: Slot,
+    slot: Slot,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -54,7 +57,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Connection {
     pub(super) fn new(token: Token, owner: Owner, server: bool, slot: Slot) -> Self {
-        Self { token, owner, server, inbox: Mutex::default(), end: Mutex::default(), _slot: slot }
+        Self { token, owner, server, inbox: Mutex::default(), end: Mutex::default(), slot }
+    }
+
+    /// Where what its owner sends is closed.
+    pub(super) fn account(&self) -> Account {
+        self.slot.account()
     }
 
     /// Hands a command to the pump.

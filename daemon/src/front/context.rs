@@ -152,6 +152,7 @@ impl Sessions {
                 });
             }
             Err(failure) if failure.code == ErrorCode::Refused => {
+                front.counters.refused();
                 self.with_operation(role, |operation| {
                     front.audit.below_floor(&self.asker, operation, failure);
                 });
@@ -282,6 +283,7 @@ impl Contexts {
         let identities = identities_of(&spec);
         let operation = Operation { identities: &identities, role, way };
         let grant = policy::decide(&active.settings, asker.caller(), operation).map_err(|denial| {
+            front.counters.refused();
             front.audit.refused(asker, &operation, &denial);
             as_asked(denial, &identities, &recipe.spec).into_failure()
         })?;
@@ -305,6 +307,7 @@ impl Contexts {
         let made = make(front, active, asker, &spec, recipe, floors);
         let context = Arc::new(made.inspect_err(|failure| {
             if failure.code == ErrorCode::Refused {
+                front.counters.refused();
                 front.audit.below_floor(asker, &operation, failure);
             }
         })?);

@@ -4,7 +4,7 @@
 mod tests;
 
 use super::{
-    Front,
+    Front, closing,
     context::Asker,
     descriptors::Descriptors,
     operations::Session,
@@ -12,7 +12,7 @@ use super::{
     peer,
     quota::{Bound, Kind, Quotas},
     readiness,
-    sockets::{self, ClientSocket},
+    sockets::ClientSocket,
 };
 use crate::settings::Limits;
 use bytes::{Bytes, BytesMut};
@@ -44,9 +44,6 @@ const MAX_CLOSING: Bound = Bound { owner: 64, all: None };
 
 /// How often that is looked at.
 const CLOSING_POLL: Duration = Duration::from_millis(10);
-
-/// For what is counted and not refused.
-const UNBOUNDED: Bound = Bound { owner: u32::MAX, all: None };
 
 /// Answers of one control connection that may wait for their connections; with more, no request is read.
 const MAX_PENDING: usize = 64;
@@ -101,6 +98,7 @@ fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: ClientSocket) {
 async fn converse(front: &Arc<Front>, name: Arc<str>, socket: ClientSocket) -> io::Result<()> {
     let credentials = peer::credentials(&socket)?;
     let owner = Owner { socket: name, uid: credentials.uid };
+    let socket = socket.charged_to(front.quotas.account(&owner));
     let mut channel = Channel::new(socket, owner.clone(), front.quotas.clone())?;
     let limits = front.limits();
     let bound = Bound { owner: limits.control_connections_per_owner, all: Some(limits.control_connections) };
@@ -222,8 +220,7 @@ impl Channel {
     /// Closes what no request took, where nobody waits for it, on this owner's account.
     fn dispose(&self, descriptors: Vec<OwnedFd>) {
         for descriptor in descriptors {
-            let slot = self.quotas.take(&self.owner, Kind::Closing, 1, UNBOUNDED).ok();
-            sockets::close_on_account(descriptor, slot);
+            closing::close(descriptor, Some(&self.quotas.account(&self.owner)));
         }
     }
 

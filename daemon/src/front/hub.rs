@@ -258,7 +258,7 @@ fn deliver(to: &ClientSocket, finished: &Finished) -> Result<ClientSocket, Undel
     let result = HandshakeResult { error: None, info };
     let message = body(Delivery { token: finished.connection.token, result });
     send(to, &message, Some(theirs.as_fd()))?;
-    Ok(ours)
+    Ok(ours.charged_to(finished.connection.account()))
 }
 
 fn send(to: &ClientSocket, message: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Undelivered> {

@@ -324,7 +324,8 @@ impl Acceptor {
 
 /// One accepted connection, from its socket to the hub.
 async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, slots: Slots) {
-    let session = listener.sessions.session(front, Role::Server, None, None, Peer::New(None));
+    let session =
+        listener.sessions.session(front, Role::Server, None, None, Peer::New(sockets::peer(tcp.as_fd())));
     let deadline = front.limits().handshake();
     let outcome = match session {
         Ok(ssl) => handshake::handshake(ssl, tcp, Role::Server, deadline).await,
@@ -340,7 +341,10 @@ async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, slots: Slots) 
     };
     drop(slots.handshake);
     match finish(listener, front, established, slots.connection) {
-        Ok(finished) => listener.finished(finished),
+        Ok(finished) => {
+            front.counters.handshake_done();
+            listener.finished(finished);
+        }
         Err(failure) => refuse(listener, front, failure),
     }
 }

@@ -372,9 +372,9 @@ impl LockStep {
     fn handshake_is_over(&mut self) {
         tls::ask_for_keys_by(self.session.ssl(), None);
         self.apart_until = None;
-        if !self.session.is_established()
-            && let Some(failure) = self.session.failure()
-        {
+        if self.session.is_established() {
+            self.front.counters.handshake_done();
+        } else if let Some(failure) = self.session.failure() {
             self.front.counters.handshake_failed(failure);
         }
     }

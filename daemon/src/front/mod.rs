@@ -5,6 +5,7 @@
 mod admin;
 mod audit;
 mod buffers;
+mod closing;
 mod connection;
 mod context;
 mod control;
@@ -177,13 +178,15 @@ async fn serve(front: Arc<Front>, sockets: Vec<(String, OwnedFd)>) -> Result<(),
     let admin = tokio::spawn(admin::serve(Arc::clone(&front), admin));
     admin::told(front.notice.as_ref().map(Notice::ready));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
+    let outcome = tokio::select! {
         _ = terminate.recv() => Ok(()),
         ended = admin => match ended {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Ok(()),
         },
-    }
+    };
+    front.counters.tell();
+    outcome
 }
 
 async fn serve_control(front: Arc<Front>, name: Arc<str>, socket: OwnedFd) {

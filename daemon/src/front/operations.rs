@@ -244,6 +244,7 @@ impl Session {
         let own = self.front.connection_bound(&self.asker);
         let connection_slot = take(Kind::Connections, own, limits.connections)?;
         let (ours, theirs) = sockets::stream_pair()?;
+        let ours = ours.charged_to(connection_slot.account());
         let server = connect.role == Role::Server;
         let connection =
             self.front.home.connections.enter(self.asker.owner.clone(), server, connection_slot)?;
@@ -283,7 +284,7 @@ impl Session {
         let address = rustix::net::getsockname(&*socket).ok();
         let address = address.as_ref().map(super::connection::address_text).unwrap_or_default();
         let (ours, theirs) = sockets::delivery_pair()?;
-        let ours = Arc::new(ours);
+        let ours = Arc::new(ours.charged_to(self.front.quotas.account(&self.asker.owner)));
         let (listener, holder) = self.join(key, socket, sessions, &ours)?;
         tokio::spawn(holder::listen(Arc::clone(&self.front), listener, holder, ours));
         Ok((BoundAnswer { address }, theirs))
@@ -468,6 +469,7 @@ async fn run_outgoing(
     let _ = send(&stream, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     match outcome {
         Ok(established) => {
+            front.counters.handshake_done();
             Pump::new(Arc::clone(&front.home), connection, established.tls, stream, limits.shutdown())
                 .start();
         }

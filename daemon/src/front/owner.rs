@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 /// (name of the control socket, uid): a program reaches what it made through the same socket as the same user.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Owner {
     /// The named control socket, or `control`.
     pub(super) socket: Arc<str>,

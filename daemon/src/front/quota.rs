@@ -53,6 +53,13 @@ struct Counts {
     owners: HashMap<(Owner, Kind), u64>,
 }
 
+impl Counts {
+    fn add(&mut self, owner: &Owner, kind: Kind, amount: u64) {
+        *self.all.entry(kind).or_default() += amount;
+        *self.owners.entry((owner.clone(), kind)).or_default() += amount;
+    }
+}
+
 /// The counters of a front.
 #[derive(Clone, Default)]
 pub(super) struct Quotas {
@@ -65,6 +72,30 @@ pub(super) struct Slot {
     owner: Owner,
     kind: Kind,
     amount: u64,
+}
+
+/// On whose account something is closed.
+#[derive(Clone)]
+pub(super) struct Account {
+    quotas: Quotas,
+    owner: Owner,
+}
+
+impl Account {
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// The part of one descriptor that is being closed: it has come, so no bound refuses it.
+    pub(super) fn closing(&self) -> Slot {
+        self.quotas.add(&self.owner, Kind::Closing, 1)
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the account of {:?}", self.owner)
+    }
 }
 
 /// The bounds for one kind.
@@ -94,9 +125,20 @@ impl Quotas {
         {
             return Err(limit(what, most, key));
         }
-        counts.all.insert(kind, all);
-        counts.owners.insert((owner.clone(), kind), own);
+        counts.add(owner, kind, amount);
         Ok(Slot { quotas: self.clone(), owner: owner.clone(), kind, amount })
+    }
+
+    /// Counts `amount` of `kind` for `owner`, whatever the bounds.
+    fn add(&self, owner: &Owner, kind: Kind, amount: u64) -> Slot {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.add(owner, kind, amount);
+        Slot { quotas: self.clone(), owner: owner.clone(), kind, amount }
+    }
+
+    /// Where what an owner sent is closed.
+    pub(super) fn account(&self, owner: &Owner) -> Account {
+        Account { quotas: self.clone(), owner: owner.clone() }
     }
 }
 
@@ -105,6 +147,13 @@ fn limit(what: &str, bound: u32, key: &str) -> Failure {
         ErrorCode::Limit,
         format!("the limit of {bound} {what} is reached ([limits] {key}, or the grant)"),
     )
+}
+
+impl Slot {
+    /// That of whoever holds this part.
+    pub(super) fn account(&self) -> Account {
+        self.quotas.account(&self.owner)
+    }
 }
 
 impl Drop for Slot {

@@ -1,10 +1,6 @@
-//! Descriptors that come from clients: hostile until looked at, and closed with care.
-//!
-//! Closing can wait for as long as a client likes: a TCP socket that lingers, a file of a FUSE file system, and
-//! also a Unix socket, when messages with such descriptors lie in it unread. No thread that serves others may
-//! wait for that.
+//! Descriptors that come from clients: hostile until looked at, and closed with care ([`closing`]).
 
-use super::quota::Slot;
+use super::{closing, quota::Account};
 use luassl_keeper_ipc::transport::{self, DESCRIPTORS_MAX, RecvError};
 use luassl_protocol::{ErrorCode, Failure};
 use rustix::{
@@ -14,8 +10,6 @@ use rustix::{
 use std::{
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    sync::{OnceLock, mpsc},
-    thread,
 };
 
 /// How much of an unread queue is thrown away at a time before a socket is closed, in bytes.
@@ -54,7 +48,11 @@ impl AsRawFd for Tcp {
 
 /// A Unix socket at whose other end is a client, which may send descriptors where none belong.
 #[derive(Debug)]
-pub(super) struct ClientSocket(OwnedFd);
+pub(super) struct ClientSocket {
+    fd: OwnedFd,
+    /// On which what the client sends is closed; none before it is known who that is.
+    account: Option<Account>,
+}
 
 /// What one receive from a client brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +65,13 @@ pub(super) struct Received {
 
 impl ClientSocket {
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self { fd, account: None }
+    }
+
+    /// What comes over it is closed on that account.
+    pub(super) fn charged_to(mut self, account: Account) -> Self {
+        self.account = Some(account);
+        self
     }
 
     /// Receives, without waiting, where descriptors have no business.
@@ -75,10 +79,10 @@ impl ClientSocket {
     /// # Errors
     /// The system's; [`Errno::AGAIN`] where there is nothing.
     pub(super) fn receive(&self, room: &mut [u8]) -> Result<Received, Errno> {
-        match transport::recv(&self.0, room, DESCRIPTORS_MAX, RecvFlags::DONTWAIT) {
+        match transport::recv(&self.fd, room, DESCRIPTORS_MAX, RecvFlags::DONTWAIT) {
             Ok(received) => {
                 let had_descriptors = !received.descriptors.is_empty();
-                received.descriptors.into_iter().for_each(close_elsewhere);
+                received.descriptors.into_iter().for_each(|fd| closing::close(fd, self.account.as_ref()));
                 Ok(Received { count: received.len, had_descriptors })
             }
             Err(RecvError::System(error)) => Err(error),
@@ -90,7 +94,7 @@ impl ClientSocket {
     /// Takes nothing more from the client, whose writes fail from now on, and throws away what it sent.
     pub(super) fn refuse(&self) {
         // Fails only where the other end has gone already.
-        let _ = shutdown(&self.0, Shutdown::Read);
+        let _ = shutdown(&self.fd, Shutdown::Read);
         self.throw_away();
     }
 
@@ -103,20 +107,20 @@ impl ClientSocket {
 impl Drop for ClientSocket {
     /// Empties the socket first, so that its end closes no descriptor but its own.
     fn drop(&mut self) {
-        let _ = shutdown(&self.0, Shutdown::Both);
+        let _ = shutdown(&self.fd, Shutdown::Both);
         self.throw_away();
     }
 }
 
 impl AsFd for ClientSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl AsRawFd for ClientSocket {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 }
 
@@ -181,28 +185,6 @@ fn check_connected(fd: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
-/// Closes a descriptor of unknown kind on a thread made for it, since a close may wait for as long as the client
-/// likes. Whoever brings it does not wait.
-pub(super) fn close_elsewhere(fd: OwnedFd) {
-    close_on_account(fd, None);
-}
-
-/// As [`close_elsewhere`]; the slot is given back when the descriptor is closed.
-pub(super) fn close_on_account(fd: OwnedFd, slot: Option<Slot>) {
-    static CLOSER: OnceLock<mpsc::Sender<(OwnedFd, Option<Slot>)>> = OnceLock::new();
-    let closer = CLOSER.get_or_init(|| {
-        let (sender, receiver) = mpsc::channel::<(OwnedFd, Option<Slot>)>();
-        // A socket of any kind may linger, and only the options of sockets are touched by this.
-        let close = move || receiver.iter().for_each(|(fd, _slot)| drop(Tcp(fd)));
-        if let Err(error) = thread::Builder::new().name("close".into()).spawn(close) {
-            tracing::error!("no thread to close descriptors on: {error}");
-        }
-        sender
-    });
-    // The thread ends with the process; where there never was one, the descriptor is closed here.
-    let _ = closer.send((fd, slot));
-}
-
 /// What tells a listening socket from all others of the system (SO_COOKIE).
 ///
 /// # Errors
@@ -245,7 +227,7 @@ pub(super) fn delivery_pair() -> Result<(ClientSocket, OwnedFd), Failure> {
 
 fn pair(kind: SocketType) -> Result<(ClientSocket, OwnedFd), Failure> {
     match rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None) {
-        Ok((ours, theirs)) => Ok((ClientSocket(ours), theirs)),
+        Ok((ours, theirs)) => Ok((ClientSocket::new(ours), theirs)),
         Err(error) => {
             Err(Failure::new(ErrorCode::Limit, format!("no descriptors left for a connection: {error}")))
         }

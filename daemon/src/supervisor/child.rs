@@ -129,7 +129,12 @@ async fn finish(child: &mut Child) {
         let _ = kill_process(id, Signal::TERM);
     }
     if timeout(GRACE, child.wait()).await.is_err() {
-        let _ = child.kill().await;
+        let _ = child.start_kill();
+        if timeout(LAST_BREATH, child.wait()).await.is_err() {
+            tracing::error!(
+                "process {id:?} is killed and does not end: it waits for a file or device that it was passed"
+            );
+        }
     }
 }
 

@@ -59,7 +59,10 @@ impl Part for KeeperPart {
 
     fn start(&mut self) -> io::Result<(Program, Held)> {
         let sockets = self.sockets.keeper.iter().map(|(name, socket)| held(format!("front.{name}"), socket));
-        Ok((self.programs.keeper.clone(), sockets.collect::<io::Result<_>>()?))
+        let mut program = self.programs.keeper.clone();
+        let format = self.states.borrow().config.log.format;
+        program.arguments.extend(["--log-format".to_owned(), format.name().to_owned()]);
+        Ok((program, sockets.collect::<io::Result<_>>()?))
     }
 
     async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError> {

@@ -13,4 +13,5 @@ mod other_processes;
 mod sandbox;
 mod tenants;
 mod tokens;
+mod unanswered;
 mod users;

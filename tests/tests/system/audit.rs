@@ -126,6 +126,9 @@ fn who_used_an_identity_is_said_by_the_front_and_that_it_signed_by_the_keeper() 
     let who = [("uid", uid.as_str()), ("gid", gid.as_str()), ("pid", pid.as_str()), ("socket", "control")];
     let used = [("by", "front"), ("event", "used"), ("operation", "accept"), ("identity", "site")];
     expect(&daemon, &[&used[..], &who].concat());
+    let log = lines(&daemon.log());
+    let peer = log.iter().find(|line| line["by"] == "front").and_then(|line| line.get("peer"));
+    assert!(peer.is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{peer:?}");
     let signed = [("by", "keeper"), ("event", "used"), ("front", "default"), ("identity", "site")];
     expect(&daemon, &[&signed[..], &[("operation", "sign"), ("message", "tls13-server")]].concat());
 }
@@ -155,6 +158,19 @@ fn a_refused_program_is_named_with_what_it_asked_for() {
     expect(&daemon, &refused("no\n\"such event=used", "identity"));
     expect(&daemon, &refused("site", "floor"));
     assert!(!has(&lines(&daemon.log()), &[("event", "used")]));
+}
+
+#[test]
+fn a_front_that_ends_says_what_it_has_counted() {
+    let mut daemon = daemon();
+    let mut agent = Agent::start(&daemon, LUA54);
+    let port = serve(&mut agent, "ssl.wrap('site')");
+    let _tls = accepted(&mut agent, port);
+    assert!(agent.run("return ssl.wrap('other')").starts_with("nil, "));
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.process().wait();
+    let counted = [("by", "front"), ("event", "count"), ("handshakes", "1"), ("refused", "1")];
+    expect(&daemon, &[&counted[..], &[("handshakes-failed", "0")]].concat());
 }
 
 #[test]

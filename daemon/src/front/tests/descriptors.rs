@@ -1,6 +1,7 @@
 //! What clients may pass, and how it is closed.
 
 use super::peers::BOUND;
+use crate::front::closing;
 use crate::front::sockets::{self, Tcp, connected_tcp, listening_tcp};
 use luassl_keeper_ipc::transport;
 use luassl_protocol::ErrorCode;
@@ -83,7 +84,7 @@ fn a_socket_that_lingers_is_closed_without_waiting() {
     let (socket, _peer) = lingering();
     at_once(move || drop(Tcp::new(socket)));
     let (socket, _peer) = lingering();
-    at_once(move || sockets::close_elsewhere(socket));
+    at_once(move || closing::close(socket, None));
 }
 
 #[test]
