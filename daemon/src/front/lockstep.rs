@@ -5,6 +5,7 @@
 //! signs later moves to the first and back.
 
 mod direct;
+mod patience;
 mod session;
 
 use super::{
@@ -21,14 +22,22 @@ use luassl_protocol::{
     ErrorCode, FRAME_HEADER, Failure, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
 };
 use openssl::ssl::Ssl;
+use patience::{After, Look, Patience};
 use rustix::{
     io::Errno,
     net::{SendFlags, send},
 };
 use session::Session;
 use session::{Answered, frame};
-use std::{cell::RefCell, io, sync::Arc, task::Poll};
-use tokio::time::timeout;
+use std::{
+    cell::RefCell,
+    io,
+    sync::Arc,
+    task::{self, Poll},
+    thread,
+    time::Instant,
+};
+use tokio::{task::yield_now, time::timeout};
 
 /// A connection with its session.
 pub(super) struct LockStep {
@@ -39,6 +48,7 @@ pub(super) struct LockStep {
     /// A question that has not arrived whole, or that waits for another thread.
     inbox: Vec<u8>,
     handshaking: Option<Handshaking>,
+    patience: Patience,
 }
 
 /// What is held while the handshake lasts.
@@ -65,7 +75,7 @@ impl LockStep {
             Failure::new(ErrorCode::Internal, format!("no session for a connection: {error}"))
         })?;
         let (lua, inbox, handshaking) = (Movable::Parked(lua), Vec::new(), Some(handshaking));
-        Ok(Self { front, connection, session, lua, inbox, handshaking })
+        Ok(Self { front, connection, session, lua, inbox, handshaking, patience: Patience::new() })
     }
 
     /// Runs the connection to its end, beginning on a thread that may sign.
@@ -194,18 +204,46 @@ impl LockStep {
         }
     }
 
-    async fn event(&self) -> Event {
-        std::future::poll_fn(|cx| {
-            if let Some(command) = self.connection.next_command(cx.waker()) {
-                return Poll::Ready(Event::Command(command));
+    /// The next thing to see to, after an answer.
+    async fn event(&mut self) -> Event {
+        let answered = Instant::now();
+        let event = match self.look(answered).await {
+            Some(event) => event,
+            None => std::future::poll_fn(|cx| self.poll_event(cx)).await,
+        };
+        if matches!(event, Event::Readable) {
+            self.patience.came(answered.elapsed());
+        }
+        event
+    }
+
+    /// Looks for it without going to sleep, where that is likely to pay. Every other connection of this thread, and every
+    /// other process, has its turn between two looks.
+    async fn look(&mut self, now: Instant) -> Option<Event> {
+        let look = Look::begin(now, self.patience.look()?)?;
+        loop {
+            let looked = std::future::poll_fn(|cx| Poll::Ready(self.poll_event(cx))).await;
+            if let Poll::Ready(event) = looked {
+                return Some(event);
             }
-            let Some(socket) = self.lua.registered() else { return Poll::Ready(Event::Gone) };
-            socket.poll_read_ready(cx).map(|ready| match ready {
-                Ok(_) => Event::Readable,
-                Err(_) => Event::Gone,
-            })
+            if look.is_over() {
+                self.patience.was_in_vain();
+                return None;
+            }
+            thread::yield_now();
+            yield_now().await;
+        }
+    }
+
+    fn poll_event(&self, cx: &mut task::Context<'_>) -> Poll<Event> {
+        if let Some(command) = self.connection.next_command(cx.waker()) {
+            return Poll::Ready(Event::Command(command));
+        }
+        let Some(socket) = self.lua.registered() else { return Poll::Ready(Event::Gone) };
+        socket.poll_read_ready(cx).map(|ready| match ready {
+            Ok(_) => Event::Readable,
+            Err(_) => Event::Gone,
         })
-        .await
     }
 
     /// Receives what is there, and carries out the question once it is whole.
@@ -245,7 +283,7 @@ impl LockStep {
     fn take(&self, room: &mut [u8]) -> Result<usize, Errno> {
         let socket = self.lua.registered().ok_or(Errno::NOTCONN)?;
         let received = socket.get_ref().receive(room);
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut context = task::Context::from_waker(task::Waker::noop());
         let full =
             matches!(&received, Ok(received) if received.count == room.len() || received.had_descriptors);
         if !full && let Poll::Ready(Ok(mut guard)) = socket.poll_read_ready(&mut context) {
@@ -281,6 +319,11 @@ impl LockStep {
     }
 
     fn answer(&mut self, request: &LockStepRequest<'_>) -> Answered {
+        self.patience.answers(match request {
+            LockStepRequest::Read { .. } => After::Read,
+            LockStepRequest::Write { .. } => After::Write,
+            _ => After::Other,
+        });
         let session = &mut self.session;
         let answered = match *request {
             LockStepRequest::Handshake => session.handshake(),
