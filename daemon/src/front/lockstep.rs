@@ -22,7 +22,7 @@ use luassl_protocol::{
     ErrorCode, FRAME_HEADER, Failure, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
 };
 use openssl::ssl::Ssl;
-use patience::{After, Look, Patience};
+use patience::{After, Look, Patience, SMALL};
 use rustix::{
     io::Errno,
     net::{SendFlags, send},
@@ -230,6 +230,7 @@ impl LockStep {
                 self.patience.was_in_vain();
                 return None;
             }
+            // The program may have to run here.
             thread::yield_now();
             yield_now().await;
         }
@@ -314,14 +315,20 @@ impl LockStep {
         };
         match answered {
             Answered::NeedsSignature => Turn::NeedsSignature,
-            Answered::Frame(frame) => Turn::Reply(Reply { frame, last: false }),
+            Answered::Frame(frame) => {
+                if frame.len() > SMALL {
+                    self.patience.answers(After::Bulk);
+                }
+                Turn::Reply(Reply { frame, last: false })
+            }
         }
     }
 
     fn answer(&mut self, request: &LockStepRequest<'_>) -> Answered {
         self.patience.answers(match request {
             LockStepRequest::Read { .. } => After::Read,
-            LockStepRequest::Write { .. } => After::Write,
+            LockStepRequest::Write { data } if data.len() <= SMALL => After::Write,
+            LockStepRequest::Write { .. } => After::Bulk,
             _ => After::Other,
         });
         let session = &mut self.session;

@@ -80,9 +80,9 @@ impl Link {
             }
         }
         let asked = Instant::now();
-        let seen = self.look(asked, scratch)?;
+        let seen = self.look(self.patience.look(asked, frame.len()), scratch)?;
         let length = self.receive_frame(seen, scratch)?;
-        self.patience.came(asked.elapsed());
+        self.patience.came(asked.elapsed(), frame.len().max(length));
         from_body(&scratch[FRAME_HEADER..length]).map_err(|_| garbage())
     }
 
@@ -93,9 +93,9 @@ impl Link {
         }
     }
 
-    /// Looks for the answer without going to sleep, where that is likely to pay: how much has come.
-    fn look(&self, asked: Instant, scratch: &mut [u8]) -> Result<usize, Error> {
-        let Some(until) = self.patience.look(asked) else { return Ok(0) };
+    /// Looks for the answer without going to sleep: how much has come.
+    fn look(&self, until: Option<Instant>, scratch: &mut [u8]) -> Result<usize, Error> {
+        let Some(until) = until else { return Ok(0) };
         loop {
             match recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Err(Error::daemon_gone()),

@@ -19,17 +19,23 @@ const SPENT: i8 = 4;
 /// The most that a connection has, and owes.
 const MOST: i8 = 16;
 
+/// The most data in a question or an answer, in bytes, whose cost a wake-up weighs against: about a record of TLS.
+pub(super) const SMALL: usize = 17 * 1024;
+
 /// What was answered last; each has habits of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum After {
     Read,
     Write,
     Other,
+    /// More than [`SMALL`]: nothing is looked for, since the cores have other work then.
+    Bulk,
 }
 
 /// What is known of a connection's habits.
 #[derive(Debug)]
 pub(super) struct Patience {
+    /// After each but [`After::Bulk`].
     credit: [i8; 3],
     after: After,
 }
@@ -47,7 +53,7 @@ impl Patience {
 
     /// How long to look for the next question.
     pub(super) fn look(&self) -> Option<Duration> {
-        (self.credit[self.after as usize] > 0).then_some(LOOK)
+        self.credit.get(self.after as usize).is_some_and(|credit| *credit > 0).then_some(LOOK)
     }
 
     /// The next question came so long after the answer.
@@ -63,8 +69,9 @@ impl Patience {
     }
 
     fn change(&mut self, by: i8) {
-        let credit = &mut self.credit[self.after as usize];
-        *credit = (*credit + by).clamp(-MOST, MOST);
+        if let Some(credit) = self.credit.get_mut(self.after as usize) {
+            *credit = (*credit + by).clamp(-MOST, MOST);
+        }
     }
 }
 
@@ -123,6 +130,14 @@ mod tests {
         assert_eq!(soon, SPENT);
         patience.answers(After::Write);
         assert_eq!(patience.look(), None, "each kind has its own");
+    }
+
+    #[test]
+    fn nothing_is_looked_for_after_bulk() {
+        let mut patience = Patience::new();
+        patience.answers(After::Bulk);
+        patience.came(Duration::ZERO);
+        assert_eq!(patience.look(), None);
     }
 
     #[test]
