@@ -2,6 +2,10 @@
 //! same signature in this process, and how often they give up the processor for it.
 //!
 //! The front's part is the front's own code ([`KeeperLink`]) on a thread of this process; the keeper is the real one.
+//!
+//! Beside it the same signature by a thread of this process that is asked over a socket: what two threads that wait for
+//! each other cost on this machine, whoever they are. Two processors that wake each other in a virtual machine take tens
+//! of microseconds for it, one that does both in turn a few.
 
 use crate::measure::Sample;
 use luassl_daemon::identity::{KeyId, Signer};
@@ -11,10 +15,13 @@ use luassl_tests::pki;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::sign::Signer as OpenSsl;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 /// Signatures of one round.
@@ -32,6 +39,8 @@ struct Spent {
     front: f64,
     keeper: f64,
     bare: f64,
+    /// By a thread of this process.
+    thread: f64,
     voluntary: f64,
     forced: f64,
 }
@@ -48,7 +57,8 @@ pub(crate) fn compare(rounds: usize) {
     );
     for (name, title, scheme) in KEYS {
         let work = Work::of(&link, name, scheme);
-        let [mut both, mut bare, mut more, mut voluntary, mut forced] = [const { Sample::new() }; 5];
+        let [mut both, mut bare, mut more, mut thread, mut voluntary, mut forced] =
+            [const { Sample::new() }; 6];
         // The first round warms up.
         for round in 0..=rounds {
             let spent = work.round(daemon.keeper());
@@ -56,6 +66,7 @@ pub(crate) fn compare(rounds: usize) {
                 both.add(spent.front + spent.keeper);
                 bare.add(spent.bare);
                 more.add(spent.front + spent.keeper - spent.bare);
+                thread.add(spent.thread - spent.bare);
                 voluntary.add(spent.voluntary);
                 forced.add(spent.forced);
             }
@@ -66,6 +77,7 @@ pub(crate) fn compare(rounds: usize) {
             bare.show(0, "us"),
             more.show(0, "us")
         );
+        println!("{:<26} {:>28} {:>28} {:>24}", "  by a thread, no keeper", "", "", thread.show(0, "us"));
         println!(
             "{:<26} {:>28} {:>28}",
             "  context switches",
@@ -96,6 +108,24 @@ impl Work {
         Self { link: Arc::clone(link), name, key_id: public.key_id, scheme, key, message }
     }
 
+    /// CPU time of both threads, in microseconds.
+    fn by_a_thread(&self) -> f64 {
+        let (asks, answers) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("a socket pair");
+        let key = self.key.clone();
+        let before = cpu_time(ClockId::ProcessCPUTime);
+        let signer = thread::spawn(move || answer(&answers, &key));
+        let mut signature = [0; 1024];
+        for _ in 0..SIGNATURES {
+            send(&asks, &self.message, SendFlags::NOSIGNAL).expect("a request is sent");
+            recv(&asks, &mut signature, RecvFlags::empty()).expect("an answer comes");
+        }
+        drop(asks);
+        signer.join().expect("the thread ends");
+        cpu_time(ClockId::ProcessCPUTime) - before
+    }
+
     fn round(&self, keeper: u32) -> Spent {
         let own = Path::new("/proc/thread-self");
         let process = format!("/proc/{keeper}/task");
@@ -108,23 +138,42 @@ impl Work {
         }
         let after = (thread_time(), keepers(run_time), switches(voluntary), switches(forced));
         for _ in 0..SIGNATURES {
-            let mut signer = OpenSsl::new(MessageDigest::sha256(), &self.key).expect("a signer");
-            signer.sign_oneshot_to_vec(&self.message).expect("a signature");
+            signature(&self.key, &self.message);
         }
+        let bare = thread_time() - after.0;
         let each = f64::from(SIGNATURES);
         Spent {
             front: (after.0 - before.0) / each,
             keeper: (after.1 - before.1) / each,
-            bare: (thread_time() - after.0) / each,
+            bare: bare / each,
+            thread: self.by_a_thread() / each,
             voluntary: (after.2 - before.2) / each,
             forced: (after.3 - before.3) / each,
         }
     }
 }
 
+/// A signature in this process.
+fn signature(key: &PKey<Private>, message: &[u8]) -> Vec<u8> {
+    let mut signer = OpenSsl::new(MessageDigest::sha256(), key).expect("a signer");
+    signer.sign_oneshot_to_vec(message).expect("a signature")
+}
+
+/// Signs what comes, until the other end is closed.
+fn answer(socket: &OwnedFd, key: &PKey<Private>) {
+    let mut message = [0; 1024];
+    while let Ok((1.., length)) = recv(socket, &mut message, RecvFlags::empty()) {
+        send(socket, &signature(key, &message[..length]), SendFlags::NOSIGNAL).expect("an answer is sent");
+    }
+}
+
 /// CPU time of this thread, in microseconds.
 fn thread_time() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    cpu_time(ClockId::ThreadCPUTime)
+}
+
+fn cpu_time(of: ClockId) -> f64 {
+    let time = clock_gettime(of);
     time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
 }
 

@@ -98,7 +98,7 @@ pub struct Limits {
     pub handshake_ms: u32,
     /// A shutdown: from the last progress of draining to the close of the TCP socket.
     pub shutdown_ms: u32,
-    /// A control request, from its first byte to its last.
+    /// A control request, and a question on a lock-step connection, from its first byte to its last.
     pub request_ms: u32,
     /// A call to the keeper.
     pub keeper_ms: u32,
@@ -118,6 +118,10 @@ pub struct Limits {
     pub handshakes_per_owner: u32,
     /// Handshakes under way in all.
     pub handshakes: u32,
+    /// Handshakes of one owner that may ask its program for a key, each on a thread of its own.
+    pub psk_handshakes_per_owner: u32,
+    /// The same in all.
+    pub psk_handshakes: u32,
     /// Finished connections of one owner's listeners that nobody has taken.
     pub undelivered_per_owner: u32,
     /// Finished connections that nobody has taken, in all.
@@ -155,6 +159,8 @@ impl Default for Limits {
             listeners: 256,
             handshakes_per_owner: 1_024,
             handshakes: 4_096,
+            psk_handshakes_per_owner: 16,
+            psk_handshakes: 64,
             undelivered_per_owner: 256,
             undelivered: 1_024,
             control_connections_per_owner: 1_024,

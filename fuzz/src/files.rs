@@ -80,5 +80,9 @@ pub(crate) fn trust(bytes: &[u8]) {
 }
 
 /// No floor.
-pub(crate) const FLOORS: Floors =
-    Floors { minimum_protocol: ProtocolVersion::Tls12, verify_required: false, rsa_key_exchange: true };
+pub(crate) const FLOORS: Floors = Floors {
+    minimum_protocol: ProtocolVersion::Tls12,
+    verify_required: false,
+    rsa_key_exchange: true,
+    key_log: false,
+};

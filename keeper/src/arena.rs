@@ -196,12 +196,12 @@ impl Arena {
 
     fn release(&self, block: *mut u8) {
         let mut heap = self.heap();
-        let offset = self.offset(block);
-        let Some(Block { len, .. }) = heap.block(offset) else { no_such_block() };
-        // SAFETY: the block is `len` bytes of the mapping, and its owner has done with it. The compiler cannot leave
-        // the writes out, since other threads read the mapping.
+        let Some(Block { len, .. }) = heap.give(self.offset(block)) else { no_such_block() };
+        // SAFETY: the block is `len` bytes of the mapping, its owner has done with it, and nobody else gets it before
+        // the heap's lock is given back. The compiler cannot leave the writes out, since other threads read the
+        // mapping.
         unsafe { ptr::write_bytes(block, 0, len) };
-        heap.give(offset);
+        drop(heap);
     }
 }
 

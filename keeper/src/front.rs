@@ -190,16 +190,12 @@ impl Connection {
         }
     }
 
-    /// Waits for a request or a change, or for the end of an epoch.
+    /// Waits for a request or a change, or for the end of an epoch. Where requests are all that can come, receiving
+    /// waits for them: a signature is two system calls.
     fn wait(&self) -> Result<(bool, bool), Errno> {
-        let socket = self.socket.as_fd();
-        match &self.changes {
-            None => wait([socket], PollFlags::IN, None).map(|[request]| (request, false)),
-            Some(changes) => {
-                let ready = wait([socket, changes.as_fd()], PollFlags::IN, self.recheck);
-                ready.map(|[request, change]| (request, change))
-            }
-        }
+        let Some(changes) = &self.changes else { return Ok((true, false)) };
+        let ready = wait([self.socket.as_fd(), changes.as_fd()], PollFlags::IN, self.recheck);
+        ready.map(|[request, change]| (request, change))
     }
 
     fn acknowledge_change(&self) {
@@ -211,8 +207,16 @@ impl Connection {
 
     /// Takes one request; false at the end of the connection.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, Broken> {
-        let received = match recv(&self.socket, buffer, 0, RecvFlags::DONTWAIT) {
-            Err(RecvError::System(Errno::AGAIN)) => return Ok(true),
+        let alone = self.changes.is_none();
+        let flags = if alone { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let received = match recv(&self.socket, buffer, 0, flags) {
+            Err(RecvError::System(Errno::AGAIN)) => {
+                // A socket that was passed may be set to non-blocking.
+                if alone {
+                    wait([self.socket.as_fd()], PollFlags::IN, None)?;
+                }
+                return Ok(true);
+            }
             // A front that has ended with answers unread.
             Err(RecvError::System(Errno::CONNRESET)) => return Ok(false),
             Err(RecvError::System(error)) => return Err(error.into()),

@@ -4,8 +4,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Permits that are left, and who waits for one.
 pub(crate) struct Permits {
-    left: Mutex<usize>,
+    state: Mutex<State>,
     returned: Condvar,
+}
+
+struct State {
+    left: usize,
+    /// Threads that wait: to wake nobody is a system call, too.
+    waiting: usize,
 }
 
 /// One permit; it goes back when it is dropped.
@@ -14,25 +20,59 @@ pub(crate) struct Permit(Arc<Permits>);
 impl Permits {
     /// So many in all.
     pub(crate) fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self { left: Mutex::new(count), returned: Condvar::new() })
+        let state = Mutex::new(State { left: count, waiting: 0 });
+        Arc::new(Self { state, returned: Condvar::new() })
     }
 
     /// Takes one, and waits while there is none.
     pub(crate) fn take(self: &Arc<Self>) -> Permit {
-        let none = |left: &mut usize| *left == 0;
-        let waited = self.returned.wait_while(self.left(), none);
-        *waited.unwrap_or_else(PoisonError::into_inner) -= 1;
+        let mut state = self.lock();
+        if state.left == 0 {
+            state.waiting += 1;
+            let waited = self.returned.wait_while(state, |state| state.left == 0);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        state.left -= 1;
+        drop(state);
         Permit(Arc::clone(self))
     }
 
-    fn left(&self) -> MutexGuard<'_, usize> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing that holds the lock can panic between two changes.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *self.0.left() += 1;
-        self.0.returned.notify_one();
+        let mut state = self.0.lock();
+        state.left += 1;
+        if state.waiting > 0 {
+            self.0.returned.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn who_waits_gets_the_permit_that_comes_back() {
+        let permits = Permits::new(2);
+        let (first, second) = (permits.take(), permits.take());
+        let waiters = [(); 3].map(|()| {
+            let permits = Arc::clone(&permits);
+            thread::spawn(move || drop(permits.take()))
+        });
+        while permits.lock().waiting < waiters.len() {
+            thread::yield_now();
+        }
+        drop((first, second));
+        waiters.into_iter().for_each(|waiter| waiter.join().expect("it got one"));
+        let state = permits.lock();
+        assert_eq!((state.left, state.waiting), (2, 0));
     }
 }

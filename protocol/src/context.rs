@@ -1,7 +1,7 @@
 //! A context as a client describes it. It is declarative: the same description gives the same context, so that a
 //! client can make its contexts again after a fork or a restart of the daemon.
 
-use crate::DecodeError;
+use crate::{DaneSpec, DecodeError, MAX_PSK, MAX_PSK_IDENTITY, MAX_PSK_KEYS, PskSpec};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
@@ -154,6 +154,18 @@ pub struct ContextSpec {
     /// Neither resume sessions nor let peers resume them.
     #[serde(skip_serializing_if = "is_false")]
     pub no_resumption: bool,
+    /// Keys that peers have, beside or in place of certificates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psk: Option<PskSpec>,
+    /// Clients may verify by TLSA records ([`crate::Connect`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dane: Option<DaneSpec>,
+    /// Clients ask for a stapled OCSP response (RFC 6066, 8), and tell it ([`crate::Facts`]).
+    #[serde(skip_serializing_if = "is_false")]
+    pub staple: bool,
+    /// Tell the secrets of connections ([`crate::Facts`]), for debugging.
+    #[serde(skip_serializing_if = "is_false")]
+    pub key_log: bool,
 }
 
 /// The most entries of a list in a [`ContextSpec`], but for the two below.
@@ -176,6 +188,7 @@ impl ContextSpec {
         check_entries("trust.named", self.trust.named.len(), MAX_LIST)?;
         check_entries("trust.certificates", self.trust.certificates.len(), MAX_LIST)?;
         check_entries("trust.crls", self.trust.crls.len(), MAX_LIST)?;
+        self.psk.as_ref().map_or(Ok(()), check_psk)?;
         self.texts().try_for_each(|(field, text)| check_text(field, text))
     }
 
@@ -202,15 +215,25 @@ impl ContextSpec {
     }
 }
 
-fn check_entries(field: &'static str, entries: usize, limit: usize) -> Result<(), DecodeError> {
+pub(crate) fn check_entries(field: &'static str, entries: usize, limit: usize) -> Result<(), DecodeError> {
     if entries > limit { Err(DecodeError::Bound { field, limit, unit: "entries" }) } else { Ok(()) }
 }
 
+fn check_psk(psk: &PskSpec) -> Result<(), DecodeError> {
+    check_entries("psk.keys", psk.keys.len(), MAX_PSK_KEYS)?;
+    check_bytes("psk.hint", psk.hint.as_ref().map_or(0, |hint| hint.len()), MAX_PSK_IDENTITY)?;
+    psk.keys.iter().try_for_each(|key| {
+        check_bytes("psk.keys.identity", key.identity.len(), MAX_PSK_IDENTITY)?;
+        check_bytes("psk.keys.key", key.key.bytes().len(), MAX_PSK)
+    })
+}
+
+pub(crate) fn check_bytes(field: &'static str, length: usize, limit: usize) -> Result<(), DecodeError> {
+    if length > limit { Err(DecodeError::Bound { field, limit, unit: "bytes" }) } else { Ok(()) }
+}
+
 fn check_text(field: &'static str, text: &str) -> Result<(), DecodeError> {
-    if text.len() > MAX_TEXT {
-        return Err(DecodeError::Bound { field, limit: MAX_TEXT, unit: "bytes" });
-    }
-    Ok(())
+    check_bytes(field, text.len(), MAX_TEXT)
 }
 
 pub(crate) fn is_false(value: &bool) -> bool {

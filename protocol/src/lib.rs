@@ -7,21 +7,25 @@
 mod certificate;
 mod constants;
 mod context;
+mod dane;
 mod error;
 mod frame;
 mod lockstep;
 mod material;
 mod message;
+mod secret;
 mod stream;
 
 pub use certificate::*;
 pub use constants::*;
 pub use context::*;
+pub use dane::*;
 pub use error::*;
 pub use frame::*;
 pub use lockstep::*;
 pub use material::*;
 pub use message::*;
+pub use secret::*;
 pub use stream::*;
 
 /// The version of the protocol that this crate speaks; `hello` carries it both ways.
@@ -35,4 +39,10 @@ pub mod feature {
     pub const LOCK_STEP: &str = "lock_step";
     /// Lock-step handshakes that stop at the ClientHello and ask the client (reserved).
     pub const CLIENT_HELLO: &str = "client_hello";
+    /// Keys that two peers share beforehand.
+    pub const PSK: &str = "psk";
+    /// Verification by TLSA records.
+    pub const DANE: &str = "dane";
+    /// All of them.
+    pub const ALL: [&str; 5] = [STREAM, LOCK_STEP, CLIENT_HELLO, PSK, DANE];
 }

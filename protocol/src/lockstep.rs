@@ -1,7 +1,7 @@
 //! What is said on the socket of a connection in lock-step mode: frames, strictly in turn. The client asks, the front
 //! works on the TCP socket until it would wait, and answers. Between two questions the front does not touch it.
 
-use crate::{DecodeError, Failure, Info, context::is_false, from_body, to_frame};
+use crate::{DecodeError, Failure, Info, PskQuestion, context::is_false, from_body, to_frame};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
@@ -44,6 +44,13 @@ pub enum LockStepRequest<'a> {
         /// Fails the handshake with `unrecognized_name`.
         refuse: bool,
     },
+    /// Answers [`LockStepState::NeedPsk`]; the handshake goes on.
+    Psk {
+        /// A client's name for the key; left out: it has none to offer.
+        identity: Option<&'a [u8]>,
+        /// The key; left out: there is none.
+        key: Option<&'a [u8]>,
+    },
     /// An operation that this side does not know.
     Unknown(&'a str),
 }
@@ -60,6 +67,8 @@ pub enum LockStepState {
     WantWrite,
     /// The handshake waits for [`LockStepRequest::ClientHello`] (reserved).
     NeedClientHello,
+    /// The handshake waits for [`LockStepRequest::Psk`].
+    NeedPsk,
     /// Failed; but for `invalid`, each later question has the same answer.
     Error,
 }
@@ -117,6 +126,16 @@ pub struct Facts {
     /// The certificate that was sent, DER, and what goes with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub local_chain: Vec<ByteBuf>,
+    /// The OCSP response that a server has stapled, DER; with [`crate::ContextSpec::staple`] alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staple: Option<ByteBuf>,
+    /// What that says of the server's certificate: `good`, `revoked` or `unknown`; or, after `invalid: `, why it says
+    /// nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staple_status: Option<String>,
+    /// The secrets, as lines of a key log (RFC 9850); with [`crate::ContextSpec::key_log`] alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_log: Option<String>,
 }
 
 /// The front's answer.
@@ -142,6 +161,9 @@ pub struct LockStepAnswer<'a> {
     /// With [`LockStepState::NeedClientHello`]: what to decide by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_hello: Option<ClientHello>,
+    /// With [`LockStepState::NeedPsk`]: what has to be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk: Option<PskQuestion>,
     /// To `facts`: them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Box<Facts>>,
@@ -165,6 +187,7 @@ impl LockStepAnswer<'_> {
             complete: None,
             info: None,
             client_hello: None,
+            psk: None,
             facts: None,
             error: None,
             reason: None,
@@ -192,6 +215,10 @@ struct Wire<'a> {
     alpn: Option<&'a str>,
     #[serde(default, skip_serializing_if = "is_false")]
     refuse: bool,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    identity: Option<&'a Bytes>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    key: Option<&'a Bytes>,
 }
 
 impl<'a> LockStepRequest<'a> {
@@ -207,6 +234,7 @@ impl<'a> LockStepRequest<'a> {
             Self::Facts => "facts",
             Self::Close => "close",
             Self::ClientHello { .. } => "client_hello",
+            Self::Psk { .. } => "psk",
             Self::Unknown(operation) => operation,
         }
     }
@@ -216,7 +244,7 @@ impl<'a> LockStepRequest<'a> {
     /// # Errors
     /// [`DecodeError`] where the body is no map of the operation's fields.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
-        let Wire { op, max, data, context, alpn, refuse } = from_body(body)?;
+        let Wire { op, max, data, context, alpn, refuse, identity, key } = from_body(body)?;
         Ok(match op {
             "handshake" => Self::Handshake,
             "read" => Self::Read { max: needed(max, "read", "max")? },
@@ -226,6 +254,10 @@ impl<'a> LockStepRequest<'a> {
             "facts" => Self::Facts,
             "close" => Self::Close,
             "client_hello" => Self::ClientHello { context, alpn, refuse },
+            "psk" => {
+                let bytes = |field: Option<&'a Bytes>| field.map(|bytes| &bytes[..]);
+                Self::Psk { identity: bytes(identity), key: bytes(key) }
+            }
             unknown => Self::Unknown(unknown),
         })
     }
@@ -241,6 +273,9 @@ impl<'a> LockStepRequest<'a> {
             Self::Write { data } => Wire { op, data: Some(Bytes::new(data)), ..Wire::default() },
             Self::ClientHello { context, alpn, refuse } => {
                 Wire { op, context, alpn, refuse, ..Wire::default() }
+            }
+            Self::Psk { identity, key } => {
+                Wire { op, identity: identity.map(Bytes::new), key: key.map(Bytes::new), ..Wire::default() }
             }
             _ => Wire { op, ..Wire::default() },
         })

@@ -4,8 +4,8 @@
 //! `id` and either the answer's fields or `error`.
 
 use crate::{
-    CheckIssued, ContextSpec, DecodeError, Describe, Digest, Failure, ReadCertificate, context::is_false,
-    from_body, holds_private_key, to_frame,
+    CheckIssued, ContextSpec, Dane, DecodeError, Describe, Digest, Failure, ReadCertificate,
+    context::is_false, from_body, holds_private_key, to_frame,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -123,6 +123,21 @@ pub struct Connect {
     /// The server name to send; left out: `host`, where that is a name and no address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
+    /// A client's connection that is verified by TLSA records; its context has [`crate::ContextSpec::dane`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dane: Option<Dane>,
+    /// A client in lock-step mode takes up a former session with the same server, where there is one. In stream mode that
+    /// is so unless the context says otherwise.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resume: bool,
+}
+
+impl Connect {
+    /// Without what can be left out.
+    #[must_use]
+    pub fn new(context: u64, role: Role, mode: Mode) -> Self {
+        Self { context, role, mode, host: None, sni: None, dane: None, resume: false }
+    }
 }
 
 /// Answer to [`Connect`], with one descriptor.
@@ -376,7 +391,7 @@ impl Request {
             "blob" => Self::Blob(decode_blob(body)?),
             "context" => Self::Context(Box::new(decode_context(body)?)),
             "free_context" => Self::FreeContext(from_body(body)?),
-            "connect" => Self::Connect(from_body(body)?),
+            "connect" => Self::Connect(decode_connect(body)?),
             "bind" => Self::Bind(from_body(body)?),
             "status" => Self::Status(from_body(body)?),
             "info" => Self::Info(from_body(body)?),
@@ -458,6 +473,12 @@ fn decode_blob(body: &[u8]) -> Result<Blob, DecodeError> {
 fn decode_context(body: &[u8]) -> Result<MakeContext, DecodeError> {
     let request: MakeContext = from_body(body)?;
     request.spec.check_bounds()?;
+    Ok(request)
+}
+
+fn decode_connect(body: &[u8]) -> Result<Connect, DecodeError> {
+    let request: Connect = from_body(body)?;
+    request.dane.as_ref().map_or(Ok(()), Dane::check_bounds)?;
     Ok(request)
 }
 

@@ -54,6 +54,27 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn psk()(
+        hint in of(buffer()),
+        keys in vec((vec(any::<u8>(), 0..20), vec(any::<u8>(), 0..40)), 0..3),
+        ask in any::<bool>(),
+    ) -> PskSpec {
+        let key = |(identity, key): (Vec<u8>, Vec<u8>)| PskKey { identity: identity.into(), key: Secret::from(&key[..]) };
+        PskSpec { hint: hint.filter(|hint| hint.len() <= MAX_PSK_IDENTITY), keys: keys.into_iter().map(key).collect(), ask }
+    }
+}
+
+prop_compose! {
+    fn dane()(
+        host in text(),
+        records in vec((any::<u8>(), any::<u8>(), any::<u8>(), buffer()), 0..3),
+    ) -> Dane {
+        let record = |(usage, selector, matching, data)| TlsaRecord { usage, selector, matching, data };
+        Dane { host, records: records.into_iter().map(record).collect() }
+    }
+}
+
+prop_compose! {
     fn spec()(
         (identity, identities, sni) in
             (of(text()), vec(text(), 0..20), vec((text(), text()), 0..20)),
@@ -66,13 +87,16 @@ prop_compose! {
             (any::<bool>(), any::<bool>(), of(text()), any::<bool>()),
         (also, verify_continue, ignore_purpose, crl_check, alpn_optional, client_hello) in
             (vec((text(), of(digest())), 0..3), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
+        newest in (of(psk()), of(any::<bool>()), any::<bool>(), any::<bool>()),
     ) -> ContextSpec {
+        let (psk, dane, staple, key_log) = newest;
         let also = also.into_iter().map(|(identity, chain)| AlsoIdentity { identity, chain }).collect();
         let sni = sni.into_iter().map(|(name, identity)| SniEntry { name, identity }).collect();
         ContextSpec {
             identity, directory, identities, sni, sni_strict, chain, chain_or_trust, trust, verify, depth, crl_check_chain,
             options, ciphers, ciphersuites, groups, minimum_protocol, maximum_protocol, alpn, dh,
-            no_resumption, also, verify_continue, ignore_purpose, crl_check, alpn_optional, client_hello,
+            no_resumption, also, verify_continue, ignore_purpose, crl_check, alpn_optional, client_hello, psk,
+            dane: dane.map(|no_ee_namechecks| DaneSpec { no_ee_namechecks }), staple, key_log,
         }
     }
 }
@@ -84,8 +108,10 @@ prop_compose! {
         mode in prop_oneof![Just(Mode::Stream), Just(Mode::LockStep)],
         host in of(text()),
         sni in of(text()),
+        dane in of(dane()),
+        resume in any::<bool>(),
     ) -> Connect {
-        Connect { context, role, mode, host, sni }
+        Connect { context, role, mode, host, sni, dane, resume }
     }
 }
 
@@ -149,6 +175,7 @@ fn state() -> impl Strategy<Value = LockStepState> {
         Just(LockStepState::WantRead),
         Just(LockStepState::WantWrite),
         Just(LockStepState::NeedClientHello),
+        Just(LockStepState::NeedPsk),
         Just(LockStepState::Error),
     ]
 }
@@ -221,7 +248,7 @@ proptest! {
     }
 
     #[test]
-    fn a_lock_step_question_is_read_back(max in any::<u32>(), data in vec(any::<u8>(), 0..2000), which in 0..9, alpn in of(text())) {
+    fn a_lock_step_question_is_read_back(max in any::<u32>(), data in vec(any::<u8>(), 0..2000), which in 0..10, alpn in of(text())) {
         let request = match which {
             0 => LockStepRequest::Handshake,
             1 => LockStepRequest::Read { max },
@@ -231,6 +258,7 @@ proptest! {
             5 => LockStepRequest::Close,
             6 => LockStepRequest::ClientHello { context: Some(u64::from(max)), alpn: alpn.as_deref(), refuse: max % 2 == 0 },
             7 => LockStepRequest::Facts,
+            8 => LockStepRequest::Psk { identity: Some(&data), key: alpn.as_deref().map(str::as_bytes) },
             _ => LockStepRequest::Unknown("x"),
         };
         let bytes = body(&request.to_frame().unwrap());
@@ -243,8 +271,9 @@ proptest! {
         complete in of(any::<bool>()), info in of(info()), error in of(failure()), reason in of(text()), hello in of((of(text()), vec(text(), 0..3)))
     ) {
         let client_hello = hello.map(|(sni, alpn)| ClientHello { sni, alpn });
+        let psk = data.clone().map(|identity| PskQuestion { identity: Some(identity), most_key: 7, ..PskQuestion::default() });
         let data = data.as_deref().map(|data| Bytes::new(data));
-        let answer = LockStepAnswer { state, pending, data, taken, complete, info, client_hello, facts: None, error, reason };
+        let answer = LockStepAnswer { state, pending, data, taken, complete, info, client_hello, psk, facts: None, error, reason };
         let bytes = to_body(&answer).unwrap();
         prop_assert_eq!(from_body::<LockStepAnswer>(&bytes).unwrap(), answer);
     }
@@ -368,6 +397,36 @@ fn lists_and_texts_of_a_context_are_bounded() {
         check(ContextSpec { ciphers, ..Default::default() }),
         Err("ciphers is above its limit of 4096 bytes".to_owned())
     );
+}
+
+#[test]
+fn keys_that_peers_share_are_bounded_and_never_shown() {
+    let key = |identity: usize, key: usize| PskKey {
+        identity: vec![b'i'; identity].into(),
+        key: Secret::from(&vec![b'k'; key][..]),
+    };
+    let check = |keys: Vec<PskKey>| {
+        let psk = Some(PskSpec { keys, ..PskSpec::default() });
+        ContextSpec { psk, ..Default::default() }.check_bounds().map_err(|error| error.to_string())
+    };
+    assert_eq!(check(vec![key(MAX_PSK_IDENTITY, MAX_PSK); MAX_PSK_KEYS]), Ok(()));
+    assert!(check(vec![key(1, 1); MAX_PSK_KEYS + 1]).unwrap_err().contains("psk.keys"));
+    assert!(check(vec![key(MAX_PSK_IDENTITY + 1, 1)]).unwrap_err().contains("psk.keys.identity"));
+    assert!(check(vec![key(1, MAX_PSK + 1)]).unwrap_err().contains("psk.keys.key"));
+    assert!(!format!("{:?}", key(1, 40)).contains("107"), "the key is shown");
+}
+
+#[test]
+fn tlsa_records_are_bounded() {
+    let check = |records: usize, data: usize| {
+        let record = TlsaRecord { data: vec![0; data].into(), ..TlsaRecord::default() };
+        Dane { host: "a".into(), records: vec![record; records] }
+            .check_bounds()
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(check(MAX_TLSA, MAX_TLSA_DATA), Ok(()));
+    assert!(check(MAX_TLSA + 1, 1).unwrap_err().contains("dane.records"));
+    assert!(check(1, MAX_TLSA_DATA + 1).unwrap_err().contains("dane.records.data"));
 }
 
 #[test]

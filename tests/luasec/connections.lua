@@ -241,6 +241,40 @@ test("timeouts", function()
   client:close()
 end)
 
+test("the shorter of the two timeouts ends whatever waits", function()
+  local forms = {
+    { 0 }, { 0, "b" }, { 0, "t" }, { 0, "r" }, { "0" }, { 0.02, "b" }, { 0.02, "t" }, { 0.02, "r" },
+  }
+  for _, form in ipairs(forms) do
+    local server, client = kit.wrapped()
+    for _, conn in ipairs { server, client } do
+      conn:settimeout(5)
+      conn:settimeout(5, "t")
+      equal(conn:settimeout(form[1], form[2]), 1)
+    end
+    local done, reason = server:dohandshake()
+    equal(done, false)
+    equal(reason, "wantread")
+    kit.shake(server, client)
+    local data
+    data, reason = client:receive(1)
+    equal(data, nil)
+    equal(reason, "wantread")
+    local last = 0
+    while data == nil and last < 2 ^ 26 do
+      data, reason = client:send(("x"):rep(2 ^ 20))
+      if data then
+        last, data = last + data, nil
+      else
+        break
+      end
+    end
+    equal(reason, "wantwrite")
+    server:close()
+    client:close()
+  end
+end)
+
 test("a peer that speaks no TLS", function()
   local one, other = kit.pair()
   local server = assert(ssl.wrap(one, kit.server_config()))

@@ -5,4 +5,6 @@ require "contexts"
 require "connections"
 require "verification"
 require "certificates"
+require "psk"
+require "dane"
 kit.run(arg[3])

@@ -12,10 +12,13 @@ pub mod kernel;
 pub mod lua;
 pub mod memory;
 pub mod needles;
+pub mod nginx;
 pub mod peer;
 pub mod pki;
 pub mod process;
+pub mod prosody;
 pub mod wire;
+pub mod xmpp;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -114,7 +114,7 @@ impl Control {
         context: u64,
         descriptor: BorrowedFd<'_>,
     ) -> Result<(Token, Option<OwnedFd>), Failure> {
-        let connect = Connect { context, role: Role::Client, mode: Mode::Stream, host: None, sni: None };
+        let connect = Connect::new(context, Role::Client, Mode::Stream);
         let (made, socket) = self.pass::<Connecting>(&Request::Connect(connect), &[descriptor])?;
         Ok((made.token, socket))
     }

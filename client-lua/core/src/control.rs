@@ -102,11 +102,8 @@ impl Link {
         let socket = dial(path).map_err(|errno| unreachable(path, errno))?;
         let inbox = BytesMut::new();
         let mut link = Self { socket, next_id: 1, frame_limit: MAX_FRAME, inbox, descriptor: None };
-        let hello = Hello {
-            version: VERSION,
-            features: [feature::STREAM, feature::LOCK_STEP, feature::CLIENT_HELLO].map(Into::into).into(),
-            client: client.into(),
-        };
+        let hello =
+            Hello { version: VERSION, features: feature::ALL.map(Into::into).into(), client: client.into() };
         let answer = link.call::<Welcome>(&Request::Hello(hello), None, deadline);
         let welcome = answer.map_err(|error| match error {
             CallError::NotSent => Error::from(CallError::Lost),

@@ -152,11 +152,9 @@ fn begin(
 ) -> Result<Stream, Error> {
     let answer = context.client().session(deadline, |session| {
         let request = Request::Connect(Connect {
-            context: context.number(session)?,
-            role: terms.role,
-            mode: Mode::Stream,
             host: terms.host.clone(),
             sni: terms.sni.clone(),
+            ..Connect::new(context.number(session)?, terms.role, Mode::Stream)
         });
         let answer = session.call::<Connecting>(&request, Some(socket))?;
         let fd = answer.fd.ok_or_else(|| CallError::Garbage("no socket came with it".into()))?;

@@ -101,9 +101,75 @@ local STEPS = {
   end },
   { "curveslist", context.setcurveslist },
   { "verifyext", function(ctx, values) return with_all(ctx.setverifyext, ctx, values) end },
-  { "psk", function() return nil, "PSK is not supported by luassl yet" end },
-  { "dane", function() return nil, "DANE is not supported by luassl yet" end },
 }
+
+local WRONG_PSK = "invalid PSK configuration"
+
+--- LuaSec takes a function; beside that, a client's `{ identity = text, key = text }` is known at once.
+local function set_client_psk(ctx, psk)
+  if type(psk) == "function" then
+    return context.setclientpskcb(ctx, psk)
+  elseif type(psk) == "table" and type(psk.identity) == "string" and type(psk.key) == "string" then
+    return context.setpskkeys(ctx, { [psk.identity] = psk.key })
+  end
+  return nil, WRONG_PSK
+end
+
+--- LuaSec takes a function, or `{ hint = text, callback = function }`; beside these,
+-- `{ keys = { [identity] = key }, hint = text or nil, callback = function or nil }` is known at once.
+local function set_server_psk(ctx, psk)
+  if type(psk) == "function" then
+    return context.setserverpskcb(ctx, psk)
+  elseif type(psk) ~= "table" then
+    return nil, WRONG_PSK
+  end
+  local with_keys = type(psk.keys) == "table"
+  local hinted = type(psk.hint) == "string" or with_keys and not psk.hint
+  local asks = type(psk.callback) == "function" or with_keys and not psk.callback
+  if not (hinted and asks) then
+    return nil, WRONG_PSK
+  end
+  local good, reason = not psk.hint or context.setpskhint(ctx, psk.hint), nil
+  if good and with_keys then
+    good, reason = context.setpskkeys(ctx, psk.keys)
+  end
+  if good and psk.callback then
+    good, reason = context.setserverpskcb(ctx, psk.callback)
+  end
+  return good, reason
+end
+
+-- As STEPS, for what LuaSec looks at in the end, and for what it does not have.
+local LATER = {
+  { "psk", function(ctx, psk)
+    local mode = context.mode(ctx)
+    if not mode then
+      return true
+    end
+    return (mode == "server" and set_server_psk or set_client_psk)(ctx, psk)
+  end },
+  { "dane", function(ctx, flags)
+    if type(flags) == "table" then
+      return context.setdane(ctx, unpack(flags))
+    end
+    return context.setdane(ctx)
+  end },
+  { "trust", function(ctx, names) return with_all(context.settrust, ctx, names) end },
+  { "verify_host", context.setverifyhost },
+  { "resumption", context.setresumption },
+  { "ocsp", context.setocsp },
+  { "keylog", context.setkeylog },
+}
+
+--- Takes the steps of a list as far as they are good.
+local function take(steps, ctx, cfg, good, reason)
+  for _, step in ipairs(steps) do
+    if good and cfg[step[1]] then
+      good, reason = step[2](ctx, cfg[step[1]])
+    end
+  end
+  return good, reason
+end
 
 --- A context of a configuration, or nil and why there is none.
 function luasec.newcontext(cfg)
@@ -120,16 +186,13 @@ function luasec.newcontext(cfg)
   if good and cfg.curve and not cfg.curveslist then
     good, reason = context.setcurve(ctx, cfg.curve)
   end
-  for _, step in ipairs(STEPS) do
-    if good and cfg[step[1]] then
-      good, reason = step[2](ctx, cfg[step[1]])
-    end
-  end
+  good, reason = take(STEPS, ctx, cfg, good, reason)
   if good and cfg.alpn and cfg.mode == "server" then
     good, reason = set_server_protocols(ctx, cfg.alpn)
   elseif good and cfg.alpn and cfg.mode == "client" then
     good, reason = set_client_protocols(ctx, cfg.alpn)
   end
+  good, reason = take(LATER, ctx, cfg, good, reason)
   if not good then
     return nil, reason
   end

@@ -1,7 +1,10 @@
 //! The options of `wrap`, as a Lua table of named ones; the positional form becomes such a table in Lua.
 
 use luassl_client::{Kind, Material, Recipe};
-use luassl_protocol::{DhSpec, ProtocolVersion, SniEntry, option_sum, sum_from_number, verify_sum};
+use luassl_protocol::{
+    DaneSpec, DhSpec, ProtocolVersion, PskKey, PskSpec, Secret, SniEntry, option_sum, sum_from_number,
+    verify_sum,
+};
 use mlua::prelude::*;
 
 /// Why options cannot be used.
@@ -50,6 +53,10 @@ fn apply_lock_step(recipe: &mut Recipe, option: &Option<'_>) -> Outcome {
         "ignore_purpose" => spec.ignore_purpose = option.boolean()?,
         "alpn_optional" => spec.alpn_optional = option.boolean()?,
         "client_hello" => spec.client_hello = option.boolean()?,
+        "psk" => spec.psk = Some(option.psk()?),
+        "dane" => spec.dane = Some(DaneSpec { no_ee_namechecks: option.boolean()? }),
+        "staple" => spec.staple = option.boolean()?,
+        "key_log" => spec.key_log = option.boolean()?,
         _ => return apply(recipe, option),
     }
     Ok(())
@@ -168,6 +175,25 @@ impl Option<'_> {
             recipe.also(identity, chain);
         }
         Ok(())
+    }
+
+    /// `{hint = "...", keys = {{identity = "...", key = "..."}, ...}, ask = true}`
+    fn psk(&self) -> Result<PskSpec, Fault> {
+        let wrong = || self.wrong("table of a psk");
+        let table = self.value.as_table().ok_or_else(wrong)?;
+        let hint: std::option::Option<LuaString> = table.raw_get("hint").map_err(|_| wrong())?;
+        let keys: Vec<LuaTable> = table.raw_get("keys").map_err(|_| wrong())?;
+        let key = |pair: &LuaTable| {
+            let field = |name| pair.raw_get::<LuaString>(name).map_err(|_| wrong());
+            let (identity, key) = (field("identity")?, field("key")?);
+            let identity = identity.as_bytes().to_vec().into();
+            Ok(PskKey { identity, key: Secret::from(&key.as_bytes()[..]) })
+        };
+        Ok(PskSpec {
+            hint: hint.map(|hint| hint.as_bytes().to_vec().into()),
+            keys: keys.iter().map(key).collect::<Result<_, Fault>>()?,
+            ask: table.raw_get("ask").map_err(|_| wrong())?,
+        })
     }
 
     /// `{["*.example.org"] = "identity"}`

@@ -5,7 +5,7 @@ use crate::results::{Returned, misuse};
 use crate::{ContextHandle, Shared};
 use luassl_client::Adopted;
 use luassl_client::lockstep::{Handshaken, Hindrance, Pattern, Plan, Secured, Statistics, Want};
-use luassl_protocol::{Facts, Role};
+use luassl_protocol::{Dane, Facts, Role, TlsaRecord};
 use mlua::prelude::*;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -41,31 +41,55 @@ fn word(hindrance: &Hindrance) -> &str {
     }
 }
 
-/// `begin(conn, context, server, sni, host)`: true, or nil and why not.
+/// `begin(conn, context, server, terms)`: true, or nil and why not. The terms are `sni`, `host`, `resume`, `dane`.
 fn begin(
     lua: &Lua,
-    (mut this, context, server, sni, host): (
-        This,
-        LuaUserDataRef<ContextHandle>,
-        bool,
-        Option<String>,
-        Option<String>,
-    ),
+    (mut this, context, server, terms): (This, LuaUserDataRef<ContextHandle>, bool, LuaTable),
 ) -> Returned {
     let role = if server { Role::Server } else { Role::Client };
     let Some(context) = &context.context else { return misuse(lua, "the context is freed") };
-    let plan = Plan { context: Rc::clone(context), role, host, sni };
+    let dane: Option<LuaTable> = terms.raw_get("dane")?;
+    let plan = Plan {
+        context: Rc::clone(context),
+        role,
+        host: terms.raw_get("host")?,
+        sni: terms.raw_get("sni")?,
+        dane: dane.map(|dane| records(&dane)).transpose()?,
+        resume: terms.raw_get::<Option<bool>>("resume")?.unwrap_or_default(),
+    };
     match this.secured.begin(&plan) {
         Ok(()) => true.into_lua_multi(lua),
         Err(error) => (LuaNil, error.message).into_lua_multi(lua),
     }
 }
 
-/// True; false and why not; or `nil, name, protocols` where the peer's ClientHello has to be decided on.
+/// `{host = "...", {usage, selector, matching, data}, ...}`
+fn records(dane: &LuaTable) -> LuaResult<Dane> {
+    let record = |record: LuaResult<LuaTable>| {
+        let record = record?;
+        let data: LuaString = record.raw_get(4)?;
+        Ok(TlsaRecord {
+            usage: record.raw_get(1)?,
+            selector: record.raw_get(2)?,
+            matching: record.raw_get(3)?,
+            data: data.as_bytes().to_vec().into(),
+        })
+    };
+    let records = dane.sequence_values().map(record).collect::<LuaResult<_>>()?;
+    Ok(Dane { host: dane.raw_get("host")?, records })
+}
+
+/// True; false and why not; or nil, where the program is asked: `nil, "hello", name, protocols` for the peer's
+/// ClientHello, `nil, "psk", identity or hint, most_key, most_identity` for a key.
 fn shaken(lua: &Lua, outcome: Result<Handshaken, Hindrance>) -> Returned {
     match outcome {
         Ok(Handshaken::Done) => true.into_lua_multi(lua),
-        Ok(Handshaken::Hello(hello)) => (LuaNil, hello.sni, hello.alpn).into_lua_multi(lua),
+        Ok(Handshaken::Hello(hello)) => (LuaNil, "hello", hello.sni, hello.alpn).into_lua_multi(lua),
+        Ok(Handshaken::Psk(question)) => {
+            let named = question.identity.or(question.hint);
+            let named = named.map(|bytes| lua.create_string(&bytes)).transpose()?;
+            (LuaNil, "psk", named, question.most_key, question.most_identity).into_lua_multi(lua)
+        }
         Err(hindrance) => (false, word(&hindrance)).into_lua_multi(lua),
     }
 }
@@ -80,6 +104,13 @@ fn decide(lua: &Lua, (mut this, context, alpn, refuse): Decision) -> Returned {
     let context = context.and_then(|context| context.context.clone());
     let outcome =
         this.with(|secured, scratch| secured.decide(context.as_ref(), alpn.as_deref(), refuse, scratch));
+    shaken(lua, outcome)
+}
+
+/// `share(conn, identity, key)`: goes on with a key, or without.
+fn share(lua: &Lua, (mut this, identity, key): (This, Option<LuaString>, Option<LuaString>)) -> Returned {
+    let (identity, key) = (identity.as_ref().map(LuaString::as_bytes), key.as_ref().map(LuaString::as_bytes));
+    let outcome = this.with(|secured, scratch| secured.share(identity.as_deref(), key.as_deref(), scratch));
     shaken(lua, outcome)
 }
 
@@ -153,6 +184,9 @@ fn facts_table(lua: &Lua, facts: &Facts) -> LuaResult<LuaTable> {
     table.raw_set("peer", facts.peer.as_ref().map(|der| lua.create_string(der)).transpose()?)?;
     table.raw_set("peer_chain", strings(lua, &facts.peer_chain)?)?;
     table.raw_set("local_chain", strings(lua, &facts.local_chain)?)?;
+    table.raw_set("staple", facts.staple.as_ref().map(|der| lua.create_string(der)).transpose()?)?;
+    table.raw_set("staple_status", facts.staple_status.as_deref())?;
+    table.raw_set("key_log", facts.key_log.as_deref())?;
     Ok(table)
 }
 
@@ -243,6 +277,7 @@ pub(crate) fn functions(lua: &Lua, shared: &Rc<Shared>) -> LuaResult<LuaTable> {
     table.raw_set("begin", lua.create_function(begin)?)?;
     table.raw_set("handshake", lua.create_function(handshake)?)?;
     table.raw_set("decide", lua.create_function(decide)?)?;
+    table.raw_set("share", lua.create_function(share)?)?;
     table.raw_set("receive", lua.create_function(receive)?)?;
     table.raw_set("send", lua.create_function(send)?)?;
     table.raw_set("shutdown", lua.create_function(shutdown)?)?;

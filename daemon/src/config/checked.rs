@@ -107,7 +107,19 @@ impl Checker<'_> {
             let cause = format!("a socket's path of {length} bytes is too long");
             self.error(text.span(), cause, format!("the kernel takes at most {LONGEST_SOCKET_PATH}"));
         }
+        self.warn_without_directory(text, &path);
         path
+    }
+
+    /// What is below /run is made when the machine or the service starts.
+    fn warn_without_directory(&mut self, text: &Text, socket: &Path) {
+        let Some(directory) = socket.parent() else { return };
+        if directory.starts_with("/run") || directory.is_dir() {
+            return;
+        }
+        let cause = format!("the socket's directory {} does not exist", directory.display());
+        let hint = "make it: `luassld run` does not (systemd does, for the sockets of its units)";
+        self.findings.push(Finding::warning(self.source.place(text.span()), cause).hint(hint));
     }
 
     /// Every table of a kind, under names that are fit for LISTEN_FDNAMES.

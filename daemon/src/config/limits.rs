@@ -35,6 +35,8 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
         (&raw.listeners, &mut limits.listeners),
         (&raw.handshakes_per_owner, &mut limits.handshakes_per_owner),
         (&raw.handshakes, &mut limits.handshakes),
+        (&raw.psk_handshakes_per_owner, &mut limits.psk_handshakes_per_owner),
+        (&raw.psk_handshakes, &mut limits.psk_handshakes),
         (&raw.undelivered_per_owner, &mut limits.undelivered_per_owner),
         (&raw.undelivered, &mut limits.undelivered),
         (&raw.control_connections_per_owner, &mut limits.control_connections_per_owner),

@@ -193,6 +193,8 @@ pub(super) struct Limits {
     pub listeners: Option<Spanned<i64>>,
     pub handshakes_per_owner: Option<Spanned<i64>>,
     pub handshakes: Option<Spanned<i64>>,
+    pub psk_handshakes_per_owner: Option<Spanned<i64>>,
+    pub psk_handshakes: Option<Spanned<i64>>,
     pub undelivered_per_owner: Option<Spanned<i64>>,
     pub undelivered: Option<Spanned<i64>>,
     pub control_connections_per_owner: Option<Spanned<i64>>,

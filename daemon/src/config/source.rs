@@ -73,11 +73,14 @@ impl Source {
                 findings.push(finding);
             }
         }
-        while findings.len() <= MOST_MISTAKES {
+        for _ in 0..=MOST_MISTAKES {
             match raw::File::deserialize(toml::de::Deserializer::from(root.clone())) {
                 Ok(file) => return (file, findings),
                 Err(error) => {
-                    findings.push(self.explain(&error));
+                    let finding = self.explain(&error);
+                    if findings.iter().all(|other| other.place != finding.place) {
+                        findings.push(finding);
+                    }
                     if !error.span().is_some_and(|span| leave_out(root.get_mut(), &span)) {
                         break;
                     }
@@ -140,6 +143,9 @@ impl Source {
 /// `rest` is serde's "string \"x\", expected i64".
 fn wrong_type(place: Place, rest: &str) -> Finding {
     let (found, expected) = rest.rsplit_once(", expected ").unwrap_or((rest, "something else"));
+    if found.starts_with("integer `") && found.ends_with("128") {
+        return Finding::error(place, "this number is too large").hint("write a smaller one");
+    }
     let wanted = match expected {
         "i64" => "a whole number",
         "f64" => "a number",

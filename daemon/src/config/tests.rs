@@ -401,3 +401,21 @@ fn an_identity_that_no_grant_names_is_a_warning_at_its_place() {
     assert_eq!(warned("[[grant]]\nuser = 0\nidentities = ['*']\n"), [] as [&str; 0]);
     assert_eq!(warned("").len(), 2);
 }
+
+#[test]
+fn a_socket_whose_directory_is_missing_is_a_warning() {
+    let read =
+        read("[control]\nsocket = '/nonexistent/a.sock'\n[socket.b]\npath = '/run/nonexistent/b.sock'\n");
+    assert!(read.config.is_some());
+    let said: Vec<_> = read.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    let start =
+        "warning: /etc/x/luassl.toml:2: the socket's directory /nonexistent does not exist\nhint: make it";
+    assert!(said[0].starts_with(start), "{said:?}");
+}
+
+#[test]
+fn a_number_beyond_all_bounds_is_named_as_one() {
+    let found = only_error("[limits]\nconnections = 99999999999999999999\n");
+    assert_eq!(found, "2: this number is too large\nhint: write a smaller one");
+}

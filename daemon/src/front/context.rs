@@ -10,7 +10,7 @@ use crate::{
     settings::Grant,
     tls::{self, Floors},
 };
-use luassl_protocol::{ContextSpec, Digest, ErrorCode, Failure, Role};
+use luassl_protocol::{ContextSpec, Dane, Digest, ErrorCode, Failure, Role};
 use openssl::ssl::{Ssl, SslContext};
 use std::{
     collections::HashMap,
@@ -25,6 +25,13 @@ pub(super) struct Recipe {
     /// Whether the client had it before.
     pub(super) again: bool,
     pub(super) _slot: Slot,
+}
+
+impl Recipe {
+    /// Whether its handshakes may ask the client for keys.
+    pub(super) fn asks_for_keys(&self) -> bool {
+        self.spec.psk.as_ref().is_some_and(|psk| psk.ask)
+    }
 }
 
 /// All identities that a description names.
@@ -64,23 +71,25 @@ impl Asker {
 
 /// Who is at the other end of a session.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Peer {
+pub(super) enum Peer<'a> {
     /// A former session with the same peer may be taken up again.
     Resumable(Option<SocketAddr>),
     /// None is.
     New(Option<SocketAddr>),
+    /// None is, and a server is verified by TLSA records.
+    ByRecords(Option<SocketAddr>, &'a Dane),
 }
 
-impl Peer {
+impl Peer<'_> {
     fn address(self) -> Option<SocketAddr> {
-        let (Self::Resumable(address) | Self::New(address)) = self;
+        let (Self::Resumable(address) | Self::New(address) | Self::ByRecords(address, _)) = self;
         address
     }
 
     fn resumable(self) -> Option<SocketAddr> {
         match self {
             Self::Resumable(address) => address,
-            Self::New(_) => None,
+            Self::New(_) | Self::ByRecords(..) => None,
         }
     }
 }
@@ -128,11 +137,12 @@ impl Sessions {
         role: Role,
         host: Option<&str>,
         sni: Option<&str>,
-        peer: Peer,
+        peer: Peer<'_>,
     ) -> Result<Ssl, Failure> {
         let Granted { context, audit } = self.granted(front, role)?;
-        let session = match (role, peer.resumable()) {
-            (Role::Client, Some(peer)) => context.session_with(host, sni, peer),
+        let session = match (role, peer, peer.resumable()) {
+            (Role::Client, Peer::ByRecords(_, dane), _) => context.session_by_records(host, sni, dane),
+            (Role::Client, _, Some(peer)) => context.session_with(host, sni, peer),
             _ => context.session(role, host, sni),
         };
         match &session {
@@ -240,6 +250,7 @@ impl From<&Grant> for Floors {
             minimum_protocol: grant.minimum_protocol,
             verify_required: grant.verify_required,
             rsa_key_exchange: grant.rsa_key_exchange,
+            key_log: grant.key_log,
         }
     }
 }
@@ -282,6 +293,11 @@ impl Contexts {
             again: recipe.again,
             generation: active.generation,
         };
+        if spec.psk.is_some() {
+            // Keys stay nowhere longer than they are used.
+            let context = Arc::new(make(front, active, asker, &spec, recipe, floors)?);
+            return Ok(Granted { context, audit });
+        }
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = cache.get(&key).and_then(Weak::upgrade) {
             return Ok(Granted { context: known, audit });
@@ -319,16 +335,17 @@ fn make(
     tls::Context::new(source, identities, trusts, Arc::clone(&front.resumption))
 }
 
-/// The same description, with each identity that nothing answers to as given joined to the program's directory, where
-/// something answers to that.
+/// The same description, with each identity that nothing answers to as given joined to the program's directory and
+/// resolved as text, where something answers to that.
 fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
     let mut spec = spec.clone();
-    let Some(directory) = spec.directory.take() else { return spec };
+    let directory = spec.directory.take();
     let also = spec.also.iter_mut().map(|also| &mut also.identity);
     let names = spec.identity.iter_mut().chain(&mut spec.identities).chain(also);
     for name in names.chain(spec.sni.iter_mut().map(|entry| &mut entry.identity)) {
-        if policy::declared(&active.settings, name).is_none() {
-            let full = policy::joined(&directory, name);
+        let known = directory.is_some() || name.starts_with('/');
+        if known && policy::declared(&active.settings, name).is_none() {
+            let full = policy::joined(directory.as_deref().unwrap_or_default(), name);
             if policy::declared(&active.settings, &full).is_some() {
                 *name = full;
             }
@@ -354,6 +371,8 @@ fn with_declared_names(active: &Active, spec: &ContextSpec) -> Result<ContextSpe
         if let Some(fault) = active.settings.identities.get(name).and_then(|identity| identity.fault.as_ref())
             && active.identities.current(name).is_none()
         {
+            let own_words = format!("identity `{name}`: ");
+            let fault = fault.strip_prefix(&own_words).unwrap_or(fault);
             return Err(Failure::new(
                 ErrorCode::Unavailable,
                 format!("identity \"{asked}\" is not loaded: {fault}"),

@@ -28,22 +28,46 @@ enum Broken {
     Tcp(io::Error),
 }
 
+/// A handshake that failed. Whoever waits for it can be told at once, before the peer has taken the alert.
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    parting: Option<SslStream<Transport>>,
+}
+
+impl Failed {
+    /// Nothing has been said to the peer.
+    pub(super) fn unsaid(failure: Failure) -> Self {
+        Self { failure, parting: None }
+    }
+
+    fn internal(error: &impl std::fmt::Display) -> Self {
+        Self::unsaid(Failure::new(ErrorCode::Internal, format!("no handshake: {error}")))
+    }
+
+    /// Sends the alert and ends the connection, within twice [`ALERT_LINGER`].
+    pub(super) async fn part(self) {
+        if let Some(mut tls) = self.parting {
+            say_goodbye(&mut tls).await;
+        }
+    }
+}
+
 /// Runs one handshake to its end, within `deadline`.
 ///
 /// # Errors
-/// Why it failed; the peer has been told by an alert, and the socket is closed.
+/// Why it failed; the socket is still open, so that the peer can be told by an alert ([`Failed::part`]).
 pub(super) async fn handshake(
     mut ssl: Ssl,
     tcp: Tcp,
     role: Role,
     deadline: Duration,
-) -> Result<Established, Failure> {
+) -> Result<Established, Failed> {
     // A peer that has gone already makes the handshake fail, not this option.
     let _ = rustix::net::sockopt::set_tcp_nodelay(&tcp, true);
     tls::read_ahead(&mut ssl);
     let mut transport = Transport::new(tcp);
-    transport.register().map_err(|error| internal(&error))?;
-    let mut tls = SslStream::new(ssl, transport).map_err(|error| internal(&error))?;
+    transport.register().map_err(|error| Failed::internal(&error))?;
+    let mut tls = SslStream::new(ssl, transport).map_err(|error| Failed::internal(&error))?;
     let outcome = timeout(deadline, std::future::poll_fn(|cx| poll_handshake(&mut tls, role, cx))).await;
     let failure = match outcome {
         Ok(Ok(())) => {
@@ -54,15 +78,10 @@ pub(super) async fn handshake(
         Ok(Err(broken)) => why(&broken, &tls),
         Err(_) => Failure::new(
             ErrorCode::Timeout,
-            format!("no handshake within {} s ([limits] handshake)", deadline.as_secs()),
+            format!("no handshake within {} s ([limits] handshake)", deadline.as_secs_f64()),
         ),
     };
-    say_goodbye(&mut tls).await;
-    Err(failure)
-}
-
-fn internal(error: &impl std::fmt::Display) -> Failure {
-    Failure::new(ErrorCode::Internal, format!("no handshake: {error}"))
+    Err(Failed { failure, parting: Some(tls) })
 }
 
 fn why(broken: &Broken, tls: &SslStream<Transport>) -> Failure {

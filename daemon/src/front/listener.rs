@@ -7,7 +7,7 @@ use super::{
     Front,
     connection::address_text,
     context::{Asker, Peer, Sessions},
-    handshake,
+    handshake::{self, Established, Failed},
     hub::{Finished, Hub},
     interrupt,
     owner::Owner,
@@ -328,23 +328,40 @@ async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, slots: Slots) 
     let deadline = front.limits().handshake();
     let outcome = match session {
         Ok(ssl) => handshake::handshake(ssl, tcp, Role::Server, deadline).await,
-        Err(failure) => Err(failure),
+        Err(failure) => Err(Failed::unsaid(failure)),
+    };
+    let established = match outcome {
+        Ok(established) => established,
+        Err(failed) => {
+            refuse(listener, front, failed.failure.clone());
+            failed.part().await;
+            return;
+        }
     };
     drop(slots.handshake);
-    let finished = outcome.and_then(|established| {
-        // The bound stops accepting, and what has been accepted is delivered: those whose handshakes were under way
-        // come on top, and these have a bound of their own.
-        let undelivered = front.quotas.take(&listener.owner, Kind::Undelivered, 1, UNBOUNDED)?;
-        let connection = front.home.connections.enter(listener.owner.clone(), true, slots.connection)?;
-        Ok(Finished { connection, established, _slot: undelivered })
-    });
-    match finished {
+    match finish(listener, front, established, slots.connection) {
         Ok(finished) => listener.finished(finished),
-        Err(failure) => {
-            front.counters.handshake_failed(&failure);
-            listener.failed(failure);
-        }
+        Err(failure) => refuse(listener, front, failure),
     }
+}
+
+/// A connection that is ready to be delivered.
+fn finish(
+    listener: &Listener,
+    front: &Front,
+    established: Established,
+    slot: Slot,
+) -> Result<Finished, Failure> {
+    // The bound stops accepting, and what has been accepted is delivered: those whose handshakes were under way come
+    // on top, and these have a bound of their own.
+    let undelivered = front.quotas.take(&listener.owner, Kind::Undelivered, 1, UNBOUNDED)?;
+    let connection = front.home.connections.enter(listener.owner.clone(), true, slot)?;
+    Ok(Finished { connection, established, _slot: undelivered })
+}
+
+fn refuse(listener: &Listener, front: &Front, failure: Failure) {
+    front.counters.handshake_failed(&failure);
+    listener.failed(failure);
 }
 
 /// What one connection takes of its owner's bounds, before it is accepted.

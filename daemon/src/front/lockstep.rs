@@ -4,6 +4,7 @@
 //! A handshake lives on a thread that may wait for the keeper, an established connection on one that may not; what
 //! signs later moves to the first and back.
 
+mod asking;
 mod direct;
 mod patience;
 mod session;
@@ -15,9 +16,10 @@ use super::{
     quota::Slot,
     readiness::Movable,
     sockets::{self, ClientSocket, Tcp},
-    workers::Job,
+    workers::{self, Job},
 };
-use crate::tls::{Decision, Floors};
+use crate::tls::{self, Decision, Floors};
+use asking::Asking;
 use luassl_protocol::{
     ErrorCode, FRAME_HEADER, Failure, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
 };
@@ -28,16 +30,19 @@ use rustix::{
     net::{SendFlags, send},
 };
 use session::Session;
-use session::{Answered, frame};
+use session::{Answered, frame, invalid};
 use std::{
     cell::RefCell,
     io,
+    os::fd::AsFd,
     sync::Arc,
     task::{self, Poll},
     thread,
-    time::Instant,
 };
-use tokio::{task::yield_now, time::timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout, timeout_at},
+};
 
 /// A connection with its session.
 pub(super) struct LockStep {
@@ -48,6 +53,10 @@ pub(super) struct LockStep {
     /// A question that has not arrived whole, or that waits for another thread.
     inbox: Vec<u8>,
     handshaking: Option<Handshaking>,
+    /// When a question that has not arrived whole has to be there.
+    whole_until: Option<Instant>,
+    /// When a handshake that has a thread of its own has to be over.
+    apart_until: Option<Instant>,
     patience: Patience,
 }
 
@@ -59,6 +68,8 @@ pub(super) struct Handshaking {
     pub(super) contexts: ContextTable,
     /// What the grant of the context demands that it began with.
     pub(super) floors: Floors,
+    /// Its part of the bound on handshakes with a thread of their own; none where it has no such thread.
+    pub(super) apart: Option<Slot>,
 }
 
 impl LockStep {
@@ -75,13 +86,35 @@ impl LockStep {
             Failure::new(ErrorCode::Internal, format!("no session for a connection: {error}"))
         })?;
         let (lua, inbox, handshaking) = (Movable::Parked(lua), Vec::new(), Some(handshaking));
-        Ok(Self { front, connection, session, lua, inbox, handshaking, patience: Patience::new() })
+        let (whole_until, apart_until, patience) = (None, None, Patience::new());
+        Ok(Self { front, connection, session, lua, inbox, handshaking, whole_until, apart_until, patience })
     }
 
     /// Runs the connection to its end, beginning on a thread that may sign.
-    pub(super) fn start(self) {
+    ///
+    /// # Errors
+    /// When there are no descriptors or threads left for a handshake that needs a thread of its own.
+    pub(super) fn start(self) -> Result<(), Failure> {
+        if self.handshaking.as_ref().is_some_and(|handshaking| handshaking.apart.is_some()) {
+            return self.start_apart();
+        }
         let front = Arc::clone(&self.front);
         front.home.signers.spawn(self.into_job(true));
+        Ok(())
+    }
+
+    /// The handshake may ask the client, and wait.
+    fn start_apart(mut self) -> Result<(), Failure> {
+        let until = Instant::now() + self.front.limits().handshake();
+        self.apart_until = Some(until);
+        let limit = |error: io::Error| {
+            Failure::new(ErrorCode::Limit, format!("no thread for a handshake of its own: {error}"))
+        };
+        let lua = self.lua.get().map(|lua| lua.as_fd().try_clone_to_owned());
+        let lua = lua.unwrap_or_else(|| Err(Errno::NOTCONN.into())).map_err(limit)?;
+        let asking = Asking { lua, until: until.into_std() };
+        tls::ask_for_keys_by(self.session.ssl(), Some(Arc::new(move |question| asking.ask(question))));
+        workers::run_apart("luassl-psk", self.into_job(true)).map_err(limit)
     }
 
     fn into_job(self, signing: bool) -> Job {
@@ -150,7 +183,7 @@ enum Turn {
 impl LockStep {
     async fn run(mut self, signing: bool) {
         let next = match self.lua.register() {
-            Ok(()) => self.serve(signing).await,
+            Ok(()) => self.serve_in_time(signing).await,
             Err(error) => {
                 tracing::error!("a lock-step connection cannot be served: {error}");
                 Next::Over
@@ -175,6 +208,23 @@ impl LockStep {
         self.front.home.connections.leave(&self.connection);
     }
 
+    /// As [`LockStep::serve`], within the deadline of a handshake that has this thread for itself.
+    async fn serve_in_time(&mut self, signing: bool) -> Next {
+        let Some(until) = self.apart_until else { return self.serve(signing).await };
+        match timeout_at(until, self.serve(signing)).await {
+            Ok(next) => next,
+            Err(_) => {
+                let seconds = self.front.limits().handshake().as_secs();
+                self.late(&format!("no handshake within {seconds} s ([limits] handshake)"))
+            }
+        }
+    }
+
+    fn late(&self, message: &str) -> Next {
+        self.connection.record_end(Failure::new(ErrorCode::Timeout, message));
+        Next::Over
+    }
+
     /// Answers questions as long as this thread is the right one.
     async fn serve(&mut self, signing: bool) -> Next {
         if signing && let Ok(Some(_)) = whole(&self.inbox) {
@@ -189,9 +239,17 @@ impl LockStep {
             if signing && !self.session.is_handshaking() {
                 return Next::Ask;
             }
-            let next = match self.event().await {
+            let event = match self.whole_until {
+                None => self.event().await,
+                Some(until) => match timeout_at(until, self.event()).await {
+                    Ok(event) => event,
+                    Err(_) => return self.late("half a question, and no more in time ([limits] request)"),
+                },
+            };
+            let next = match event {
                 Event::Readable => {
                     let turn = self.receive();
+                    self.mind_the_rest(&turn);
                     self.finish(turn).await
                 }
                 Event::Command(command) => self.command(command),
@@ -204,9 +262,16 @@ impl LockStep {
         }
     }
 
+    /// A question that has begun to arrive has a deadline.
+    fn mind_the_rest(&mut self, turn: &Turn) {
+        let half = matches!(turn, Turn::Wait) && !self.inbox.is_empty();
+        let until = || Instant::now() + self.front.limits().request();
+        self.whole_until = half.then(|| self.whole_until.unwrap_or_else(until));
+    }
+
     /// The next thing to see to, after an answer.
     async fn event(&mut self) -> Event {
-        let answered = Instant::now();
+        let answered = std::time::Instant::now();
         let event = match self.look(answered).await {
             Some(event) => event,
             None => std::future::poll_fn(|cx| self.poll_event(cx)).await,
@@ -219,7 +284,7 @@ impl LockStep {
 
     /// Looks for it without going to sleep, where that is likely to pay. Every other connection of this thread, and every
     /// other process, has its turn between two looks.
-    async fn look(&mut self, now: Instant) -> Option<Event> {
+    async fn look(&mut self, now: std::time::Instant) -> Option<Event> {
         let look = Look::begin(now, self.patience.look()?)?;
         loop {
             let looked = std::future::poll_fn(|cx| Poll::Ready(self.poll_event(cx))).await;
@@ -345,19 +410,26 @@ impl LockStep {
                     Err(failure) => return frame(&LockStepAnswer::failed(failure)),
                 }
             }
+            LockStepRequest::Psk { .. } => return invalid("no handshake waits for a key"),
             LockStepRequest::Close | LockStepRequest::Unknown(_) => {
                 let failure = Failure::new(ErrorCode::UnknownOperation, "this question is not known here");
                 return frame(&LockStepAnswer::failed(failure));
             }
         };
-        if !self.session.is_handshaking()
-            && self.handshaking.take().is_some()
-            && !self.session.is_established()
+        if !self.session.is_handshaking() && self.handshaking.take().is_some() {
+            self.handshake_is_over();
+        }
+        answered
+    }
+
+    fn handshake_is_over(&mut self) {
+        tls::ask_for_keys_by(self.session.ssl(), None);
+        self.apart_until = None;
+        if !self.session.is_established()
             && let Some(failure) = self.session.failure()
         {
             self.front.counters.handshake_failed(failure);
         }
-        answered
     }
 
     fn decision(&self, context: Option<u64>, alpn: Option<&str>, refuse: bool) -> Result<Decision, Failure> {

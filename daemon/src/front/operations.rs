@@ -156,7 +156,7 @@ impl Session {
         tracing::debug!(uid = self.asker.owner.uid, client = %hello.client, "hello");
         Ok(Welcome {
             version: VERSION,
-            features: [feature::STREAM, feature::LOCK_STEP, feature::CLIENT_HELLO].map(str::to_owned).into(),
+            features: feature::ALL.map(str::to_owned).into(),
             server: concat!("luassld ", env!("CARGO_PKG_VERSION")).to_owned(),
             openssl: openssl::version::version().to_owned(),
             frame_limit: u64::from(self.front.limits().frame_bytes),
@@ -220,18 +220,26 @@ impl Session {
         let tcp = sockets::connected_tcp(descriptors)?;
         let (host, sni) = (connect.host.as_deref(), connect.sni.as_deref());
         let made = self.made(connect.context)?;
+        let asks = made.recipe.asks_for_keys();
+        if asks && connect.mode != Mode::LockStep {
+            return Err(asks_in_lock_step());
+        }
         let address = sockets::peer(tcp.as_fd());
         let peer = match connect.mode {
             Mode::Stream => Peer::Resumable(address),
+            Mode::LockStep if connect.resume => Peer::Resumable(address),
             // LuaSec's clients begin anew.
             Mode::LockStep => Peer::New(address),
         };
+        let peer = connect.dane.as_ref().map_or(peer, |dane| Peer::ByRecords(address, dane));
         let ssl = made.sessions.session(&self.front, connect.role, host, sni, peer)?;
         let limits = self.front.limits();
         let take = |kind, own, all| {
             self.front.quotas.take(&self.asker.owner, kind, 1, Bound { owner: own, all: Some(all) })
         };
         let handshake_slot = take(Kind::Handshakes, limits.handshakes_per_owner, limits.handshakes)?;
+        let apart = || take(Kind::PskHandshakes, limits.psk_handshakes_per_owner, limits.psk_handshakes);
+        let apart = asks.then(apart).transpose()?;
         let own = self.front.connection_bound(&self.asker);
         let connection_slot = take(Kind::Connections, own, limits.connections)?;
         let (ours, theirs) = sockets::stream_pair()?;
@@ -242,9 +250,11 @@ impl Session {
         let front = Arc::clone(&self.front);
         if connect.mode == Mode::LockStep {
             let floors = made.sessions.floors(&self.front, connect.role)?;
-            let handshaking = Handshaking { _slot: handshake_slot, contexts: self.contexts.clone(), floors };
-            let made = LockStep::new(front, Arc::clone(&connection), (ssl, tcp), ours, handshaking);
-            made.inspect_err(|_| self.front.home.connections.leave(&connection))?.start();
+            let contexts = self.contexts.clone();
+            let handshaking = Handshaking { _slot: handshake_slot, contexts, floors, apart };
+            let begun = LockStep::new(front, Arc::clone(&connection), (ssl, tcp), ours, handshaking)
+                .and_then(LockStep::start);
+            begun.inspect_err(|_| self.front.home.connections.leave(&connection))?;
             return Ok((Connecting { token }, theirs));
         }
         self.front.home.signers.spawn(Box::pin(async move {
@@ -256,6 +266,9 @@ impl Session {
 
     fn bind(&self, bind: Bind, descriptors: &mut Vec<OwnedFd>) -> Outcome<(BoundAnswer, OwnedFd)> {
         let recipe = Arc::clone(&self.made(bind.context)?.recipe);
+        if recipe.asks_for_keys() {
+            return Err(asks_in_lock_step());
+        }
         let sessions = Sessions::new(self.asker.clone(), recipe, bind.listener.clone());
         // Refused here, and not at the first peer.
         sessions.check(&self.front, Role::Server)?;
@@ -447,7 +460,7 @@ async fn run_outgoing(
     };
     let result = match &outcome {
         Ok(established) => HandshakeResult { error: None, info: Some(established.info.clone()) },
-        Err(failure) => HandshakeResult { error: Some(failure.clone()), info: None },
+        Err(failed) => HandshakeResult { error: Some(failed.failure.clone()), info: None },
     };
     let frame = to_frame(&result).unwrap_or_default();
     // The socket is fresh, and its buffer holds many such frames; where Lua has gone, the pump will see it.
@@ -457,12 +470,17 @@ async fn run_outgoing(
             Pump::new(Arc::clone(&front.home), connection, established.tls, stream, limits.shutdown())
                 .start();
         }
-        Err(failure) => {
-            front.counters.handshake_failed(&failure);
-            connection.record_end(failure);
+        Err(failed) => {
+            front.counters.handshake_failed(&failed.failure);
+            connection.record_end(failed.failure.clone());
             front.home.connections.leave(&connection);
+            failed.part().await;
         }
     }
+}
+
+fn asks_in_lock_step() -> Failure {
+    Failure::new(ErrorCode::Invalid, "a context that asks for its psk is for connections in lock-step mode")
 }
 
 fn unknown_context(number: u64) -> Failure {

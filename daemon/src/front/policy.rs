@@ -91,11 +91,9 @@ pub(super) fn declared<'s>(settings: &'s Settings, asked: &str) -> Option<&'s st
     settings.identities.iter().find(answers).map(|(name, _)| name.as_str())
 }
 
-/// The text of the path `name` seen from `directory`, `.` and `..` resolved in it as text alone.
+/// The text of the path `name` seen from `directory`; `.`, `..` and double slashes are resolved in it as text alone.
 pub(super) fn joined(directory: &str, name: &str) -> String {
-    if name.starts_with('/') {
-        return name.to_owned();
-    }
+    let directory = if name.starts_with('/') { "" } else { directory };
     let mut parts: Vec<&str> = Vec::new();
     for part in directory.split('/').chain(name.split('/')) {
         match part {
@@ -269,6 +267,7 @@ mod tests {
             ("../certs//a.pem", "/srv/certs/a.pem"),
             ("../../../../a.pem", "/a.pem"),
             ("/etc/a.pem", "/etc/a.pem"),
+            ("/etc//tls/./../a.pem", "/etc/a.pem"),
         ] {
             assert_eq!(joined("/srv/app", name), full);
         }

@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Listeners,
     /// Handshakes under way.
     Handshakes,
+    /// Handshakes with a thread of their own.
+    PskHandshakes,
     /// Finished connections that nobody has taken.
     Undelivered,
     /// Control connections.
@@ -36,6 +38,7 @@ impl Kind {
             Self::Contexts => ("contexts", "contexts"),
             Self::Listeners => ("listeners", "listeners"),
             Self::Handshakes => ("handshakes under way", "handshakes"),
+            Self::PskHandshakes => ("handshakes that may ask for a psk", "psk_handshakes"),
             Self::Undelivered => ("connections that nobody has accepted", "undelivered"),
             Self::ControlConnections => ("control connections", "control_connections"),
             Self::BlobBytes => ("bytes of certificates", "blob_bytes"),

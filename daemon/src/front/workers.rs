@@ -34,6 +34,21 @@ impl Workers {
     }
 }
 
+/// Runs a job on a thread of its own, which may wait for the keeper and for more, and ends with it.
+///
+/// # Errors
+/// When the kernel gives no thread.
+pub(super) fn run_apart(name: &str, job: Job) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        crate::tls::may_sign(true);
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(job),
+            Err(error) => tracing::error!("a handshake has no thread of its own: {error}"),
+        }
+    })?;
+    Ok(())
+}
+
 fn start_thread(name: &str, signing: bool) -> io::Result<tokio::runtime::Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();

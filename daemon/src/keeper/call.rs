@@ -3,11 +3,12 @@
 use super::Shared;
 use crate::identity::{KeyId, PreMaster, SignError};
 use luassl_keeper_ipc::front::{ANSWER_MAX, Answer, Decrypt, PRE_MASTER, Refusal, Request, Sign};
-use luassl_keeper_ipc::transport::{self, PollFlags, RecvError, RecvFlags, SendFlags};
-use rustix::io::Errno;
+use luassl_keeper_ipc::transport::{self, RecvError, RecvFlags, SendFlags};
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::cell::RefCell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use zeroize::{Zeroize, Zeroizing};
@@ -15,10 +16,16 @@ use zeroize::{Zeroize, Zeroizing};
 /// The first pause after a reconnection that did not help, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
+/// How finely the time for an answer is set, so that one that is as good as the last call's is not set again.
+const GRAIN: Duration = Duration::from_millis(100);
+
 /// A thread's socket to the keeper, with buffers.
 struct Line {
     link: u64,
+    /// Receiving waits: a call is one system call to send and one to receive, with no third in between.
     socket: OwnedFd,
+    /// For how long it does.
+    patience: Duration,
     call: u32,
     out: Vec<u8>,
     buffer: Vec<u8>,
@@ -35,7 +42,9 @@ enum Attempt {
     Refused(Refusal),
     /// The keeper is there, and has had no push yet.
     NotYet,
-    /// The socket is of no use any more.
+    /// The socket of an earlier call is of no use any more: perhaps the keeper has long been started again.
+    Stale,
+    /// The socket is of no use.
     Broken,
     /// No answer came in time.
     Silent,
@@ -89,6 +98,7 @@ fn ask<'a>(shared: &Shared, request: &dyn Fn(u32) -> Request<'a>) -> Result<Zero
                 shared.lost(start, "it does not answer");
                 shared.health.doubt();
             }
+            Attempt::Stale => continue,
             Attempt::NotYet => shared.lost(Instant::now(), "it has not been given its keys yet"),
             Attempt::Broken => shared.lost(Instant::now(), "its socket is closed"),
         }
@@ -105,14 +115,17 @@ fn attempt<'a>(
     left: Duration,
 ) -> Result<Attempt, SignError> {
     LINE.with_borrow_mut(|line| {
-        let Some(mut open) =
-            line.take().filter(|line| line.link == shared.number).or_else(|| Line::open(shared))
-        else {
+        let kept = line.take().filter(|line| line.link == shared.number);
+        let was_kept = kept.is_some();
+        let Some(mut open) = kept.or_else(|| Line::open(shared)) else {
             return Ok(Attempt::Broken);
         };
-        let attempt = open.ask(request, left)?;
+        let attempt = match open.ask(request, left)? {
+            Attempt::Broken if was_kept => Attempt::Stale,
+            attempt => attempt,
+        };
         // A late answer must not be taken for the next call's.
-        if !matches!(attempt, Attempt::Broken | Attempt::Silent) {
+        if !matches!(attempt, Attempt::Stale | Attempt::Broken | Attempt::Silent) {
             *line = Some(open);
         }
         Ok(attempt)
@@ -122,7 +135,9 @@ fn attempt<'a>(
 impl Line {
     fn open(shared: &Shared) -> Option<Self> {
         let socket = dial(&shared.path).ok()?;
-        Some(Self { link: shared.number, socket, call: 0, out: Vec::new(), buffer: vec![0; ANSWER_MAX] })
+        ioctl_fionbio(&socket, false).ok()?;
+        let buffer = vec![0; ANSWER_MAX];
+        Some(Self { link: shared.number, socket, patience: Duration::ZERO, call: 0, out: Vec::new(), buffer })
     }
 
     fn ask<'a>(
@@ -139,15 +154,12 @@ impl Line {
 
     fn exchange(&mut self, left: Duration) -> Attempt {
         // One request at a time: the socket's buffer is empty, or the keeper has not read the last one.
-        if transport::send(&self.socket, &self.out, &[], SendFlags::DONTWAIT).is_err() {
+        if self.wait_for(left).is_err()
+            || transport::send(&self.socket, &self.out, &[], SendFlags::DONTWAIT).is_err()
+        {
             return Attempt::Broken;
         }
-        match transport::wait([self.socket.as_fd()], PollFlags::IN, Some(left)) {
-            Ok([false]) => return Attempt::Silent,
-            Ok([true]) => {}
-            Err(_) => return Attempt::Broken,
-        }
-        match transport::recv(&self.socket, &mut self.buffer, 0, RecvFlags::DONTWAIT) {
+        match transport::recv(&self.socket, &mut self.buffer, 0, RecvFlags::empty()) {
             Ok(received) if !received.truncated => {
                 let answer = self.read(received.len);
                 self.buffer.get_mut(..received.len).unwrap_or_default().zeroize();
@@ -156,6 +168,17 @@ impl Line {
             Err(RecvError::System(Errno::AGAIN)) => Attempt::Silent,
             Ok(_) | Err(_) => Attempt::Broken,
         }
+    }
+
+    /// Lets receiving wait for that long, and at most [`GRAIN`] longer.
+    fn wait_for(&mut self, left: Duration) -> Result<(), Errno> {
+        let grains = u32::try_from(left.as_millis() / GRAIN.as_millis()).unwrap_or(u32::MAX - 1);
+        let patience = GRAIN.saturating_mul(grains + 1);
+        if patience != self.patience {
+            set_socket_timeout(&self.socket, Timeout::Recv, Some(patience))?;
+            self.patience = patience;
+        }
+        Ok(())
     }
 
     fn read(&self, len: usize) -> Attempt {

@@ -9,6 +9,7 @@ use luassl_keeper_ipc::transport::{self, RecvError, RecvFlags, SendFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use zeroize::Zeroize;
 
@@ -18,6 +19,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// Why a subscription ended.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
+    #[error("{} takes no connection: {errno}", path.display())]
+    NoConnection { path: PathBuf, errno: Errno },
     #[error("it closed its socket")]
     Closed,
     #[error("its socket failed: {0}")]
@@ -43,7 +46,7 @@ impl Shared {
     /// The keeper does not answer.
     pub(super) fn lost(&self, since: Instant, why: impl std::fmt::Display) {
         if self.health.lost(since) {
-            tracing::warn!("the keeper at {} is lost: {why}", self.path.display());
+            tracing::warn!("the keeper is lost: {why}");
         }
     }
 }
@@ -77,7 +80,8 @@ struct Subscription<'a> {
 impl Subscription<'_> {
     /// Holds one subscription; ends well with the link.
     fn run(&mut self) -> Result<(), Lost> {
-        let socket = dial(&self.shared.path)?;
+        let path = &self.shared.path;
+        let socket = dial(path).map_err(|errno| Lost::NoConnection { path: path.clone(), errno })?;
         let mut request = Vec::new();
         // A request without fields is never too long.
         let _ = Request::Subscribe.encode(&mut request);

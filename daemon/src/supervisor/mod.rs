@@ -132,7 +132,8 @@ struct Supervisor {
     keeper: JoinSet<()>,
     /// What each child serves, by its name.
     serves: BTreeMap<String, u64>,
-    ready: bool,
+    /// The last configuration that all served; none before the first.
+    served: Option<u64>,
     signals: Signals,
 }
 
@@ -183,8 +184,19 @@ impl Supervisor {
         }
         let part = KeeperPart { programs, sockets, states: watched, reports };
         keeper.spawn_local(Keep { part, launcher, events: send, stop: keeper_stop }.run());
-        let (serves, ready) = (BTreeMap::new(), false);
-        Ok(Self { request, states, events, stop_fronts, stop_keeper, fronts, keeper, serves, ready, signals })
+        let (serves, served) = (BTreeMap::new(), None);
+        Ok(Self {
+            request,
+            states,
+            events,
+            stop_fronts,
+            stop_keeper,
+            fronts,
+            keeper,
+            serves,
+            served,
+            signals,
+        })
     }
 }
 
@@ -215,11 +227,12 @@ impl Supervisor {
         if self.serves.len() < children || self.serves.values().any(|serial| *serial != current) {
             return;
         }
-        if !self.ready {
-            self.ready = true;
-            announce();
-        } else if serial == current {
-            tracing::info!("keeper and fronts serve configuration {current}");
+        match self.served.replace(current) {
+            None => announce(),
+            Some(former) if former != current => {
+                tracing::info!("keeper and fronts serve configuration {current}");
+            }
+            Some(_) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use super::resumption::{self, Resuming};
 use super::resumption_scope::Common;
 use super::select::Selection;
 use super::trust::{Resolved, TrustStores};
-use super::{ciphers, gate, hello, raw, versions};
+use super::{ciphers, dane, gate, hello, key_log, raw, versions};
 use crate::identity::IdentitySource;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
@@ -91,6 +91,10 @@ impl Built {
         let common = resumes.then(|| Common::new(plan, &resuming.owner, &anchored, own.map(|own| &**own)));
         set_certificates(plan, &mut builder, &credentials, common.as_ref())?;
         set_protocols(plan, &mut builder).map_err(internal)?;
+        plan.dane.map_or(Ok(()), |spec| dane::allow(&mut builder, spec)).map_err(internal)?;
+        if plan.key_log {
+            key_log::allow(&mut builder);
+        }
         let context = builder.build();
         ciphers::refuse_lower_level(&context, plan.ciphers.as_deref())?;
         Ok(Self { context, common, credentials, epochs })

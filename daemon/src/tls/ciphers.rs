@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 /// What no list brings back: nobody to authenticate, nothing encrypted.
 const NEVER: &str = ":!aNULL:!eNULL";
 /// Switched off unless the grant allows it: it has no forward secrecy.
-const RSA_KEY_EXCHANGE: &str = ":!kRSA";
+const RSA_KEY_EXCHANGE: &str = ":!kRSA:!kRSAPSK";
 
 fn invalid(message: String) -> Failure {
     Failure::new(ErrorCode::Invalid, message)

@@ -7,7 +7,7 @@ use super::resumption::{Resuming, Resumption};
 use super::session;
 use super::trust::TrustStores;
 use crate::identity::IdentitySource;
-use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion, Role};
+use luassl_protocol::{ContextSpec, Dane, Digest, Failure, ProtocolVersion, Role};
 use openssl::ssl::{Ssl, SslContext};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,6 +23,8 @@ pub struct Floors {
     pub verify_required: bool,
     /// Whether TLS 1.2 RSA key exchange is allowed.
     pub rsa_key_exchange: bool,
+    /// Whether secrets may be told for debugging.
+    pub key_log: bool,
 }
 
 /// Everything that a context is made of.
@@ -63,7 +65,7 @@ impl Context {
         trusts: Arc<TrustStores>,
         resumption: Arc<Resumption>,
     ) -> Result<Self, Failure> {
-        let plan = Plan::new(&source, &*identities)?;
+        let plan = Plan::new(&source, &*identities, &trusts)?;
         let resuming = Resuming { shared: resumption, owner: source.owner };
         let built = RwLock::new(Arc::new(Built::new(&plan, &*identities, &trusts, &resuming)?));
         Ok(Self {
@@ -89,6 +91,21 @@ impl Context {
             Role::Server => session::server(&self.plan, &built, &self.resuming, host),
             Role::Client => session::client(&self.plan, &built, host, sni),
         }
+    }
+
+    /// A client's session that is verified by TLSA records.
+    ///
+    /// # Errors
+    /// As [`Context::session`]; `Invalid` for a host that is no name, or where the context was made without.
+    pub fn session_by_records(
+        &self,
+        host: Option<&str>,
+        sni: Option<&str>,
+        dane: &Dane,
+    ) -> Result<Ssl, Failure> {
+        let mut ssl = session::client(&self.plan, &self.current(), host, sni)?;
+        super::dane::expect(&mut ssl, dane)?;
+        Ok(ssl)
     }
 
     /// What its grant demands.

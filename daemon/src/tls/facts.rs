@@ -1,6 +1,8 @@
 //! Everything that there is to tell of a session, in OpenSSL's own words.
 
+use super::key_log;
 use super::renew::peer_finished;
+use super::staple::staple;
 use super::verify::remembered;
 use luassl_protocol::Facts;
 use openssl::ssl::SslRef;
@@ -10,6 +12,7 @@ use serde_bytes::ByteBuf;
 /// What a session has come to.
 #[must_use]
 pub fn facts(ssl: &SslRef) -> Facts {
+    let (staple, staple_status) = staple(ssl).unzip();
     let cipher = ssl.current_cipher();
     let bits = cipher.map(|cipher| cipher.bits());
     let count = |bits: i32| u32::try_from(bits).unwrap_or(0);
@@ -27,6 +30,9 @@ pub fn facts(ssl: &SslRef) -> Facts {
         peer: ssl.peer_certificate().and_then(|peer| der(&peer)),
         peer_chain: ssl.peer_cert_chain().into_iter().flatten().filter_map(der).collect(),
         local_chain: local_chain(ssl),
+        staple: staple.map(ByteBuf::from),
+        staple_status,
+        key_log: key_log::lines(ssl),
     }
 }
 

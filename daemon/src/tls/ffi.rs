@@ -4,7 +4,7 @@ use openssl_sys::{
     BIO, EVP_PKEY, OSSL_LIB_CTX, OSSL_PARAM, SSL, SSL_CTX, X509, X509_CRL, X509_NAME, X509_STORE,
     stack_st_X509,
 };
-use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
+use std::ffi::{c_char, c_int, c_uchar, c_uint, c_ulong, c_void};
 
 /// An entry of a provider's function table; the last one is [`Dispatch::END`].
 #[repr(C)]
@@ -72,6 +72,9 @@ pub(super) const SSL_KEY_UPDATE_REQUESTED: c_int = 1;
 /// RFC 2253, with characters beyond ASCII as UTF-8 in place of escapes.
 pub(super) const XN_FLAG_RFC2253_UTF8: c_ulong = 0x0111_0317 & !4;
 
+/// A record of usage 3 counts whatever names the certificate has.
+pub(super) const DANE_FLAG_NO_DANE_EE_NAMECHECKS: c_ulong = 1;
+
 /// `ERR_LIB_USER`: the first library number that is free for applications.
 pub(super) const ERR_LIB_USER: c_int = 128;
 
@@ -117,6 +120,17 @@ unsafe extern "C" {
         key: *mut EVP_PKEY,
         chain: *mut stack_st_X509,
         replace: c_int,
+    ) -> c_int;
+    pub(super) fn SSL_CTX_dane_enable(context: *mut SSL_CTX) -> c_int;
+    pub(super) fn SSL_CTX_dane_set_flags(context: *mut SSL_CTX, flags: c_ulong) -> c_ulong;
+    pub(super) fn SSL_dane_enable(ssl: *mut SSL, host: *const c_char) -> c_int;
+    pub(super) fn SSL_dane_tlsa_add(
+        ssl: *mut SSL,
+        usage: u8,
+        selector: u8,
+        matching: u8,
+        data: *const c_uchar,
+        length: usize,
     ) -> c_int;
     pub(super) fn SSL_certs_clear(ssl: *mut SSL);
     pub(super) fn SSL_group_to_name(ssl: *mut SSL, group: c_int) -> *const c_char;

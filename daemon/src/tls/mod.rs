@@ -1,13 +1,16 @@
 //! TLS of the front: contexts and sessions of OpenSSL whose private keys lie in the keeper.
 //!
-//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `memory`, `raw`, `resumption_ffi` and `provider`.
+//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `memory`, `psk_ffi`, `raw`, `resumption_ffi`
+//! and `provider`.
 #![deny(unsafe_code)]
 
+mod brought;
 mod build;
 mod certificate;
 mod ciphers;
 mod context;
 mod credentials;
+mod dane;
 mod describe;
 mod facts;
 mod failure;
@@ -16,6 +19,7 @@ mod ffi;
 mod gate;
 mod hello;
 mod info;
+mod key_log;
 #[allow(unsafe_code)]
 mod memory;
 mod names;
@@ -25,6 +29,9 @@ mod pem;
 mod plan;
 #[allow(unsafe_code)]
 mod provider;
+mod psk;
+#[allow(unsafe_code)]
+mod psk_ffi;
 #[allow(unsafe_code)]
 mod raw;
 mod renew;
@@ -35,6 +42,7 @@ mod resumption_ffi;
 mod resumption_scope;
 mod select;
 mod session;
+mod staple;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tickets;
@@ -52,6 +60,7 @@ pub use hello::{Decision, decide, take_hello};
 pub use info::info;
 pub use memory::wipe_what_is_freed;
 pub use peer::{peer_certificate, peer_matches};
+pub use psk::{AskForKey, ask_for_keys_by};
 pub use renew::{
     HasSession, Renewal, peer_finished, peer_has_closed, renegotiate, renegotiation_is_pending,
     request_client_certificate,

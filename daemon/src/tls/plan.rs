@@ -1,18 +1,19 @@
 //! The checked form of a context's description: everything in it that does not change with identities and trusts.
 
+use super::brought::Material;
 use super::ciphers::{self, DhParameters};
 use super::context::{ContextSource, Floors};
 use super::credentials::{brought_certificates, foreign_chain, is_anchor, is_chain_of};
 use super::names::is_server_name;
 use super::options::options;
-use super::pem;
-use super::trust::{Anchors, SYSTEM};
+use super::psk::Shared;
+use super::trust::{Anchors, SYSTEM, TrustStores};
 use super::verify::{self, LARGEST_DEPTH, Modes};
 use super::versions::{Versions, versions};
 use crate::identity::{IdentitySource, PublicIdentity};
-use luassl_protocol::{AlsoIdentity, ContextSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry};
+use luassl_protocol::{AlsoIdentity, ContextSpec, DaneSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry};
 use openssl::ssl::SslOptions;
-use openssl::x509::{X509, X509Crl};
+use openssl::x509::X509;
 use std::sync::Arc;
 
 /// A chain that a client brought for its identity.
@@ -63,6 +64,27 @@ pub(super) struct Plan {
     pub(super) client_hello: bool,
     pub(super) dh: DhParameters,
     pub(super) resumption: bool,
+    pub(super) psk: Option<Arc<Shared>>,
+    pub(super) dane: Option<DaneSpec>,
+    pub(super) staple: bool,
+    pub(super) key_log: bool,
+}
+
+/// What a grant demands, and what goes on without it.
+fn refuse_below(spec: &ContextSpec, floors: Floors) -> Result<(), Failure> {
+    let refused = |message: String| Err(Failure::new(ErrorCode::Refused, message));
+    let without = [
+        ("verify_continue", spec.verify_continue),
+        ("psk", spec.psk.is_some()),
+        ("dane", spec.dane.is_some()),
+    ];
+    if let Some((name, _)) = without.iter().find(|(_, asked)| floors.verify_required && *asked) {
+        return refused(format!("the grant requires verification, and {name} goes on without"));
+    }
+    if spec.key_log && !floors.key_log {
+        return refused("a key log needs a grant of key_log".into());
+    }
+    Ok(())
 }
 
 fn invalid(message: impl Into<String>) -> Failure {
@@ -70,14 +92,15 @@ fn invalid(message: impl Into<String>) -> Failure {
 }
 
 impl Plan {
-    pub(super) fn new(source: &ContextSource, identities: &dyn IdentitySource) -> Result<Self, Failure> {
+    pub(super) fn new(
+        source: &ContextSource,
+        identities: &dyn IdentitySource,
+        trusts: &TrustStores,
+    ) -> Result<Self, Failure> {
         let ContextSource { spec, floors, .. } = source;
-        let Floors { minimum_protocol, verify_required, rsa_key_exchange } = *floors;
-        let (chain, anchors) = source.certificates(identities)?;
-        if verify_required && spec.verify_continue {
-            let message = "the grant requires verification, and verify_continue goes on without";
-            return Err(Failure::new(ErrorCode::Refused, message));
-        }
+        let Floors { minimum_protocol, verify_required, rsa_key_exchange, .. } = *floors;
+        let (chain, anchors) = source.certificates(identities, trusts)?;
+        refuse_below(spec, *floors)?;
         Ok(Self {
             identity: spec.identity.clone(),
             identities: spec.identities.clone(),
@@ -104,7 +127,11 @@ impl Plan {
             client_hello: spec.client_hello,
             dh: source.dh_parameters()?,
             // A session that another context may be chosen for belongs to no scope.
-            resumption: !spec.no_resumption && !spec.client_hello,
+            resumption: !spec.no_resumption && !spec.client_hello && spec.psk.is_none(),
+            psk: spec.psk.as_ref().map(Shared::new).transpose()?,
+            dane: spec.dane,
+            staple: spec.staple,
+            key_log: spec.key_log,
         })
     }
 }
@@ -145,10 +172,11 @@ impl ContextSource {
     fn certificates(
         &self,
         identities: &dyn IdentitySource,
+        trusts: &TrustStores,
     ) -> Result<(Option<BroughtChain>, Anchors), Failure> {
         let spec = &self.spec;
         let identity = spec.identity.as_deref().and_then(|name| identities.current(name));
-        let mut anchors = self.anchors()?;
+        let mut anchors = self.anchors(trusts)?;
         let mut chain = match &spec.chain {
             Some(digest) => Some(brought_certificates(self.blob(digest, "chain")?, "chain")?),
             None => None,
@@ -199,7 +227,7 @@ impl ContextSource {
         superseded
     }
 
-    fn anchors(&self) -> Result<Anchors, Failure> {
+    fn anchors(&self, trusts: &TrustStores) -> Result<Anchors, Failure> {
         let trust = &self.spec.trust;
         let mut anchors = Anchors::default();
         if trust.system {
@@ -208,18 +236,16 @@ impl ContextSource {
         for name in &trust.named {
             anchors.add(name);
         }
-        for digest in &trust.certificates {
-            let blob = self.blob(digest, "trusted certificates")?;
-            anchors.certificates.extend(brought_certificates(blob, "trusted certificates")?);
-        }
-        for digest in &trust.crls {
-            anchors.crls.extend(self.revocation_lists(digest)?);
+        let bytes = |digests: &[Digest], what| {
+            digests.iter().map(|digest| self.blob(digest, what)).collect::<Result<Vec<_>, _>>()
+        };
+        let certificates = bytes(&trust.certificates, "trusted certificates")?;
+        let crls = bytes(&trust.crls, "crls")?;
+        if !(certificates.is_empty() && crls.is_empty()) {
+            let material = Material { owner: &self.owner, certificates, crls };
+            anchors.brought = Some(trusts.parsed.get(&material)?);
         }
         Ok(anchors)
-    }
-
-    fn revocation_lists(&self, digest: &Digest) -> Result<Vec<X509Crl>, Failure> {
-        pem::revocation_lists(self.blob(digest, "crls")?).all("crls")
     }
 }
 

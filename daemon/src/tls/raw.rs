@@ -71,6 +71,33 @@ pub(super) fn allow_post_handshake_authentication(context: &mut SslContextBuilde
     unsafe { openssl_sys::SSL_CTX_set_post_handshake_auth(context.as_ptr(), 1) }
 }
 
+/// Lets sessions of a context be verified by TLSA records.
+pub(super) fn context_enable_dane(
+    context: &mut SslContextBuilder,
+    no_ee_namechecks: bool,
+) -> Result<(), ErrorStack> {
+    let flags = if no_ee_namechecks { ffi::DANE_FLAG_NO_DANE_EE_NAMECHECKS } else { 0 };
+    // SAFETY: the context is alive.
+    check(unsafe { ffi::SSL_CTX_dane_enable(context.as_ptr()) })?;
+    // SAFETY: as above.
+    unsafe { ffi::SSL_CTX_dane_set_flags(context.as_ptr(), flags) };
+    Ok(())
+}
+
+/// Makes a session expect TLSA records of a host.
+pub(super) fn session_enable_dane(ssl: &mut SslRef, host: &CStr) -> Result<(), ErrorStack> {
+    // SAFETY: the session is alive, and libssl copies the name.
+    check(unsafe { ffi::SSL_dane_enable(ssl.as_ptr(), host.as_ptr()) })
+}
+
+/// Adds a TLSA record (usage, selector, matching type); false where it cannot be used.
+pub(super) fn add_tlsa(ssl: &mut SslRef, (usage, selector, matching): (u8, u8, u8), data: &[u8]) -> bool {
+    // SAFETY: the session is alive, the data has its length, and libssl copies it.
+    let added =
+        unsafe { ffi::SSL_dane_tlsa_add(ssl.as_ptr(), usage, selector, matching, data.as_ptr(), data.len()) };
+    added == 1
+}
+
 /// Uses parameters of OpenSSL's choice for DHE.
 pub(super) fn choose_dh_parameters(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     // SAFETY: the context is alive.

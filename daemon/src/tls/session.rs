@@ -2,14 +2,16 @@
 
 use super::build::Built;
 use super::hello;
+use super::key_log;
 use super::names::Host;
 use super::plan::Plan;
+use super::psk;
 use super::raw;
 use super::resumption::Resuming;
 use super::verify::{self, expect_host, remember};
-use luassl_protocol::{ErrorCode, Failure};
+use luassl_protocol::{ErrorCode, Failure, Role};
 use openssl::error::ErrorStack;
-use openssl::ssl::{Ssl, SslRef, SslVerifyMode};
+use openssl::ssl::{Ssl, SslRef, SslVerifyMode, StatusType};
 use openssl::x509::X509PurposeId;
 
 /// For a session over a transport that holds what came in batches: OpenSSL then takes a buffer full at a time, in place
@@ -26,7 +28,7 @@ pub(super) fn server(
     host: Option<&str>,
 ) -> Result<Ssl, Failure> {
     let none = plan.identity.is_none() && plan.identities.is_empty() && plan.sni.is_empty();
-    if none && !plan.client_hello {
+    if none && !plan.client_hello && plan.psk.is_none() {
         return Err(Failure::new(ErrorCode::Invalid, "a server needs an identity, and the context has none"));
     }
     let expected = host.map(parse).transpose()?;
@@ -50,8 +52,22 @@ pub(super) fn server(
     if plan.client_hello {
         hello::pause(&mut ssl);
     }
+    extras(plan, &mut ssl, Role::Server, host)?;
     verification(plan, &mut ssl, host, mode)?;
     Ok(ssl)
+}
+
+/// What sessions of either role have where their context asks for it.
+fn extras(plan: &Plan, ssl: &mut Ssl, role: Role, host: Option<&str>) -> Result<(), Failure> {
+    if plan.key_log {
+        key_log::keep(ssl);
+    }
+    let Some(shared) = &plan.psk else { return Ok(()) };
+    if host.is_some() {
+        let message = "a psk proves nobody's name: leave out the host that is expected, or the psk";
+        return Err(Failure::new(ErrorCode::Invalid, message));
+    }
+    psk::share(ssl, role, shared).map_err(internal)
 }
 
 /// Says what is asked of the peer's certificates.
@@ -93,9 +109,13 @@ pub(super) fn client(
         if let Some(name) = &asked {
             ssl.set_hostname(name)?;
         }
+        if plan.staple {
+            ssl.set_status_type(StatusType::OCSP)?;
+        }
         Ok(ssl)
     };
     let mut ssl = configure().map_err(internal)?;
+    extras(plan, &mut ssl, Role::Client, host)?;
     verification(plan, &mut ssl, host, plan.modes.client)?;
     Ok(ssl)
 }

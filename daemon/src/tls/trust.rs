@@ -1,5 +1,6 @@
 //! Trust: the certificates that chains must end in, and CRLs. Parsed once, shared by all contexts.
 
+use super::brought::{Brought, Parsed};
 use super::{pem, raw};
 use crate::settings::TrustSettings;
 use luassl_protocol::{ErrorCode, Failure};
@@ -27,6 +28,8 @@ pub(super) struct Trust {
 pub struct TrustStores {
     by_name: RwLock<HashMap<String, Arc<Trust>>>,
     epoch: AtomicU64,
+    /// What clients bring.
+    pub(super) parsed: Parsed,
 }
 
 impl TrustStores {
@@ -122,7 +125,7 @@ fn digest(settings: &TrustSettings) -> [u8; 32] {
     digest.finish()
 }
 
-fn store_of<'a>(
+pub(super) fn store_of<'a>(
     certificates: impl IntoIterator<Item = &'a X509>,
     crls: impl IntoIterator<Item = &'a X509Crl>,
 ) -> Result<X509Store, ErrorStack> {
@@ -140,8 +143,10 @@ fn store_of<'a>(
 #[derive(Default)]
 pub(super) struct Anchors {
     named: Vec<String>,
+    /// CA certificates and CRLs that the client brought.
+    pub(super) brought: Option<Arc<Brought>>,
+    /// Trust anchors that came as something else.
     pub(super) certificates: Vec<X509>,
-    pub(super) crls: Vec<X509Crl>,
 }
 
 /// A store, and whether it has CRLs.
@@ -162,20 +167,25 @@ impl Anchors {
 
     /// Whether nothing is trusted (CRLs alone trust nothing).
     pub(super) fn is_empty(&self) -> bool {
-        self.named.is_empty() && self.certificates.is_empty()
+        let brought = self.brought.as_ref().is_some_and(|brought| !brought.certificates.is_empty());
+        self.named.is_empty() && self.certificates.is_empty() && !brought
     }
 
-    /// The store of all of them; shared with other contexts where it is one configured trust.
+    /// The store of all of them; shared with other contexts where it is one configured trust, or what a client brought.
     pub(super) fn resolve(&self, trusts: &TrustStores) -> Result<Resolved, Failure> {
         let named: Vec<_> = self.named.iter().map(|name| trusts.named(name)).collect::<Result<_, _>>()?;
-        let revocation = !self.crls.is_empty() || named.iter().any(|trust| !trust.crls.is_empty());
-        let own = !(self.certificates.is_empty() && self.crls.is_empty());
-        let store = match &named[..] {
-            [one] if !own => raw::share_store(&one.store),
-            _ => store_of(
-                named.iter().flat_map(|trust| &trust.certificates).chain(&self.certificates),
-                named.iter().flat_map(|trust| &trust.crls).chain(&self.crls),
-            ),
+        let brought = self.brought.as_deref();
+        let crls = named.iter().map(|trust| &trust.crls).chain(brought.map(|brought| &brought.crls));
+        let crls: Vec<&X509Crl> = crls.flatten().collect();
+        let revocation = !crls.is_empty();
+        let store = match (&named[..], brought) {
+            ([one], None) if self.certificates.is_empty() => raw::share_store(&one.store),
+            ([], Some(brought)) if self.certificates.is_empty() => raw::share_store(&brought.store),
+            _ => {
+                let certificates = named.iter().flat_map(|trust| &trust.certificates);
+                let brought = brought.into_iter().flat_map(|brought| &brought.certificates);
+                store_of(certificates.chain(brought).chain(&self.certificates), crls)
+            }
         };
         let unusable = |error| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}"));
         let digest = self.digest(&named).map_err(unusable)?;
@@ -193,8 +203,8 @@ impl Anchors {
         for certificate in &self.certificates {
             part(1, &certificate.to_der()?);
         }
-        for list in &self.crls {
-            part(2, &list.to_der()?);
+        if let Some(brought) = &self.brought {
+            part(2, &brought.digest);
         }
         Ok(digest.finish())
     }

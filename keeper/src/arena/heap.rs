@@ -86,9 +86,9 @@ impl Heap {
         }
     }
 
-    /// Gives a block back; false where there is none.
-    pub(super) fn give(&mut self, offset: usize) -> bool {
-        let Some(block) = self.block(offset) else { return false };
+    /// Gives a block back, and says what it was; none where there is none.
+    pub(super) fn give(&mut self, offset: usize) -> Option<Block> {
+        let block = self.block(offset)?;
         let page = offset / PAGE;
         if let Some(Page::Slots(slots)) = self.pages.get_mut(page) {
             slots.clear(offset % PAGE / block.len);
@@ -97,7 +97,7 @@ impl Heap {
         } else {
             self.free_pages(page, block.len / PAGE);
         }
-        true
+        Some(block)
     }
 
     fn take_slot(&mut self, class: usize) -> Option<Block> {
@@ -204,7 +204,7 @@ mod tests {
         let blocks: Vec<_> = std::iter::from_fn(|| heap.take(PAGE)).collect();
         assert_eq!((blocks.len(), heap.room()), (4, 0));
         assert_eq!(heap.take(1), None);
-        assert!(heap.give(blocks[2].offset));
+        assert_eq!(heap.give(blocks[2].offset), Some(blocks[2]));
         assert_eq!(heap.take(2 * PAGE), None);
         assert_eq!(heap.take(PAGE), Some(blocks[2]));
     }
@@ -220,10 +220,11 @@ mod tests {
         let mut heap = Heap::new(ROOM);
         let (small, large) = (heap.take(40).expect("room"), heap.take(3 * PAGE).expect("room"));
         for offset in [small.offset + 1, small.offset + small.len, large.offset + PAGE, ROOM, usize::MAX] {
-            assert!(!heap.give(offset), "{offset}");
+            assert_eq!(heap.give(offset), None, "{offset}");
         }
-        assert!(heap.give(small.offset) && !heap.give(small.offset));
-        assert!(heap.give(large.offset) && !heap.give(large.offset));
+        for block in [small, large] {
+            assert_eq!((heap.give(block.offset), heap.give(block.offset)), (Some(block), None));
+        }
     }
 
     proptest! {
@@ -246,10 +247,10 @@ mod tests {
                 } else if !taken.is_empty() {
                     let offset = *which.get(&taken.keys().copied().collect::<Vec<_>>());
                     taken.remove(&offset);
-                    prop_assert!(heap.give(offset));
+                    prop_assert_eq!(heap.give(offset).map(|block| block.offset), Some(offset));
                 }
             }
-            taken.keys().for_each(|offset| assert!(heap.give(*offset)));
+            taken.keys().for_each(|offset| assert!(heap.give(*offset).is_some()));
             // Of each size one empty page is kept.
             prop_assert!(heap.room() >= ROOM - SIZES.len() * PAGE);
         }

@@ -187,7 +187,8 @@ fn every_operation_has_a_request_and_an_answer() {
 
 #[test]
 fn every_lock_step_operation_and_state_has_a_vector() {
-    let operations = ["handshake", "read", "write", "shutdown", "info", "facts", "close", "client_hello"];
+    let operations =
+        ["handshake", "read", "write", "shutdown", "info", "facts", "close", "client_hello", "psk"];
     assert_eq!(names_of("lock_step_request"), operations.map(str::to_owned).into());
     let states: BTreeSet<String> = vectors_of("lock_step_answer")
         .map(|vector| match from_body::<LockStepAnswer>(vector.body()).unwrap().state {
@@ -195,10 +196,11 @@ fn every_lock_step_operation_and_state_has_a_vector() {
             LockStepState::WantRead => "want_read".into(),
             LockStepState::WantWrite => "want_write".into(),
             LockStepState::NeedClientHello => "need_client_hello".into(),
+            LockStepState::NeedPsk => "need_psk".into(),
             LockStepState::Error => "error".into(),
         })
         .collect();
-    assert_eq!(states.len(), 5);
+    assert_eq!(states.len(), 6);
 }
 
 #[test]
@@ -278,7 +280,7 @@ fn the_words_of_a_holder_are_the_codes() {
 
 #[test]
 fn the_features_and_bounds_are_the_codes() {
-    for word in [feature::STREAM, feature::LOCK_STEP, feature::CLIENT_HELLO] {
+    for word in feature::ALL {
         assert!(PAGE.contains(&format!("| `{word}` | both |")), "{word}");
     }
     let bounds = [
@@ -287,6 +289,9 @@ fn the_features_and_bounds_are_the_codes() {
         format!("by {} MiB on a control connection", MAX_FRAME >> 20),
         format!("by {} KiB for the one frame of a stream", MAX_RESULT >> 10),
         format!("bounded by {MAX_DEPTH} levels"),
+        format!("A name has at most {MAX_PSK_IDENTITY} bytes and no zero byte, a key 1 to {MAX_PSK} bytes"),
+        format!("there are at most {MAX_PSK_KEYS} keys"),
+        format!("at most {MAX_TLSA} records, of at most {MAX_TLSA_DATA} bytes each"),
         format!("at most {MAX_LIST} entries, `identities` and `sni` {MAX_NAMES}; texts at most {MAX_TEXT}"),
     ];
     let page = PAGE.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -97,16 +97,6 @@ fn program(daemon: &Daemon, lua: Lua, name: &str, arguments: &[&str]) -> Process
 }
 
 #[test]
-fn https_of_luasec_talks_to_s_server() {
-    let daemon = Daemon::with_identities(&pki::file("bare"));
-    let (_server, port) = peer::s_server("server", &["-www"]);
-    let mut client = program(&daemon, LUA54, "https.lua", &[&port.to_string()]);
-    let status = client.wait();
-    assert!(status.success(), "{}", client.transcript());
-    client.expect("200");
-}
-
-#[test]
 fn ten_thousand_wraps_leave_no_descriptor_behind() {
     let daemon = Daemon::with_identities(&pki::file("bare"));
     let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.front())).map_or(0, Iterator::count);
@@ -115,6 +105,33 @@ fn ten_thousand_wraps_leave_no_descriptor_behind() {
     let status = many.wait();
     assert!(status.success(), "{}", many.transcript());
     luassl_tests::until("the front to close what was collected", || open() <= before + 2);
+}
+
+/// A server that forks, with LuaSec (without a daemon) or luassl. Debian has lua-posix for Lua 5.1 and LuaJIT.
+fn prefork(lua: Lua, daemon: Option<&Daemon>) {
+    let directory = suite_directory();
+    let mut command = match daemon {
+        Some(daemon) => lua.luasec_command(daemon, &[&directory]),
+        None => lua.plain_command(&[&directory]),
+    };
+    command.arg(directory.join("prefork.lua")).args([&*pki_directory(), "4", "10"]);
+    let mut program = Process::start(&mut command);
+    let status = program.wait();
+    assert!(status.success(), "{}", program.transcript());
+    program.expect("children and parent");
+}
+
+#[test]
+fn a_server_of_luasec_forks() {
+    prefork(LUA51, None);
+}
+
+#[test]
+fn a_server_forks_and_both_go_on_with_contexts_of_before() {
+    for lua in [LUA51, LUAJIT] {
+        let daemon = Daemon::with_identities(&pki::file("bare"));
+        prefork(lua, Some(&daemon));
+    }
 }
 
 /// A server that echoes lines, and its port.

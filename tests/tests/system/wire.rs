@@ -99,8 +99,7 @@ fn hello(version: u32) -> Request {
 }
 
 fn connect(context: u64) -> Request {
-    let (role, mode) = (Role::Client, Mode::Stream);
-    Request::Connect(Connect { context, role, mode, host: None, sni: None })
+    Request::Connect(Connect::new(context, Role::Client, Mode::Stream))
 }
 
 fn code(failure: &Failure) -> String {

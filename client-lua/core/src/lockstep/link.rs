@@ -1,13 +1,13 @@
 //! The socket of one lock-step connection: a question, then its answer.
 
 use super::patience::Patience;
+use super::secured::Plan;
 use crate::client::Client;
-use crate::context::Context;
 use crate::control::{CallError, REQUEST, request_deadline};
 use crate::error::Error;
 use luassl_protocol::{
     Connect, Connecting, FRAME_HEADER, LockStepAnswer, LockStepRequest, LuaCode, MAX_LOCK_STEP_FRAME, Mode,
-    Request, Role, Token, from_body,
+    Request, Token, from_body,
 };
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -19,13 +19,6 @@ use std::time::Instant;
 /// Room for any answer.
 pub(super) const SCRATCH: usize = FRAME_HEADER + MAX_LOCK_STEP_FRAME;
 
-/// What the daemon is to make of the socket.
-pub(super) struct Terms<'a> {
-    pub(super) role: Role,
-    pub(super) host: Option<&'a str>,
-    pub(super) sni: Option<&'a str>,
-}
-
 /// See the module.
 pub(super) struct Link {
     socket: OwnedFd,
@@ -35,19 +28,15 @@ pub(super) struct Link {
 
 impl Link {
     /// Gives the daemon a duplicate of the socket, which stays the program's.
-    pub(super) fn begin(
-        context: &Rc<Context>,
-        tcp: BorrowedFd<'_>,
-        terms: &Terms<'_>,
-    ) -> Result<Self, Error> {
-        let client: &Rc<Client> = context.client();
+    pub(super) fn begin(plan: &Plan, tcp: BorrowedFd<'_>) -> Result<Self, Error> {
+        let client: &Rc<Client> = plan.context.client();
         let (socket, token) = client.session(request_deadline(), |session| {
             let request = Request::Connect(Connect {
-                context: context.number(session)?,
-                role: terms.role,
-                mode: Mode::LockStep,
-                host: terms.host.map(str::to_owned),
-                sni: terms.sni.map(str::to_owned),
+                host: plan.host.clone(),
+                sni: plan.sni.clone(),
+                dane: plan.dane.clone(),
+                resume: plan.resume,
+                ..Connect::new(plan.context.number(session)?, plan.role, Mode::LockStep)
             });
             let answer = session.call::<Connecting>(&request, Some(tcp))?;
             let fd = answer.fd.ok_or_else(|| CallError::Garbage("no socket came with it".into()))?;

@@ -1,7 +1,7 @@
 //! A TCP socket of the program under TLS in the daemon, with LuaSec's behaviour: whatever cannot go on at once says what
 //! it waits for, and what was received is kept here, so that a look at it costs no question.
 
-use super::link::{Link, SCRATCH, Terms};
+use super::link::{Link, SCRATCH};
 use super::pattern::{Matching, Pattern, Received};
 use super::times::{Call, Times, Waited};
 use crate::client::{Client, Epoch};
@@ -10,8 +10,8 @@ use crate::control::REQUEST;
 use crate::deadline::Timeout;
 use crate::error::Error;
 use luassl_protocol::{
-    ErrorCode, Export, Exported, Facts, Info, LockStepAnswer, LockStepRequest, LockStepState,
-    MAX_LOCK_STEP_DATA, Request, Role,
+    Dane, ErrorCode, Export, Exported, Facts, Info, LockStepAnswer, LockStepRequest, LockStepState,
+    MAX_LOCK_STEP_DATA, PskQuestion, Request, Role,
 };
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,6 +54,8 @@ pub enum Handshaken {
     Done,
     /// To the ClientHello: [`Secured::decide`] goes on.
     Hello(Hello),
+    /// To the choice of a key that the peer has too: [`Secured::share`] goes on.
+    Psk(PskQuestion),
 }
 
 /// What a send came to.
@@ -90,6 +92,10 @@ pub struct Plan {
     pub host: Option<String>,
     /// The server name to ask for.
     pub sni: Option<String>,
+    /// The records that the server's certificate must go with.
+    pub dane: Option<Dane>,
+    /// Whether a former session with the same server is taken up.
+    pub resume: bool,
 }
 
 /// See the module.
@@ -230,9 +236,8 @@ impl Secured {
     /// What the daemon has against it.
     pub fn begin(&mut self, plan: &Plan) -> Result<(), Error> {
         let Some(tcp) = &self.tcp else { return Err(Error::misuse("closed")) };
-        let terms = Terms { role: plan.role, host: plan.host.as_deref(), sni: plan.sni.as_deref() };
         self.client = Rc::clone(plan.context.client());
-        self.link = Some(Link::begin(&plan.context, tcp.as_fd(), &terms)?);
+        self.link = Some(Link::begin(plan, tcp.as_fd())?);
         self.born = self.client.epoch();
         Ok(())
     }
@@ -264,6 +269,19 @@ impl Secured {
         self.shake(&LockStepRequest::ClientHello { context, alpn, refuse }, scratch)
     }
 
+    /// Goes on after [`Handshaken::Psk`]: with a key, and a client's name for it; or without.
+    ///
+    /// # Errors
+    /// As [`Secured::handshake`].
+    pub fn share(
+        &mut self,
+        identity: Option<&[u8]>,
+        key: Option<&[u8]>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Handshaken, Hindrance> {
+        self.shake(&LockStepRequest::Psk { identity, key }, scratch)
+    }
+
     fn shake(
         &mut self,
         question: &LockStepRequest<'_>,
@@ -275,6 +293,9 @@ impl Secured {
             let mut answer = self.ask(&question, scratch)?;
             if answer.state == LockStepState::NeedClientHello {
                 return Ok(Handshaken::Hello(answer.client_hello.unwrap_or_default()));
+            }
+            if answer.state == LockStepState::NeedPsk {
+                return Ok(Handshaken::Psk(answer.psk.unwrap_or_default()));
             }
             let (info, pending) = (answer.info.take(), answer.pending);
             match hindrance(&answer) {
@@ -488,7 +509,9 @@ fn hindrance(answer: &LockStepAnswer<'_>) -> Option<Hindrance> {
         LockStepState::Ok => None,
         LockStepState::WantRead => Some(Hindrance::WantRead),
         LockStepState::WantWrite => Some(Hindrance::WantWrite),
-        LockStepState::NeedClientHello => Some(Hindrance::Failed("a question at the wrong time".into())),
+        LockStepState::NeedClientHello | LockStepState::NeedPsk => {
+            Some(Hindrance::Failed("a question at the wrong time".into()))
+        }
         LockStepState::Error => Some(failure(answer)),
     }
 }

@@ -6,7 +6,7 @@ local config = {
   options = {},
   protocols = { tlsv1_2 = true, tlsv1_3 = true },
   algorithms = { ec = true },
-  capabilities = { alpn = true, curves_list = true, ecdh_auto = true },
+  capabilities = { alpn = true, curves_list = true, ecdh_auto = true, psk = true, dane = { no_ee_namechecks = true } },
 }
 
 for name in pairs(core.constants) do

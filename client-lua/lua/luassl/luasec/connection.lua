@@ -81,7 +81,13 @@ local function begin(self, state)
     end
     handle = pausing
   end
-  return raw.begin(self, handle, state.server, state.name, state.host)
+  local host, reason = context.expected(state.context, state.name)
+  if reason then
+    return nil, reason
+  end
+  local resume = not state.server and context.resumes(state.context)
+  local terms = { sni = state.name, host = host, resume = resume, dane = state.dane }
+  return raw.begin(self, handle, state.server, terms)
 end
 
 --- Answers the daemon's question at the ClientHello: which context, which protocol.
@@ -96,6 +102,7 @@ local function decide(self, state, name, theirs)
   end
   local handle, reason
   if chosen then
+    state.chosen = chosen
     handle, reason = context.handle(chosen)
     if not handle then
       return false, reason
@@ -103,6 +110,39 @@ local function decide(self, state, name, theirs)
   end
   return raw.decide(self, handle, context.protocol(chosen or state.context, theirs), false)
 end
+
+--- What the messages of Lua's C API call an argument.
+local function got(value)
+  return value == nil and "no value" or type(value)
+end
+
+--- A text, as Lua's C API takes one.
+local function text(value)
+  return type(value) == "number" and tostring(value) or type(value) == "string" and value or nil
+end
+
+--- Answers the daemon's question for a key. What the program's function throws is thrown once the daemon waits no more.
+local function share(self, state, named, most_key, most_identity)
+  local callback = context.key_of_peers(state.chosen or state.context) or context.key_of_peers(state.context)
+  local good, first, second
+  if state.server then
+    good, first = pcall(callback, named, most_key)
+    second = first
+  else
+    good, first, second = pcall(callback, named, most_identity, most_key)
+  end
+  if not good then
+    raw.share(self)
+    error(first, 0)
+  end
+  first, second = text(first), text(second)
+  if not (first and second) then
+    return raw.share(self)
+  end
+  return raw.share(self, not state.server and first or nil, second)
+end
+
+local ANSWERS = { hello = decide, psk = share }
 
 function methods.dohandshake(self)
   local state = states[self]
@@ -117,9 +157,9 @@ function methods.dohandshake(self)
       return false, reason
     end
   end
-  local done, reason, theirs = raw.handshake(self)
+  local done, reason, first, second, third = raw.handshake(self)
   while done == nil do
-    done, reason, theirs = decide(self, state, reason, theirs)
+    done, reason, first, second, third = ANSWERS[reason](self, state, first, second, third)
   end
   if done then
     return true
@@ -355,10 +395,74 @@ function methods.exportkeyingmaterial(self, label, length, bound)
   return data
 end
 
-function methods.setdane()
-  error("DANE is not supported by luassl yet", 2)
+--- The name that TLSA records belong to, before the handshake: whether the connection is verified by them.
+function methods.setdane(self, host)
+  local state = states[self]
+  if not text(host) then
+    userdata.bad_argument(1, "setdane", ("string expected, got %s"):format(got(host)))
+  end
+  if not context.has_dane(state.context) or state.dane or raw.begun(self) or raw.closed(self) then
+    return false
+  end
+  state.dane = { host = tostring(host) }
+  return true
 end
 
-methods.settlsa = methods.setdane
+local function byte(value, position)
+  local number = tonumber(value)
+  if not number then
+    userdata.bad_argument(position, "settlsa", ("number expected, got %s"):format(got(value)))
+  end
+  return number % 256
+end
+
+-- How long the data of a TLSA record is, by its matching type; in full it is DER, and so never as short as this.
+local LENGTHS = { [1] = 32, [2] = 64 }
+local SHORTEST = 16
+-- The most records of one connection, and the longest data, in bytes: the daemon's bounds.
+local MOST_RECORDS, LONGEST = 64, 16384
+
+--- A TLSA record, before the handshake: whether it can be used.
+function methods.settlsa(self, usage, selector, matching, data)
+  local state = states[self]
+  usage, selector, matching = byte(usage, 1), byte(selector, 2), byte(matching, 3)
+  if type(data) ~= "string" then
+    userdata.bad_argument(4, "settlsa", ("string expected, got %s"):format(got(data)))
+  end
+  local fits = #data == LENGTHS[matching] or matching == 0 and #data >= SHORTEST and #data <= LONGEST
+  local records = state.dane
+  if not (records and fits) or usage > 3 or selector > 1 or #records >= MOST_RECORDS or raw.begun(self) then
+    return false
+  end
+  records[#records + 1] = { usage, selector, matching, data }
+  return true
+end
+
+--- What a stapled OCSP response says of the peer's certificate (`good`, `revoked`, `unknown`) and the response in DER; or
+-- nil, why it says nothing, and the response where there is one.
+function methods.ocsp(self)
+  local facts = facts_of(self)
+  if not facts then
+    return nil, "closed"
+  elseif not facts.staple then
+    return nil, "no response"
+  end
+  local why = facts.staple_status:match("^invalid: (.*)")
+  if why then
+    return nil, why, facts.staple
+  end
+  return facts.staple_status, facts.staple
+end
+
+--- The secrets of the session, in the format of SSLKEYLOGFILE; of a context with keylog alone.
+function methods.keylog(self)
+  local facts = facts_of(self)
+  if not facts then
+    return nil, "closed"
+  elseif not facts.key_log then
+    return nil, "the context was made without keylog"
+  end
+  return facts.key_log
+end
 
 return connection

@@ -12,8 +12,9 @@ local descriptions = setmetatable({}, { __mode = "k" })
 local methods = {}
 userdata.dress(core.luasec.context_token(), methods, userdata.named("SSL context"), function() end)
 
--- What the daemon says of a value that it would take with others beside it, such as a key without a certificate.
-local MISUSE = -7
+-- What the daemon says of a value that it would take with others beside it, such as a key without a certificate; and of
+-- one that it knows, but does not allow.
+local MISUSE, REFUSED = -7, -6
 
 local VERSIONS = {
   any = {}, sslv23 = {},
@@ -105,7 +106,7 @@ function context.create(protocol)
     return nil, ("invalid protocol (%s)"):format(protocol) .. hint
   end
   local object = core.luasec.context_token()
-  descriptions[object] = { versions = versions, keys = {}, options = {}, verify = {}, verify_more = {} }
+  descriptions[object] = { versions = versions, keys = {}, options = {}, verify = {}, verify_more = {}, psk = {} }
   return object
 end
 
@@ -196,8 +197,13 @@ local function setter(method, option, failure)
   return function(ctx, value)
     local description = described(ctx, "ssl.context." .. method)
     value = check_string(value, 2, method)
-    local good = value == "" and option == "ciphersuites" or taken { [option] = value }
+    local good, reason, code = value == "" and option == "ciphersuites", nil, nil
     if not good then
+      good, reason, code = taken { [option] = value }
+    end
+    if code == REFUSED then
+      return false, ("error setting %s (%s)"):format(option == "ciphers" and "cipher list" or option, reason)
+    elseif not good then
       return false, failure:format(value)
     end
     description[option] = value ~= "" and value or nil
@@ -294,18 +300,139 @@ function context.setalpncb(ctx, callback)
   return true
 end
 
---- What is not built yet says so.
-local function missing(method, what)
-  context[method] = function(ctx)
-    described(ctx, "ssl.context." .. method)
-    error(what .. " is not supported by luassl yet", 2)
+-- The longest name of a key that two peers share, and hint, in bytes: OpenSSL's bounds.
+local LONGEST_HINT = 256
+
+--- What a server of TLS 1.2 says to help a client to choose its key.
+function context.setpskhint(ctx, hint)
+  local description = described(ctx, "ssl.context.setpskhint")
+  hint = check_string(hint, 2, "setpskhint")
+  if #hint > LONGEST_HINT then
+    return false
+  end
+  description.psk.hint = hint
+  changed(description)
+  return true
+end
+
+--- A function that gives the key, for a side.
+local function asker(method)
+  return function(ctx, callback)
+    local description = described(ctx, "ssl.context." .. method)
+    description.psk.callback = callback
+    changed(description)
+    return true
   end
 end
 
-missing("setpskhint", "PSK")
-missing("setserverpskcb", "PSK")
-missing("setclientpskcb", "PSK")
-missing("setdane", "DANE")
+--- `callback(identity, longest_key)` gives the key, or nil.
+context.setserverpskcb = asker("setserverpskcb")
+--- `callback(hint or nil, longest_identity, longest_key)` gives an identity and its key, or nil.
+context.setclientpskcb = asker("setclientpskcb")
+
+--- Keys by the names that clients say for them; a client's one. True, or false and what is wrong.
+function context.setpskkeys(ctx, keys)
+  local description = described(ctx, "ssl.context.setpskkeys")
+  local list = {}
+  for identity, key in pairs(keys) do
+    if type(identity) ~= "string" or type(key) ~= "string" then
+      return false, "invalid PSK configuration"
+    end
+    list[#list + 1] = { identity = identity, key = key }
+  end
+  local good, reason = taken { psk = { keys = list, ask = false } }
+  if not good then
+    return false, reason
+  end
+  description.psk.keys = list
+  changed(description)
+  return true
+end
+
+--- Lets clients verify by TLSA records.
+function context.setdane(ctx, ...)
+  local description = described(ctx, "ssl.context.setdane")
+  local flags = false
+  for position, flag in ipairs { ... } do
+    if flag ~= "no_ee_namechecks" then
+      userdata.bad_argument(position + 1, "setdane", ("invalid option '%s'"):format(tostring(flag)))
+    end
+    flags = true
+  end
+  description.dane = { no_ee_namechecks = flags }
+  changed(description)
+  return true
+end
+
+-- What LuaSec does not have: off unless it is asked for.
+
+--- Trusts by name: those of the configuration, and `system`.
+function context.settrust(ctx, ...)
+  local description = described(ctx, "ssl.context.settrust")
+  local list = { ... }
+  for position, name in ipairs(list) do
+    list[position] = check_string(name, position + 1, "settrust")
+  end
+  local good, reason = taken { trust = list }
+  if not good then
+    return false, ("error loading CA locations (%s)"):format(reason)
+  end
+  description.trust = list
+  changed(description)
+  return true
+end
+
+local NOT_VERIFIED = "verify_host needs verify = \"peer\": without it the certificate proves nothing"
+
+--- The name that the peer's certificate must carry; true for the name of `sni`.
+function context.setverifyhost(ctx, host)
+  local description = described(ctx, "ssl.context.setverifyhost")
+  if host ~= true and type(host) ~= "string" then
+    return false, "invalid verify_host: a name, or true for the name of sni"
+  elseif not description.verify.peer then
+    return false, NOT_VERIFIED
+  end
+  description.verify_host = host
+  return true
+end
+
+--- The name that is expected of a peer, where there is one; or nil and why a connection must not begin.
+function context.expected(ctx, sni)
+  local description = descriptions[ctx]
+  local host = description.verify_host
+  if host and not description.verify.peer then
+    return nil, NOT_VERIFIED
+  elseif host == true and not sni then
+    return nil, "verify_host = true needs the server's name: call sni before the handshake, or give the name"
+  end
+  return host == true and sni or host or nil
+end
+
+local function switch(method, field)
+  context[method] = function(ctx, on)
+    local description = described(ctx, "ssl.context." .. method)
+    description[field] = on and true or false
+    changed(description)
+    return true
+  end
+end
+
+--- A client takes up a former session with the same server.
+switch("setresumption", "resumption")
+--- A client asks for a stapled OCSP response.
+switch("setocsp", "ocsp")
+
+--- Connections tell their secrets, where the grant allows it. True, or false and why not.
+function context.setkeylog(ctx, on)
+  local description = described(ctx, "ssl.context.setkeylog")
+  local good, reason = taken { key_log = on and true or false }
+  if not good then
+    return false, reason
+  end
+  description.keylog = on and true or false
+  changed(description)
+  return true
+end
 
 function methods.setverifyext(ctx, ...)
   local description = described(ctx, "setverifyext")
@@ -328,6 +455,9 @@ local function options_of(description)
     cafile = description.authorities,
     capath = description.capath,
     dhfile = description.dh,
+    trust = description.trust,
+    staple = description.ocsp,
+    key_log = description.keylog,
     alpn = description.protocols,
     alpn_optional = true,
     nobody = true,
@@ -343,6 +473,13 @@ local function options_of(description)
     for name in pairs(description.verify) do
       table.insert(options.verify, VERIFY[name] or nil)
     end
+  end
+  local psk = description.psk
+  if psk.callback or psk.keys then
+    options.psk = { hint = psk.hint, keys = psk.keys or {}, ask = psk.callback ~= nil }
+  end
+  if description.dane and description.mode == "client" then
+    options.dane = description.dane.no_ee_namechecks
   end
   for name in pairs(description.options) do
     table.insert(options.options, OPTIONS[name])
@@ -407,6 +544,21 @@ end
 --- Whether a server has to decide at the ClientHello.
 function context.decides(ctx)
   return descriptions[ctx].choose ~= nil
+end
+
+--- The function that gives keys which peers share.
+function context.key_of_peers(ctx)
+  return descriptions[ctx].psk.callback
+end
+
+--- Whether a connection may be verified by TLSA records.
+function context.has_dane(ctx)
+  return descriptions[ctx].dane ~= nil and descriptions[ctx].mode == "client"
+end
+
+--- Whether a client takes up former sessions.
+function context.resumes(ctx)
+  return descriptions[ctx].resumption == true
 end
 
 --- Whether errors of verification are told one by one.

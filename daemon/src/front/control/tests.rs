@@ -17,8 +17,7 @@ fn plain() -> Vec<u8> {
 }
 
 fn connect() -> Vec<u8> {
-    let (role, mode) = (Role::Client, Mode::Stream);
-    Request::Connect(Connect { context: 1, role, mode, host: None, sni: None }).to_frame(2).unwrap()
+    Request::Connect(Connect::new(1, Role::Client, Mode::Stream)).to_frame(2).unwrap()
 }
 
 fn large() -> Vec<u8> {

@@ -4,8 +4,8 @@ use super::super::{buffers, connection::with_addresses, sockets::Tcp};
 use super::direct::Direct;
 use crate::tls::{self, Decision};
 use luassl_protocol::{
-    ErrorCode, Facts, Failure, Info, LockStepAnswer, LockStepState, MAX_LOCK_STEP_DATA, MIN_LOCK_STEP_READ,
-    to_frame,
+    DecodeError, ErrorCode, Facts, Failure, Info, LockStepAnswer, LockStepState, MAX_LOCK_STEP_DATA,
+    MIN_LOCK_STEP_READ, to_frame,
 };
 use openssl::{
     error::ErrorStack,
@@ -363,7 +363,12 @@ pub(super) fn frame(answer: &LockStepAnswer<'_>) -> Answered {
     Answered::Frame(encode(answer))
 }
 
-fn encode(answer: &LockStepAnswer<'_>) -> Vec<u8> {
+/// The answer to what cannot be read.
+pub(super) fn invalid_frame(error: &DecodeError) -> Vec<u8> {
+    encode(&LockStepAnswer::failed(Failure::from(error)))
+}
+
+pub(super) fn encode(answer: &LockStepAnswer<'_>) -> Vec<u8> {
     to_frame(answer).unwrap_or_else(|error| {
         tracing::error!("an answer cannot be written: {error}");
         Vec::new()

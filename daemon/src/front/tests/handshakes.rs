@@ -21,12 +21,12 @@ fn both_roles_shake_hands() {
         let (tcp, peer) = peers::tcp_pair();
         let peer = thread::spawn(move || peers::client(version, peer));
         let done = block_on(handshake(peers::session(version), tcp, Role::Server, BOUND));
-        assert!(done.is_ok(), "as a server: {:?}", done.err());
+        assert!(done.is_ok(), "as a server: {:?}", done.err().map(|failed| failed.failure));
         peer.join().unwrap();
         let (tcp, peer) = peers::tcp_pair();
         let peer = thread::spawn(move || peers::server(version, peer));
         let done = block_on(handshake(peers::session(version), tcp, Role::Client, BOUND));
-        assert!(done.is_ok(), "as a client: {:?}", done.err());
+        assert!(done.is_ok(), "as a client: {:?}", done.err().map(|failed| failed.failure));
         peer.join().unwrap();
     }
 }
@@ -36,10 +36,14 @@ fn failing(deadline: Duration, behave: impl FnOnce(TcpStream) + Send + 'static) 
     let (tcp, peer) = peers::tcp_pair();
     let peer = thread::spawn(move || behave(peer));
     let session = peers::session(SslVersion::TLS1_3);
-    let failure = match block_on(handshake(session, tcp, Role::Server, deadline)) {
-        Ok(_) => panic!("a handshake with nobody"),
-        Err(failure) => failure,
-    };
+    let failure = block_on(async {
+        let Err(failed) = handshake(session, tcp, Role::Server, deadline).await else {
+            panic!("a handshake with nobody")
+        };
+        let failure = failed.failure.clone();
+        failed.part().await;
+        failure
+    });
     peer.join().unwrap();
     failure
 }
@@ -89,6 +93,31 @@ fn a_failed_handshakes_alert_arrives_before_the_end() {
 }
 
 #[test]
+fn a_failure_is_told_while_the_peer_still_takes_the_alert() {
+    let (tcp, mut peer) = peers::tcp_pair();
+    peer.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut came = [0; 64];
+    let failed = block_on(async {
+        let failed =
+            handshake(peers::session(SslVersion::TLS1_3), tcp, Role::Server, BOUND).await.err().unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let end = loop {
+            match peer.read(&mut came) {
+                Ok(1..) => {}
+                end => break end,
+            }
+        };
+        assert_eq!(
+            end.unwrap_err().kind(),
+            std::io::ErrorKind::WouldBlock,
+            "the connection has not ended yet"
+        );
+        failed
+    });
+    assert_eq!(failed.failure.code, ErrorCode::Tls);
+}
+
+#[test]
 fn a_failing_handshake_leaves_the_others_of_its_thread_alone() {
     let (tcp, peer) = peers::tcp_pair();
     let good = thread::spawn(move || peers::client(SslVersion::TLS1_3, peer));
@@ -102,6 +131,6 @@ fn a_failing_handshake_leaves_the_others_of_its_thread_alone() {
     };
     let session = peers::session(SslVersion::TLS1_3);
     let (done, ()) = block_on(async { tokio::join!(handshake(session, tcp, Role::Server, BOUND), bad) });
-    assert!(done.is_ok(), "{:?}", done.err());
+    assert!(done.is_ok(), "{:?}", done.err().map(|failed| failed.failure));
     good.join().unwrap();
 }

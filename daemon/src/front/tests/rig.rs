@@ -99,7 +99,8 @@ impl Rig {
         (tcp, peer): (sockets::Tcp, TcpStream),
     ) -> Self {
         let peer = thread::spawn(move || peers::client(version, peer));
-        let established = block_on(handshake(session, tcp, Role::Server, BOUND)).unwrap();
+        let established =
+            block_on(handshake(session, tcp, Role::Server, BOUND)).map_err(|failed| failed.failure).unwrap();
         let (ours, theirs) = sockets::stream_pair().unwrap();
         let lua = UnixStream::from(theirs);
         lua.set_read_timeout(Some(BOUND)).unwrap();

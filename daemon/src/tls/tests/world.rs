@@ -59,8 +59,12 @@ const EPOCH: u32 = 1_000_000_000;
 pub(super) const LIFETIME: u32 = 3600;
 
 /// No floor at all.
-pub(crate) const FREE: Floors =
-    Floors { minimum_protocol: ProtocolVersion::Tls12, verify_required: false, rsa_key_exchange: false };
+pub(crate) const FREE: Floors = Floors {
+    minimum_protocol: ProtocolVersion::Tls12,
+    verify_required: false,
+    rsa_key_exchange: false,
+    key_log: false,
+};
 
 impl World {
     /// With the tests' root as the system's trust. This thread may sign.

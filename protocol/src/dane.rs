@@ -1,0 +1,57 @@
+//! DANE: what the name service says of a server's certificate (RFC 6698, RFC 7671). Whether that was signed is for the
+//! client to know.
+
+use crate::DecodeError;
+use crate::context::{check_bytes, check_entries};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+/// The most TLSA records of one connection.
+pub const MAX_TLSA: usize = 64;
+/// The longest data of a TLSA record, in bytes: a certificate's, in full.
+pub const MAX_TLSA_DATA: usize = 16 * 1024;
+
+/// A context whose clients may verify by TLSA records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DaneSpec {
+    /// A record of usage 3 counts whatever names the certificate has (RFC 7671, 5.1).
+    #[serde(skip_serializing_if = "crate::context::is_false")]
+    pub no_ee_namechecks: bool,
+}
+
+/// What a client connection is verified by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dane {
+    /// The name that the records belong to, and that the certificate must carry.
+    pub host: String,
+    /// The records; without one that can be used, the trust of the context decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<TlsaRecord>,
+}
+
+impl Dane {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`DecodeError::Bound`] with the first field that is above its limit.
+    pub fn check_bounds(&self) -> Result<(), DecodeError> {
+        check_bytes("dane.host", self.host.len(), crate::MAX_TEXT)?;
+        check_entries("dane.records", self.records.len(), MAX_TLSA)?;
+        let mut data = self.records.iter().map(|record| record.data.len());
+        data.try_for_each(|length| check_bytes("dane.records.data", length, MAX_TLSA_DATA))
+    }
+}
+
+/// A TLSA record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsaRecord {
+    /// 0 PKIX-TA, 1 PKIX-EE, 2 DANE-TA, 3 DANE-EE.
+    pub usage: u8,
+    /// 0 the certificate, 1 its public key.
+    pub selector: u8,
+    /// 0 in full, 1 its SHA-256, 2 its SHA-512.
+    pub matching: u8,
+    /// What is compared.
+    pub data: ByteBuf,
+}
