@@ -17,34 +17,47 @@ const MEBIBYTES: usize = 256;
 
 /// A row of the table.
 #[derive(Clone, Copy)]
-struct Row {
+pub(crate) struct Row {
     work: &'static str,
     title: &'static str,
     unit: &'static str,
     measure: fn(u16) -> f64,
 }
 
-const ROWS: [Row; 3] = [
+impl Row {
+    /// Whether a word of the command line means it.
+    pub(crate) fn is_named(&self, word: &str) -> bool {
+        word.strip_prefix("lockstep")
+            .is_some_and(|row| row.is_empty() || row.strip_prefix('-') == Some(self.work))
+    }
+}
+
+pub(crate) const ROWS: [Row; 3] = [
     Row { work: "echo", title: "lock-step, 64-byte echo, p50", unit: "us", measure: echo },
     Row { work: "receive", title: "lock-step, received", unit: "MiB/s", measure: received },
     Row { work: "send", title: "lock-step, sent", unit: "MiB/s", measure: sent },
 ];
 
 /// Prints luassl's values, LuaSec's, and the ratios.
-pub(crate) fn compare(rounds: usize) {
+pub(crate) fn compare(rounds: usize, rows: &[Row]) {
     println!("{rounds} alternating rounds, wall clock, server in Lua 5.4, median (least to most)\n");
     println!("{:<30} {:>30} {:>30} {:>20}", "", "luassl.luasec", "LuaSec", "ratio");
-    for row in ROWS {
+    for row in rows {
         let daemon = Daemon::start();
         let servers = [start(&daemon, true, row.work), start(&daemon, false, row.work)];
         let [mut ours, mut theirs, mut ratios] = [const { Sample::new() }; 3];
         for round in 0..=rounds {
-            let [own, other] = [&servers[0], &servers[1]].map(|(_, port)| (row.measure)(*port));
+            // Each goes first as often as the other.
+            let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+            let mut found = [0.0; 2];
+            for which in order {
+                found[which] = (row.measure)(servers[which].1);
+            }
             // The first round warms up caches and allocators.
             if round > 0 {
-                ours.add(own);
-                theirs.add(other);
-                ratios.add(own / other);
+                ours.add(found[0]);
+                theirs.add(found[1]);
+                ratios.add(found[0] / found[1]);
             }
         }
         let (ours, theirs) = (ours.show(1, row.unit), theirs.show(1, row.unit));

@@ -1,5 +1,6 @@
 //! `luassl-bench [ROUNDS] [WORK]...`: luassl beside Debian's LuaSec, the same work in one run, in alternating rounds.
-//! WORK is `receive`, `send`, `echo`, `handshake`, `hold`, `keeper` or `lockstep`; all of them where none is named.
+//! WORK is `receive`, `send`, `echo`, `handshake`, `hold`, `keeper` or `lockstep` (or one row of the last: `lockstep-echo`,
+//! `lockstep-receive`, `lockstep-send`); all of them where none is named.
 //!
 //! What counts is the CPU time of all processes on the server's side: for luassl the Lua process, the front, the
 //! keeper and the supervisor. The client is this process. The ratio is taken round by round, so that what disturbs
@@ -10,6 +11,7 @@ mod lockstep;
 mod measure;
 mod subject;
 
+use lockstep::Row;
 use measure::Sample;
 use std::io::Write;
 use std::process::ExitCode;
@@ -19,12 +21,14 @@ use subject::{Stack, Subject, Work};
 const ROUNDS: usize = 7;
 
 fn main() -> ExitCode {
-    let Some((rounds, works, [keeper, lockstep])) = arguments() else {
-        eprintln!("usage: luassl-bench [ROUNDS] [receive|send|echo|handshake|hold|keeper|lockstep]...");
+    let Some((rounds, works, keeper, rows)) = arguments() else {
+        eprintln!("usage: luassl-bench [ROUNDS] [receive|send|echo|handshake|hold|keeper|lockstep[-ROW]]...");
         return ExitCode::from(2);
     };
-    println!("{rounds} alternating rounds; server-side CPU of all processes, median (least to most)\n");
-    println!("{:<26} {:>28} {:>28} {:>24}", "", "luassl", "LuaSec", "ratio");
+    if works.iter().any(|work| *work != Work::Hold) {
+        println!("{rounds} alternating rounds; server-side CPU of all processes, median (least to most)\n");
+        println!("{:<26} {:>28} {:>28} {:>24}", "", "luassl", "LuaSec", "ratio");
+    }
     for work in works.iter().copied().filter(|work| *work != Work::Hold) {
         compare(work, rounds);
     }
@@ -36,15 +40,15 @@ fn main() -> ExitCode {
         println!();
         keeper::compare(rounds);
     }
-    if lockstep {
+    if !rows.is_empty() {
         println!();
-        lockstep::compare(rounds);
+        lockstep::compare(rounds, &rows);
     }
     ExitCode::SUCCESS
 }
 
-/// Rounds, works, and whether the keeper and lock-step are among them; none where the command line cannot be understood.
-fn arguments() -> Option<(usize, Vec<Work>, [bool; 2])> {
+/// Rounds, works, whether the keeper is among them, and rows of lock-step; none where the command line cannot be understood.
+fn arguments() -> Option<(usize, Vec<Work>, bool, Vec<Row>)> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     let mut rounds = ROUNDS;
     if let Some(number) = words.first().and_then(|word| word.parse().ok()) {
@@ -52,11 +56,12 @@ fn arguments() -> Option<(usize, Vec<Work>, [bool; 2])> {
         words.remove(0);
     }
     let all = words.is_empty();
-    let apart = ["keeper", "lockstep"];
-    let named = apart.map(|name| all || words.iter().any(|word| word == name));
-    words.retain(|word| !apart.contains(&&**word));
+    let keeper = all || words.iter().any(|word| word == "keeper");
+    let rows = lockstep::ROWS.into_iter().filter(|row| all || words.iter().any(|word| row.is_named(word)));
+    let rows = rows.collect();
+    words.retain(|word| word != "keeper" && !lockstep::ROWS.iter().any(|row| row.is_named(word)));
     let works = words.iter().map(|word| Work::named(word)).collect::<Option<Vec<_>>>()?;
-    (rounds > 0).then(|| (rounds, if all { Work::ALL.to_vec() } else { works }, named))
+    (rounds > 0).then(|| (rounds, if all { Work::ALL.to_vec() } else { works }, keeper, rows))
 }
 
 fn compare(work: Work, rounds: usize) {

@@ -45,10 +45,11 @@ impl Lua {
     /// come first.
     #[must_use]
     pub fn plain_command(self, modules: &[&Path]) -> Command {
-        let both = |module: &&Path| format!("{0}/?.lua;{0}/?/init.lua;", module.display());
-        let path: String = modules.iter().map(both).collect();
+        let both = |module: &&Path| format!("{0}/?.lua;{0}/?/init.lua", module.display());
+        let ours: Vec<String> = modules.iter().map(both).collect();
+        let path = ours.join(";") + ";;";
         let mut command = Command::new(self.command);
-        command.current_dir(pki::file("")).env("LUA_PATH", path + ";").env("LUA_CPATH", ";;");
+        command.current_dir(pki::file("")).env("LUA_PATH", path).env("LUA_CPATH", ";;");
         command
     }
 

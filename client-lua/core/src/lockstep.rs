@@ -1,6 +1,7 @@
 //! A connection in lock-step mode: the program keeps its TCP socket and polls it; the daemon works on it when asked.
 
 mod link;
+mod patience;
 mod pattern;
 mod secured;
 mod times;

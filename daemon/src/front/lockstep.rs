@@ -6,6 +6,7 @@
 
 mod asking;
 mod direct;
+mod patience;
 mod session;
 
 use super::{
@@ -23,14 +24,25 @@ use luassl_protocol::{
     ErrorCode, FRAME_HEADER, Failure, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
 };
 use openssl::ssl::Ssl;
+use patience::{After, Look, Patience, SMALL};
 use rustix::{
     io::Errno,
     net::{SendFlags, send},
 };
 use session::Session;
 use session::{Answered, frame, invalid};
-use std::{cell::RefCell, io, os::fd::AsFd, sync::Arc, task::Poll};
-use tokio::time::{Instant, timeout, timeout_at};
+use std::{
+    cell::RefCell,
+    io,
+    os::fd::AsFd,
+    sync::Arc,
+    task::{self, Poll},
+    thread,
+};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout, timeout_at},
+};
 
 /// A connection with its session.
 pub(super) struct LockStep {
@@ -45,6 +57,7 @@ pub(super) struct LockStep {
     whole_until: Option<Instant>,
     /// When a handshake that has a thread of its own has to be over.
     apart_until: Option<Instant>,
+    patience: Patience,
 }
 
 /// What is held while the handshake lasts.
@@ -73,8 +86,8 @@ impl LockStep {
             Failure::new(ErrorCode::Internal, format!("no session for a connection: {error}"))
         })?;
         let (lua, inbox, handshaking) = (Movable::Parked(lua), Vec::new(), Some(handshaking));
-        let (whole_until, apart_until) = (None, None);
-        Ok(Self { front, connection, session, lua, inbox, handshaking, whole_until, apart_until })
+        let (whole_until, apart_until, patience) = (None, None, Patience::new());
+        Ok(Self { front, connection, session, lua, inbox, handshaking, whole_until, apart_until, patience })
     }
 
     /// Runs the connection to its end, beginning on a thread that may sign.
@@ -256,18 +269,47 @@ impl LockStep {
         self.whole_until = half.then(|| self.whole_until.unwrap_or_else(until));
     }
 
-    async fn event(&self) -> Event {
-        std::future::poll_fn(|cx| {
-            if let Some(command) = self.connection.next_command(cx.waker()) {
-                return Poll::Ready(Event::Command(command));
+    /// The next thing to see to, after an answer.
+    async fn event(&mut self) -> Event {
+        let answered = std::time::Instant::now();
+        let event = match self.look(answered).await {
+            Some(event) => event,
+            None => std::future::poll_fn(|cx| self.poll_event(cx)).await,
+        };
+        if matches!(event, Event::Readable) {
+            self.patience.came(answered.elapsed());
+        }
+        event
+    }
+
+    /// Looks for it without going to sleep, where that is likely to pay. Every other connection of this thread, and every
+    /// other process, has its turn between two looks.
+    async fn look(&mut self, now: std::time::Instant) -> Option<Event> {
+        let look = Look::begin(now, self.patience.look()?)?;
+        loop {
+            let looked = std::future::poll_fn(|cx| Poll::Ready(self.poll_event(cx))).await;
+            if let Poll::Ready(event) = looked {
+                return Some(event);
             }
-            let Some(socket) = self.lua.registered() else { return Poll::Ready(Event::Gone) };
-            socket.poll_read_ready(cx).map(|ready| match ready {
-                Ok(_) => Event::Readable,
-                Err(_) => Event::Gone,
-            })
+            if look.is_over() {
+                self.patience.was_in_vain();
+                return None;
+            }
+            // The program may have to run here.
+            thread::yield_now();
+            yield_now().await;
+        }
+    }
+
+    fn poll_event(&self, cx: &mut task::Context<'_>) -> Poll<Event> {
+        if let Some(command) = self.connection.next_command(cx.waker()) {
+            return Poll::Ready(Event::Command(command));
+        }
+        let Some(socket) = self.lua.registered() else { return Poll::Ready(Event::Gone) };
+        socket.poll_read_ready(cx).map(|ready| match ready {
+            Ok(_) => Event::Readable,
+            Err(_) => Event::Gone,
         })
-        .await
     }
 
     /// Receives what is there, and carries out the question once it is whole.
@@ -307,7 +349,7 @@ impl LockStep {
     fn take(&self, room: &mut [u8]) -> Result<usize, Errno> {
         let socket = self.lua.registered().ok_or(Errno::NOTCONN)?;
         let received = socket.get_ref().receive(room);
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut context = task::Context::from_waker(task::Waker::noop());
         let full =
             matches!(&received, Ok(received) if received.count == room.len() || received.had_descriptors);
         if !full && let Poll::Ready(Ok(mut guard)) = socket.poll_read_ready(&mut context) {
@@ -338,11 +380,22 @@ impl LockStep {
         };
         match answered {
             Answered::NeedsSignature => Turn::NeedsSignature,
-            Answered::Frame(frame) => Turn::Reply(Reply { frame, last: false }),
+            Answered::Frame(frame) => {
+                if frame.len() > SMALL {
+                    self.patience.answers(After::Bulk);
+                }
+                Turn::Reply(Reply { frame, last: false })
+            }
         }
     }
 
     fn answer(&mut self, request: &LockStepRequest<'_>) -> Answered {
+        self.patience.answers(match request {
+            LockStepRequest::Read { .. } => After::Read,
+            LockStepRequest::Write { data } if data.len() <= SMALL => After::Write,
+            LockStepRequest::Write { .. } => After::Bulk,
+            _ => After::Other,
+        });
         let session = &mut self.session;
         let answered = match *request {
             LockStepRequest::Handshake => session.handshake(),

@@ -1,5 +1,5 @@
-//! Landlock with no rules: no file can be opened, made, changed or run any more, no TCP port bound or connected to, and no
-//! signal sent to another process. Descriptors that are open, or that come over a socket, work as before.
+//! Landlock with no rules: no file can be opened, made, changed or run any more, no TCP port bound or connected to, no
+//! abstract Unix socket of another process connected to, and no signal sent to another process. Descriptors that are open, or that come over a socket, work as before.
 
 use crate::SandboxError;
 use landlock::{
@@ -41,7 +41,7 @@ pub fn none(sockets: UnixSockets) -> Result<Enforced, SandboxError> {
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(files)?
         .handle_access(AccessNet::from_all(ABI::V4))?
-        .scope(Scope::Signal)?
+        .scope(Scope::Signal | Scope::AbstractUnixSocket)?
         .create()?
         .no_new_privs(true)
         .restrict_self()?;

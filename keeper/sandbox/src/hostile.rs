@@ -3,6 +3,7 @@
 //! Arguments are such that an unrestricted process is never refused: what comes back then is success, or an error of the
 //! call's own making.
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::io;
 use std::ptr;
 
@@ -25,16 +26,23 @@ pub const ATTEMPTS: [&str; 15] = [
     "write-to-code",
 ];
 
+/// Connects to [`ABSTRACT`]: the attempt that Landlock alone refuses.
+pub const CONNECT_ABSTRACT: &str = "connect-abstract";
+
+/// The abstract Unix socket of another process.
+pub const ABSTRACT: &[u8] = b"luassl-bystander";
+
 /// Tries one; the error is the kernel's.
 ///
 /// # Errors
-/// The kernel's; EINVAL for a name that is not in [`ATTEMPTS`].
+/// The kernel's; EINVAL for a name that is neither in [`ATTEMPTS`] nor [`CONNECT_ABSTRACT`].
 pub fn attempt(name: &str) -> io::Result<()> {
     let socket = |family| call(libc::SYS_socket, [family, libc::SOCK_STREAM.into(), 0, 0]);
     let file = |path: &'static std::ffi::CStr| path.as_ptr() as i64;
     match name {
         "open" => call(libc::SYS_openat, [libc::AT_FDCWD.into(), file(c"/etc/passwd"), 0, 0]),
         "mkdir" => call(libc::SYS_mkdirat, [libc::AT_FDCWD.into(), file(c"/no/such"), 0o700, 0]),
+        CONNECT_ABSTRACT => connect_abstract(),
         "socket-inet" => socket(libc::AF_INET.into()),
         "socket-inet6" => socket(libc::AF_INET6.into()),
         "socket-netlink" => call(libc::SYS_socket, [libc::AF_NETLINK.into(), libc::SOCK_RAW.into(), 0, 0]),
@@ -67,6 +75,11 @@ fn checked(result: i64) -> io::Result<i64> {
 fn call(number: i64, [a, b, c, d]: [i64; 4]) -> io::Result<()> {
     // SAFETY: `attempt` gives numbers and static paths, and none of its calls writes to this process's memory.
     checked(unsafe { libc::syscall(number, a, b, c, d) }).map(drop)
+}
+
+fn connect_abstract() -> io::Result<()> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    Ok(connect(&socket, &SocketAddrUnix::new_abstract_name(ABSTRACT)?)?)
 }
 
 fn fork() -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! The socket of one lock-step connection: a question, then its answer.
 
+use super::patience::Patience;
 use super::secured::Plan;
 use crate::client::Client;
 use crate::control::{CallError, REQUEST, request_deadline};
@@ -12,6 +13,8 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use std::rc::Rc;
+use std::thread;
+use std::time::Instant;
 
 /// Room for any answer.
 pub(super) const SCRATCH: usize = FRAME_HEADER + MAX_LOCK_STEP_FRAME;
@@ -20,6 +23,7 @@ pub(super) const SCRATCH: usize = FRAME_HEADER + MAX_LOCK_STEP_FRAME;
 pub(super) struct Link {
     socket: OwnedFd,
     pub(super) token: Token,
+    patience: Patience,
 }
 
 impl Link {
@@ -43,7 +47,7 @@ impl Link {
         let set = sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, patience);
         let set = set.and_then(|()| sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, patience));
         set.map_err(|_| Error::daemon_gone())?;
-        Ok(Self { socket, token })
+        Ok(Self { socket, token, patience: Patience::new() })
     }
 
     /// Asks, and waits for the answer.
@@ -51,7 +55,7 @@ impl Link {
     /// # Errors
     /// A daemon that has gone, or that says what cannot be read.
     pub(super) fn ask<'s>(
-        &self,
+        &mut self,
         question: &LockStepRequest<'_>,
         scratch: &'s mut [u8],
     ) -> Result<LockStepAnswer<'s>, Error> {
@@ -64,7 +68,10 @@ impl Link {
                 Err(_) => return Err(Error::daemon_gone()),
             }
         }
-        let length = self.receive_frame(scratch)?;
+        let asked = Instant::now();
+        let seen = self.look(self.patience.look(asked, frame.len()), scratch)?;
+        let length = self.receive_frame(seen, scratch)?;
+        self.patience.came(asked.elapsed(), frame.len().max(length));
         from_body(&scratch[FRAME_HEADER..length]).map_err(|_| garbage())
     }
 
@@ -75,8 +82,26 @@ impl Link {
         }
     }
 
-    fn receive_frame(&self, scratch: &mut [u8]) -> Result<usize, Error> {
-        let mut have = 0;
+    /// Looks for the answer without going to sleep: how much has come.
+    fn look(&self, until: Option<Instant>, scratch: &mut [u8]) -> Result<usize, Error> {
+        let Some(until) = until else { return Ok(0) };
+        loop {
+            match recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Err(Error::daemon_gone()),
+                Ok((_, count)) => return Ok(count),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(_) => return Err(Error::daemon_gone()),
+            }
+            if Instant::now() >= until {
+                return Ok(0);
+            }
+            // It may be the daemon that has to run here.
+            thread::yield_now();
+        }
+    }
+
+    /// Receives the rest of a frame of which `have` bytes have come.
+    fn receive_frame(&self, mut have: usize, scratch: &mut [u8]) -> Result<usize, Error> {
         loop {
             let wanted = match scratch[..have].first_chunk::<FRAME_HEADER>() {
                 None => FRAME_HEADER,

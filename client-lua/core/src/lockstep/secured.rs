@@ -317,7 +317,7 @@ impl Secured {
         question: &LockStepRequest<'_>,
         scratch: &'s mut Vec<u8>,
     ) -> Result<LockStepAnswer<'s>, Hindrance> {
-        let link = self.link.as_ref().ok_or(Hindrance::Closed)?;
+        let link = self.link.as_mut().ok_or(Hindrance::Closed)?;
         scratch.resize(SCRATCH, 0);
         // A daemon that has gone is a connection that has ended.
         link.ask(question, scratch).map_err(|_| Hindrance::Closed)

@@ -1,12 +1,14 @@
 //! Kernels that lack a protection: that is said by its name, and what is left holds.
 
-use super::sandbox::{ATTEMPTS, with_front_on_a_kernel_without};
+use super::sandbox::{ATTEMPTS, with_front, with_front_on_a_kernel_without};
 use crate::api::{accepted, serve};
 use luassl_tests::agent::Agent;
 use luassl_tests::daemon::Daemon;
 use luassl_tests::kernel;
 use luassl_tests::lua::LUA54;
 use luassl_tests::{built, pki};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::Command;
 
 const LANDLOCK: [i64; 3] =
@@ -44,6 +46,26 @@ fn without_landlock_a_keeper_that_opens_a_file_is_refused_and_one_that_makes_one
     daemon.expect_log("hostile: open: Err(Os { code: 1, kind: PermissionDenied");
     let daemon = with_front_on_a_kernel_without(&LANDLOCK, "hostile-keeper-mkdir");
     daemon.expect_log("keeper ended: signal: 31 (SIGSYS)");
+}
+
+/// The version of Landlock that has scopes of abstract sockets (Linux 6.12).
+const WITH_SCOPES: i64 = 6;
+
+/// Seccomp lets a front connect, since it does so to its keeper: Landlock alone refuses this.
+#[test]
+fn a_front_reaches_no_abstract_socket_of_another_process_where_landlock_can_refuse_it() {
+    let address = SocketAddr::from_abstract_name("luassl-bystander").expect("an address");
+    let _bystander = UnixListener::bind_addr(&address).expect("a socket that anybody may connect to");
+    let daemon = with_front_on_a_kernel_without(&LANDLOCK, "hostile-front-connect-abstract");
+    daemon.expect_log("hostile: connect-abstract: let through");
+    let abi = kernel::landlock_abi();
+    if abi < WITH_SCOPES {
+        eprintln!("not tried: this kernel has version {abi} of Landlock, and no scopes (Linux 6.12)");
+        return;
+    }
+    let daemon = with_front("hostile-front-connect-abstract");
+    daemon.expect_log("hostile: connect-abstract: Operation not permitted");
+    daemon.expect_log(" ready");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) const ATTEMPTS: [&str; 15] = [
 ];
 
 /// A daemon with a front of this name.
-fn with_front(name: &str) -> Daemon {
+pub(super) fn with_front(name: &str) -> Daemon {
     Daemon::hostile(&configuration(name))
 }
 

@@ -1,0 +1,163 @@
+//! Whether a thread looks for a connection's next question for a moment before it sleeps. To be woken costs more than
+//! the answer to a small question does, and a program that has read often writes at once; but to look in vain is work
+//! for nothing, so that each connection has to have shown that its questions come soon.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+/// How long a look lasts at most: about what it costs to be woken on another core of a virtual machine.
+const LOOK: Duration = Duration::from_micros(50);
+/// A question that is received so soon after the last answer would have been seen by a look: a wake-up on either side
+/// is part of the time.
+const SOON: Duration = Duration::from_micros(100);
+
+/// What a question that came soon earns, and what a look in vain costs: of the time, most is not wasted.
+const EARNED: i8 = 1;
+const SPENT: i8 = 4;
+/// The most that a connection has, and owes.
+const MOST: i8 = 16;
+
+/// The most data in a question or an answer, in bytes, whose cost a wake-up weighs against: about a record of TLS.
+pub(super) const SMALL: usize = 17 * 1024;
+
+/// What was answered last; each has habits of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    Read,
+    Write,
+    Other,
+    /// More than [`SMALL`]: nothing is looked for, since the cores have other work then.
+    Bulk,
+}
+
+/// What is known of a connection's habits.
+#[derive(Debug)]
+pub(super) struct Patience {
+    /// After each but [`After::Bulk`].
+    credit: [i8; 3],
+    after: After,
+}
+
+impl Patience {
+    /// A read is followed by a write, until shown otherwise.
+    pub(super) fn new() -> Self {
+        Self { credit: [EARNED, 0, 0], after: After::Other }
+    }
+
+    /// A question of this kind is about to be answered.
+    pub(super) fn answers(&mut self, after: After) {
+        self.after = after;
+    }
+
+    /// How long to look for the next question.
+    pub(super) fn look(&self) -> Option<Duration> {
+        self.credit.get(self.after as usize).is_some_and(|credit| *credit > 0).then_some(LOOK)
+    }
+
+    /// The next question came so long after the answer.
+    pub(super) fn came(&mut self, later: Duration) {
+        if later < SOON {
+            self.change(EARNED);
+        }
+    }
+
+    /// A look saw nothing.
+    pub(super) fn was_in_vain(&mut self) {
+        self.change(-SPENT);
+    }
+
+    fn change(&mut self, by: i8) {
+        if let Some(credit) = self.credit.get_mut(self.after as usize) {
+            *credit = (*credit + by).clamp(-MOST, MOST);
+        }
+    }
+}
+
+thread_local! {
+    static LOOKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread's look: one connection's at a time, since whatever comes for another is seen along with it.
+pub(super) struct Look {
+    until: Instant,
+}
+
+impl Look {
+    /// None where this thread is looking already.
+    pub(super) fn begin(now: Instant, length: Duration) -> Option<Self> {
+        (!LOOKING.replace(true)).then(|| Self { until: now + length })
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        LOOKING.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{After, LOOK, Look, MOST, Patience, SOON, SPENT};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_write_is_looked_for_after_a_read_and_nothing_after_a_write() {
+        let mut patience = Patience::new();
+        assert_eq!(patience.look(), None);
+        patience.answers(After::Read);
+        assert_eq!(patience.look(), Some(LOOK));
+        patience.answers(After::Write);
+        assert_eq!(patience.look(), None);
+    }
+
+    #[test]
+    fn a_look_in_vain_is_the_last_until_questions_have_come_soon_again() {
+        let mut patience = Patience::new();
+        patience.answers(After::Read);
+        patience.was_in_vain();
+        patience.came(SOON);
+        let mut soon = 0;
+        while patience.look().is_none() {
+            patience.came(Duration::ZERO);
+            soon += 1;
+        }
+        assert_eq!(soon, SPENT);
+        patience.answers(After::Write);
+        assert_eq!(patience.look(), None, "each kind has its own");
+    }
+
+    #[test]
+    fn nothing_is_looked_for_after_bulk() {
+        let mut patience = Patience::new();
+        patience.answers(After::Bulk);
+        patience.came(Duration::ZERO);
+        assert_eq!(patience.look(), None);
+    }
+
+    #[test]
+    fn a_past_of_any_length_is_made_good() {
+        let mut patience = Patience::new();
+        for _ in 0..1000 {
+            patience.was_in_vain();
+        }
+        for _ in 0..=MOST {
+            patience.came(Duration::ZERO);
+        }
+        assert!(patience.look().is_some());
+    }
+
+    #[test]
+    fn one_connection_of_a_thread_looks() {
+        let look = Look::begin(Instant::now(), Duration::ZERO).unwrap();
+        assert!(look.is_over());
+        assert!(Look::begin(Instant::now(), LOOK).is_none());
+        drop(look);
+        assert!(Look::begin(Instant::now(), LOOK).is_some());
+    }
+}
