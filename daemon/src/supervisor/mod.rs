@@ -221,7 +221,7 @@ impl Supervisor {
 
     /// A child has answered. Once all have, everything serves.
     fn note(&mut self, name: String, serial: u64) {
-        self.serves.insert(name, serial);
+        self.serves.insert(name.clone(), serial);
         let current = self.states.borrow().serial;
         let children = self.fronts.len() + self.keeper.len();
         if self.serves.len() < children || self.serves.values().any(|serial| *serial != current) {
@@ -232,7 +232,7 @@ impl Supervisor {
             Some(former) if former != current => {
                 tracing::info!("keeper and fronts serve configuration {current}");
             }
-            Some(_) => {}
+            Some(_) => tracing::info!("{name} serves configuration {current} again"),
         }
     }
 
