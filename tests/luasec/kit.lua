@@ -20,6 +20,14 @@ function kit.read(name)
   return bytes
 end
 
+--- How many descriptors this process has.
+function kit.descriptors()
+  local list = io.popen("ls /proc/$PPID/fd")
+  local count = select(2, list:read("*a"):gsub("\n", ""))
+  list:close()
+  return count
+end
+
 --- Two ends of a TCP connection, without waiting.
 function kit.pair()
   local listener = assert(socket.bind("127.0.0.1", 0))

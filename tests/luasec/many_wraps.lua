@@ -1,13 +1,6 @@
 -- many_wraps.lua PKI COUNT: wraps sockets and closes or forgets them, and has as many descriptors as before.
 local kit = require "kit"
 
-local function descriptors()
-  local list = io.popen("ls /proc/$PPID/fd")
-  local count = select(2, list:read("*a"):gsub("\n", ""))
-  list:close()
-  return count
-end
-
 local contexts = { assert(kit.ssl.newcontext(kit.server_config())), assert(kit.ssl.newcontext(kit.client_config())) }
 
 local function turn(number)
@@ -24,7 +17,7 @@ end
 
 turn(1)
 collectgarbage()
-local before = descriptors()
+local before = kit.descriptors()
 for number = 1, tonumber(arg[2]) do
   turn(number)
   if number % 200 == 0 then
@@ -33,6 +26,6 @@ for number = 1, tonumber(arg[2]) do
 end
 collectgarbage()
 collectgarbage()
-local after = descriptors()
+local after = kit.descriptors()
 assert(after <= before + 1, ("%d descriptors before, %d after"):format(before, after))
 print(after)

@@ -9,13 +9,6 @@ local CHILDREN, ROUNDS = tonumber(arg[2]), tonumber(arg[3])
 local of_server = assert(kit.ssl.newcontext(kit.server_config()))
 local of_client = assert(kit.ssl.newcontext(kit.client_config { verify = "peer" }))
 
-local function descriptors()
-  local list = io.popen("ls /proc/$PPID/fd")
-  local count = select(2, list:read("*a"):gsub("\n", ""))
-  list:close()
-  return count
-end
-
 --- Runs `body` in a child: its process id.
 local function fork(body)
   io.stdout:flush()
@@ -58,7 +51,7 @@ local function child(listener)
   repeat
     local quit = serve(accept(listener))
     collectgarbage()
-    local now = descriptors()
+    local now = kit.descriptors()
     before = before or now
     -- One more or less: an end of the pipe to `ls`.
     assert(now <= before + 1, ("%d descriptors before, %d after"):format(before, now))
