@@ -76,12 +76,15 @@ pub(super) async fn handshake(
             return Ok(Established { tls, info });
         }
         Ok(Err(broken)) => why(&broken, &tls),
-        Err(_) => Failure::new(
-            ErrorCode::Timeout,
-            format!("no handshake within {} s ([limits] handshake)", deadline.as_secs_f64()),
-        ),
+        Err(_) => not_in_time(deadline),
     };
     Err(Failed { failure, parting: Some(tls) })
+}
+
+/// A handshake that met its deadline.
+pub(super) fn not_in_time(deadline: Duration) -> Failure {
+    let seconds = deadline.as_secs_f64();
+    Failure::new(ErrorCode::Timeout, format!("no handshake within {seconds} s ([limits] handshake)"))
 }
 
 fn why(broken: &Broken, tls: &SslStream<Transport>) -> Failure {
