@@ -12,6 +12,7 @@ mod session;
 use super::{
     Front,
     connection::{Command, Connection},
+    handshake,
     operations::ContextTable,
     quota::Slot,
     readiness::Movable,
@@ -21,10 +22,10 @@ use super::{
 use crate::tls::{self, Decision, Floors};
 use asking::Asking;
 use luassl_protocol::{
-    ErrorCode, FRAME_HEADER, Failure, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
+    ErrorCode, FRAME_HEADER, Failure, LOOK_DATA, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
 };
 use openssl::ssl::Ssl;
-use patience::{After, Look, Patience, SMALL};
+use patience::{After, Look, Patience};
 use rustix::{
     io::Errno,
     net::{SendFlags, send},
@@ -213,15 +214,12 @@ impl LockStep {
         let Some(until) = self.apart_until else { return self.serve(signing).await };
         match timeout_at(until, self.serve(signing)).await {
             Ok(next) => next,
-            Err(_) => {
-                let seconds = self.front.limits().handshake().as_secs();
-                self.late(&format!("no handshake within {seconds} s ([limits] handshake)"))
-            }
+            Err(_) => self.late(handshake::not_in_time(self.front.limits().handshake())),
         }
     }
 
-    fn late(&self, message: &str) -> Next {
-        self.connection.record_end(Failure::new(ErrorCode::Timeout, message));
+    fn late(&self, failure: Failure) -> Next {
+        self.connection.record_end(failure);
         Next::Over
     }
 
@@ -243,7 +241,10 @@ impl LockStep {
                 None => self.event().await,
                 Some(until) => match timeout_at(until, self.event()).await {
                     Ok(event) => event,
-                    Err(_) => return self.late("half a question, and no more in time ([limits] request)"),
+                    Err(_) => {
+                        let message = "half a question, and no more in time ([limits] request)";
+                        return self.late(Failure::new(ErrorCode::Timeout, message));
+                    }
                 },
             };
             let next = match event {
@@ -381,7 +382,7 @@ impl LockStep {
         match answered {
             Answered::NeedsSignature => Turn::NeedsSignature,
             Answered::Frame(frame) => {
-                if frame.len() > SMALL {
+                if frame.len() > LOOK_DATA {
                     self.patience.answers(After::Bulk);
                 }
                 Turn::Reply(Reply { frame, last: false })
@@ -392,7 +393,7 @@ impl LockStep {
     fn answer(&mut self, request: &LockStepRequest<'_>) -> Answered {
         self.patience.answers(match request {
             LockStepRequest::Read { .. } => After::Read,
-            LockStepRequest::Write { data } if data.len() <= SMALL => After::Write,
+            LockStepRequest::Write { data } if data.len() <= LOOK_DATA => After::Write,
             LockStepRequest::Write { .. } => After::Bulk,
             _ => After::Other,
         });

@@ -1,56 +1,43 @@
-//! Whether a program looks for an answer for a moment before it sleeps: to be woken costs more than the answer to a small
-//! question does. Looking in vain is work for nothing, so that the daemon has to have shown that it answers soon.
+//! Whether a program looks for an answer for a moment before it sleeps: the daemon has to have shown that it answers soon.
 
+use luassl_protocol::{Credit, LOOK, LOOK_DATA};
 use std::time::{Duration, Instant};
-
-/// How long a look lasts at most: about what it costs to be woken on another core of a virtual machine.
-const LOOK: Duration = Duration::from_micros(50);
-
-/// The most data in a question or an answer, in bytes, whose cost a wake-up weighs against: about a record of TLS.
-const SMALL: usize = 17 * 1024;
-
-/// What an answer that came within a look's time earns, and what a look in vain costs.
-const EARNED: i8 = 1;
-const SPENT: i8 = 4;
-/// The most that a connection has, and owes.
-const MOST: i8 = 16;
 
 /// What is known of how soon answers come.
 #[derive(Debug)]
 pub(super) struct Patience {
-    credit: i8,
-    /// The last question or answer was more than [`SMALL`]: the next may be too, and the cores have other work then.
+    credit: Credit,
+    /// The last question or answer was more than [`LOOK_DATA`]: the next may be too, and the cores have other work then.
     bulk: bool,
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { credit: EARNED, bulk: false }
+        Self { credit: Credit::ONE, bulk: false }
     }
 
     /// A question of so many bytes has been asked now: until when to look for its answer.
     pub(super) fn look(&self, asked: Instant, question: usize) -> Option<Instant> {
-        (self.credit > 0 && !self.bulk && question <= SMALL).then(|| asked + LOOK)
+        (self.credit.pays() && !self.bulk && question <= LOOK_DATA).then(|| asked + LOOK)
     }
 
     /// The answer came so long after the question; the larger of the two has so many bytes.
     pub(super) fn came(&mut self, later: Duration, size: usize) {
-        self.bulk = size > SMALL;
+        self.bulk = size > LOOK_DATA;
         if self.bulk {
             return;
         }
-        let change = match (later < LOOK, self.credit > 0) {
-            (true, _) => EARNED,
-            (false, true) => -SPENT,
-            (false, false) => 0,
-        };
-        self.credit = (self.credit + change).clamp(-MOST, MOST);
+        if later < LOOK {
+            self.credit.earn();
+        } else if self.credit.pays() {
+            self.credit.spend();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LOOK, MOST, Patience, SMALL};
+    use super::{LOOK, LOOK_DATA, Patience};
     use std::time::{Duration, Instant};
 
     fn looks(patience: &Patience) -> bool {
@@ -66,7 +53,7 @@ mod tests {
         patience.came(LOOK, 9);
         patience.came(Duration::ZERO, 9);
         assert!(!looks(&patience), "one is not enough");
-        for _ in 0..MOST {
+        for _ in 0..16 {
             patience.came(Duration::ZERO, 9);
         }
         assert!(looks(&patience));
@@ -75,11 +62,11 @@ mod tests {
     #[test]
     fn nothing_is_looked_for_beside_bulk() {
         let mut patience = Patience::new();
-        assert!(patience.look(Instant::now(), SMALL + 1).is_none());
-        patience.came(LOOK, SMALL + 1);
+        assert!(patience.look(Instant::now(), LOOK_DATA + 1).is_none());
+        patience.came(LOOK, LOOK_DATA + 1);
         assert!(!looks(&patience), "the next one may be large as well");
-        patience.came(LOOK, SMALL);
-        patience.came(Duration::ZERO, SMALL);
+        patience.came(LOOK, LOOK_DATA);
+        patience.came(Duration::ZERO, LOOK_DATA);
         assert!(!looks(&patience), "what was small and late counts");
     }
 
@@ -89,7 +76,7 @@ mod tests {
         for _ in 0..1000 {
             patience.came(Duration::ZERO, 9);
         }
-        for _ in 0..MOST {
+        for _ in 0..16 {
             patience.came(LOOK, 9);
         }
         assert!(!looks(&patience));

@@ -1,26 +1,15 @@
-//! Whether a thread looks for a connection's next question for a moment before it sleeps. To be woken costs more than
-//! the answer to a small question does, and a program that has read often writes at once; but to look in vain is work
-//! for nothing, so that each connection has to have shown that its questions come soon.
+//! Whether a thread looks for a connection's next question for a moment before it sleeps. A program that has read often
+//! writes at once; each connection has to have shown that its questions come soon.
 
+use luassl_protocol::{Credit, LOOK};
 use std::{
     cell::Cell,
     time::{Duration, Instant},
 };
 
-/// How long a look lasts at most: about what it costs to be woken on another core of a virtual machine.
-const LOOK: Duration = Duration::from_micros(50);
 /// A question that is received so soon after the last answer would have been seen by a look: a wake-up on either side
 /// is part of the time.
 const SOON: Duration = Duration::from_micros(100);
-
-/// What a question that came soon earns, and what a look in vain costs: of the time, most is not wasted.
-const EARNED: i8 = 1;
-const SPENT: i8 = 4;
-/// The most that a connection has, and owes.
-const MOST: i8 = 16;
-
-/// The most data in a question or an answer, in bytes, whose cost a wake-up weighs against: about a record of TLS.
-pub(super) const SMALL: usize = 17 * 1024;
 
 /// What was answered last; each has habits of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +17,7 @@ pub(super) enum After {
     Read,
     Write,
     Other,
-    /// More than [`SMALL`]: nothing is looked for, since the cores have other work then.
+    /// More than [`luassl_protocol::LOOK_DATA`]: nothing is looked for, since the cores have other work then.
     Bulk,
 }
 
@@ -36,14 +25,14 @@ pub(super) enum After {
 #[derive(Debug)]
 pub(super) struct Patience {
     /// After each but [`After::Bulk`].
-    credit: [i8; 3],
+    credit: [Credit; 3],
     after: After,
 }
 
 impl Patience {
     /// A read is followed by a write, until shown otherwise.
     pub(super) fn new() -> Self {
-        Self { credit: [EARNED, 0, 0], after: After::Other }
+        Self { credit: [Credit::ONE, Credit::default(), Credit::default()], after: After::Other }
     }
 
     /// A question of this kind is about to be answered.
@@ -53,24 +42,24 @@ impl Patience {
 
     /// How long to look for the next question.
     pub(super) fn look(&self) -> Option<Duration> {
-        self.credit.get(self.after as usize).is_some_and(|credit| *credit > 0).then_some(LOOK)
+        self.credit.get(self.after as usize).is_some_and(|credit| credit.pays()).then_some(LOOK)
     }
 
     /// The next question came so long after the answer.
     pub(super) fn came(&mut self, later: Duration) {
         if later < SOON {
-            self.change(EARNED);
+            self.change(Credit::earn);
         }
     }
 
     /// A look saw nothing.
     pub(super) fn was_in_vain(&mut self) {
-        self.change(-SPENT);
+        self.change(Credit::spend);
     }
 
-    fn change(&mut self, by: i8) {
+    fn change(&mut self, change: fn(&mut Credit)) {
         if let Some(credit) = self.credit.get_mut(self.after as usize) {
-            *credit = (*credit + by).clamp(-MOST, MOST);
+            change(credit);
         }
     }
 }
@@ -103,7 +92,7 @@ impl Drop for Look {
 
 #[cfg(test)]
 mod tests {
-    use super::{After, LOOK, Look, MOST, Patience, SOON, SPENT};
+    use super::{After, LOOK, Look, Patience, SOON};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -127,7 +116,7 @@ mod tests {
             patience.came(Duration::ZERO);
             soon += 1;
         }
-        assert_eq!(soon, SPENT);
+        assert_eq!(soon, 4);
         patience.answers(After::Write);
         assert_eq!(patience.look(), None, "each kind has its own");
     }
@@ -146,7 +135,7 @@ mod tests {
         for _ in 0..1000 {
             patience.was_in_vain();
         }
-        for _ in 0..=MOST {
+        for _ in 0..=16 {
             patience.came(Duration::ZERO);
         }
         assert!(patience.look().is_some());
