@@ -10,6 +10,7 @@ use super::{
 };
 use luassl_sandbox::user::User;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::{Spanned, Value};
@@ -42,6 +43,23 @@ pub(super) fn check(source: &Source, file: &raw::File, request: &Request, mistak
     config.identities.retain(|name, _| identities::is_name(name));
     config.fronts.retain(|name, _| is_plain(name));
     Loaded { config: None, rest: Some(config), findings: checker.findings }
+}
+
+/// Whether Linux refuses to listen on both: the same address, or one of them is the family's wildcard. Port 0 is another
+/// port each time.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let wild = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0
+        && one.port() == other.port()
+        && (one.ip() == other.ip() || wild && one.is_ipv6() == other.is_ipv6())
+}
+
+/// As [`collide`], for [::] and an address of IPv4: where net.ipv6.bindv6only is 0, as it is unless somebody set it
+/// (ipv6(7)).
+fn may_collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let both =
+        |six: SocketAddr, four: SocketAddr| six.ip().is_unspecified() && six.is_ipv6() && four.is_ipv4();
+    one.port() != 0 && one.port() == other.port() && (both(one, other) || both(other, one))
 }
 
 /// Whether a name is fit for LISTEN_FDNAMES.
@@ -236,13 +254,22 @@ impl Checker<'_> {
     }
 
     fn distinct_addresses(&mut self, file: &raw::File) {
-        let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut taken: Vec<(SocketAddr, &str)> = Vec::new();
         for (name, raw) in &file.listener {
-            let Some(address) = &raw.address else { continue };
-            if let Some(other) = taken.insert(address.get_ref(), name.get_ref()) {
-                let cause = format!("listener `{other}` has the address {} already", address.get_ref());
-                self.error(address.span(), cause, "give each listener an address of its own");
+            let Some(text) = &raw.address else { continue };
+            // What is no address has been told.
+            let Ok(address) = text.get_ref().parse::<SocketAddr>() else { continue };
+            if let Some((other, owner)) = taken.iter().find(|(other, _)| collide(*other, address)) {
+                let cause = format!("listener `{owner}` has the address {other} already");
+                self.error(text.span(), cause, "give each listener an address of its own");
+            } else if let Some((other, owner)) = taken.iter().find(|(other, _)| may_collide(*other, address))
+            {
+                let cause =
+                    format!("listener `{owner}` has the address {other}, and [::] means IPv4 as well");
+                let hint = "keep [::] alone, or set the sysctl net.ipv6.bindv6only";
+                self.findings.push(Finding::warning(self.source.place(text.span()), cause).hint(hint));
             }
+            taken.push((address, name.get_ref()));
         }
     }
 

@@ -3,8 +3,10 @@
 use super::finding::{Finding, Place, nearest};
 use super::leave_out::leave_out;
 use super::raw;
+use rustix::fs::{Mode, OFlags, open};
 use serde::Deserialize;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -14,6 +16,17 @@ const MOST_MISTAKES: usize = 64;
 
 /// No configuration is larger than this, in bytes; a larger file is taken for a mistake.
 const MAX_FILE: u64 = 1 << 20;
+
+/// Opens a file that is read again with each reload: a pipe cannot be, and its writer may never come.
+fn open_regular(file: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = File::from(open(file, flags, Mode::empty())?);
+    if opened.metadata()?.is_file() {
+        Ok(opened)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+    }
+}
 
 /// A configuration file that was read.
 #[derive(Debug)]
@@ -33,7 +46,7 @@ impl Source {
                 .hint("name another one with --config FILE")
         };
         let mut text = String::new();
-        let length = std::fs::File::open(file)
+        let length = open_regular(file)
             .and_then(|opened| opened.take(MAX_FILE + 1).read_to_string(&mut text))
             .map_err(unreadable)?;
         if length as u64 > MAX_FILE {

@@ -202,6 +202,10 @@ fn each_mistake_has_its_line_and_its_hint() {
             "4: listener `a` has the address 0.0.0.0:1 already\nhint: give each listener an address of its own",
         ),
         (
+            "[listener.a]\naddress='0.0.0.0:1'\n[listener.b]\naddress='127.0.0.1:1'",
+            "4: listener `a` has the address 0.0.0.0:1 already\nhint: give each listener an address of its own",
+        ),
+        (
             "[listener.'a:b']\n",
             "1: `a:b` cannot be a name here\nhint: use up to 64 letters, digits, `_`, `-` and `.`",
         ),
@@ -418,4 +422,30 @@ fn a_socket_whose_directory_is_missing_is_a_warning() {
 fn a_number_beyond_all_bounds_is_named_as_one() {
     let found = only_error("[limits]\nconnections = 99999999999999999999\n");
     assert_eq!(found, "2: this number is too large\nhint: write a smaller one");
+}
+
+#[test]
+fn the_wildcard_of_ipv6_beside_ipv4_is_a_warning_and_port_0_is_none() {
+    let read = read(
+        "[listener.a]\naddress='0.0.0.0:1'\n[listener.b]\naddress='[::]:1'\n[listener.c]\naddress='127.0.0.1:0'\n[listener.d]\naddress='127.0.0.1:0'\n",
+    );
+    assert!(read.config.is_some());
+    let said: Vec<_> = read.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "warning: /etc/x/luassl.toml:4: listener `a` has the address 0.0.0.0:1, and [::] means IPv4 as well\n\
+          hint: keep [::] alone, or set the sysctl net.ipv6.bindv6only"
+        ]
+    );
+}
+
+#[test]
+fn a_pipe_is_no_configuration_and_nobody_waits_for_its_writer() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let error = super::source::Source::read(&pipe).unwrap_err().to_string();
+    assert!(error.contains("it is no regular file"), "{error}");
 }
