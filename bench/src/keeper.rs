@@ -104,7 +104,7 @@ impl Work {
         let pem = fs::read(pki::file(&format!("keys/{name}.pem"))).expect("the key's file");
         #[expect(clippy::disallowed_methods, reason = "the same key, signing without a keeper")]
         let key = PKey::private_key_from_pem(&pem).expect("a key");
-        let message = [&[0x77; 64], [3, 0, 29, 32].as_slice(), &[0x42; 32]].concat();
+        let message = [&[0xee; 64], [3, 0, 29, 32].as_slice(), &[0x42; 32]].concat();
         Self { link: Arc::clone(link), name, key_id: public.key_id, scheme, key, message }
     }
 

@@ -82,6 +82,8 @@ pub struct Grant {
     pub key_log: bool,
     /// Whether TLS 1.2 RSA key exchange is allowed.
     pub rsa_key_exchange: bool,
+    /// Whether servers may offer TLS 1.2's DHE key exchange; ECDHE needs no grant of its own.
+    pub dhe: bool,
     /// Whether each use is logged.
     pub audit: bool,
     /// Bound on the owner's connections; the limits' where none is given.

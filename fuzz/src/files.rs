@@ -84,5 +84,6 @@ pub(crate) const FLOORS: Floors = Floors {
     minimum_protocol: ProtocolVersion::Tls12,
     verify_required: false,
     rsa_key_exchange: true,
+    dhe: true,
     key_log: false,
 };

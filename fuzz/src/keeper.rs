@@ -2,6 +2,7 @@
 
 use luassl_keeper::structure::Shape;
 use luassl_keeper_ipc::{admin, front};
+use recogniser::Verdict;
 
 macro_rules! round {
     ($module:ident :: $message:ident, $data:expr) => {
@@ -23,19 +24,32 @@ pub(crate) fn messages(bytes: &[u8]) {
     round!(admin::Answer, bytes);
 }
 
-/// What the keeper looks at before it signs: no message makes the check panic, and what it lets through is what it
-/// says.
+// The keeper's tests drive the same two.
+#[path = "../../keeper/tests/kit/recogniser.rs"]
+#[allow(unreachable_pub, missing_docs, reason = "a part of another crate's tests")]
+mod recogniser;
+#[path = "../../keeper/tests/kit/shapes.rs"]
+#[allow(unreachable_pub, missing_docs, dead_code, reason = "as above")]
+mod shapes;
+
+/// What the keeper looks at before it signs: no message makes the parser panic, and a second one says the same. The
+/// bytes are a message, and choices of the generator that knows the shapes.
 pub(crate) fn structure(bytes: &[u8]) {
-    match Shape::of(bytes) {
-        Ok(Shape::Client12 { leaf }) => assert!(!leaf.is_empty()),
-        Ok(Shape::Server13 | Shape::Client13) => {
-            let text: &[u8] =
-                if matches!(Shape::of(bytes), Ok(Shape::Server13)) { b"server" } else { b"client" };
-            assert!(bytes.len() == 130 || bytes.len() == 146, "a hash of {} bytes", bytes.len() - 98);
-            assert!(bytes[..64].iter().all(|byte| *byte == 0x20) && bytes[64..].starts_with(b"TLS 1.3, "));
-            assert_eq!(&bytes[73..79], text);
+    agree(bytes);
+    agree(&shapes::message(&mut shapes::Choices::new(bytes)));
+}
+
+fn agree(message: &[u8]) {
+    let second = recogniser::verdict(message);
+    match (Shape::of(message), &second) {
+        (Ok(Shape::Server13), Verdict::Server13)
+        | (Ok(Shape::Client13), Verdict::Client13)
+        | (Ok(Shape::Dhe12), Verdict::Dhe)
+        | (Err(_), Verdict::Nothing) => {}
+        (Ok(Shape::Ecdhe12 { curve, point }), Verdict::Ecdhe(also, place)) => {
+            assert_eq!((curve, point), (*also, &message[place.clone()]));
         }
-        Ok(Shape::Server12) => assert!(bytes.len() <= 4096, "{} bytes of parameters", bytes.len()),
-        Err(_) => {}
+        (Ok(Shape::Client12 { leaf }), Verdict::Client12(place)) => assert_eq!(leaf, &message[place.clone()]),
+        (first, second) => panic!("{first:?} and {second:?}"),
     }
 }

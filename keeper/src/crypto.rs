@@ -7,11 +7,13 @@
 mod certificate;
 mod decrypt;
 mod key;
+mod point;
 mod secret;
 mod ticket;
 
 pub(crate) use certificate::Certificate;
 pub(crate) use key::{KeyFault, PrivateKey};
+pub(crate) use point::is_on_curve;
 pub(crate) use secret::{ReadFault, SecretFile};
 pub(crate) use ticket::TicketRoot;
 

@@ -1,7 +1,7 @@
 //! The decision on one request for a signature or for a pre-master secret: a function of the service, the front and the
 //! request.
 
-use crate::crypto::CryptoError;
+use crate::crypto::{CryptoError, is_on_curve};
 use crate::identity::Public;
 use crate::registry::{NoKey, Service};
 use crate::scheme::{KeyKind, Scheme};
@@ -23,9 +23,12 @@ pub(crate) enum Denied {
     /// Not what a TLS peer signs.
     #[error("not a handshake message: {0}")]
     Shape(#[from] Misshape),
-    /// A server's or a client's message, which this front may not have.
-    #[error("a message of the {0} role, which this front has not")]
+    /// A message of a role or a protocol version that this front was not given for this identity.
+    #[error("a message of a {0}, which no grant gives this front")]
     Role(&'static str),
+    /// A point that is not on its curve: no TLS peer sends one.
+    #[error("an ECDHE point that is not on its curve")]
+    Point,
     /// A client's transcript with somebody else's certificate.
     #[error("a transcript without the identity's own certificate")]
     ForeignLeaf,
@@ -52,7 +55,7 @@ impl Denied {
         match self {
             Self::Identity => Refusal::UnknownIdentity,
             Self::Generation => Refusal::UnknownKey,
-            Self::Shape(_) | Self::ForeignLeaf | Self::Ciphertext(_) => Refusal::NotHandshake,
+            Self::Shape(_) | Self::Point | Self::ForeignLeaf | Self::Ciphertext(_) => Refusal::NotHandshake,
             Self::KeyExchange => Refusal::KeyExchange,
             Self::Role(_) => Refusal::Role,
             Self::Scheme(_) => Refusal::Scheme,
@@ -87,8 +90,9 @@ pub(crate) struct Done<T> {
 pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result<Done<Vec<u8>>, Denied> {
     let (rights, holder) = service.holder(front, request.name, &request.key_id)?;
     let shape = Shape::of(request.message)?;
-    check_role(shape, rights)?;
+    check_rights(shape, rights)?;
     check_leaf(shape, &holder.publics)?;
+    check_point(shape)?;
     let tls13 = matches!(shape, Shape::Server13 | Shape::Client13);
     let scheme = Scheme::from_code(request.scheme).filter(|scheme| scheme.fits(holder.key.kind(), tls13));
     let scheme = scheme.ok_or(Denied::Scheme(request.scheme))?;
@@ -106,7 +110,7 @@ pub(crate) fn decrypt(
     request: &Decrypt<'_>,
 ) -> Result<Done<Zeroizing<[u8; PRE_MASTER]>>, Denied> {
     let (rights, holder) = service.holder(front, request.name, &request.key_id)?;
-    if !(rights.server && rights.rsa_key_exchange && matches!(holder.key.kind(), KeyKind::Rsa(_))) {
+    if !(rights.rsa_key_exchange && matches!(holder.key.kind(), KeyKind::Rsa(_))) {
         return Err(Denied::KeyExchange);
     }
     if request.ciphertext.len() != holder.key.modulus_len() {
@@ -117,12 +121,23 @@ pub(crate) fn decrypt(
     Ok(Done { answer, message: "tls12-pre-master", audit: rights.audit })
 }
 
-fn check_role(shape: Shape<'_>, rights: Rights) -> Result<(), Denied> {
-    let (allowed, role) = match shape {
-        Shape::Server12 | Shape::Server13 => (rights.server, "server"),
-        Shape::Client12 { .. } | Shape::Client13 => (rights.client, "client"),
+fn check_rights(shape: Shape<'_>, rights: Rights) -> Result<(), Denied> {
+    let (allowed, what) = match shape {
+        Shape::Server13 => (rights.tls13_server, "TLS 1.3 server"),
+        Shape::Client13 => (rights.tls13_client, "TLS 1.3 client"),
+        Shape::Ecdhe12 { .. } => (rights.tls12_server, "TLS 1.2 server"),
+        Shape::Dhe12 => (rights.tls12_server && rights.dhe, "TLS 1.2 server with DHE"),
+        Shape::Client12 { .. } => (rights.tls12_client, "TLS 1.2 client"),
     };
-    if allowed { Ok(()) } else { Err(Denied::Role(role)) }
+    if allowed { Ok(()) } else { Err(Denied::Role(what)) }
+}
+
+/// Half of all numbers are no coordinate of a point, and what is written for another protocol has no point at its end.
+fn check_point(shape: Shape<'_>) -> Result<(), Denied> {
+    match shape {
+        Shape::Ecdhe12 { curve, point } if !is_on_curve(curve, point)? => Err(Denied::Point),
+        _ => Ok(()),
+    }
 }
 
 fn check_leaf(shape: Shape<'_>, publics: &[Arc<Public>]) -> Result<(), Denied> {

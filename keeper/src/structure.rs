@@ -5,10 +5,17 @@
 //! This module reads the shape; it knows no keys, does no I/O and keeps nothing.
 //!
 //! - TLS 1.3 (RFC 8446, 4.4.3): 64 spaces, the context string of the role, a zero byte, the transcript's hash.
-//! - TLS 1.2, server (RFC 5246, 7.4.3; RFC 8422, 5.4): both randoms, then the parameters of ECDHE on a named curve or
-//!   of DHE, to the last byte.
 //! - TLS 1.2, client (RFC 5246, 7.4.8): every handshake message from ClientHello to ClientKeyExchange, in order, to
 //!   the last byte. In a renegotiation, too: HelloRequest is no part of the transcript (7.4.1.1).
+//! - TLS 1.2, server (RFC 5246, 7.4.3; RFC 8422, 5.4): both randoms, then the parameters of ECDHE on a named curve or
+//!   of DHE, to the last byte.
+//!
+//! The first bytes decide which of the three a message can be, so no message has two shapes: 64 spaces are TLS 1.3 or
+//! nothing, a ClientHello (of TLS, of DTLS, or in SSLv2's format) begins a transcript or nothing, and only the rest can
+//! be key exchange parameters. TLS 1.2's parameters stand behind 64 bytes that the front chooses, with nothing that
+//! says that they are TLS's; [`foreign`] refuses what other protocols sign, where no handshake looks like it.
+
+mod foreign;
 
 use crate::wire::{Cut, Fields};
 use luassl_keeper_ipc::front::{MESSAGE_MAX, TRANSCRIPT_MAX};
@@ -20,8 +27,15 @@ pub enum Shape<'a> {
     Server13,
     /// CertificateVerify of a TLS 1.3 client.
     Client13,
-    /// ServerKeyExchange of TLS 1.2.
-    Server12,
+    /// ServerKeyExchange of TLS 1.2 with ECDHE. Whether the point is on its curve is for the caller to see.
+    Ecdhe12 {
+        /// The named curve (RFC 8422, 5.1.1).
+        curve: u16,
+        /// The point as it is sent.
+        point: &'a [u8],
+    },
+    /// ServerKeyExchange of TLS 1.2 with DHE.
+    Dhe12,
     /// CertificateVerify of a TLS 1.2 client.
     Client12 {
         /// The certificate (DER) that the client sent as its own.
@@ -35,7 +49,8 @@ impl Shape<'_> {
         match self {
             Self::Server13 => "tls13-server",
             Self::Client13 => "tls13-client",
-            Self::Server12 => "tls12-server",
+            Self::Ecdhe12 { .. } => "tls12-server",
+            Self::Dhe12 => "tls12-server-dhe",
             Self::Client12 { .. } => "tls12-client",
         }
     }
@@ -56,9 +71,9 @@ pub enum Misshape {
     /// Neither randoms with key exchange parameters nor a transcript.
     #[error("neither key exchange parameters nor a transcript")]
     Unknown,
-    /// Key exchange parameters that are at the same time one DER value: a certificate, a request.
-    #[error("a DER structure in the shape of key exchange parameters")]
-    Der,
+    /// Key exchange parameters behind bytes that another protocol signs.
+    #[error("{0} in the shape of key exchange parameters")]
+    Foreign(&'static str),
     /// Handshake messages that end within one, or that are not those of a TLS 1.2 client.
     #[error("a transcript that is not that of a TLS 1.2 client")]
     Transcript,
@@ -81,8 +96,8 @@ const CONTEXT_13: [(&[u8], Shape<'static>); 2] = [
 const CURVES: [(u16, u8); 8] =
     [(23, 65), (24, 97), (25, 133), (26, 65), (27, 97), (28, 129), (29, 32), (30, 56)];
 
-/// Bytes of a DH prime: 1024 to 8192 bits.
-const DH_PRIME: std::ops::RangeInclusive<usize> = 128..=1024;
+/// Bytes of a DH prime: 2048 to 8192 bits, as much as the front takes from programs.
+const DH_PRIME: std::ops::RangeInclusive<usize> = 256..=1024;
 
 impl<'a> Shape<'a> {
     /// Reads the shape of a message.
@@ -93,13 +108,10 @@ impl<'a> Shape<'a> {
         if let Some(rest) = message.strip_prefix(&[b' '; RANDOMS]) {
             return certificate_verify_13(rest);
         }
-        // The transcript comes first: one could be made to look like DHE parameters as well, and be signed for a
-        // front that has not the client role.
-        match (client_transcript(message), key_exchange_12(message)) {
-            (Ok(leaf), _) => Ok(Self::Client12 { leaf }),
-            (Err(_), Ok(())) => Ok(Self::Server12),
-            (Err(Misshape::Unknown), Err(misshape)) | (Err(misshape), Err(_)) => Err(misshape),
+        if begins_with_hello(message) {
+            return client_transcript(message).map(|leaf| Self::Client12 { leaf });
         }
+        key_exchange_12(message)
     }
 }
 
@@ -122,20 +134,41 @@ fn certificate_verify_13(rest: &[u8]) -> Result<Shape<'static>, Misshape> {
     if matches!(hash.len(), 32 | 48) { Ok(shape) } else { Err(Misshape::Hash) }
 }
 
-fn key_exchange_12(message: &[u8]) -> Result<(), Misshape> {
+/// Whether a message begins with a ClientHello, whatever version it names: a handshake header of TLS or DTLS whose
+/// length ends within the message, or a hello in SSLv2's format (RFC 5246, E.2: type, version, three lengths). A server
+/// negotiates TLS 1.2 with more hellos than are well-formed, so nothing else is asked of it here.
+///
+/// One random in 2^20 (DHE) to 2^25 (ECDHE) begins like this; such a handshake fails, and the peer tries again.
+fn begins_with_hello(message: &[u8]) -> bool {
+    let mut fields = Fields::new(message);
+    let of_tls = handshake(&mut fields).is_ok_and(|(kind, _)| kind == CLIENT_HELLO);
+    of_tls || begins_with_hello_of_ssl2(message).is_ok()
+}
+
+fn begins_with_hello_of_ssl2(message: &[u8]) -> Result<(), Cut> {
+    let mut fields = Fields::new(message);
+    Cut::unless(fields.take(2)? == [CLIENT_HELLO, 3])?;
+    fields.u8()?;
+    for length in [fields.u16()?, fields.u16()?, fields.u16()?] {
+        fields.take(usize::from(length))?;
+    }
+    Ok(())
+}
+
+fn key_exchange_12(message: &[u8]) -> Result<Shape<'_>, Misshape> {
     if message.len() > MESSAGE_MAX {
         return Err(Misshape::TooLong);
     }
     let parameters = message.get(RANDOMS..).ok_or(Misshape::Unknown)?;
     // The parameters of ffdhe6144 begin with the byte of a named curve, too.
-    ecdhe_parameters(parameters)
-        .or_else(|Cut| dhe_parameters(parameters))
+    let shape = ecdhe_parameters(parameters)
+        .or_else(|Cut| dhe_parameters(parameters).map(|()| Shape::Dhe12))
         .map_err(|Cut| Misshape::Unknown)?;
-    if is_der(message) { Err(Misshape::Der) } else { Ok(()) }
+    foreign::name(message).map_or(Ok(shape), |name| Err(Misshape::Foreign(name)))
 }
 
 /// ServerECDHParams (RFC 8422, 5.4): curve_type named_curve, the curve, an uncompressed point.
-fn ecdhe_parameters(bytes: &[u8]) -> Result<(), Cut> {
+fn ecdhe_parameters(bytes: &[u8]) -> Result<Shape<'_>, Cut> {
     let mut fields = Fields::new(bytes);
     let named = fields.u8()? == 3;
     let curve = fields.u16()?;
@@ -143,7 +176,8 @@ fn ecdhe_parameters(bytes: &[u8]) -> Result<(), Cut> {
     let point = fields.take(usize::from(length))?;
     let montgomery = matches!(curve, 29 | 30);
     let uncompressed = montgomery || point.first() == Some(&4);
-    Cut::unless(named && CURVES.contains(&(curve, length)) && uncompressed && fields.is_empty())
+    Cut::unless(named && CURVES.contains(&(curve, length)) && uncompressed && fields.is_empty())?;
+    Ok(Shape::Ecdhe12 { curve, point })
 }
 
 /// ServerDHParams (RFC 5246, 7.4.3): p, g and Ys behind their lengths.
@@ -161,22 +195,6 @@ fn dhe_parameters(bytes: &[u8]) -> Result<(), Cut> {
             && below(public)
             && fields.is_empty(),
     )
-}
-
-/// Whether the message as a whole is one DER SEQUENCE or SET with a length in long form.
-///
-/// The randoms and DHE parameters are the front's to choose, so that the body of a certificate or of a certificate
-/// request could be written to pass for them; what is signed in X.509, PKCS#10, CMS and OCSP is always one such
-/// value. Real randoms begin so in one of 2^23 handshakes with P-256 and one of 2^31 with DHE. Messages below 128
-/// bytes (X25519, 100 bytes; one in 2^15) hold no such body and are let through.
-fn is_der(message: &[u8]) -> bool {
-    let [0x30 | 0x31, form, rest @ ..] = message else { return false };
-    let octets = usize::from(form & 0x7f);
-    if form & 0x80 == 0 || !(1..=4).contains(&octets) || rest.len() < octets {
-        return false;
-    }
-    let (length, content) = rest.split_at(octets);
-    length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)) == content.len()
 }
 
 const CLIENT_HELLO: u8 = 1;
@@ -202,14 +220,13 @@ const FLIGHTS: [(u8, bool); 9] = [
     (CLIENT_KEY_EXCHANGE, true),
 ];
 
-/// The client's own certificate out of its transcript; [`Misshape::Unknown`] where there is no ClientHello first.
+/// The client's own certificate out of a transcript that begins with its ClientHello.
 fn client_transcript(message: &[u8]) -> Result<&[u8], Misshape> {
-    let mut fields = Fields::new(message);
-    let hello = handshake(&mut fields).ok().filter(|(kind, _)| *kind == CLIENT_HELLO);
-    let (_, hello) = hello.ok_or(Misshape::Unknown)?;
     if message.len() > TRANSCRIPT_MAX {
         return Err(Misshape::TooLong);
     }
+    let mut fields = Fields::new(message);
+    let (_, hello) = handshake(&mut fields).map_err(|Cut| Misshape::Transcript)?;
     if !is_hello_12(hello) {
         return Err(Misshape::Transcript);
     }

@@ -74,10 +74,11 @@ fn what_is_no_handshake_message_is_not_signed() {
 fn a_front_has_its_roles_only() {
     let keeper = Keeper::start(&["server", "client", "neither"]);
     keeper.bench.identity("a", P256);
-    let rights = |server, client| Rights { server, client, ..Rights::default() };
-    keeper.front("server", rights(true, false), None);
-    keeper.front("client", rights(false, true), None);
-    keeper.front("neither", rights(false, false), None);
+    let server = Rights { tls13_server: true, tls12_server: true, ..Rights::default() };
+    let client = Rights { tls13_client: true, tls12_client: true, ..Rights::default() };
+    keeper.front("server", server, None);
+    keeper.front("client", client, None);
+    keeper.front("neither", Rights::default(), None);
     keeper.load("a");
     keeper.commit();
     let key_id = keeper.key_id("a");

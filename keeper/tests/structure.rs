@@ -1,8 +1,16 @@
 //! Every message that a TLS peer signs has its shape; nothing else has one.
 
+#[path = "kit/recogniser.rs"]
+mod recogniser;
+#[path = "kit/shapes.rs"]
+mod shapes;
+
 use luassl_keeper::structure::{Misshape, Shape, is_own_leaf};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use recogniser::{Verdict, verdict};
+use shapes::Choices;
+use std::collections::BTreeSet;
 
 const CURVES: [(u16, usize); 8] =
     [(23, 65), (24, 97), (25, 133), (26, 65), (27, 97), (28, 129), (29, 32), (30, 56)];
@@ -74,10 +82,10 @@ fn transcript(flights: &[(u8, Vec<u8>)]) -> Vec<u8> {
     flights.iter().flat_map(|(kind, body)| handshake(*kind, body)).collect()
 }
 
-/// What the random bytes of a server's and a client's hello look like: not spaces, and no ClientHello's header.
+/// What the random bytes of a server's and a client's hello look like: not spaces, and no other protocol's beginning.
 fn randoms() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 64).prop_filter("cannot be told from others", |bytes| {
-        !bytes.starts_with(&[0x30]) && !bytes.starts_with(&[0x31]) && *bytes != [0x20; 64]
+        !matches!(bytes[0], 0x00 | 0x01 | 0x30 | 0x31) && *bytes != [0x20; 64]
     })
 }
 
@@ -106,7 +114,7 @@ proptest! {
     fn ecdhe_is_accepted_to_the_byte(randoms in randoms(), choice in 0..8_usize, point in vec(any::<u8>(), 133)) {
         let (curve, length) = CURVES[choice];
         let mut message = ecdhe(&randoms, curve, &point[..length]);
-        prop_assert_eq!(Shape::of(&message), Ok(Shape::Server12));
+        prop_assert_eq!(Shape::of(&message), Ok(Shape::Ecdhe12 { curve, point: &message[68..] }));
         for cut in 64..message.len() {
             prop_assert!(Shape::of(&message[..cut]).is_err(), "cut to {}", cut);
         }
@@ -123,11 +131,11 @@ proptest! {
 
     #[test]
     fn dhe_is_accepted_to_the_byte(
-        randoms in randoms(), prime in vec(any::<u8>(), 128..=1024), generator in vec(any::<u8>(), 1..=128),
+        randoms in randoms(), prime in vec(any::<u8>(), 256..=1024), generator in vec(any::<u8>(), 1..=128),
         public in vec(any::<u8>(), 1..=128),
     ) {
         let mut message = dhe(&randoms, &prime, &generator, &public);
-        prop_assert_eq!(Shape::of(&message), Ok(Shape::Server12));
+        prop_assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
         message.push(0);
         prop_assert!(Shape::of(&message).is_err());
         message.truncate(message.len() - 2);
@@ -245,22 +253,22 @@ fn a_transcript_has_64_kib_and_the_rest_4() {
     let rest = fill(0).len() - 1;
     assert!(Shape::of(&fill((64 << 10) - rest - 1)).is_ok());
     assert_eq!(Shape::of(&fill((64 << 10) - rest)), Err(Misshape::TooLong));
-    let longest = dhe(&[7; 64], &[1; 1024], &[2; 1024], &[3; 1024]);
-    assert_eq!(Shape::of(&longest), Ok(Shape::Server12));
+    let longest = dhe(&[0xee; 64], &[1; 1024], &[2; 1024], &[3; 1024]);
+    assert_eq!(Shape::of(&longest), Ok(Shape::Dhe12));
     assert_eq!(Shape::of(&vec![0; 4097]), Err(Misshape::TooLong));
 }
 
 #[test]
 fn ffdhe6144_is_not_taken_for_a_curve() {
-    let message = dhe(&[7; 64], &[0xff; 768], &[2], &[0x5a; 768]);
+    let message = dhe(&[0xee; 64], &[0xff; 768], &[2], &[0x5a; 768]);
     assert_eq!(&message[64..66], &[3, 0]);
-    assert_eq!(Shape::of(&message), Ok(Shape::Server12));
+    assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
 }
 
 #[test]
 fn dhe_parameters_that_are_no_numbers_are_refused() {
     let ok = |prime: &[u8], generator: &[u8], public: &[u8]| {
-        let message = [&[7; 64], &*vector16(prime), &*vector16(generator), &*vector16(public)].concat();
+        let message = [&[0xee; 64], &*vector16(prime), &*vector16(generator), &*vector16(public)].concat();
         Shape::of(&message).is_ok()
     };
     let prime = [0xff; 256];
@@ -271,7 +279,7 @@ fn dhe_parameters_that_are_no_numbers_are_refused() {
     let mut padded = prime;
     padded[0] = 0;
     assert!(!ok(&padded, &[2], &[1; 256]));
-    assert!(!ok(&prime[..127], &[2], &[1; 127]));
+    assert!(!ok(&prime[..255], &[2], &[1; 255]));
     assert!(!ok(&[0xff; 1025], &[2], &[1; 256]));
     assert!(!ok(&prime, &[], &[1; 256]));
     assert!(!ok(&prime, &[2], &[]));
@@ -287,25 +295,25 @@ fn a_transcript_in_the_shape_of_dhe_is_still_a_clients() {
     let mut message = transcript(&flights);
     let prime = message.len() - 66 - 3 - 130;
     message[64..66].copy_from_slice(&u16::try_from(prime).expect("short").to_be_bytes());
-    assert!((128..=1024).contains(&prime) && message[66] != 0 && message[66 + prime - 1] & 1 == 1);
+    assert!((256..=1024).contains(&prime) && message[66] != 0 && message[66 + prime - 1] & 1 == 1);
     assert_eq!(Shape::of(&message), Ok(Shape::Client12 { leaf: LEAF }));
     // The same bytes are DHE parameters once they do not begin as a transcript does: the test tests something.
     message[0] = 9;
-    assert_eq!(Shape::of(&message), Ok(Shape::Server12));
+    assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
 }
 
 #[test]
 fn a_der_structure_in_the_shape_of_dhe_is_refused() {
-    let mut message = dhe(&[7; 64], &[0x41; 256], &[2], &[3; 256]);
-    assert_eq!(Shape::of(&message), Ok(Shape::Server12));
+    let mut message = dhe(&[0xee; 64], &[0x41; 256], &[2], &[3; 256]);
+    assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
     let length = u16::try_from(message.len() - 4).expect("short");
     message[..2].copy_from_slice(&[0x30, 0x82]);
     message[2..4].copy_from_slice(&length.to_be_bytes());
-    assert_eq!(Shape::of(&message), Err(Misshape::Der));
+    assert_eq!(Shape::of(&message), Err(Misshape::Foreign("a DER structure")));
     message[0] = 0x31;
-    assert_eq!(Shape::of(&message), Err(Misshape::Der));
+    assert_eq!(Shape::of(&message), Err(Misshape::Foreign("a DER structure")));
     message[3] ^= 1;
-    assert_eq!(Shape::of(&message), Ok(Shape::Server12));
+    assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
 }
 
 #[test]
@@ -328,4 +336,148 @@ fn the_leaf_is_the_identitys_own() {
     assert!(is_own_leaf(b"with key in it", [], b"key"));
     assert!(!is_own_leaf(b"with another", [], b"key"));
     assert!(!is_own_leaf(b"anything", [], b""));
+}
+
+/// A TLS 1.2 client's transcript that is made to be DHE parameters as well: the session id holds p's length, a GREASE
+/// extension g's, and the rest is Ys. Servers negotiate TLS 1.2 with a ClientHello that names another version.
+fn two_faced(version: [u8; 2]) -> Vec<u8> {
+    let mut session = [9; 32];
+    // The session id begins at 39; p's length is at 64, and p ends within the extensions.
+    let prime: u16 = 300;
+    session[25..27].copy_from_slice(&prime.to_be_bytes());
+    let mut rest = vec![0x5b; 700];
+    let end = 64 + 2 + usize::from(prime) - 71;
+    rest[end - 1] |= 1;
+    rest[end..end + 2].copy_from_slice(&[0, 1]);
+    let mut flights = flights();
+    flights[0].1 = [&version[..], &[7; 32], &[32], &session, &rest].concat();
+    let public = 64 + 2 + usize::from(prime) + 2 + 1;
+    let filler = |length: usize| {
+        let mut all = flights.clone();
+        all[8].1 = vec![1; length];
+        transcript(&all)
+    };
+    // Ys is no longer than p: all but the hello is made short, and the hello ends where Ys begins.
+    let mut message = filler(3);
+    let hello = 4 + flights[0].1.len();
+    message.drain(public + 2..hello);
+    let length = u32::try_from(public + 2 - 4).expect("short").to_be_bytes();
+    message[1..4].copy_from_slice(&length[1..]);
+    let public_length = u16::try_from(message.len() - public - 2).expect("short");
+    message[public..public + 2].copy_from_slice(&public_length.to_be_bytes());
+    message
+}
+
+#[test]
+fn finding_1_a_clients_transcript_of_any_version_is_no_key_exchange() {
+    for version in [[3, 4], [3, 5], [3, 0xff], [3, 0], [4, 0], [0xfe, 0xfd]] {
+        let message = two_faced(version);
+        assert_eq!(Shape::of(&message), Err(Misshape::Transcript), "{version:?}");
+        // The same bytes behind another first one are DHE parameters: the transcript is refused for its beginning.
+        let mut control = message.clone();
+        control[0] = 0xee;
+        assert_eq!(Shape::of(&control), Ok(Shape::Dhe12), "{version:?}");
+    }
+    let good = two_faced([3, 3]);
+    assert_eq!(Shape::of(&good), Ok(Shape::Client12 { leaf: LEAF }));
+}
+
+#[test]
+fn finding_1_hellos_of_dtls_and_ssl2_are_no_key_exchange() {
+    let exchange = dhe(&[0xee; 64], &[0x41; 256], &[2], &[3; 256]);
+    assert_eq!(Shape::of(&exchange), Ok(Shape::Dhe12));
+    let with = |begin: &[u8]| {
+        let mut message = exchange.clone();
+        message[..begin.len()].copy_from_slice(begin);
+        Shape::of(&message).map(kind)
+    };
+    let dtls = [1, 0, 0, 60, 0, 0, 0, 0, 0, 0, 0, 60, 0xfe, 0xfd];
+    assert_eq!(with(&dtls), Err(Misshape::Transcript));
+    for version in [0, 1, 3, 4, 0x7f] {
+        let ssl2 = [1, 3, version, 0, 9, 0, 0, 0, 32];
+        assert_eq!(with(&ssl2), Err(Misshape::Transcript), "version 3.{version}");
+    }
+    // Lengths beyond the message are no hello's, and a random may begin so.
+    assert_eq!(with(&[1, 0xff, 0, 0]), Ok('d'));
+    assert_eq!(with(&[1, 3, 3, 0xff, 0, 0, 0, 0, 32]), Ok('d'));
+}
+
+#[test]
+fn finding_2_what_other_protocols_sign_is_no_key_exchange() {
+    let refused = |message: &[u8], what| {
+        assert_eq!(Shape::of(message), Err(Misshape::Foreign(what)));
+        // Random bytes in place of the first 24 make a key exchange of it: nothing else was wrong.
+        let mut control = message.to_vec();
+        control[..24].copy_from_slice(&[0xee; 24]);
+        assert!(matches!(Shape::of(&control), Ok(Shape::Ecdhe12 { .. } | Shape::Dhe12)), "{what}");
+    };
+    let behind = |begin: &[u8]| {
+        let mut randoms = [0xd7; 64];
+        randoms[..begin.len()].copy_from_slice(begin);
+        ecdhe(&randoms, 29, &[0x42; 32])
+    };
+    refused(&behind(b"\x84\x6aSignature1\x43\xa1\x01\x26"), "a COSE structure");
+    refused(&behind(b"\x85\x69Signature\x40"), "a COSE structure");
+    let mut ssh = behind(&[0, 0, 0, 32]);
+    ssh[36] = 50;
+    refused(&ssh, "an SSH authentication request");
+    let mut ike = behind(&[]);
+    ike[16..24].copy_from_slice(&[33, 0x20, 34, 0x20, 0, 0, 0, 0]);
+    refused(&ike, "an IKEv2 message");
+    refused(&ecdhe(&[b'a'; 64], 29, &[0x42; 32]), "a text");
+    // The signed attributes of CMS in the 124 bytes of X448: the end of the last value lies where the point is.
+    let mut cms = ecdhe(&[0x04; 64], 30, &[0x42; 56]);
+    cms[..4].copy_from_slice(&[0x31, 122, 0x04, 120]);
+    refused(&cms, "a DER structure");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn two_recognisers_agree(choices in vec(any::<u8>(), 0..160)) {
+        let message = shapes::message(&mut Choices::new(&choices));
+        compare(&message);
+    }
+}
+
+#[test]
+fn two_recognisers_agree_on_every_sort() {
+    let mut kinds = BTreeSet::new();
+    for sort in 0..shapes::SORTS {
+        for seed in 0..400_u32 {
+            let seed = seed.wrapping_mul(0x9e37_79b9).to_be_bytes().repeat(12);
+            let message = shapes::of_sort(sort, &mut Choices::new(&seed));
+            compare(&message);
+            kinds.extend(Shape::of(&message).ok().map(kind));
+        }
+    }
+    assert_eq!(kinds.into_iter().collect::<String>(), "123de", "the generator makes every shape");
+}
+
+fn kind(shape: Shape<'_>) -> char {
+    match shape {
+        Shape::Server13 => '1',
+        Shape::Client13 => '2',
+        Shape::Client12 { .. } => '3',
+        Shape::Dhe12 => 'd',
+        Shape::Ecdhe12 { .. } => 'e',
+    }
+}
+
+/// The keeper's parser and the second recogniser say the same of a message.
+fn compare(message: &[u8]) {
+    let second = verdict(message);
+    let same = match (Shape::of(message), &second) {
+        (Ok(Shape::Server13), Verdict::Server13)
+        | (Ok(Shape::Client13), Verdict::Client13)
+        | (Ok(Shape::Dhe12), Verdict::Dhe)
+        | (Err(_), Verdict::Nothing) => true,
+        (Ok(Shape::Ecdhe12 { curve, point }), Verdict::Ecdhe(also, place)) => {
+            curve == *also && point == &message[place.clone()]
+        }
+        (Ok(Shape::Client12 { leaf }), Verdict::Client12(place)) => leaf == &message[place.clone()],
+        _ => false,
+    };
+    assert!(same, "{:?} and {second:?} of {message:02x?}", Shape::of(message));
 }

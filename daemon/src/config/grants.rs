@@ -101,6 +101,7 @@ fn grant(checker: &mut Checker<'_>, span: Range<usize>, raw: &raw::Grant, file: 
         verify_required: raw.verify_required,
         key_log: raw.key_log,
         rsa_key_exchange: raw.rsa_key_exchange,
+        dhe: raw.dhe,
         audit: raw.audit,
         max_connections,
         max_contexts,

@@ -318,8 +318,8 @@ fn embedded(request: &Request) -> Loaded {
     loaded
 }
 
-/// The grant of the embedded default. RSA key exchange stays off: it has no forward secrecy, and whoever needs it
-/// writes a configuration that says so.
+/// The grant of the embedded default. DHE is on, so that LuaSSL's `dhfile` works as its manual says. RSA key exchange
+/// stays off: it has no forward secrecy, and whoever needs it writes a configuration that says so.
 fn everything(uid: u32) -> Grant {
     let all = || vec!["*".to_owned()];
     Grant {
@@ -334,6 +334,7 @@ fn everything(uid: u32) -> Grant {
         verify_required: false,
         key_log: true,
         rsa_key_exchange: false,
+        dhe: true,
         audit: false,
         max_connections: None,
         max_contexts: None,

@@ -168,6 +168,8 @@ pub(super) struct Grant {
     pub key_log: bool,
     /// Whether RSA key exchange is allowed.
     pub rsa_key_exchange: bool,
+    /// Whether servers may offer DHE key exchange.
+    pub dhe: bool,
     /// Whether each use is logged.
     pub audit: bool,
     /// Bound on connections.

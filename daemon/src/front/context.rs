@@ -13,7 +13,7 @@ use crate::{
 use luassl_protocol::{ContextSpec, Dane, Digest, ErrorCode, Failure, Role};
 use openssl::ssl::{Ssl, SslContext};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -251,6 +251,7 @@ impl From<&Grant> for Floors {
             minimum_protocol: grant.minimum_protocol,
             verify_required: grant.verify_required,
             rsa_key_exchange: grant.rsa_key_exchange,
+            dhe: grant.dhe,
             key_log: grant.key_log,
         }
     }
@@ -260,12 +261,29 @@ impl From<&Grant> for Floors {
 #[derive(Default)]
 pub(super) struct Contexts {
     cache: Mutex<HashMap<CacheKey, Weak<tls::Context>>>,
+    /// Owners whose programs brought DH parameters without a grant of DHE.
+    without_dhe: Mutex<HashSet<Owner>>,
 }
+
+/// Owners that are warned of DH parameters that are not used; beyond them nobody is.
+const MAX_DHE_WARNINGS: usize = 1_024;
 
 /// Dead entries are swept out when the cache has grown by this many.
 const SWEEP_AT: usize = 256;
 
 impl Contexts {
+    /// Says once for each owner that its programs' DH parameters are not used.
+    fn warn_of_dhe(&self, owner: &Owner) {
+        let mut warned = self.without_dhe.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() < MAX_DHE_WARNINGS && warned.insert(owner.clone()) {
+            tracing::warn!(
+                uid = owner.uid,
+                socket = %owner.socket,
+                "a program brings DH parameters, and its grant does not say `dhe = true`: it gets ECDHE"
+            );
+        }
+    }
+
     /// The context that a recipe gives under the asker's grant.
     ///
     /// # Errors
@@ -327,6 +345,9 @@ fn make(
     recipe: &Recipe,
     floors: Floors,
 ) -> Result<tls::Context, Failure> {
+    if spec.dh.is_some() && !floors.dhe {
+        front.contexts.warn_of_dhe(&asker.owner);
+    }
     let source = tls::ContextSource {
         spec: with_declared_names(active, spec)?,
         blobs: recipe.blobs.clone(),

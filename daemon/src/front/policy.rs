@@ -191,6 +191,7 @@ mod tests {
             verify_required: false,
             key_log: false,
             rsa_key_exchange: false,
+            dhe: false,
             audit: false,
             max_connections: None,
             max_contexts: None,

@@ -3,11 +3,12 @@
 use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
 use super::{PushError, receive_within, send_within};
-use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
+use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Roles, Selection};
 use crate::settings::Grant;
 use luassl_keeper_ipc::admin::{
     ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
 };
+use luassl_protocol::ProtocolVersion;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -162,15 +163,11 @@ impl Channel<'_> {
         Answer::decode(&self.answer[..length]).map_err(|error| PushError::Malformed(error.to_string()))
     }
 
+    /// Tells the keeper what a front reaches, and then what each grant gives it of that.
     fn front(&mut self, name: &str, front: &Front, config: &Config) -> Result<(), PushError> {
-        let roles = Rights { server: front.roles.server, client: front.roles.client, ..Rights::default() };
-        self.reach(name, roles, &front.identities)?;
+        self.reach(name, Rights::default(), &front.identities)?;
         for grant in config.grants.iter().filter(|grant| concerns(front, grant)) {
-            let rights = Rights {
-                rsa_key_exchange: grant.rsa_key_exchange && grant.server && front.roles.server,
-                audit: grant.audit,
-                ..Rights::default()
-            };
+            let rights = rights(front.roles, grant);
             if rights != Rights::default() {
                 self.reach(name, rights, &common(&front.identities, grant))?;
             }
@@ -258,6 +255,21 @@ impl Channel<'_> {
             }
             _ => Err(PushError::Malformed("no answer to the commit".to_owned())),
         }
+    }
+}
+
+/// What a grant has a front ask the keeper for.
+fn rights(roles: Roles, grant: &Grant) -> Rights {
+    let (server, client) = (grant.server && roles.server, grant.client && roles.client);
+    let tls12 = grant.minimum_protocol == ProtocolVersion::Tls12;
+    Rights {
+        tls13_server: server,
+        tls12_server: server && tls12,
+        dhe: server && tls12 && grant.dhe,
+        rsa_key_exchange: server && tls12 && grant.rsa_key_exchange,
+        tls13_client: client,
+        tls12_client: client && tls12,
+        audit: grant.audit,
     }
 }
 

@@ -102,6 +102,19 @@ pub(super) enum DhParameters {
     Automatic,
     /// These.
     Given(PKey<Params>),
+    /// Nowhere: a server does not offer DHE. A client takes a server's parameters all the same.
+    None,
+}
+
+impl DhParameters {
+    /// The same, or none.
+    pub(super) fn offered_if(self, offered: bool) -> Self {
+        if offered { self } else { Self::None }
+    }
+
+    pub(super) fn is_offered(&self) -> bool {
+        !matches!(self, Self::None)
+    }
 }
 
 /// The groups of RFC 7919.
@@ -142,6 +155,7 @@ pub(super) fn set_dh(context: &mut SslContextBuilder, parameters: &DhParameters)
     let result = match parameters {
         DhParameters::Automatic => raw::choose_dh_parameters(context),
         DhParameters::Given(parameters) => raw::set_dh_parameters(context, parameters),
+        DhParameters::None => Ok(()),
     };
     result.map_err(|error| invalid(format!("the DH parameters cannot be used: {error}")))
 }

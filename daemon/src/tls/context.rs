@@ -23,6 +23,8 @@ pub struct Floors {
     pub verify_required: bool,
     /// Whether TLS 1.2 RSA key exchange is allowed.
     pub rsa_key_exchange: bool,
+    /// Whether a server with an identity may offer TLS 1.2 DHE key exchange.
+    pub dhe: bool,
     /// Whether secrets may be told for debugging.
     pub key_log: bool,
 }

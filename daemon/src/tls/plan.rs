@@ -98,7 +98,7 @@ impl Plan {
         trusts: &TrustStores,
     ) -> Result<Self, Failure> {
         let ContextSource { spec, floors, .. } = source;
-        let Floors { minimum_protocol, verify_required, rsa_key_exchange, .. } = *floors;
+        let Floors { minimum_protocol, verify_required, rsa_key_exchange, dhe, .. } = *floors;
         let (chain, anchors) = source.certificates(identities, trusts)?;
         refuse_below(spec, *floors)?;
         Ok(Self {
@@ -125,7 +125,7 @@ impl Plan {
             alpn: protocols(spec)?,
             alpn_optional: spec.alpn_optional,
             client_hello: spec.client_hello,
-            dh: source.dh_parameters()?,
+            dh: source.dh_parameters()?.offered_if(dhe || !has_identity(spec)),
             // A session that another context may be chosen for belongs to no scope.
             resumption: !spec.no_resumption && !spec.client_hello && spec.psk.is_none(),
             psk: spec.psk.as_ref().map(Shared::new).transpose()?,
@@ -247,6 +247,11 @@ impl ContextSource {
         }
         Ok(anchors)
     }
+}
+
+/// Whether the context has a key that would sign DHE parameters; with pre-shared keys alone nothing does.
+fn has_identity(spec: &ContextSpec) -> bool {
+    spec.identity.is_some() || !(spec.identities.is_empty() && spec.also.is_empty() && spec.sni.is_empty())
 }
 
 fn server_names(spec: &ContextSpec) -> Result<Vec<SniEntry>, Failure> {

@@ -105,6 +105,7 @@ fn settings(fields: Fields, plan: &Plan, owner: &str, mode: SslVerifyMode, ancho
         .number(plan.options.bits())
         .bytes(format!("{:?} {:?}", plan.versions.lowest, plan.versions.highest).as_bytes())
         .number(u8::from(plan.rsa_key_exchange))
+        .number(u8::from(plan.dh.is_offered()))
         .optional(plan.ciphers.as_deref())
         .optional(plan.suites.as_deref())
         .optional(plan.groups.as_deref())

@@ -87,7 +87,8 @@ fn keeper_messages() -> io::Result<()> {
     ] {
         save(name, answer.encode(&mut out), &out)?;
     }
-    let rights = admin::Rights { server: true, client: false, rsa_key_exchange: true, audit: true };
+    let rights =
+        admin::Rights { tls13_server: true, rsa_key_exchange: true, audit: true, ..admin::Rights::default() };
     let files = admin::Files { key: true, certificate: true, password: false, staple: true };
     for (name, request) in [
         (
@@ -137,10 +138,10 @@ fn structures() -> io::Result<()> {
     let tls13 = |text: &[u8], hash: usize| [&[0x20; 64], text, &[0x42; 48][..hash]].concat();
     write("keeper_structure", "server-13", tls13(b"TLS 1.3, server CertificateVerify\0", 32))?;
     write("keeper_structure", "client-13", tls13(b"TLS 1.3, client CertificateVerify\0", 48))?;
-    write("keeper_structure", "x25519", [&[0x77; 64], &[3, 0, 29, 32][..], &[0x42; 32]].concat())?;
-    write("keeper_structure", "p256", [&[0x77; 64], &[3, 0, 23, 65, 4][..], &[0x42; 64]].concat())?;
+    write("keeper_structure", "x25519", [&[0xee; 64], &[3, 0, 29, 32][..], &[0x42; 32]].concat())?;
+    write("keeper_structure", "p256", [&[0xee; 64], &[3, 0, 23, 65, 4][..], &[0x42; 64]].concat())?;
     let dh = [&[1, 0][..], &[0xff; 256], &[0, 1, 2, 1, 0], &[0x42; 256]].concat();
-    write("keeper_structure", "dh", [&[0x77; 64], &dh[..]].concat())?;
+    write("keeper_structure", "dh", [&[0xee; 64], &dh[..]].concat())?;
     let handshake = |kind: u8, body: &[u8]| {
         let length = u32::try_from(body.len()).unwrap_or_default().to_be_bytes();
         [&[kind][..], &length[1..], body].concat()
@@ -202,6 +203,7 @@ fn settings() -> io::Result<()> {
         verify_required: true,
         key_log: false,
         rsa_key_exchange: false,
+        dhe: false,
         audit: true,
         max_connections: Some(7),
         max_contexts: None,

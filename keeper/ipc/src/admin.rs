@@ -36,42 +36,67 @@ const TICKETS_FAILED: u8 = 0xc7;
 const COUNT: u8 = 0xc8;
 const COUNTED: u8 = 0xc9;
 
-/// What a front may have of an identity.
+/// What a front may have of an identity. Whoever reaches an identity without any of these learns its public half, and
+/// gets nothing signed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a right of its own")]
 pub struct Rights {
-    /// Messages of the server role.
-    pub server: bool,
-    /// Messages of the client role.
-    pub client: bool,
-    /// RSA key exchange of TLS 1.2, for a front that has the server role.
+    /// CertificateVerify of a TLS 1.3 server.
+    pub tls13_server: bool,
+    /// ServerKeyExchange of a TLS 1.2 server, with ECDHE.
+    pub tls12_server: bool,
+    /// ServerKeyExchange with DHE as well, beside `tls12_server`.
+    pub dhe: bool,
+    /// RSA key exchange of a TLS 1.2 server: a pre-master secret is decrypted.
     pub rsa_key_exchange: bool,
+    /// CertificateVerify of a TLS 1.3 client.
+    pub tls13_client: bool,
+    /// CertificateVerify of a TLS 1.2 client.
+    pub tls12_client: bool,
     /// Each use is logged.
     pub audit: bool,
 }
 
 impl Rights {
     fn decode(bits: u8) -> Result<Self, Malformed> {
-        if bits & !15 != 0 {
+        if bits & !127 != 0 {
             return Err(Malformed::Value);
         }
         let bit = |n: u8| bits & (1 << n) != 0;
-        Ok(Self { server: bit(0), client: bit(1), rsa_key_exchange: bit(2), audit: bit(3) })
+        Ok(Self {
+            tls13_server: bit(0),
+            tls12_server: bit(1),
+            dhe: bit(2),
+            rsa_key_exchange: bit(3),
+            tls13_client: bit(4),
+            tls12_client: bit(5),
+            audit: bit(6),
+        })
     }
 
     fn encode(self) -> u8 {
-        let [server, client, rsa_key_exchange, audit] =
-            [self.server, self.client, self.rsa_key_exchange, self.audit].map(u8::from);
-        server | client << 1 | rsa_key_exchange << 2 | audit << 3
+        let bits = [
+            self.tls13_server,
+            self.tls12_server,
+            self.dhe,
+            self.rsa_key_exchange,
+            self.tls13_client,
+            self.tls12_client,
+            self.audit,
+        ];
+        bits.into_iter().rev().fold(0, |sum, bit| sum << 1 | u8::from(bit))
     }
 
     /// What either gives.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
-            server: self.server || other.server,
-            client: self.client || other.client,
+            tls13_server: self.tls13_server || other.tls13_server,
+            tls12_server: self.tls12_server || other.tls12_server,
+            dhe: self.dhe || other.dhe,
             rsa_key_exchange: self.rsa_key_exchange || other.rsa_key_exchange,
+            tls13_client: self.tls13_client || other.tls13_client,
+            tls12_client: self.tls12_client || other.tls12_client,
             audit: self.audit || other.audit,
         }
     }

@@ -99,11 +99,13 @@ proptest! {
 
     #[test]
     fn admin_requests_survive(
-        name in name(), rights in any::<[bool; 4]>(), all: bool, names in vec(name(), 0..6),
+        name in name(), rights in any::<[bool; 7]>(), all: bool, names in vec(name(), 0..6),
         files in any::<[bool; 4]>(),
     ) {
-        let [server, client, rsa_key_exchange, audit] = rights;
-        let rights = admin::Rights { server, client, rsa_key_exchange, audit };
+        let [tls13_server, tls12_server, dhe, rsa_key_exchange, tls13_client, tls12_client, audit] = rights;
+        let rights = admin::Rights {
+            tls13_server, tls12_server, dhe, rsa_key_exchange, tls13_client, tls12_client, audit,
+        };
         survives!(admin::Request, admin::Request::Front { name: &name, rights, all, identities: strs(&names) });
         let [key, certificate, password, staple] = files;
         let files = admin::Files { key, certificate, password, staple };
@@ -235,7 +237,7 @@ fn unknown_values_are_refused() {
     assert_eq!(front::Request::decode(&[]), Err(Malformed::Truncated));
     assert_eq!(front::Answer::decode(&[0x85, 0, 0, 0, 0, 0]), Err(Malformed::Value));
     assert_eq!(admin::Request::decode(&[0x42, 1, 0, b'a', 16]), Err(Malformed::Value));
-    assert_eq!(admin::Request::decode(&[0x41, 1, 0, b'a', 16, 0, 0, 0]), Err(Malformed::Value));
+    assert_eq!(admin::Request::decode(&[0x41, 1, 0, b'a', 128, 0, 0, 0]), Err(Malformed::Value));
     assert_eq!(admin::Request::decode(&[0x41, 1, 0, b'a', 0, 2, 0, 0]), Err(Malformed::Value));
     assert_eq!(front::Answer::decode(&[0x82, 1, 0, 0xff]), Err(Malformed::Text));
 }

@@ -19,7 +19,15 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
-pub const BOTH: Rights = Rights { server: true, client: true, rsa_key_exchange: false, audit: false };
+pub const BOTH: Rights = Rights {
+    tls13_server: true,
+    tls12_server: true,
+    dhe: true,
+    rsa_key_exchange: false,
+    tls13_client: true,
+    tls12_client: true,
+    audit: false,
+};
 
 /// No test waits longer for one datagram; it is a bound on failing, not something measured.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -329,7 +337,7 @@ pub fn client_message() -> Vec<u8> {
 
 /// What a TLS 1.2 server signs, with X25519.
 pub fn exchange_message() -> Vec<u8> {
-    [&[0x77; 64], [3, 0, 29, 32].as_slice(), &[0x42; 32]].concat()
+    [&[0xee; 64], [3, 0, 29, 32].as_slice(), &[0x42; 32]].concat()
 }
 
 pub fn pair() -> (OwnedFd, OwnedFd) {

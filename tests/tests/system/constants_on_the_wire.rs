@@ -232,6 +232,37 @@ fn dhfile_serves_dhe_with_its_parameters() {
 }
 
 #[test]
+fn finding_2_dhfile_without_a_grant_of_dhe_serves_ecdhe_and_is_warned_of_once() {
+    let grant = |more: &str| {
+        Daemon::with_config(&format!(
+            "[control]\nsocket = 'SOCKET'\n[identities]\ndirectory = 'PKI/keys'\n\
+             [[grant]]\nuser = UID\nidentities = ['*']\n{more}"
+        ))
+    };
+    const LISTS: &str = "'DHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384'";
+    let cipher_of = |daemon: &Daemon| {
+        let mut agent = Agent::start(daemon, LUA54);
+        let mut cipher = String::new();
+        for _ in 0..2 {
+            let port = server(&mut agent, LISTS, "nil", "nil");
+            let report = report(&mut agent, port, &["-tls1_2", "-cipher", "DHE-RSA-AES256-GCM-SHA384:ALL"]);
+            cipher = report.lines().find(|line| line.contains("Cipher is ")).unwrap_or(&report).to_owned();
+            agent.run("s:free()");
+        }
+        cipher
+    };
+    let daemon = grant("");
+    let cipher = cipher_of(&daemon);
+    assert!(cipher.contains("Cipher is ECDHE-RSA-AES256-GCM-SHA384"), "{cipher}");
+    assert_eq!(daemon.log().matches("its grant does not say `dhe = true`").count(), 1, "{}", daemon.log());
+    // Positive control.
+    let daemon = grant("dhe = true\n");
+    let cipher = cipher_of(&daemon);
+    assert!(cipher.contains("Cipher is DHE-RSA-AES256-GCM-SHA384"), "{cipher}");
+    assert!(!daemon.log().contains("its grant does not say"), "{}", daemon.log());
+}
+
+#[test]
 fn the_cipher_list_bounds_what_is_negotiated() {
     let daemon = Daemon::start();
     let mut agent = Agent::start(&daemon, LUA54);

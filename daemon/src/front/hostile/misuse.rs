@@ -187,8 +187,22 @@ fn message(what: &str, own: &Known) -> Option<Vec<u8>> {
         "random" => random(130),
         "digest" => random(32),
         "transcript" => transcript(&random(500)),
+        "exchange" => ecdhe(&random(64)),
+        "cose" => ecdhe(&[b"\x84\x6aSignature1\x43\xa1\x01\x26", random(49).as_slice()].concat()),
+        "dhe" => dhe(&random(64)),
+        "hello-as-dhe" => dhe(&[&[1, 0, 0, 200, 3, 4], random(58).as_slice()].concat()),
         _ => return None,
     })
+}
+
+/// ServerKeyExchange of TLS 1.2 with X25519 (RFC 8422, 5.4).
+fn ecdhe(randoms: &[u8]) -> Vec<u8> {
+    [randoms, &[3, 0, 29, 32], &random(32)].concat()
+}
+
+/// The same with a group of 2048 bits (RFC 5246, 7.4.3).
+fn dhe(randoms: &[u8]) -> Vec<u8> {
+    [randoms, &[1, 0], &[0xff; 256], &[0, 1, 2], &[1, 0], &random(256)].concat()
 }
 
 /// RFC 8446, 4.4.3.

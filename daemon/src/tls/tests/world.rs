@@ -63,6 +63,7 @@ pub(crate) const FREE: Floors = Floors {
     minimum_protocol: ProtocolVersion::Tls12,
     verify_required: false,
     rsa_key_exchange: false,
+    dhe: true,
     key_log: false,
 };
 

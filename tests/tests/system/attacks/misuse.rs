@@ -127,6 +127,47 @@ fn is_refused(misuse: &Misuse) {
     others_go_on(&daemon);
 }
 
+/// What a captured front with the server role is answered under a grant with `more` in it.
+fn is_answered(request: &str, more: &str, answer: &str) {
+    let daemon = captured(request, "server", more);
+    daemon.expect_log(&format!("hostile: {request}: {answer}"));
+    daemon.expect_log("hostile: a handshake after that: signed");
+    others_go_on(&daemon);
+}
+
+const NO_RIGHT: &str = "refused: not a role of this front";
+const NO_HANDSHAKE: &str = "refused: not a handshake message";
+
+#[test]
+fn finding_1_a_hello_in_the_shape_of_dhe_is_refused_where_dhe_is_granted() {
+    is_answered("hello-as-dhe", "dhe = true\n", NO_HANDSHAKE);
+    // Positive control: the same parameters behind random bytes.
+    is_answered("dhe", "dhe = true\n", "signed");
+}
+
+#[test]
+fn finding_2_dhe_needs_a_grant_that_says_so() {
+    is_answered("dhe", "", NO_RIGHT);
+}
+
+#[test]
+fn finding_2_tls_1_2_is_a_right_that_the_lowest_protocol_of_a_grant_takes_away() {
+    is_answered("exchange", "minimum_protocol = 'TLSv1.3'\ndhe = true\nrsa_key_exchange = true\n", NO_RIGHT);
+    is_answered("dhe", "minimum_protocol = 'TLSv1.3'\ndhe = true\n", NO_RIGHT);
+    is_answered(
+        "decrypt",
+        "minimum_protocol = 'TLSv1.3'\nrsa_key_exchange = true\n",
+        "refused: no RSA key exchange",
+    );
+    // Positive control: with TLS 1.2 it is signed.
+    is_answered("exchange", "", "signed");
+}
+
+#[test]
+fn finding_2_a_cose_structure_in_the_shape_of_ecdhe_is_refused() {
+    is_answered("cose", "", NO_HANDSHAKE);
+}
+
 /// What is no request at all ends the connection that it came on.
 fn is_dropped(request: &str, detail: &str) {
     let daemon = captured(request, "server", "");
@@ -257,7 +298,8 @@ impl Machine {
         let directory = scratch();
         let at = |name: &str| directory.path().join(name);
         let fronts: String = ALL.iter().map(|misuse| front(misuse.request, misuse.role)).collect();
-        let config = format!("{IDENTITIES}[front.default]\nidentities = ['others']\n{fronts}");
+        let grant = "[[grant]]\nuser = 0\nidentities = ['*']\n";
+        let config = format!("{IDENTITIES}[front.default]\nidentities = ['others']\n{fronts}{grant}");
         let pki = pki::file("").display().to_string();
         std::fs::write(at("luassl.toml"), config.replace("PKI/", &pki)).expect("the configuration");
         let names: Vec<_> =

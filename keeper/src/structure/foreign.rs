@@ -1,0 +1,92 @@
+//! What other protocols sign, told from the 64 random bytes and the parameters of a TLS 1.2 key exchange.
+//!
+//! A list like this is never whole. It has the protocols that sign with keys of the kinds that TLS servers have, each
+//! recognised by bytes that random ones do not have: the odds are named. TLS 1.3 alone is good for nothing else.
+
+use crate::wire::{Cut, Fields};
+
+/// What the message is in another protocol; none where it can be key exchange parameters.
+pub(super) fn name(message: &[u8]) -> Option<&'static str> {
+    if is_der(message) {
+        Some("a DER structure")
+    } else if is_text(message) {
+        Some("a text")
+    } else if is_cose(message) {
+        Some("a COSE structure")
+    } else if is_ssh(message) {
+        Some("an SSH authentication request")
+    } else if is_ike(message) {
+        Some("an IKEv2 message")
+    } else {
+        None
+    }
+}
+
+/// X.509, PKCS#10, OCSP and the signed attributes of CMS: one SEQUENCE or SET with a DER length to the last byte.
+///
+/// With the length in long form, one random in 2^23 begins so for P-256 and one in 2^31 for DHE. Below 128 bytes
+/// (X25519, X448) one in 2^15 would, so the content has to be whole values as well.
+fn is_der(message: &[u8]) -> bool {
+    let mut fields = Fields::new(message);
+    let Ok((tag, content)) = der_value(&mut fields) else { return false };
+    matches!(tag, 0x30 | 0x31) && fields.is_empty() && (message.len() >= 128 || is_chain_of_values(content))
+}
+
+fn is_chain_of_values(content: &[u8]) -> bool {
+    let mut fields = Fields::new(content);
+    while !fields.is_empty() {
+        if der_value(&mut fields).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Tag and content of a DER value with a tag of one byte.
+fn der_value<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Cut> {
+    let tag = fields.u8()?;
+    let form = fields.u8()?;
+    if form < 0x80 {
+        return Ok((tag, fields.take(usize::from(form))?));
+    }
+    let octets = usize::from(form & 0x7f);
+    Cut::unless((1..=4).contains(&octets))?;
+    let length = fields.take(octets)?.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    Ok((tag, fields.take(length)?))
+}
+
+/// A token (RFC 7515, 7797), a script, a message of a text protocol: 64 bytes of ASCII text stand where the randoms
+/// would. One pair of randoms in 2^89 is such.
+fn is_text(message: &[u8]) -> bool {
+    let text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
+    message.get(..super::RANDOMS).is_some_and(|randoms| randoms.iter().all(text))
+}
+
+/// Sig_structure of COSE (RFC 9052, 4.4): an array of four or five, then the context in words.
+fn is_cose(message: &[u8]) -> bool {
+    [
+        &b"\x84\x6aSignature1"[..],
+        b"\x85\x69Signature",
+        b"\x85\x70CounterSignature",
+        b"\x84\x70CounterSignature",
+    ]
+    .iter()
+    .any(|begin| message.starts_with(begin))
+}
+
+/// publickey authentication (RFC 4252, 7): the session identifier, a hash behind its length, then the message's number.
+/// One random in 2^37.
+fn is_ssh(message: &[u8]) -> bool {
+    const USERAUTH_REQUEST: u8 = 50;
+    let Some(([0, 0, 0, length @ (20 | 32 | 48 | 64)], rest)) = message.split_first_chunk::<4>() else {
+        return false;
+    };
+    rest.get(usize::from(*length)) == Some(&USERAUTH_REQUEST)
+}
+
+/// The first message of IKEv2 (RFC 7296, 2.15 and 3.1), which its signature begins with: version 2, IKE_SA_INIT,
+/// message 0. One pair of randoms in 2^47.
+fn is_ike(message: &[u8]) -> bool {
+    const IKE_SA_INIT: u8 = 34;
+    matches!(message.get(17..24), Some([0x20, IKE_SA_INIT, _, 0, 0, 0, 0]))
+}
