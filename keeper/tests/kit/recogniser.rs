@@ -74,7 +74,7 @@ fn ecdhe(m: &[u8]) -> Option<Verdict> {
     };
     let head = [3, 0, curve as u8, size as u8];
     let compressed = size % 2 == 1 && m[68] != 4;
-    (m[64..68] == head && !compressed).then(|| Verdict::Ecdhe(curve as u16, 68..m.len()))
+    (m[64..68] == head && !compressed).then_some(Verdict::Ecdhe(curve as u16, 68..m.len()))
 }
 
 fn dhe(m: &[u8]) -> Option<Verdict> {
