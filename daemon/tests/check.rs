@@ -233,9 +233,9 @@ fn finding_3_a_trust_with_a_private_key_is_found() {
 
 #[test]
 fn finding_9_a_key_under_two_identities_is_found() {
-    let table = |name: &str| format!("[identity.{name}]\nkey = '{name}.key'\ncertificate = 'a.crt'\n");
+    let table = |name: &str| format!("[identity.{name}]\nkey = '{name}.key'\ncertificate = '{name}.crt'\n");
     let text = table("a") + &table("b");
-    let script = pair("a", 100) + "cp a.key b.key";
+    let script = pair("a", 100) + "cp a.key b.key; cp a.crt b.crt";
     let finding = |line: u8, name: &str, other: &str| {
         format!(
             "error: luassl.toml:{line}: identity `{name}` has the same key as identity `{other}`\n\
