@@ -89,7 +89,8 @@ for type in rsa p256 p384 p521 ed25519 ed448; do
     leaf "server-$type" "$type" server server-ca ca/server-ca.crt ca/root.crt
     leaf "client-$type" "$type" client root ca/root.crt
 done
-cp keys/server-rsa.pem keys/server.pem
-cp keys/client-rsa.pem keys/client.pem
+# Keys of their own: one key under two identities is refused.
+leaf server rsa server server-ca ca/server-ca.crt ca/root.crt
+leaf client rsa client root ca/root.crt
 
 openssl genpkey -genparam -algorithm DH -pkeyopt dh_param:ffdhe2048 -out keys/dhparams.pem 2>/dev/null

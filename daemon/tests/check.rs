@@ -213,3 +213,58 @@ fn each_fault_of_the_root_of_ticket_keys_is_found() {
                 0 identities, 0 errors, 1 warnings\n";
     expect("head -c 48 /dev/urandom > root; chmod 644 root", text, 1, open);
 }
+
+#[test]
+fn finding_3_a_trust_with_a_private_key_is_found() {
+    let text = "[identity.a]\nkey = 'both.pem'\n[trust.own]\nfile = 'both.pem'\n";
+    let said = "error: luassl.toml:3: trust `own`: DIR/both.pem has a private key in it\n\
+                hint: trusts go to processes that must have no key: name a file of certificates alone (`openssl x509 \
+                -in FILE -out NEW` writes the first one)\n1 identities, 1 errors, 0 warnings\n";
+    let script = pair("a", 100) + "cat a.key a.crt > both.pem; chmod 600 both.pem";
+    expect(&script, text, 2, said);
+    // Positive control: the certificate by itself.
+    expect(
+        &script,
+        &text.replace("file = 'both.pem'", "file = 'a.crt'"),
+        0,
+        "1 identities, 0 errors, 0 warnings\n",
+    );
+}
+
+#[test]
+fn finding_9_a_key_under_two_identities_is_found() {
+    let table = |name: &str| format!("[identity.{name}]\nkey = '{name}.key'\ncertificate = '{name}.crt'\n");
+    let text = table("a") + &table("b");
+    let script = pair("a", 100) + "cp a.key b.key; cp a.crt b.crt";
+    let finding = |line: u8, name: &str, other: &str| {
+        format!(
+            "error: luassl.toml:{line}: identity `{name}` has the same key as identity `{other}`\n\
+             hint: write `shared_key = true` for each identity of that key, or make one of them an alias of the other\n"
+        )
+    };
+    let said = finding(1, "a", "b") + &finding(4, "b", "a") + "0 identities, 2 errors, 0 warnings\n";
+    expect(&script, &text, 2, &said);
+    let shared = text.replace("certificate", "shared_key = true\ncertificate");
+    expect(&script, &shared, 0, "2 identities, 0 errors, 0 warnings\n");
+}
+
+mod needs_root {
+    use super::*;
+
+    #[test]
+    fn finding_9_a_users_link_to_anothers_key_is_found() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let script = "mkdir tenant; ln -s ../a.key tenant/a.key; cp a.crt tenant/a.crt
+                      chown -h 54321 tenant tenant/*; chmod 755 . tenant";
+        shell(directory.path(), &(pair("a", 100) + script));
+        let (code, said) = check(directory.path(), "[identities]\ndirectory = 'tenant'\n");
+        assert_eq!(code, 2, "{said}");
+        let cause = "error: DIR/tenant/a.key: identity `a`: key DIR/tenant/a.key cannot be opened: user 54321 made the \
+                     symbolic link DIR/tenant/a.key, and the file at its end is user 0's\n\
+                     hint: name the file itself, or let root or the file's owner make the link\n";
+        assert!(said.starts_with(cause), "{said}");
+        // Positive control: the same link, made by root.
+        shell(directory.path(), "chown -h 0 tenant/a.key");
+        assert_eq!(check(directory.path(), "[identities]\ndirectory = 'tenant'\n").0, 0);
+    }
+}

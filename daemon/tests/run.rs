@@ -230,7 +230,7 @@ fn an_identity_that_is_bad_harms_no_other() {
     supervisor.expect_log("luassl.toml:8: identity `b`: key ");
     supervisor.expect_log("the keeper serves 1 of 2 identities");
     // And once it is good, a reload brings it.
-    shell(directory.path(), "cp a.key b.key");
+    shell(directory.path(), "umask 077; openssl genpkey -algorithm ED25519 -out b.key");
     supervisor.signal(Signal::HUP);
     supervisor.expect_log("the keeper serves 2 of 2 identities");
 }

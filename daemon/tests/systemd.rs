@@ -54,7 +54,7 @@ fn verified(units: &[PathBuf]) -> String {
 fn the_units_are_sound() {
     let directory = tempfile::tempdir().expect("a directory");
     let copies = copies_in(directory.path());
-    assert!(copies.len() >= 14, "{copies:?}");
+    assert!(copies.len() >= 15, "{copies:?}");
     assert_eq!(verified(&copies), "");
 }
 
@@ -135,6 +135,62 @@ fn the_template_of_a_front_says_what_the_default_front_says() {
         lines.filter(named).collect()
     };
     assert_eq!(lines("luassld@.service"), lines("luassld.service"));
+}
+
+/// The lines of a unit, without its comments.
+fn lines_of(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+/// What is wrong with a service that a watched path starts: whoever can write to the path decides how often it starts, so
+/// the service itself has to pause, and to look again after the pause.
+fn unlimited(service: &str) -> Option<String> {
+    let pause = service.lines().find_map(|line| line.strip_prefix("Environment=PAUSE="));
+    if pause.and_then(|pause| pause.parse::<u32>().ok()).is_none_or(|seconds| seconds < 30) {
+        return Some("it does not pause for 30 seconds".to_owned());
+    }
+    let started: Vec<&str> = service.lines().filter(|line| line.starts_with("ExecStart")).collect();
+    let wanted = [
+        "ExecStartPre=/bin/sleep 1",
+        // A failure ends the service, and with it the pause, unless the line begins with a dash.
+        "ExecStart=-/usr/bin/luasslctl reload",
+        "ExecStart=/bin/sleep ${PAUSE}",
+        "ExecStart=/usr/bin/luasslctl reload",
+    ];
+    if started != wanted {
+        return Some(format!("it runs {started:?}"));
+    }
+    // A path unit whose service may not be started fails, and watches no more.
+    let limit = service.lines().any(|line| line == "StartLimitIntervalSec=0");
+    (!limit).then(|| "a limit on its starts ends the watching".to_owned())
+}
+
+#[test]
+fn finding_22_a_directory_that_changes_all_the_time_does_not_reload_without_end() {
+    let read = |unit: &str| std::fs::read_to_string(systemd().join(unit)).expect("a unit");
+    let paths: Vec<PathBuf> =
+        units().into_iter().filter(|unit| unit.extension().is_some_and(|kind| kind == "path")).collect();
+    assert_eq!(paths.len(), 2);
+    for path in paths {
+        let text = std::fs::read_to_string(&path).expect("a unit");
+        let started =
+            text.lines().find_map(|line| line.strip_prefix("Unit=")).expect("the unit that it starts");
+        assert_eq!(unlimited(&read(started)), None, "{}", path.display());
+    }
+    // Positive control: what the deploy hook starts would reload as often as it is started.
+    assert!(unlimited(&read("luassl-reload.service")).is_some());
+}
+
+/// Both services that reload have the same rights.
+#[test]
+fn the_service_for_watched_paths_is_confined_as_the_other_one() {
+    let confined = |unit: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(systemd().join(unit)).expect("a unit");
+        let own = ["Description=", "Exec", "Environment="];
+        let lines = lines_of(&text).into_iter().filter(|line| !own.iter().any(|own| line.starts_with(own)));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(confined("luassl-reload-watched.service"), confined("luassl-reload.service"));
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use bytes::BytesMut;
 use luassl_protocol::{
-    Delivery, FRAME_HEADER, HandshakeResult, Info, LockStepAnswer, LockStepRequest, MAX_FRAME,
-    PeerCertificate, Request, Status, Welcome, decode_reply, from_body, holds_private_key, take_frame,
-    to_body, without_private_keys,
+    CERTIFICATE_LABELS, Delivery, FRAME_HEADER, HandshakeResult, Info, LockStepAnswer, LockStepRequest,
+    MAX_FRAME, OnKey, PeerCertificate, PemBlocks, Request, Status, Welcome, decode_reply, from_body,
+    holds_private_key, take_frame, to_body, without_private_keys,
 };
 
 /// What a front reads from a client: frames with requests. Whatever is a request is written again and reads the same.
@@ -52,4 +52,8 @@ pub(crate) fn material(bytes: &[u8]) {
     let public = without_private_keys(bytes);
     assert!(!holds_private_key(&public), "a private key would be sent");
     assert!(public.len() <= bytes.len());
+    let mut blocks = PemBlocks::new(CERTIFICATE_LABELS, OnKey::Skip);
+    if let Ok(found) = blocks.push(bytes).and_then(|()| blocks.finish()) {
+        assert!(!holds_private_key(&found.concat()), "a private key would be sent");
+    }
 }

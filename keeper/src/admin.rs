@@ -206,6 +206,7 @@ impl Session<'_> {
     fn loaded(&mut self, name: &str, report: Report) -> Result<(), Broken> {
         let (changed, generation) = self.registry.preview(name, &report.identity.public);
         let key_type = report.identity.key.kind().to_string();
+        let key_id = report.identity.public.key_id;
         // What is in service already is not kept twice.
         self.push.identity(name, changed.then_some(report.identity));
         self.send(&Answer::Loaded(Loaded {
@@ -217,6 +218,7 @@ impl Session<'_> {
             not_after: report.validity.1,
             names: some(&report.names),
             warnings: report.warnings.iter().map(String::as_str).collect(),
+            key_id,
         }))
     }
 

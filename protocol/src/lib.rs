@@ -14,6 +14,7 @@ mod lockstep;
 mod looks;
 mod material;
 mod message;
+mod pem;
 mod secret;
 mod stream;
 
@@ -27,6 +28,7 @@ pub use lockstep::*;
 pub use looks::{Credit, LOOK, LOOK_DATA};
 pub use material::*;
 pub use message::*;
+pub use pem::*;
 pub use secret::*;
 pub use stream::*;
 

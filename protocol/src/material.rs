@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-const KEY_LABEL: &[u8] = b"PRIVATE KEY-----";
+const BEGIN: &[u8] = b"-----BEGIN ";
+const KEY: &[u8] = b"PRIVATE KEY";
+const DASHES: &[u8] = b"-----";
 
 /// Whether there is the beginning of a PEM private key anywhere in `pem`.
 #[must_use]
@@ -20,18 +22,31 @@ pub fn without_private_keys(pem: &[u8]) -> Cow<'_, [u8]> {
     let mut in_key = false;
     let mut kept = Vec::new();
     for line in pem.split_inclusive(|byte| *byte == b'\n') {
-        in_key |= begins_key(line);
+        let begins = begins_key(line);
+        in_key |= begins;
         if !in_key {
             kept.extend_from_slice(line);
         }
-        in_key &= !line.trim_ascii_start().starts_with(b"-----END ");
+        // A line that begins a key may have the end of another block before it.
+        in_key &= begins || !line.trim_ascii_start().starts_with(b"-----END ");
     }
     Cow::Owned(kept)
 }
 
+/// Anywhere in the line: files that were joined without a newline between them have it behind another block's end.
 fn begins_key(line: &[u8]) -> bool {
-    line.trim_ascii_start().starts_with(b"-----BEGIN ")
-        && line.windows(KEY_LABEL.len()).any(|window| window == KEY_LABEL)
+    let mut rest = line;
+    while let Some(at) = find(BEGIN, rest) {
+        rest = &rest[at + BEGIN.len()..];
+        if find(DASHES, rest).is_some_and(|end| rest[..end].ends_with(KEY)) {
+            return true;
+        }
+    }
+    false
+}
+
+fn find(wanted: &[u8], text: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|window| window == wanted)
 }
 
 #[cfg(test)]
@@ -59,6 +74,14 @@ mod tests {
     fn a_key_without_an_end_takes_the_rest_with_it() {
         let pem = format!("{CERTIFICATE}  -----BEGIN PRIVATE KEY-----\r\nBBBB\n");
         assert_eq!(without_private_keys(pem.as_bytes()), CERTIFICATE.as_bytes());
+    }
+
+    #[test]
+    fn finding_3_a_key_on_the_line_of_another_blocks_end_does_not_stay() {
+        let pem = format!("{}{}", CERTIFICATE.trim_end(), key("PRIVATE KEY"));
+        assert!(holds_private_key(pem.as_bytes()));
+        assert!(!String::from_utf8_lossy(&without_private_keys(pem.as_bytes())).contains("BBBB"));
+        assert!(holds_private_key(pem.replace('\n', "\r").as_bytes()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::{ByteArray, ByteBuf};
+use zeroize::Zeroize;
 
 /// The 128-bit name of a connection; honoured on control connections of its owner only.
 pub type Token = ByteArray<16>;
@@ -466,8 +467,12 @@ impl Request {
 }
 
 fn decode_blob(body: &[u8]) -> Result<Blob, DecodeError> {
-    let blob: Blob = from_body(body)?;
-    if holds_private_key(&blob.data) { Err(DecodeError::PrivateKey) } else { Ok(blob) }
+    let mut blob: Blob = from_body(body)?;
+    if holds_private_key(&blob.data) {
+        blob.data.zeroize();
+        return Err(DecodeError::PrivateKey);
+    }
+    Ok(blob)
 }
 
 fn decode_context(body: &[u8]) -> Result<MakeContext, DecodeError> {

@@ -60,6 +60,23 @@ impl Daemon {
         Self::run(&mut command, scratch)
     }
 
+    /// As [`Daemon::with_config_in`], where `certificates` lies over the system's directory of certificates, for the daemon
+    /// and nobody else. Needs root.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn with_system_certificates(config: &str, scratch: TempDir, certificates: &Path) -> Self {
+        const MOUNTED: &str =
+            "mount --bind \"$1\" \"$(openssl version -d | cut -d '\"' -f 2)/certs\"; shift; exec \"$@\"";
+        let path = scratch.path().join("luassl.toml");
+        std::fs::write(&path, fill_in(config, scratch.path())).expect("the configuration");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", MOUNTED, "sh"]).arg(certificates);
+        command.arg(built("bin/luassld")).args(["run", "--config"]).arg(path);
+        Self::run(&mut command, scratch)
+    }
+
     /// As [`Daemon::with_identities`], with the programs in the directory `programs`.
     ///
     /// # Panics

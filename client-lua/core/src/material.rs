@@ -1,13 +1,17 @@
 //! Public material that the program brings: CA files and hashed directories, chains, CRLs, DH parameters. Read here,
 //! with the program's own rights, and sent as bytes.
 
-use luassl_protocol::{Digest, without_private_keys};
+use luassl_protocol::{
+    CERTIFICATE_LABELS, CRL_LABELS, DH_LABELS, Digest, OnKey, PEM_PIECE, PemBlocks, PemFault,
+    without_private_keys,
+};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use zeroize::Zeroizing;
 
 /// The largest file that is read, in bytes: it has to fit one frame of 1 MiB.
 const MAX_FILE: u64 = (1 << 20) - 1024;
@@ -35,19 +39,10 @@ impl Kind {
     /// The labels of its PEM blocks; the first is the usual one.
     fn labels(self) -> &'static [&'static str] {
         match self {
-            Self::Certificates => &["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"],
-            Self::Crls => &["X509 CRL"],
-            Self::DhParameters => &["DH PARAMETERS", "X9.42 DH PARAMETERS"],
+            Self::Certificates => CERTIFICATE_LABELS,
+            Self::Crls => CRL_LABELS,
+            Self::DhParameters => DH_LABELS,
         }
-    }
-
-    fn is_in(self, pem: &[u8]) -> bool {
-        let begins = |line: &[u8], label: &&str| {
-            let rest = line.strip_prefix(PEM.as_bytes()).and_then(|rest| rest.strip_prefix(label.as_bytes()));
-            rest.is_some_and(|rest| rest.starts_with(b"-----"))
-        };
-        let lines = pem.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-        lines.into_iter().any(|line| self.labels().iter().any(|label| begins(line, label)))
     }
 }
 
@@ -78,6 +73,14 @@ pub enum MaterialError {
         /// What it should have.
         kind: Kind,
     },
+    /// A block of the kind that was asked for is cut off, or has other text in it.
+    #[error("{origin}: {fault}")]
+    Damaged {
+        /// The file, or what the text was given as.
+        origin: String,
+        /// What is wrong.
+        fault: PemFault,
+    },
     /// A directory without a name such as `5ed36f99.0`.
     #[error("{} has no certificates under hashed names: run openssl rehash on it", .path.display())]
     NotHashed {
@@ -104,18 +107,21 @@ impl Material {
         Self { digest: Digest::new(digest), bytes: public.into(), origin: origin.into() }
     }
 
-    /// PEM text as it is; anything else names a file.
+    /// The blocks of that kind in a PEM text; anything else names a file of them. No other byte of it is kept, so that
+    /// one file for key and chain brings no key into this process.
     ///
     /// # Errors
     /// [`MaterialError`] where that file cannot be read whole, or has nothing of that kind.
     pub fn from_text_or_file(value: &[u8], kind: Kind) -> Result<Self, MaterialError> {
         let (bytes, origin) = if value.windows(PEM.len()).any(|window| window == PEM.as_bytes()) {
-            (value.to_vec(), "the given text".to_owned())
+            let mut blocks = PemBlocks::new(kind.labels(), OnKey::Skip);
+            let origin = "the given text".to_owned();
+            (whole(blocks.push(value).and_then(|()| blocks.finish()), &origin)?, origin)
         } else {
             let path = path(value);
-            (read(&path)?, path.display().to_string())
+            (read(&path, kind)?, path.display().to_string())
         };
-        if !kind.is_in(&bytes) {
+        if bytes.is_empty() {
             return Err(MaterialError::NoPem { origin, kind });
         }
         Ok(Self::from_bytes(&bytes, &origin))
@@ -148,8 +154,8 @@ impl Hashed {
         let (mut certificates, mut crls) = (joiner(), joiner());
         for (name, path) in entries(&directory)? {
             match hashed(&name) {
-                Some(Hash::Certificate) => certificates.push(&read(&path)?),
-                Some(Hash::Crl) => crls.push(&read(&path)?),
+                Some(Hash::Certificate) => certificates.push(&read(&path, Kind::Certificates)?),
+                Some(Hash::Crl) => crls.push(&read(&path, Kind::Crls)?),
                 None => {}
             }
             if certificates.total + crls.total > MAX_DIRECTORY {
@@ -168,15 +174,33 @@ fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, MaterialError> {
+/// The blocks of a kind in a file. What is read passes through a buffer that is wiped.
+fn read(path: &Path, kind: Kind) -> Result<Vec<u8>, MaterialError> {
     let failed = |source| MaterialError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(MaterialError::TooLarge { path: path.to_owned(), limit: MAX_FILE });
+    let mut file = File::open(path).map_err(failed)?;
+    let mut piece = Zeroizing::new(vec![0; PEM_PIECE]);
+    let mut blocks = PemBlocks::new(kind.labels(), OnKey::Skip);
+    let (mut length, mut pushed) = (0, Ok(()));
+    while pushed.is_ok() {
+        let count = match file.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        length += count as u64;
+        if length > MAX_FILE {
+            return Err(MaterialError::TooLarge { path: path.to_owned(), limit: MAX_FILE });
+        }
+        pushed = blocks.push(&piece[..count]);
     }
-    Ok(bytes)
+    whole(pushed.and_then(|()| blocks.finish()), &path.display().to_string())
+}
+
+fn whole(blocks: Result<Vec<Vec<u8>>, PemFault>, origin: &str) -> Result<Vec<u8>, MaterialError> {
+    blocks
+        .map(|blocks| blocks.concat())
+        .map_err(|fault| MaterialError::Damaged { origin: origin.to_owned(), fault })
 }
 
 /// In the order of their names, so that the same directory gives the same digests.
@@ -224,14 +248,13 @@ struct Joiner {
 
 impl Joiner {
     fn push(&mut self, pem: &[u8]) {
-        if !self.seen.insert(Sha256::digest(pem).into()) {
+        if pem.is_empty() || !self.seen.insert(Sha256::digest(pem).into()) {
             return;
         }
         if self.current.len() + pem.len() > JOINED {
             self.flush();
         }
         self.current.extend_from_slice(pem);
-        self.current.push(b'\n');
         self.total += pem.len();
     }
 

@@ -56,7 +56,8 @@ fn identity(checker: &mut Checker<'_>, name: &Text, raw: &raw::Identity) -> Opti
     let aliases = raw.aliases.iter().map(|alias| alias.get_ref().clone()).collect();
     let key = file_ref(checker, key);
     let place = checker.source.place(name.span());
-    Some(Identity { key, certificate, password, staple, aliases, place, discovered: false })
+    let shared_key = raw.shared_key;
+    Some(Identity { key, certificate, password, staple, aliases, shared_key, place, discovered: false })
 }
 
 fn from_directory(found: Discovered) -> Identity {
@@ -69,6 +70,7 @@ fn from_directory(found: Discovered) -> Identity {
         password: None,
         staple: None,
         aliases: Vec::new(),
+        shared_key: false,
         discovered: true,
     }
 }

@@ -158,6 +158,8 @@ pub struct Identity {
     pub staple: Option<FileRef>,
     /// The aliases that the configuration gives it.
     pub aliases: Vec<String>,
+    /// Whether the configuration says that other identities have the same key.
+    pub shared_key: bool,
     /// Where it is declared; the key's file where it was discovered.
     pub place: Place,
     /// A file that was found in a directory: without a key in it, it is no identity, and that is no fault.

@@ -110,6 +110,8 @@ pub(super) struct Identity {
     pub staple: Option<Text>,
     /// Other names.
     pub aliases: Texts,
+    /// Whether other identities may have the same key.
+    pub shared_key: bool,
 }
 
 /// `[identities]`

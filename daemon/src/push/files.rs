@@ -1,7 +1,8 @@
 //! Opening an identity's files. The bytes are the keeper's to read; here only their permissions are looked at.
 
+use super::walk::open_trusted;
 use crate::config::{FileRef, FileSource, Finding};
-use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::fs::fstat;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -29,12 +30,9 @@ pub(super) fn open_root(file: &FileRef) -> Result<OwnedFd, Finding> {
 
 fn open_for(subject: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Finding> {
     let path = path_of(subject, what, file)?;
-    // Without NONBLOCK the open of a pipe would wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    open(&path, flags, Mode::empty()).map_err(|errno| {
-        let cause = format!("{subject}: {what} {} cannot be opened: {errno}", path.display());
-        Finding::error(file.place.clone(), cause)
-            .hint("check the path, and that luassl's supervisor may read it")
+    open_trusted(&path).map_err(|fault| {
+        let cause = format!("{subject}: {what} {} cannot be opened: {fault}", path.display());
+        Finding::error(file.place.clone(), cause).hint(fault.hint())
     })
 }
 

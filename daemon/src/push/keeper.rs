@@ -2,7 +2,7 @@
 
 use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
-use super::{PushError, receive_within, send_within};
+use super::{PushError, receive_within, send_within, shared};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Roles, Selection};
 use crate::settings::Grant;
 use luassl_keeper_ipc::admin::{
@@ -79,6 +79,8 @@ pub struct LoadedIdentity {
     pub not_after: i64,
     /// Host names and addresses of the leaf.
     pub names: Vec<String>,
+    /// SHA-256 of the public key.
+    pub key_id: [u8; 32],
 }
 
 /// Pushes `config` to the keeper behind `admin`, and reads its answer for each identity.
@@ -98,6 +100,7 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
         let outcome = channel.identity(name, identity, &mut report.findings)?;
         report.outcomes.insert(name.clone(), outcome);
     }
+    channel.withdraw_shared(config, &mut report)?;
     channel.commit(&mut report.findings)?;
     Ok(report)
 }
@@ -199,14 +202,7 @@ impl Channel<'_> {
     ) -> Result<Outcome, PushError> {
         let opened = match Opened::of(name, identity) {
             Ok(opened) => opened,
-            Err(mut finding) => {
-                // Named without its files, so that the keeper keeps what it has of it.
-                self.send(&Request::Identity { name, files: Files::default() }, &[])?;
-                let stays = matches!(self.answer()?, Answer::Failed(failed) if failed.stays);
-                finding.cause.push_str(former(stays));
-                findings.push(*finding.clone());
-                return Ok(Outcome::Failed { cause: finding.cause, stays });
-            }
+            Err(finding) => return self.without_files(name, *finding, findings),
         };
         self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors())?;
         match self.answer()? {
@@ -218,6 +214,29 @@ impl Channel<'_> {
             Answer::Failed(failed) if failed.name == name => Ok(failure(identity, &failed, findings)),
             _ => Err(PushError::Malformed(format!("no answer about identity `{name}`"))),
         }
+    }
+
+    /// Names an identity without its files, so that the keeper keeps what it has of it, and no more.
+    fn without_files(
+        &mut self,
+        name: &str,
+        mut finding: Finding,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Outcome, PushError> {
+        self.send(&Request::Identity { name, files: Files::default() }, &[])?;
+        let stays = matches!(self.answer()?, Answer::Failed(failed) if failed.stays);
+        finding.cause.push_str(former(stays));
+        findings.push(finding.clone());
+        Ok(Outcome::Failed { cause: finding.cause, stays })
+    }
+
+    /// Takes identities back that have the key of another one, unless the configuration says so.
+    fn withdraw_shared(&mut self, config: &Config, report: &mut Report) -> Result<(), PushError> {
+        for (name, finding) in shared::refused(config, &report.outcomes) {
+            let outcome = self.without_files(&name, finding, &mut report.findings)?;
+            report.outcomes.insert(name, outcome);
+        }
+        Ok(())
     }
 
     fn tickets(&mut self, config: &Config, findings: &mut Vec<Finding>) -> Result<(), PushError> {
@@ -326,6 +345,7 @@ impl From<Loaded<'_>> for LoadedIdentity {
             not_before: loaded.not_before,
             not_after: loaded.not_after,
             names: loaded.names.into_iter().map(str::to_owned).collect(),
+            key_id: loaded.key_id,
         }
     }
 }

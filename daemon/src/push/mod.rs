@@ -7,13 +7,15 @@ mod files;
 mod front;
 mod keeper;
 mod settings;
+mod shared;
 mod system_trust;
 mod trust;
+mod walk;
 
 pub use front::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, receive_settings, send_settings};
 pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper};
 pub use settings::for_front;
-pub use trust::{Trusts, certificates_in, read_trusts};
+pub use trust::{Trusts, read_trusts};
 
 use luassl_keeper_ipc::transport::{self, Received, RecvError, RecvFlags, SendFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -1,13 +1,19 @@
-//! Trusts, read whole: a front opens no file, so what OpenSSL would look up by hash is handed over in full.
+//! Trusts, read whole: a front opens no file, so what OpenSSL would look up by hash is handed over in full. Certificates
+//! and CRLs alone are: a private key that lies in the same file does not get past the buffer that it is read into.
 
 use super::system_trust;
-use crate::config::{Config, Finding, Trust};
+use super::walk::{OpenFault, open_trusted};
+use crate::config::{Config, Finding, Place, Trust};
 use crate::settings::TrustSettings;
+use luassl_protocol::{CERTIFICATE_LABELS, CRL_LABELS, OnKey, PEM_PIECE, PemBlocks, PemFault};
+use rustix::fs::{Mode, OFlags, open};
 use serde_bytes::ByteBuf;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// One trust, in bytes: a hundred times the usual system bundle.
 const MAX_TRUST: u64 = 16 << 20;
@@ -36,27 +42,29 @@ pub fn read_trusts(config: &Config, former: Option<&Trusts>) -> (Trusts, Vec<Fin
             }
         }
     }
-    trusts.insert(SYSTEM.to_owned(), read_system());
+    let (system, warnings) = read_system(&system_trust::file(), &system_trust::directory());
+    trusts.insert(SYSTEM.to_owned(), system);
+    findings.extend(warnings);
     (trusts, findings)
 }
 
 fn read_trust(name: &str, trust: &Trust) -> Result<TrustSettings, Finding> {
     let mut reader = Reader::default();
-    let fault = |path: &Path, error: io::Error| {
-        Finding::error(
-            trust.place.clone(),
-            format!("trust `{name}`: {} cannot be read: {error}", path.display()),
-        )
-        .hint("check the path, and that luassl's supervisor may read it")
+    let fault = |(path, fault): (PathBuf, Fault)| {
+        Finding::error(trust.place.clone(), format!("trust `{name}`: {}", fault.about(&path)))
+            .hint(fault.hint())
     };
     if let Some(file) = &trust.file {
-        reader.certificates(file).map_err(|error| fault(file, error))?;
+        reader.certificates(file, open_trusted).map_err(|error| fault((file.clone(), error)))?;
     }
     if let Some(directory) = &trust.directory {
-        reader.directory(directory).map_err(|error| fault(directory, error))?;
+        let files = listed(directory).map_err(|error| fault((directory.clone(), error.into())))?;
+        for (path, kind) in files {
+            reader.file(&path, kind, open_trusted).map_err(|error| fault((path, error)))?;
+        }
     }
     if let Some(crl) = &trust.crl {
-        reader.crl(crl).map_err(|error| fault(crl, error))?;
+        reader.crl(crl, open_trusted).map_err(|error| fault((crl.clone(), error)))?;
     }
     if reader.seen.is_empty() {
         let cause = format!("trust `{name}` has no certificate in its files");
@@ -65,15 +73,71 @@ fn read_trust(name: &str, trust: &Trust) -> Result<TrustSettings, Finding> {
     Ok(reader.settings)
 }
 
-/// What is there of the system's. A system without any trusts nobody, and the front says so to who asks.
-fn read_system() -> TrustSettings {
-    let mut reader = Reader::default();
-    let file = reader.certificates(&system_trust::file());
-    let directory = reader.directory(&system_trust::directory());
-    for error in [file, directory].into_iter().filter_map(Result::err) {
-        tracing::debug!("the system's certificates: {error}");
+/// What is there of the system's. A system without any trusts nobody, and the front says so to who asks. The operator does
+/// not choose these files one by one, so one that has a private key in it is left out with a warning.
+fn read_system(file: &Path, directory: &Path) -> (TrustSettings, Vec<Finding>) {
+    let (mut reader, mut findings) = (Reader::default(), Vec::new());
+    let files = listed(directory).unwrap_or_else(|error| {
+        tracing::debug!("the system's certificates: {}: {error}", directory.display());
+        Vec::new()
+    });
+    for (path, kind) in std::iter::once((file.to_owned(), Kind::Certificate)).chain(files) {
+        match reader.file(&path, kind, open_any) {
+            Ok(()) => {}
+            Err(fault @ Fault::Pem(PemFault::PrivateKey)) => {
+                let cause =
+                    format!("the system's certificates: {}; the file is left out", fault.about(&path));
+                findings.push(Finding::warning(Place::file(&path), cause).hint(fault.hint()));
+            }
+            Err(fault) => tracing::debug!("the system's certificates: {}", fault.about(&path)),
+        }
     }
-    reader.settings
+    (reader.settings, findings)
+}
+
+/// Why a file of a trust is not taken.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Open(#[from] OpenFault),
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    #[error(transparent)]
+    Pem(#[from] PemFault),
+    #[error("it has no CRL in PEM")]
+    NoCrl,
+}
+
+impl Fault {
+    fn about(&self, path: &Path) -> String {
+        match self {
+            Self::Pem(PemFault::PrivateKey) => format!("{} has a private key in it", path.display()),
+            _ => format!("{} cannot be read: {self}", path.display()),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Open(fault) => fault.hint(),
+            Self::Read(_) => "check the path, and that luassl's supervisor may read it",
+            Self::Pem(PemFault::PrivateKey) => {
+                "trusts go to processes that must have no key: name a file of certificates alone (`openssl x509 -in \
+                 FILE -out NEW` writes the first one)"
+            }
+            Self::Pem(PemFault::Unfinished) => {
+                "write the file again: each block needs its BEGIN and its END line"
+            }
+            Self::NoCrl => "name a file with a block that begins with -----BEGIN X509 CRL-----",
+        }
+    }
+}
+
+/// How a file is opened: those that the configuration names are not opened for who links to somebody else's.
+type Open = fn(&Path) -> Result<OwnedFd, OpenFault>;
+
+fn open_any(path: &Path) -> Result<OwnedFd, OpenFault> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(open(path, flags, Mode::empty())?)
 }
 
 #[derive(Default)]
@@ -85,69 +149,84 @@ struct Reader {
 }
 
 impl Reader {
-    fn certificates(&mut self, path: &Path) -> io::Result<()> {
-        let bytes = self.read(path)?;
-        let before = self.seen.len();
-        self.seen.extend(certificates_in(&bytes).map(<[u8]>::to_vec));
-        if self.seen.len() > before {
-            self.settings.certificates.push(ByteBuf::from(bytes));
+    fn file(&mut self, path: &Path, kind: Kind, open: Open) -> Result<(), Fault> {
+        match kind {
+            Kind::Certificate => self.certificates(path, open),
+            Kind::Crl => self.crl(path, open),
+        }
+    }
+
+    fn certificates(&mut self, path: &Path, open: Open) -> Result<(), Fault> {
+        let mut blocks = self.read(path, open, CERTIFICATE_LABELS)?;
+        blocks.retain(|block| self.seen.insert(block.clone()));
+        if !blocks.is_empty() {
+            self.settings.certificates.push(ByteBuf::from(blocks.concat()));
         }
         Ok(())
     }
 
-    fn crl(&mut self, path: &Path) -> io::Result<()> {
-        let bytes = self.read(path)?;
-        self.settings.crls.push(ByteBuf::from(bytes));
+    fn crl(&mut self, path: &Path, open: Open) -> Result<(), Fault> {
+        let blocks = self.read(path, open, CRL_LABELS)?;
+        if blocks.is_empty() {
+            return Err(Fault::NoCrl);
+        }
+        self.settings.crls.push(ByteBuf::from(blocks.concat()));
         Ok(())
     }
 
-    /// A directory as `openssl rehash` makes it: what its links name. Without such links, every `.pem` and `.crt`.
-    fn directory(&mut self, directory: &Path) -> io::Result<()> {
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(directory)?
-            .take(MAX_FILES)
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<io::Result<_>>()?;
-        paths.sort();
-        let hashed: Vec<(&PathBuf, Hashed)> =
-            paths.iter().filter_map(|path| Some((path, Hashed::of(path)?))).collect();
-        for (path, kind) in &hashed {
-            match kind {
-                Hashed::Certificate => self.certificates(path)?,
-                Hashed::Crl => self.crl(path)?,
-            }
-        }
-        if hashed.is_empty() {
-            let named = |path: &&PathBuf| path.extension().is_some_and(|end| end == "pem" || end == "crt");
-            for path in paths.iter().filter(named) {
-                self.certificates(path)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = File::open(path)?;
+    /// The blocks with these labels. Nothing else of the file is kept: what is read passes through a buffer that is
+    /// wiped, and reading stops at a private key.
+    fn read(
+        &mut self,
+        path: &Path,
+        open: Open,
+        labels: &'static [&'static str],
+    ) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut file = File::from(open(path)?);
         if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a regular file"));
+            return Err(io::Error::other("not a regular file").into());
         }
-        let mut bytes = Vec::new();
-        file.take(MAX_TRUST + 1 - self.bytes).read_to_end(&mut bytes)?;
-        self.bytes += bytes.len() as u64;
-        if self.bytes > MAX_TRUST {
-            return Err(io::Error::other(format!("more than {MAX_TRUST} bytes of certificates")));
+        let mut piece = Zeroizing::new(vec![0; PEM_PIECE]);
+        let mut blocks = PemBlocks::new(labels, OnKey::Refuse);
+        loop {
+            let count = match file.read(&mut piece) {
+                Ok(0) => return Ok(blocks.finish()?),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                count => count?,
+            };
+            self.bytes += count as u64;
+            if self.bytes > MAX_TRUST {
+                return Err(io::Error::other(format!("more than {MAX_TRUST} bytes of certificates")).into());
+            }
+            blocks.push(&piece[..count])?;
         }
-        Ok(bytes)
     }
+}
+
+/// The files of a directory as `openssl rehash` makes it: what its links name. Without such links, every `.pem` and
+/// `.crt`.
+fn listed(directory: &Path) -> io::Result<Vec<(PathBuf, Kind)>> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(directory)?
+        .take(MAX_FILES)
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<_>>()?;
+    paths.sort();
+    let hashed: Vec<_> = paths.iter().filter_map(|path| Some((path.clone(), Kind::of(path)?))).collect();
+    if !hashed.is_empty() {
+        return Ok(hashed);
+    }
+    let named = |path: &PathBuf| path.extension().is_some_and(|end| end == "pem" || end == "crt");
+    Ok(paths.into_iter().filter(named).map(|path| (path, Kind::Certificate)).collect())
 }
 
 /// What a link of a hashed directory leads to (openssl-rehash(1)): `HHHHHHHH.N` or `HHHHHHHH.rN`.
 #[derive(Debug, PartialEq, Eq)]
-enum Hashed {
+enum Kind {
     Certificate,
     Crl,
 }
 
-impl Hashed {
+impl Kind {
     fn of(path: &Path) -> Option<Self> {
         let (hash, number) = path.file_name()?.to_str()?.split_once('.')?;
         let is_hash = hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -158,31 +237,17 @@ impl Hashed {
     }
 }
 
-/// The PEM certificates in a file, each without the lines around it.
-pub fn certificates_in(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
-    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
-    const END: &[u8] = b"-----END CERTIFICATE-----";
-    let mut rest = pem;
-    std::iter::from_fn(move || {
-        let start = find(rest, BEGIN)? + BEGIN.len();
-        let length = find(&rest[start..], END)?;
-        let body = rest[start..start + length].trim_ascii();
-        rest = &rest[start + length + END.len()..];
-        Some(body)
-    })
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Request, load_text};
+    use crate::config::{Request, Severity, load_text};
 
     fn pem(body: &str) -> String {
-        format!("text before\n-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+        block("CERTIFICATE", body)
+    }
+
+    fn block(label: &str, body: &str) -> String {
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
     }
 
     fn config(text: &str) -> Config {
@@ -194,10 +259,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let write =
             |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
-        write("bundle.pem", &(pem("one") + &pem("two")));
+        write("bundle.pem", &format!("text before\n{}{}", pem("one"), pem("two")));
         write("0a1b2c3d.0", &pem("one"));
-        write("0a1b2c3d.1", &pem("three"));
-        write("0a1b2c3d.r0", "a crl");
+        write("0a1b2c3d.1", &(pem("two") + &pem("three")));
+        write("0a1b2c3d.r0", &block("X509 CRL", "list"));
         write("README", &pem("four"));
         let at = directory.path().display();
         let config = config(&format!("[trust.t]\nfile = '{at}/bundle.pem'\ndirectory = '{at}'"));
@@ -227,11 +292,65 @@ mod tests {
     }
 
     #[test]
+    fn finding_3_a_trust_with_a_private_key_is_refused_and_nothing_of_it_is_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = directory.path();
+        for label in ["PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY"] {
+            std::fs::write(at.join("both.pem"), pem("one") + &block(label, "secret")).expect("written");
+            std::fs::write(at.join("good.pem"), pem("one")).expect("written");
+            for key in
+                ["file = 'DIR/both.pem'", "directory = 'DIR'", "file = 'DIR/good.pem'\ncrl = 'DIR/both.pem'"]
+            {
+                let text = format!("[trust.t]\n{}", key.replace("DIR", &at.display().to_string()));
+                let (trusts, findings) = read_trusts(&config(&text), None);
+                assert!(!trusts.contains_key("t"), "{text}");
+                let cause = format!("trust `t`: {}/both.pem has a private key in it", at.display());
+                assert_eq!((findings[0].cause.as_str(), findings[0].severity), (&*cause, Severity::Error));
+            }
+        }
+        // Positive control.
+        std::fs::remove_file(at.join("both.pem")).expect("removed");
+        let (trusts, findings) =
+            read_trusts(&config(&format!("[trust.t]\ndirectory = '{}'", at.display())), None);
+        assert_eq!((trusts["t"].certificates.len(), findings), (1, vec![]));
+    }
+
+    #[test]
+    fn finding_3_a_file_of_the_systems_with_a_private_key_is_left_out_with_a_warning() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("0a1b2c3d.0"), block("RSA PRIVATE KEY", "secret") + &pem("one")).expect("written");
+        std::fs::write(at("0a1b2c3d.1"), pem("two")).expect("written");
+        let (trust, findings) = read_system(&at("no-bundle"), directory.path());
+        assert_eq!(trust.certificates, [ByteBuf::from(pem("two"))]);
+        assert_eq!(findings.len(), 1);
+        let cause = format!(
+            "the system's certificates: {} has a private key in it; the file is left out",
+            at("0a1b2c3d.0").display()
+        );
+        assert_eq!((findings[0].cause.as_str(), findings[0].severity), (&*cause, Severity::Warning));
+    }
+
+    #[test]
+    fn a_trust_that_is_cut_off_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("cut.pem");
+        std::fs::write(&file, format!("{}-----BEGIN CERTIFICATE-----\nAAAA\n", pem("one"))).expect("written");
+        let (trusts, findings) =
+            read_trusts(&config(&format!("[trust.t]\nfile = '{}'", file.display())), None);
+        assert!(!trusts.contains_key("t"));
+        assert!(
+            findings[0].cause.ends_with("cannot be read: a PEM block in it is not whole"),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
     fn only_hashed_names_are_hashed() {
-        assert_eq!(Hashed::of(Path::new("/d/0a1b2c3d.0")), Some(Hashed::Certificate));
-        assert_eq!(Hashed::of(Path::new("/d/0a1b2c3d.r12")), Some(Hashed::Crl));
+        assert_eq!(Kind::of(Path::new("/d/0a1b2c3d.0")), Some(Kind::Certificate));
+        assert_eq!(Kind::of(Path::new("/d/0a1b2c3d.r12")), Some(Kind::Crl));
         for name in ["0a1b2c3d", "0a1b2c3.0", "0a1b2c3d.", "0a1b2c3d.r", "0a1b2c3d.pem", "zzzzzzzz.0"] {
-            assert_eq!(Hashed::of(Path::new(name)), None, "{name}");
+            assert_eq!(Kind::of(Path::new(name)), None, "{name}");
         }
     }
 }

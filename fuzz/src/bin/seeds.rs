@@ -115,6 +115,7 @@ fn keeper_messages() -> io::Result<()> {
         not_after: -1,
         names: vec!["www.example.org"],
         warnings: vec!["it expires: renew it"],
+        key_id: [7; 32],
     };
     let refused = vec![(front::Refusal::Rate, 3), (front::Refusal::NotHandshake, 1)];
     let count = admin::Count { front: "default", identity: "www", signed: 7, decrypted: 0, refused };

@@ -298,6 +298,8 @@ pub struct Loaded<'a> {
     pub names: Vec<&'a str>,
     /// What an operator should know, for people.
     pub warnings: Vec<&'a str>,
+    /// SHA-256 of the public key: two identities that have the same one have the same private key.
+    pub key_id: [u8; 32],
 }
 
 /// Why an identity is not usable.
@@ -458,6 +460,7 @@ impl<'a> Loaded<'a> {
             not_after: reader.i64()?,
             names: reader.list(Reader::text)?,
             warnings: reader.list(Reader::text)?,
+            key_id: reader.array()?,
         })
     }
 
@@ -470,6 +473,7 @@ impl<'a> Loaded<'a> {
         writer.raw(&self.not_before.to_le_bytes())?;
         writer.raw(&self.not_after.to_le_bytes())?;
         writer.list(&self.names, Writer::text)?;
-        writer.list(&self.warnings, Writer::text)
+        writer.list(&self.warnings, Writer::text)?;
+        writer.raw(&self.key_id)
     }
 }

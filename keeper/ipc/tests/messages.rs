@@ -134,7 +134,7 @@ proptest! {
         use admin::{Blamed, Fault};
         let loaded = admin::Loaded {
             name: &name, generation, changed, key_type: "RSA 2048", not_before: dates.0, not_after: dates.1,
-            names: strs(&names), warnings: strs(&warnings),
+            names: strs(&names), warnings: strs(&warnings), key_id: [kind; 32],
         };
         survives!(admin::Answer, admin::Answer::Loaded(loaded));
         let file = [Blamed::None, Blamed::Key, Blamed::Certificate, Blamed::Password, Blamed::Staple]

@@ -2,12 +2,14 @@
 //! something without the protection, which has to succeed. The list is in docs/threat-model.md.
 
 mod canary;
+mod combined;
 mod cores;
 mod descriptors;
 mod environment;
 mod identities;
 mod kernels;
 mod key_exchange;
+mod links;
 mod misuse;
 mod other_processes;
 mod sandbox;

@@ -151,10 +151,14 @@ fn a_context_that_is_made_again_says_so() {
 fn a_hashed_directory_gives_its_certificates_and_crls() {
     let front = Front::start();
     let directory = tempfile::tempdir().unwrap();
+    let pem = |label: &str, body: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+    let (one, two) = (pem("CERTIFICATE", "one"), pem("CERTIFICATE", "two"));
+    let (crl, key) = (pem("X509 CRL", "crl"), pem("PRIVATE KEY", "secret"));
+    let with_key = format!("{key}{one}");
     let files = [
-        ("5ed36f99.0", "one"),
-        ("5ed36f99.1", "two"),
-        ("01234567.r0", "crl"),
+        ("5ed36f99.0", with_key.as_str()),
+        ("5ed36f99.1", two.as_str()),
+        ("01234567.r0", crl.as_str()),
         ("ca.pem", "no"),
         ("5ed36f99.x", "no"),
     ];
@@ -169,7 +173,8 @@ fn a_hashed_directory_gives_its_certificates_and_crls() {
         Request::Blob(blob) => Some(blob.data),
         _ => None,
     });
-    assert_eq!(sent.unwrap(), b"one\ntwo\n");
+    // A key that lies in the same file stays where it is.
+    assert_eq!(String::from_utf8(sent.unwrap()).unwrap(), one + &two);
 }
 
 #[test]

@@ -1,0 +1,336 @@
+//! Opening a file for somebody else: component by component, so that no symbolic or hard link of a user's makes the
+//! supervisor hand out what that user could not read.
+//!
+//! Root and the user that runs the supervisor are trusted. A link of anybody else's is followed to that user's own files
+//! alone; and in a directory that somebody else may write to, a file has to belong to one of these three. Everything is
+//! checked on the descriptor that is handed out.
+
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+/// Links in one path; the kernel's own bound (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+/// Writable by those who are not its owner.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Why a file was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenFault {
+    /// The system's answer.
+    #[error("{0}")]
+    System(#[from] Errno),
+    /// A link that leads to somebody else's file.
+    #[error("user {owner} made the symbolic link {}, and the file at its end is user {target}'s", .link.display())]
+    Link {
+        /// The link.
+        link: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// The file's owner.
+        target: u32,
+    },
+    /// A file of a third user's in a user's directory, or one that has a second name there.
+    #[error(
+        "it lies in a directory of user {directory} where others than root may write, and is user {owner}'s{}",
+        if *.linked { " and has other names (hard links)" } else { "" }
+    )]
+    Foreign {
+        /// The directory's owner.
+        directory: u32,
+        /// The file's owner.
+        owner: u32,
+        /// Whether it has other names.
+        linked: bool,
+    },
+    /// It was replaced between the check and the opening.
+    #[error("it changed while it was opened: try again")]
+    Changed,
+}
+
+impl OpenFault {
+    /// What to do about it.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::System(_) => "check the path, and that luassl's supervisor may read it",
+            Self::Link { .. } => "name the file itself, or let root or the file's owner make the link",
+            Self::Foreign { .. } => {
+                "give the file to the directory's owner, or keep it in a directory that root alone writes to"
+            }
+            Self::Changed => "reload again when nothing changes there",
+        }
+    }
+}
+
+/// Opens `path`, which is absolute, for reading.
+///
+/// # Errors
+/// [`OpenFault`].
+pub(super) fn open_trusted(path: &Path) -> Result<OwnedFd, OpenFault> {
+    open_for(path, rustix::process::geteuid().as_raw())
+}
+
+/// As [`open_trusted`], where `own` runs the supervisor.
+fn open_for(path: &Path, own: u32) -> Result<OwnedFd, OpenFault> {
+    let mut walk = Walk::from_root(path, own)?;
+    while let Some(component) = walk.left.pop_front() {
+        if let Some(file) = walk.step(&component)? {
+            return Ok(file);
+        }
+    }
+    // The path ended in a directory, which whoever reads it is told.
+    walk.open(OsStr::new("."), &fstat(&walk.directory)?)
+}
+
+struct Walk {
+    own: u32,
+    /// Where it is.
+    directory: OwnedFd,
+    /// The same for messages.
+    at: PathBuf,
+    left: VecDeque<OsString>,
+    /// Links that it has crossed.
+    links: usize,
+    /// Those that nobody trusted has made, with their owners.
+    untrusted: Vec<(PathBuf, u32)>,
+}
+
+impl Walk {
+    fn from_root(path: &Path, own: u32) -> Result<Self, Errno> {
+        let mut walk = Self {
+            own,
+            directory: root()?,
+            at: PathBuf::from("/"),
+            left: VecDeque::new(),
+            links: 0,
+            untrusted: Vec::new(),
+        };
+        walk.put_before(path)?;
+        Ok(walk)
+    }
+
+    /// What stands in `path` comes next.
+    fn put_before(&mut self, path: &Path) -> Result<(), Errno> {
+        if path.is_absolute() {
+            (self.directory, self.at) = (root()?, PathBuf::from("/"));
+        }
+        for component in path.components().rev() {
+            match component {
+                Component::Normal(name) => self.left.push_front(name.to_owned()),
+                Component::ParentDir => self.left.push_front(OsString::from("..")),
+                Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes one component on; the file, where that was its name.
+    fn step(&mut self, name: &OsStr) -> Result<Option<OwnedFd>, OpenFault> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let next = openat(&self.directory, name, flags, Mode::empty())?;
+        let stat = fstat(&next)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => self.follow(name, &next, &stat).map(|()| None),
+            FileType::Directory => {
+                self.directory = next;
+                self.at.push(name);
+                Ok(None)
+            }
+            _ if self.left.is_empty() => self.open(name, &stat).map(Some),
+            _ => Err(Errno::NOTDIR.into()),
+        }
+    }
+
+    fn follow(&mut self, name: &OsStr, link: &OwnedFd, stat: &Stat) -> Result<(), OpenFault> {
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return Err(Errno::LOOP.into());
+        }
+        let owner = self.maker(stat)?;
+        if !self.trusts(owner) {
+            self.untrusted.push((self.at.join(name), owner));
+        }
+        let target = readlinkat(link, "", Vec::new())?;
+        self.put_before(Path::new(&OsString::from_vec(target.into_bytes())))?;
+        Ok(())
+    }
+
+    /// Who put a link into the directory where the walk is: its owner, unless it has other names, by which whoever writes
+    /// to this directory can have brought it here.
+    fn maker(&self, link: &Stat) -> Result<u32, Errno> {
+        let directory = fstat(&self.directory)?;
+        let brought = link.st_nlink > 1 && !self.trusts(directory.st_uid);
+        Ok(if brought { directory.st_uid } else { link.st_uid })
+    }
+
+    fn trusts(&self, user: u32) -> bool {
+        user == 0 || user == self.own
+    }
+
+    /// Opens the file itself. What was seen of it is compared with what was opened.
+    fn open(&self, name: &OsStr, seen: &Stat) -> Result<OwnedFd, OpenFault> {
+        // Without NONBLOCK the open of a pipe would wait for its writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = openat(&self.directory, name, flags, Mode::empty()).map_err(|errno| match errno {
+            // It was no link a moment ago.
+            Errno::LOOP => OpenFault::Changed,
+            errno => OpenFault::System(errno),
+        })?;
+        let stat = fstat(&file)?;
+        if (stat.st_dev, stat.st_ino) != (seen.st_dev, seen.st_ino) {
+            return Err(OpenFault::Changed);
+        }
+        self.judge(&stat)?;
+        Ok(file)
+    }
+
+    fn judge(&self, file: &Stat) -> Result<(), OpenFault> {
+        if let Some((link, owner)) = self.untrusted.iter().find(|(_, owner)| *owner != file.st_uid) {
+            return Err(OpenFault::Link { link: link.clone(), owner: *owner, target: file.st_uid });
+        }
+        let directory = fstat(&self.directory)?;
+        let owner = directory.st_uid;
+        let users = !self.trusts(owner) && file.st_uid != owner;
+        let foreign = users && !self.trusts(file.st_uid);
+        // Whoever may write to the directory may have made the second name.
+        let linked = file.st_nlink > 1 && (users || directory.st_mode & OTHERS_WRITE != 0);
+        let is_file = FileType::from_raw_mode(file.st_mode) != FileType::Directory;
+        if is_file && (foreign || linked) {
+            return Err(OpenFault::Foreign { directory: owner, owner: file.st_uid, linked });
+        }
+        Ok(())
+    }
+}
+
+fn root() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(rustix::fs::CWD.as_fd(), "/", flags, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+
+    const TENANT: u32 = 54_321;
+    const OTHER: u32 = 54_322;
+
+    /// `tenant/`, which is the tenant's, `other/`, `root/`: each with the file `key` of its owner.
+    fn tree() -> tempfile::TempDir {
+        let tree = tempfile::tempdir().expect("a directory");
+        for (name, owner) in [("tenant", TENANT), ("other", OTHER), ("root", 0)] {
+            let directory = tree.path().join(name);
+            std::fs::create_dir(&directory).expect("a directory");
+            std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("a mode");
+            std::fs::write(directory.join("key"), name).expect("a file");
+            own(&directory, owner);
+            own(&directory.join("key"), owner);
+        }
+        tree
+    }
+
+    fn own(path: &Path, user: u32) {
+        lchown(path, Some(user), Some(user)).expect("root gives files away");
+    }
+
+    fn link(target: impl AsRef<Path>, at: &Path, user: u32) {
+        symlink(target, at).expect("a link");
+        own(at, user);
+    }
+
+    /// The content, or why not.
+    fn read(path: &Path) -> Result<String, String> {
+        let file = open_for(path, 0).map_err(|fault| fault.to_string())?;
+        let mut text = String::new();
+        std::fs::File::from(file).read_to_string(&mut text).expect("read");
+        Ok(text)
+    }
+
+    mod needs_root {
+        use super::*;
+
+        #[test]
+        fn finding_9_a_users_link_leads_to_that_users_files_alone() {
+            let tree = tree();
+            let at = |name: &str| tree.path().join(name);
+            for (name, owner) in [("other", OTHER), ("root", 0)] {
+                let stolen = at(&format!("tenant/{name}"));
+                link(at(&format!("{name}/key")), &stolen, TENANT);
+                // Positive control: whoever follows links gets it.
+                assert_eq!(std::fs::read_to_string(&stolen).as_deref().ok(), Some(name));
+                let said = read(&stolen).expect_err("somebody else's file");
+                assert!(said.contains(&format!("user {TENANT} made the symbolic link")), "{said}");
+                assert!(said.contains(&format!("user {owner}'s")), "{said}");
+            }
+            // A directory on the way, a link that is one of a chain, and one in root's own directory.
+            link(at("other"), &at("tenant/directory"), TENANT);
+            assert!(read(&at("tenant/directory/key")).is_err());
+            link(at("tenant/other"), &at("root/chain"), 0);
+            assert!(read(&at("root/chain")).is_err());
+            link("../other/key", &at("root/relative"), TENANT);
+            assert!(read(&at("root/relative")).is_err());
+        }
+
+        #[test]
+        fn finding_9_links_of_root_and_to_ones_own_files_are_followed() {
+            let tree = tree();
+            let at = |name: &str| tree.path().join(name);
+            link("../tenant/key", &at("tenant/own"), TENANT);
+            assert_eq!(read(&at("tenant/own")).as_deref(), Ok("tenant"));
+            link("../other/key", &at("root/given"), 0);
+            assert_eq!(read(&at("root/given")).as_deref(), Ok("other"));
+            link(at("root"), &at("tenant/roots"), 0);
+            assert_eq!(read(&at("tenant/roots/key")).as_deref(), Ok("root"));
+            assert_eq!(read(&at("tenant/../root/./key")).as_deref(), Ok("root"));
+        }
+
+        #[test]
+        fn finding_9_a_hard_link_in_a_users_directory_is_refused() {
+            let tree = tree();
+            let at = |name: &str| tree.path().join(name);
+            for name in ["other", "root"] {
+                let stolen = at(&format!("tenant/{name}"));
+                std::fs::hard_link(at(&format!("{name}/key")), &stolen).expect("root makes it");
+                assert!(read(&stolen).expect_err("somebody else's").contains("hard links"));
+                std::fs::remove_file(stolen).expect("removed");
+            }
+            // Root's own file there, and a second name of the user's own file.
+            std::fs::write(at("tenant/roots"), "root").expect("a file");
+            assert_eq!(read(&at("tenant/roots")).as_deref(), Ok("root"));
+            std::fs::hard_link(at("tenant/key"), at("tenant/again")).expect("a link");
+            assert_eq!(read(&at("tenant/again")).as_deref(), Ok("tenant"));
+            // A third user's file.
+            std::fs::write(at("tenant/third"), "other").expect("a file");
+            own(&at("tenant/third"), OTHER);
+            assert!(read(&at("tenant/third")).is_err());
+        }
+
+        #[test]
+        fn finding_9_root_s_link_that_a_user_linked_again_is_that_user_s() {
+            let tree = tree();
+            let at = |name: &str| tree.path().join(name);
+            link("../other/key", &at("root/given"), 0);
+            std::fs::hard_link(at("root/given"), at("tenant/given")).expect("a second name of the link");
+            assert!(read(&at("tenant/given")).is_err());
+            assert_eq!(read(&at("root/given")).as_deref(), Ok("other"));
+        }
+    }
+
+    #[test]
+    fn faults_of_paths_are_the_systems() {
+        let tree = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| tree.path().join(name);
+        let own = rustix::process::geteuid().as_raw();
+        let fault = |name: &str| open_for(&at(name), own).expect_err("no file").to_string();
+        assert!(fault("nothing").starts_with("No such file or directory"));
+        symlink(at("loop"), at("loop")).expect("a link");
+        assert!(fault("loop").starts_with("Too many levels of symbolic links"));
+        std::fs::write(at("file"), "").expect("a file");
+        assert!(fault("file/below").starts_with("Not a directory"));
+    }
+}
