@@ -7,6 +7,7 @@ mod bind;
 mod child;
 mod inherited;
 pub mod launch;
+mod lock;
 mod parts;
 mod restarts;
 mod state;

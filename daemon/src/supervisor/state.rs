@@ -4,9 +4,10 @@ use super::bind::{Listeners, UnixSocket, listeners};
 use super::users::Users;
 use crate::config::{Config, DEFAULT_FRONT, Finding, Front, SocketFile};
 use crate::push::{Trusts, read_trusts};
+use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::net::SocketType;
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The keeper's sockets: their fronts alone connect to them.
@@ -101,15 +102,17 @@ fn control_path(file: &SocketFile) -> Result<PathBuf, Finding> {
 
 /// Everybody may pass through to the control socket, whatever the umask; the other sockets have modes of their own.
 fn make_directory(directory: &Path) -> Result<(), Finding> {
-    let made = match std::fs::create_dir(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-        other => other,
-    };
-    let open = std::fs::Permissions::from_mode(DIRECTORY_MODE);
-    made.and_then(|()| std::fs::set_permissions(directory, open)).map_err(|error| {
-        Finding::error(None, format!("{} cannot be made: {error}", directory.display()))
-            .hint("name another place with --socket PATH")
-    })
+    // Made with its mode: nothing is changed by a path where somebody might put a link.
+    let former = rustix::process::umask(Mode::empty());
+    let made = rustix::fs::mkdir(directory, Mode::from_raw_mode(DIRECTORY_MODE));
+    rustix::process::umask(former);
+    match made {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => {
+            Err(Finding::error(None, format!("{} cannot be made: {error}", directory.display()))
+                .hint("name another place with --socket PATH"))
+        }
+    }
 }
 
 fn keeper_path(control: &Path, name: &str, front: &Front) -> PathBuf {
