@@ -52,7 +52,9 @@ use std::thread;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Not how it is started.
-    #[error("the only options are --user UID:GID, neither of them 0, --isolation root or user-namespace, and --log-format text or journal")]
+    #[error(
+        "the only options are --user UID:GID, neither of them 0, --isolation root or user-namespace, and --log-format text or journal"
+    )]
     Arguments,
     /// There is no memory that is fit for keys.
     #[error(transparent)]

@@ -86,8 +86,7 @@ fn own(file: &OwnedFd) -> Result<Stat, LockError> {
 }
 
 fn is_at(path: &Path, status: &Stat) -> bool {
-    rustix::fs::lstat(path)
-        .is_ok_and(|there| (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino))
+    rustix::fs::lstat(path).is_ok_and(|there| (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino))
 }
 
 /// Who holds the lock of this file, by /proc/locks: `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`.

@@ -160,7 +160,10 @@ mod tests {
     /// The kind that this user can have here; none is said.
     fn kind() -> Option<Isolation> {
         let kind = if geteuid().is_root() { Isolation::Root } else { Isolation::UserNamespace };
-        probe(kind).inspect_err(|error| eprintln!("not tried: no namespaces here: {error}")).ok().map(|()| kind)
+        probe(kind)
+            .inspect_err(|error| eprintln!("not tried: no namespaces here: {error}"))
+            .ok()
+            .map(|()| kind)
     }
 
     #[test]
