@@ -3,7 +3,7 @@
 use crate::config::{self, Config, Finding, Loaded, Request, Severity};
 use crate::push::{self, Report, Trusts};
 use crate::supervisor::launch;
-use crate::supervisor::{Programs, Users};
+use crate::supervisor::{Isolations, Programs, Users};
 use openssl::x509::{X509, X509Crl};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::io;
@@ -49,7 +49,9 @@ pub fn run(request: &Request) -> Verdict {
     let (trusts, mut of_files) = push::read_trusts(&config, None);
     of_files.extend(unusable(&config, &trusts));
     let mut identities = 0;
-    match identities_by_keeper(&config) {
+    let (isolations, finding) = Isolations::choose(&config);
+    of_files.extend(finding);
+    match identities_by_keeper(&config, isolations) {
         Ok(report) => {
             identities = report.serving();
             of_files.extend(report.findings);
@@ -96,13 +98,13 @@ fn first_reason(error: &openssl::error::ErrorStack) -> String {
     error.errors().first().and_then(openssl::error::Error::reason).unwrap_or("no PEM").to_owned()
 }
 
-fn identities_by_keeper(config: &Config) -> Result<Report, Finding> {
+fn identities_by_keeper(config: &Config, isolations: Isolations) -> Result<Report, Finding> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         Finding::error(None, format!("the identities cannot be checked: {what}: {error}"))
             .hint("is luassl-keeper of the same version as luassld?")
     };
     let (users, _) = Users::choose(config)?;
-    let programs = Programs::installed()?.for_users(&users);
+    let programs = Programs::installed()?.for_users(&users).isolated(isolations);
     let (ours, keepers) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| failed("no socket", &errno))?;
     let sockets = [("admin".to_owned(), keepers.as_fd())];

@@ -2,6 +2,7 @@
 
 use crate::config::{LogFormat, Request};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use luassl_sandbox::isolation::Isolation;
 use luassl_sandbox::user::User;
 use std::path::PathBuf;
 
@@ -75,6 +76,9 @@ pub struct FrontArgs {
     /// The user to become, by numbers; for `luassld run` as root
     #[arg(long, value_name = "UID:GID", hide = true)]
     pub user: Option<User>,
+    /// How to leave the file system and the network; for `luassld run`
+    #[arg(long, value_name = "KIND", hide = true)]
+    pub isolation: Option<Isolation>,
     /// The least important level that is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: tracing::Level,

@@ -193,6 +193,44 @@ fn the_service_for_watched_paths_is_confined_as_the_other_one() {
     assert_eq!(confined("luassl-reload-watched.service"), confined("luassl-reload.service"));
 }
 
+/// The value of a setting in the text of a unit, where it is given once.
+fn setting(text: &str, name: &str) -> Option<String> {
+    let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let values: Vec<&str> = values.collect();
+    (values.len() == 1).then(|| values[0].to_owned())
+}
+
+const SERVICES: [&str; 3] = ["luassl-keeper.service", "luassld.service", "luassld@.service"];
+
+#[test]
+fn finding_19_the_journal_drops_no_line_of_the_audit_log() {
+    for unit in SERVICES {
+        let text = std::fs::read_to_string(systemd().join(unit)).expect("a unit");
+        assert_eq!(setting(&text, "LogRateLimitIntervalSec").as_deref(), Some("0"), "{unit}");
+    }
+    // Positive control: a unit whose lines may be dropped is told from them.
+    let text = std::fs::read_to_string(systemd().join("luassl-reload.service")).expect("a unit");
+    assert_eq!(setting(&text, "LogRateLimitIntervalSec"), None);
+}
+
+#[test]
+fn finding_23_a_service_takes_a_bounded_part_of_the_machine() {
+    for unit in SERVICES {
+        let text = std::fs::read_to_string(systemd().join(unit)).expect("a unit");
+        for name in ["MemoryMax", "TasksMax", "CPUWeight"] {
+            let value = setting(&text, name).unwrap_or_else(|| panic!("{unit} has no {name}"));
+            assert!(value.starts_with(|first: char| first.is_ascii_digit()), "{unit}: {name}={value}");
+        }
+    }
+    // Positive control: systemd knows these settings, and refuses a value that is none.
+    let directory = tempfile::tempdir().expect("a directory");
+    copies_in(directory.path());
+    let unit = directory.path().join("luassld.service");
+    let text = std::fs::read_to_string(&unit).expect("a unit");
+    std::fs::write(&unit, text.replace("MemoryMax=", "MemoryMax=much")).expect("written");
+    assert!(verified(&[unit]).contains("MemoryMax"));
+}
+
 #[test]
 fn the_sample_configuration_is_clean() {
     let sample = systemd().join("luassl.toml");

@@ -41,6 +41,7 @@ compile_error!("a keeper without the arena is for tests of the key scanner alone
 use arena::Kind;
 use luassl_keeper_ipc::notice::Notice;
 use luassl_sandbox::SandboxError;
+use luassl_sandbox::isolation::{self, Isolation};
 use luassl_sandbox::user::User;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
@@ -51,7 +52,9 @@ use std::thread;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Not how it is started.
-    #[error("the only options are --user UID:GID, neither of them 0, and --log-format text or journal")]
+    #[error(
+        "the only options are --user UID:GID, neither of them 0, --isolation root or user-namespace, and --log-format text or journal"
+    )]
     Arguments,
     /// There is no memory that is fit for keys.
     #[error(transparent)]
@@ -90,6 +93,11 @@ fn start() -> Result<(), StartError> {
     let options = Options::read(std::env::args().skip(1))?;
     log::start(options.format);
     arena::kind().into_iter().filter_map(Kind::warning).for_each(log::warning);
+    // Both are asked of files.
+    let start = Start { cores: cores(), notice: notice() };
+    if let Some(isolation) = options.isolation {
+        isolation::enter(isolation, None)?;
+    }
     if let Some(user) = options.user {
         luassl_sandbox::user::change(user)?;
     }
@@ -97,7 +105,6 @@ fn start() -> Result<(), StartError> {
     crypto::start()?;
     raise_descriptor_limit();
     let sockets = intake::from_environment()?;
-    let start = Start { cores: cores(), notice: notice() };
     lockdown::lock_down()?;
     start.serve(sockets)
 }
@@ -106,16 +113,21 @@ fn start() -> Result<(), StartError> {
 struct Options {
     /// Who to become.
     user: Option<User>,
+    /// How to leave the file system and the network.
+    isolation: Option<Isolation>,
     format: log::Format,
 }
 
 impl Options {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, StartError> {
-        let mut options = Self { user: None, format: log::Format::Text };
+        let mut options = Self { user: None, isolation: None, format: log::Format::Text };
         while let Some(option) = arguments.next() {
             let value = arguments.next().ok_or(StartError::Arguments)?;
             match option.as_str() {
                 "--user" => options.user = Some(value.parse().map_err(|_| StartError::Arguments)?),
+                "--isolation" => {
+                    options.isolation = Some(value.parse().map_err(|_| StartError::Arguments)?);
+                }
                 "--log-format" => options.format = value.parse().map_err(|()| StartError::Arguments)?,
                 _ => return Err(StartError::Arguments),
             }

@@ -31,8 +31,8 @@ fn main() -> ExitCode {
 
 fn serve(args: FrontArgs) -> Result<(), FrontError> {
     logging::start(Log { level: args.log_level, format: args.log_format });
-    let FrontArgs { name, keeper, user, .. } = args;
-    front::run(FrontOptions { name, keeper, user, sockets: listen_fds::take()? })
+    let FrontArgs { name, keeper, user, isolation, .. } = args;
+    front::run(FrontOptions { name, keeper, user, isolation, sockets: listen_fds::take()? })
 }
 
 fn check(args: ConfigArgs) -> ExitCode {

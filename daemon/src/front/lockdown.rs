@@ -7,12 +7,27 @@
 use luassl_sandbox::SandboxError;
 use luassl_sandbox::calls::{self, Call, Otherwise, any};
 use luassl_sandbox::files::{self, Enforced, UnixSockets};
+use luassl_sandbox::isolation::{self, Isolation};
 use luassl_sandbox::user::{self, User};
+use std::path::PathBuf;
 
-/// First of all: a user of its own, and closed to debuggers and core dumps, also to those of that user.
-pub(super) fn close(user: Option<User>) -> Result<(), SandboxError> {
+/// First of all: an empty root directory with the keeper's socket in it, a user of its own, and closed to debuggers and
+/// core dumps, also to those of that user. Gives where the keeper's socket is then.
+pub(super) fn close(
+    isolation: Option<Isolation>,
+    user: Option<User>,
+    keeper: PathBuf,
+) -> Result<PathBuf, SandboxError> {
+    let keeper = match isolation {
+        None => keeper,
+        Some(isolation) => {
+            isolation::enter(isolation, Some(&keeper))?;
+            PathBuf::from(isolation::SOCKET)
+        }
+    };
     user.map_or(Ok(()), user::change)?;
-    luassl_sandbox::close_to_others()
+    luassl_sandbox::close_to_others()?;
+    Ok(keeper)
 }
 
 /// Restricts this thread, which has to be the only one, and those that it starts.

@@ -44,7 +44,7 @@ use crate::{
 pub(crate) use audit::TARGET as AUDIT;
 use context::Asker;
 use luassl_keeper_ipc::notice::Notice;
-use luassl_sandbox::user::User;
+use luassl_sandbox::{isolation::Isolation, user::User};
 use std::{
     collections::HashMap,
     io,
@@ -64,6 +64,8 @@ pub struct FrontOptions {
     pub keeper: PathBuf,
     /// The user to become, where root starts it.
     pub user: Option<User>,
+    /// How to leave the file system and the network, where `luassld run` starts it.
+    pub isolation: Option<Isolation>,
     /// The sockets that came along, by name: `admin`, `control`, `socket.NAME`, `listener.NAME`.
     pub sockets: Vec<(String, OwnedFd)>,
 }
@@ -118,16 +120,17 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 /// [`FrontError`] when it cannot start.
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     tls::wipe_what_is_freed()?;
-    lockdown::close(options.user)?;
+    // Asked of files, which may be out of reach below.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let keeper = lockdown::close(options.isolation, options.user, options.keeper)?;
     raise_descriptor_limit();
     interrupt::install()?;
     let notice = Notice::from_environment()?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // From here on no file can be opened; threads inherit that.
     lockdown::lock_down()?;
     #[cfg(feature = "hostile")]
-    hostile::act(&options.name, &options.keeper);
-    let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
+    hostile::act(&options.name, &keeper);
+    let keeper = KeeperLink::start(keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
     let front = Arc::new(Front {
         active: RwLock::new(Arc::new(Active {

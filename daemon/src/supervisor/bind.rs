@@ -1,9 +1,10 @@
 //! Sockets that the supervisor holds: control sockets and the keeper's, by path; listeners, by address. They outlive
 //! the children that serve them.
 
+use super::lock::{self, Lock, LockError};
 use crate::config::{Config, Finding, Listener, Place, SocketFile};
 use luassl_sandbox::user::User;
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
@@ -16,14 +17,14 @@ use std::sync::Arc;
 
 /// Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// Nobody but the owner may connect before mode and group are set.
-const FIRST_MASK: Mode = Mode::from_raw_mode(0o177);
 
 /// A Unix socket that listens; its file goes with it.
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     socket: OwnedFd,
     path: PathBuf,
+    /// The file that was bound (O_PATH), whatever is at the path later.
+    file: OwnedFd,
     inode: (u64, u64),
 }
 
@@ -37,23 +38,19 @@ impl UnixSocket {
             Finding::error(Place::file(path), format!("the socket cannot be {what}: {errno}"))
                 .hint("choose another path, or start luassld with more rights")
         };
-        let _lock = lock_directory(path).map_err(|errno| fault("made in its directory", errno))?;
+        let _lock = lock(path)?;
         remove_stale(path, kind)?;
         let address = SocketAddrUnix::new(path).map_err(|errno| fault("named", errno))?;
         let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
             .map_err(|errno| fault("made", errno))?;
-        let former = rustix::process::umask(FIRST_MASK);
-        let bound = bind(&socket, &address);
-        rustix::process::umask(former);
-        bound.map_err(|errno| fault("bound", errno))?;
-        let status = rustix::fs::lstat(path).map_err(|errno| fault("found again", errno))?;
-        let bound = Self { socket, path: path.to_owned(), inode: inode(&status) };
+        bind_with_mode(&socket, &address, Mode::from_raw_mode(file.mode))
+            .map_err(|errno| fault("bound", errno))?;
+        let (bound, status) = just_bound(path)?;
+        let bound = Self { socket, path: path.to_owned(), file: bound, inode: inode(&status) };
         if let Some(group) = file.group {
-            rustix::fs::chownat(CWD, path, None, Some(Gid::from_raw(group)), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|errno| fault("given to its group", errno))?;
+            bound.give(None, Gid::from_raw(group)).map_err(|errno| fault("given to its group", errno))?;
         }
-        rustix::fs::chmod(path, Mode::from_raw_mode(file.mode))
-            .map_err(|errno| fault("given its mode", errno))?;
+        // Until here every connection is refused, whoever makes it.
         listen(&bound.socket, BACKLOG).map_err(|errno| fault("listened on", errno))?;
         Ok(bound)
     }
@@ -63,16 +60,18 @@ impl UnixSocket {
     /// # Errors
     /// A finding for the operator.
     pub(super) fn give_to(&self, user: User) -> Result<(), Finding> {
-        let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
-        rustix::fs::chownat(CWD, &self.path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(
-            |errno| {
-                Finding::error(
-                    Place::file(&self.path),
-                    format!("the socket cannot be given to user {user}: {errno}"),
-                )
-                .hint("choose another path, where root may give files away")
-            },
-        )
+        self.give(Some(Uid::from_raw(user.uid())), Gid::from_raw(user.gid())).map_err(|errno| {
+            Finding::error(
+                Place::file(&self.path),
+                format!("the socket cannot be given to user {user}: {errno}"),
+            )
+            .hint("choose another path, where root may give files away")
+        })
+    }
+
+    /// Changes the file that was bound, and never what somebody puts in its place.
+    fn give(&self, user: Option<Uid>, group: Gid) -> Result<(), Errno> {
+        rustix::fs::chownat(&self.file, "", user, Some(group), AtFlags::EMPTY_PATH)
     }
 
     /// Its file, so that who has no way to its directory can connect to it, by /proc/self/fd.
@@ -80,8 +79,7 @@ impl UnixSocket {
     /// # Errors
     /// The system's.
     pub(super) fn file(&self) -> std::io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rustix::fs::open(&self.path, flags, Mode::empty())?)
+        self.file.try_clone()
     }
 
     /// Where it is.
@@ -108,13 +106,45 @@ fn inode(status: &Stat) -> (u64, u64) {
     (status.st_dev, status.st_ino)
 }
 
-/// Two supervisors that start at once must not remove each other's fresh socket: the directory is locked meanwhile.
-fn lock_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let opened =
-        rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&opened, FlockOperation::LockExclusive))?;
-    Ok(opened)
+/// Two supervisors that start at once must not remove each other's fresh socket: each holds this lock meanwhile.
+fn lock(socket: &Path) -> Result<Lock, Finding> {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    Lock::take(path.clone(), lock::PATIENCE).map_err(|error| {
+        let hint = match error {
+            LockError::Held(..) => "wait for the other start, or end that process",
+            LockError::Foreign(_) => "remove it, or choose a directory where nobody else may make files",
+            LockError::System(_) => "choose another path, or start luassld with more rights",
+        };
+        Finding::error(Place::file(&path), format!("the lock cannot be taken: {error}")).hint(hint)
+    })
+}
+
+/// The file has its mode from the socket (unix(7)) when it comes into being, so that nothing is changed by its path.
+fn bind_with_mode(socket: &OwnedFd, address: &SocketAddrUnix, mode: Mode) -> Result<(), Errno> {
+    rustix::fs::fchmod(socket, mode)?;
+    let former = rustix::process::umask(Mode::empty());
+    let bound = bind(socket, address);
+    rustix::process::umask(former);
+    bound
+}
+
+/// The file at `path`, which has to be the one that was just bound: a socket of ours with no other name.
+fn just_bound(path: &Path) -> Result<(OwnedFd, Stat), Finding> {
+    let fault = |what: &str| {
+        Finding::error(Place::file(path), format!("the socket was bound, and {what}"))
+            .hint("choose a directory where nobody else may make files")
+    };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|errno| fault(&format!("cannot be found again: {errno}")))?;
+    let status = rustix::fs::fstat(&file).map_err(|errno| fault(&format!("cannot be looked at: {errno}")))?;
+    let is_socket = FileType::from_raw_mode(status.st_mode) == FileType::Socket;
+    if !is_socket || status.st_nlink != 1 || status.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(fault("something else is at its path now"));
+    }
+    Ok((file, status))
 }
 
 fn remove_stale(path: &Path, kind: SocketType) -> Result<(), Finding> {
@@ -221,7 +251,7 @@ pub(super) fn listeners(config: &Config, former: &Listeners) -> Result<Listeners
 mod tests {
     use super::*;
     use crate::config::{Request, load_text};
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn file() -> SocketFile {
         SocketFile { mode: 0o640, ..SocketFile::default() }
@@ -241,6 +271,69 @@ mod tests {
         assert_eq!(mode & 0o777, 0o640);
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn finding_10_a_directory_that_somebody_locked_keeps_no_start_waiting() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let locked = std::fs::File::open(directory.path()).expect("opened");
+        rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+        // Positive control: who wants the directory's lock waits.
+        let second = std::fs::File::open(directory.path()).expect("opened");
+        let wanted = rustix::fs::flock(&second, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(wanted, Err(Errno::WOULDBLOCK));
+        UnixSocket::bind(&directory.path().join("a.sock"), &file(), SocketType::STREAM).expect("bound");
+        let left = std::fs::read_dir(directory.path()).expect("listed").count();
+        assert_eq!(left, 0, "the lock's file goes");
+    }
+
+    #[test]
+    fn finding_10_the_mode_is_there_with_the_file_and_nothing_is_changed_by_its_path() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for mode in [0o600, 0o640, 0o660, 0o666] {
+            let path = directory.path().join(format!("{mode:o}.sock"));
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .expect("a socket");
+            let address = SocketAddrUnix::new(&path).expect("a short path");
+            bind_with_mode(&socket, &address, Mode::from_raw_mode(mode)).expect("bound");
+            let there = std::fs::symlink_metadata(&path).expect("a file").permissions().mode();
+            assert_eq!(there & 0o7777, mode);
+        }
+    }
+
+    #[test]
+    fn finding_10_what_takes_the_sockets_place_is_not_touched() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = |name: &str| directory.path().join(name);
+        let bound = std::os::unix::net::UnixListener::bind(place("a.sock")).expect("bound");
+        // Positive control: the socket itself is taken.
+        just_bound(&place("a.sock")).expect("the socket");
+        std::fs::write(place("victim"), "").expect("written");
+        std::os::unix::fs::symlink(place("victim"), place("link")).expect("linked");
+        std::fs::hard_link(place("a.sock"), place("second-name")).expect("linked");
+        for name in ["link", "victim", "second-name"] {
+            let refused = just_bound(&place(name)).expect_err(name);
+            assert_eq!(refused.cause, "the socket was bound, and something else is at its path now");
+        }
+        drop(bound);
+    }
+
+    #[test]
+    fn finding_10_a_socket_is_given_away_by_its_file_and_not_by_its_path() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.sock");
+        let socket = UnixSocket::bind(&path, &file(), SocketType::STREAM).expect("bound");
+        std::fs::rename(&path, directory.path().join("moved")).expect("moved");
+        std::fs::write(&path, "").expect("written");
+        let group = |path: &Path| std::fs::metadata(path).expect("a file").gid();
+        let before = group(&path);
+        // Root may give it to any group, and anybody to its own.
+        let wanted = if rustix::process::geteuid().is_root() { 54_321 } else { before };
+        socket.give(None, Gid::from_raw(wanted)).expect("given");
+        assert_eq!(group(&directory.path().join("moved")), wanted);
+        assert_eq!(group(&path), before, "what took its place is as it was");
+        drop(socket);
+        assert!(path.exists(), "it is not the socket");
     }
 
     #[test]

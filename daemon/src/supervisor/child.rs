@@ -23,6 +23,9 @@ const LAST_BREATH: Duration = Duration::from_secs(1);
 /// A child that ends this often before it ever answered a push will not do so: the start has failed.
 const ATTEMPTS: u32 = 5;
 
+/// How often it is looked whether a child has been ended and yet is there: nothing tells of that.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What a child tells the supervisor.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -35,6 +38,8 @@ pub(super) enum Event {
 /// How a run of a child came to its end.
 enum End {
     Died(io::Result<ExitStatus>),
+    /// It was ended, and is kept by the kernel.
+    Pinned,
     Push(PushError),
     Stop,
 }
@@ -57,6 +62,7 @@ impl<P: Part> Keep<P> {
             match self.once(&mut served).await {
                 Ok(End::Stop) => return,
                 Ok(End::Died(status)) => tracing::error!("{} ended: {}", self.part.name(), describe(&status)),
+                Ok(End::Pinned) => tracing::error!("{} is replaced", self.part.name()),
                 Ok(End::Push(error)) => tracing::error!("{}: the push failed: {error}", self.part.name()),
                 Err(error) => tracing::error!("{} cannot be started: {error}", self.part.name()),
             }
@@ -79,9 +85,11 @@ impl<P: Part> Keep<P> {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let mut child = self.spawn(childs.as_fd())?;
         drop(childs);
-        tracing::debug!("{} runs as process {}", self.part.name(), child.id().unwrap_or_default());
+        let id = child.id().unwrap_or_default();
+        tracing::debug!("{} runs as process {id}", self.part.name());
         let end = tokio::select! {
             status = child.wait() => End::Died(status),
+            () = pinned(id) => End::Pinned,
             () = stopped(&mut self.stop) => End::Stop,
             error = push_each_change(&mut self.part, Arc::new(ours), &self.events, served) => End::Push(error),
         };
@@ -90,7 +98,11 @@ impl<P: Part> Keep<P> {
         {
             return Ok(End::Died(status));
         }
-        finish(&mut child).await;
+        if let End::Pinned = end {
+            tracing::error!("process {id} {PINNED}");
+        } else {
+            finish(&mut child).await;
+        }
         Ok(end)
     }
 
@@ -131,11 +143,38 @@ async fn finish(child: &mut Child) {
     if timeout(GRACE, child.wait()).await.is_err() {
         let _ = child.start_kill();
         if timeout(LAST_BREATH, child.wait()).await.is_err() {
-            tracing::error!(
-                "process {id:?} is killed and does not end: it waits for a file or device that it was passed"
-            );
+            tracing::error!("process {} {PINNED}", id.map_or(0, |id| id.as_raw_nonzero().get()));
         }
     }
+}
+
+/// Why a process stays that was ended.
+const PINNED: &str = "is killed and does not end: it waits for a file or device that it was passed";
+
+/// Waits until a process was ended and yet is there a look later, which nobody is told of: one of its threads is in the
+/// kernel, where it closes a file that its server does not let go. Sockets stay with the supervisor, so that another
+/// process can have them at once.
+async fn pinned(id: u32) {
+    let mut before = false;
+    loop {
+        sleep(LOOK).await;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let now = was_ended(&status);
+        if now && before {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// By /proc/PID/status: its first thread is gone, or has SIGKILL before it. That is never seen for long of a process that
+/// can end.
+fn was_ended(status: &str) -> bool {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let killed = field("SigPnd:")
+        .and_then(|pending| u64::from_str_radix(pending, 16).ok())
+        .is_some_and(|pending| pending & (1 << (Signal::KILL.as_raw() - 1)) != 0);
+    killed || field("State:").is_some_and(|state| state.starts_with('Z'))
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
@@ -147,5 +186,22 @@ fn describe(status: &io::Result<ExitStatus>) -> String {
     match status {
         Ok(status) => status.to_string(),
         Err(error) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_ended_is_told_from_one_that_runs() {
+        let status =
+            |state: &str, pending: &str| format!("Name:\tfront\nState:\t{state}\nSigPnd:\t{pending}\n");
+        let (none, kill, term) = ("0000000000000000", "0000000000000100", "0000000000004000");
+        assert!(was_ended(&status("Z (zombie)", none)));
+        assert!(was_ended(&status("D (disk sleep)", kill)));
+        assert!(!was_ended(&status("S (sleeping)", none)));
+        assert!(!was_ended(&status("D (disk sleep)", term)));
+        assert!(!was_ended(""));
     }
 }

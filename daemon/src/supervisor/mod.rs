@@ -6,7 +6,10 @@
 mod bind;
 mod child;
 mod inherited;
+mod isolation;
 pub mod launch;
+mod lock;
+mod numbers;
 mod parts;
 mod restarts;
 mod state;
@@ -15,6 +18,7 @@ mod users;
 use crate::config::{self, Finding, Loaded, Request, Severity};
 use crate::logging;
 use child::{Event, Keep};
+pub use isolation::Isolations;
 use launch::Program;
 use luassl_keeper_ipc::notice::Notice;
 use parts::{FrontPart, KeeperPart, Reported};
@@ -65,6 +69,15 @@ impl Programs {
         self.keeper.arguments.extend(option.into_iter().flatten());
         self
     }
+
+    /// With children that leave the file system and the network.
+    #[must_use]
+    pub fn isolated(mut self, isolations: Isolations) -> Self {
+        let option = |kind: isolation::Isolation| ["--isolation".to_owned(), kind.to_string()];
+        self.keeper.arguments.extend(isolations.keeper.map(option).into_iter().flatten());
+        self.front.arguments.extend(isolations.fronts.map(option).into_iter().flatten());
+        self
+    }
 }
 
 /// The keeper's program: beside luassld, or where distributions put what nobody starts by hand.
@@ -90,6 +103,8 @@ pub fn run(request: &Request, programs: Programs) -> Result<(), Vec<Finding>> {
     say(&findings);
     let (users, findings) = Users::choose(&config).map_err(|finding| vec![finding])?;
     say(&findings);
+    let (isolations, finding) = Isolations::choose(&config);
+    say(finding.as_slice());
     let sockets = Sockets::bind(&config, &users).map_err(|finding| vec![finding])?;
     let (state, findings) = State::build(config, None).map_err(|finding| vec![finding])?;
     say(&findings);
@@ -98,8 +113,8 @@ pub fn run(request: &Request, programs: Programs) -> Result<(), Vec<Finding>> {
         .build()
         .map_err(|error| vec![failed("the event loop cannot be started", &error)])?;
     let outcome = tokio::task::LocalSet::new().block_on(&runtime, async {
-        let supervisor =
-            Supervisor::start(request.clone(), programs.for_users(&users), (sockets, users), state)?;
+        let programs = programs.for_users(&users).isolated(isolations);
+        let supervisor = Supervisor::start(request.clone(), programs, (sockets, users, isolations), state)?;
         supervisor.serve().await
     });
     runtime.shutdown_timeout(LAST_PUSH);
@@ -134,6 +149,9 @@ struct Supervisor {
     serves: BTreeMap<String, u64>,
     /// The last configuration that all served; none before the first.
     served: Option<u64>,
+    isolations: Isolations,
+    /// Their numbers are the children's for as long as this lives.
+    _users: Users,
     signals: Signals,
 }
 
@@ -157,7 +175,7 @@ impl Supervisor {
     fn start(
         request: Request,
         programs: Programs,
-        (sockets, users): (Sockets, Users),
+        (sockets, users, isolations): (Sockets, Users, Isolations),
         state: State,
     ) -> Result<Self, Finding> {
         let signals = Signals::listen().map_err(|error| failed("signals cannot be listened for", &error))?;
@@ -195,6 +213,8 @@ impl Supervisor {
             keeper,
             serves,
             served,
+            isolations,
+            _users: users,
             signals,
         })
     }
@@ -249,7 +269,7 @@ impl Supervisor {
         let Some(config) = config else { return Err(findings) };
         say(&findings);
         let former = self.states.borrow().clone();
-        say(&state::reloadable(&former.config, &config).map_err(|finding| vec![finding])?);
+        say(&state::reloadable(&former.config, &config, self.isolations).map_err(|finding| vec![finding])?);
         let (state, findings) = State::build(config, Some(&former)).map_err(|finding| vec![finding])?;
         say(&findings);
         tracing::info!("configuration {} is read", state.serial);

@@ -1,12 +1,14 @@
 //! What the supervisor serves: built whole, then swapped.
 
 use super::bind::{Listeners, UnixSocket, listeners};
+use super::isolation::{Isolation, Isolations, needs_others};
 use super::users::Users;
 use crate::config::{Config, DEFAULT_FRONT, Finding, Front, SocketFile};
 use crate::push::{Trusts, read_trusts};
+use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::net::SocketType;
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The keeper's sockets: their fronts alone connect to them.
@@ -101,15 +103,15 @@ fn control_path(file: &SocketFile) -> Result<PathBuf, Finding> {
 
 /// Everybody may pass through to the control socket, whatever the umask; the other sockets have modes of their own.
 fn make_directory(directory: &Path) -> Result<(), Finding> {
-    let made = match std::fs::create_dir(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-        other => other,
-    };
-    let open = std::fs::Permissions::from_mode(DIRECTORY_MODE);
-    made.and_then(|()| std::fs::set_permissions(directory, open)).map_err(|error| {
-        Finding::error(None, format!("{} cannot be made: {error}", directory.display()))
-            .hint("name another place with --socket PATH")
-    })
+    // Made with its mode: nothing is changed by a path where somebody might put a link.
+    let former = rustix::process::umask(Mode::empty());
+    let made = rustix::fs::mkdir(directory, Mode::from_raw_mode(DIRECTORY_MODE));
+    rustix::process::umask(former);
+    match made {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(Finding::error(None, format!("{} cannot be made: {error}", directory.display()))
+            .hint("name another place with --socket PATH")),
+    }
 }
 
 fn keeper_path(control: &Path, name: &str, front: &Front) -> PathBuf {
@@ -124,10 +126,18 @@ fn keeper_path(control: &Path, name: &str, front: &Front) -> PathBuf {
 }
 
 /// What a reload cannot change, as warnings; or an error where it cannot be applied at all.
-pub(super) fn reloadable(old: &Config, new: &Config) -> Result<Vec<Finding>, Finding> {
+pub(super) fn reloadable(
+    old: &Config,
+    new: &Config,
+    isolations: Isolations,
+) -> Result<Vec<Finding>, Finding> {
     if !old.fronts.keys().eq(new.fronts.keys()) {
         return Err(Finding::error(None, "the fronts have changed, and a reload cannot start or end one")
             .hint("start luassld again"));
+    }
+    if isolations.fronts == Some(Isolation::UserNamespace) && needs_others(new) {
+        let cause = "grants are for others than who started luassld now, whom its fronts cannot tell apart";
+        return Err(Finding::error(None, cause).hint("start luassld again"));
     }
     let keeper_sockets = |config: &Config| -> Vec<Option<PathBuf>> {
         config.fronts.values().map(|front| front.keeper_socket.clone()).collect()
@@ -173,14 +183,26 @@ mod tests {
     #[test]
     fn a_reload_says_what_it_leaves() {
         let old = config("[control]\nsocket='/a'");
-        assert_eq!(reloadable(&old, &old), Ok(vec![]));
-        let warnings = reloadable(&old, &config("[control]\nsocket='/b'")).expect("applied");
+        let none = Isolations::default();
+        assert_eq!(reloadable(&old, &old, none), Ok(vec![]));
+        let warnings = reloadable(&old, &config("[control]\nsocket='/b'"), none).expect("applied");
         assert_eq!(
             warnings[0].to_string(),
             "warning: the control socket changed in the configuration, but not by a reload\n\
              hint: start luassld again when it suits"
         );
-        let refused = reloadable(&old, &config("[front.default]\n[front.a]")).expect_err("refused");
+        let refused = reloadable(&old, &config("[front.default]\n[front.a]"), none).expect_err("refused");
         assert_eq!(refused.cause, "the fronts have changed, and a reload cannot start or end one");
+    }
+
+    #[test]
+    fn finding_24_a_reload_brings_no_grant_that_a_user_namespace_would_give_to_everybody() {
+        let old = config("");
+        let new = config("[[grant]]\nuser = 65534\nidentities = []");
+        // Positive control: a front that sees everybody takes it.
+        assert_eq!(reloadable(&old, &new, Isolations::default()), Ok(vec![]));
+        let fronts = Some(Isolation::UserNamespace);
+        let refused = reloadable(&old, &new, Isolations { keeper: None, fronts }).expect_err("refused");
+        assert!(refused.cause.starts_with("grants are for others than who started luassld now"));
     }
 }

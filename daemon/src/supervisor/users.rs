@@ -2,28 +2,26 @@
 //! can reach the other.
 //!
 //! The configuration may name them; else those that packages make (`luassl-keeper`, `luassl`, `luassl-NAME`); else numbers
-//! that nobody has.
+//! that nobody has ([`numbers`](super::numbers)).
 
+use super::numbers::{self, NUMBERS, Number};
 use crate::config::{Config, DEFAULT_FRONT, Finding, accounts};
 use luassl_sandbox::user::User;
+use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::RangeInclusive;
-use std::path::Path;
-
-/// Numbers that are kept for users without a name (systemd's DynamicUser=, and nobody else).
-const NUMBERS: RangeInclusive<u32> = 61_184..=65_519;
-/// Where systemd notes which of them it uses.
-const DYNAMIC: &str = "/run/systemd/dynamic-uid";
+use std::path::{Path, PathBuf};
 
 /// The users of the children; none for those that stay who starts them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Users {
     /// The keeper's.
     pub keeper: Option<User>,
     /// Those of fronts, by name.
     pub fronts: BTreeMap<String, User>,
+    /// Those of their numbers that have no name, kept from others.
+    _numbers: Vec<Number>,
 }
 
 impl Users {
@@ -48,7 +46,7 @@ impl Users {
             );
             return Ok((Self::default(), vec![warning]));
         }
-        let mut choice = Choice { taken: in_use() };
+        let mut choice = Choice::new(Path::new(numbers::DIRECTORY));
         let keeper = choice.user("the keeper", "luassl-keeper", config.keeper_user)?;
         let mut fronts = BTreeMap::new();
         for (name, front) in &config.fronts {
@@ -56,7 +54,7 @@ impl Users {
             fronts.insert(name.clone(), choice.user(&format!("front `{name}`"), &known, front.user)?);
         }
         distinct(keeper, &fronts)?;
-        Ok((Self { keeper: Some(keeper), fronts }, Vec::new()))
+        Ok((Self { keeper: Some(keeper), fronts, _numbers: choice.numbers }, Vec::new()))
     }
 }
 
@@ -95,35 +93,60 @@ fn is_mapped(map: &str, number: u32) -> bool {
 }
 
 struct Choice {
+    /// Where numbers are locked.
+    directory: PathBuf,
     taken: BTreeSet<u32>,
+    numbers: Vec<Number>,
 }
 
 impl Choice {
+    fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), taken: in_use(), numbers: Vec::new() }
+    }
+
     fn user(&mut self, who: &str, known: &str, configured: Option<User>) -> Result<User, Finding> {
         let user = match configured.or_else(|| user_of(known)) {
             Some(user) => user,
-            None => self.free(known).ok_or_else(|| {
-                let cause = format!(
-                    "{who} has no user: every number from {} to {} is taken",
-                    NUMBERS.start(),
-                    NUMBERS.end()
-                );
-                Finding::error(None, cause).hint(format!("make a user `{known}`"))
-            })?,
+            None => self
+                .free(known)
+                .map_err(|errno| {
+                    let directory = self.directory.display();
+                    let cause = format!("{who} has no user: no number can be locked in {directory}: {errno}");
+                    Finding::error(None, cause)
+                        .hint(format!("make a user `{known}`, or let luassld write there"))
+                })?
+                .ok_or_else(|| {
+                    let cause = format!(
+                        "{who} has no user: every number from {} to {} is taken",
+                        NUMBERS.start(),
+                        NUMBERS.end()
+                    );
+                    Finding::error(None, cause).hint(format!("make a user `{known}`"))
+                })?,
         };
         self.taken.insert(user.uid());
         Ok(user)
     }
 
-    /// A number that no account, no process and no file of systemd's has; the same one at each start, if it can be.
-    fn free(&self, name: &str) -> Option<User> {
+    /// A number that no account, no process and nobody's lock has; the same one at each start, if it can be.
+    fn free(&mut self, name: &str) -> Result<Option<User>, Errno> {
+        numbers::make_directory(&self.directory)?;
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let count = NUMBERS.end() - NUMBERS.start() + 1;
         let first = u32::try_from(hasher.finish() % u64::from(count)).unwrap_or(0);
         let candidates = (0..count).map(|n| NUMBERS.start() + (first + n) % count);
-        let mut free = candidates.filter(|number| !self.taken.contains(number) && is_free(*number));
-        free.next().and_then(|number| User::new(number, number))
+        for candidate in candidates {
+            if self.taken.contains(&candidate) || has_account(candidate) {
+                continue;
+            }
+            if let Some(number) = Number::take(&self.directory, candidate, name)? {
+                let user = User::new(number.value(), number.value());
+                self.numbers.push(number);
+                return Ok(user);
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -132,10 +155,10 @@ fn user_of(name: &str) -> Option<User> {
     User::new(uid, accounts::gid_of_user(uid).ok().flatten()?)
 }
 
-fn is_free(number: u32) -> bool {
+fn has_account(number: u32) -> bool {
     let account = accounts::gid_of_user(number).is_ok_and(|gid| gid.is_some());
     let group = accounts::is_group(number).unwrap_or(false);
-    !account && !group && !Path::new(DYNAMIC).join(number.to_string()).exists()
+    account || group
 }
 
 /// Users of all processes. Not the owners of /proc/PID: those that are not dumpable are root's there.
@@ -170,11 +193,24 @@ mod tests {
 
     #[test]
     fn a_number_that_is_taken_is_not_chosen_twice() {
-        let mut choice = Choice { taken: BTreeSet::new() };
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut choice = Choice::new(directory.path());
         let first = choice.user("a", "no-such-user-here", None).expect("a number");
         let second = choice.user("b", "no-such-user-here", None).expect("a number");
         assert_ne!(first, second);
         assert!(NUMBERS.contains(&first.uid()) && NUMBERS.contains(&second.gid()));
+    }
+
+    #[test]
+    fn finding_21_two_supervisors_do_not_take_the_same_number() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [mut one, mut other] = [(), ()].map(|()| Choice::new(directory.path()));
+        let first = one.user("a", "no-such-user-here", None).expect("a number");
+        assert_ne!(other.user("a", "no-such-user-here", None).expect("a number"), first);
+        // Positive control: without the first one's lock it is the first choice of both.
+        drop(one);
+        let mut third = Choice::new(directory.path());
+        assert_eq!(third.user("a", "no-such-user-here", None).expect("a number"), first);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Arguments are such that an unrestricted process is never refused: what comes back then is success, or an error of the
 //! call's own making.
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::io;
 use std::ptr;
@@ -32,17 +33,24 @@ pub const CONNECT_ABSTRACT: &str = "connect-abstract";
 /// The abstract Unix socket of another process.
 pub const ABSTRACT: &[u8] = b"luassl-bystander";
 
+/// Connects to [`PATH`]: the attempt that the empty root directory alone refuses.
+pub const CONNECT_PATH: &str = "connect-path";
+
+/// The Unix socket of another service, which every user may connect to.
+pub const PATH: &str = "/tmp/luassl-bystander.sock";
+
 /// Tries one; the error is the kernel's.
 ///
 /// # Errors
-/// The kernel's; EINVAL for a name that is neither in [`ATTEMPTS`] nor [`CONNECT_ABSTRACT`].
+/// The kernel's; EINVAL for a name that is neither in [`ATTEMPTS`] nor [`CONNECT_ABSTRACT`] nor [`CONNECT_PATH`].
 pub fn attempt(name: &str) -> io::Result<()> {
     let socket = |family| call(libc::SYS_socket, [family, libc::SOCK_STREAM.into(), 0, 0]);
     let file = |path: &'static std::ffi::CStr| path.as_ptr() as i64;
     match name {
         "open" => call(libc::SYS_openat, [libc::AT_FDCWD.into(), file(c"/etc/passwd"), 0, 0]),
         "mkdir" => call(libc::SYS_mkdirat, [libc::AT_FDCWD.into(), file(c"/no/such"), 0o700, 0]),
-        CONNECT_ABSTRACT => connect_abstract(),
+        CONNECT_ABSTRACT => connect_to(SocketAddrUnix::new_abstract_name(ABSTRACT)),
+        CONNECT_PATH => connect_to(SocketAddrUnix::new(PATH)),
         "socket-inet" => socket(libc::AF_INET.into()),
         "socket-inet6" => socket(libc::AF_INET6.into()),
         "socket-netlink" => call(libc::SYS_socket, [libc::AF_NETLINK.into(), libc::SOCK_RAW.into(), 0, 0]),
@@ -77,9 +85,9 @@ fn call(number: i64, [a, b, c, d]: [i64; 4]) -> io::Result<()> {
     checked(unsafe { libc::syscall(number, a, b, c, d) }).map(drop)
 }
 
-fn connect_abstract() -> io::Result<()> {
+fn connect_to(address: Result<SocketAddrUnix, Errno>) -> io::Result<()> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    Ok(connect(&socket, &SocketAddrUnix::new_abstract_name(ABSTRACT)?)?)
+    Ok(connect(&socket, &address?)?)
 }
 
 fn fork() -> io::Result<()> {

@@ -1,7 +1,8 @@
 //! What keeper and front give up once they have started, beyond what systemd takes from them and also without it.
 //!
-//! A process calls [`close_to_others`] first, [`user::change`] where it was started as root, and, as its last single
-//! thread, [`files::none`] and [`calls::restrict`]: threads that are started later inherit both.
+//! A process calls [`isolation::enter`] first where `luassld run` started it, [`user::change`] where that is root,
+//! [`close_to_others`], and, as its last single thread, [`files::none`] and [`calls::restrict`]: threads that are started
+//! later inherit both.
 
 #![deny(unsafe_code)]
 
@@ -10,6 +11,7 @@ pub mod files;
 #[cfg(feature = "hostile")]
 #[allow(unsafe_code)]
 pub mod hostile;
+pub mod isolation;
 pub mod user;
 #[allow(unsafe_code)]
 mod zone;
@@ -38,6 +40,9 @@ pub enum SandboxError {
     /// The kernel has Landlock and does not take the rules.
     #[error("files cannot be locked away: {0}")]
     Files(#[from] landlock::RulesetError),
+    /// The process gets no root directory and no network of its own.
+    #[error("the process gets no empty root directory and no network of its own: {0}")]
+    Isolation(#[source] Errno),
     /// The process cannot become another user.
     #[error("the process cannot become user {0}: {1}")]
     User(user::User, #[source] Errno),

@@ -65,12 +65,7 @@ impl FromStr for User {
 /// [`SandboxError::User`].
 pub fn change(user: User) -> Result<(), SandboxError> {
     let change = || -> Result<(), Errno> {
-        clear_ambient_capability_set()?;
-        for capability in 0..64_u32 {
-            if remove_from_bounding_set(capability)?.is_none() {
-                break;
-            }
-        }
+        empty_bounding_set()?;
         let (parent, end) = (getppid(), parent_process_death_signal()?);
         let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
         set_thread_groups(&[])?;
@@ -82,6 +77,22 @@ pub fn change(user: User) -> Result<(), SandboxError> {
         if end.is_some() && getppid() != parent { Err(Errno::SRCH) } else { Ok(()) }
     };
     change().map_err(|error| SandboxError::User(user, error))
+}
+
+/// Leaves this process without capabilities, and without a way to get any.
+pub(crate) fn give_up_capabilities() -> Result<(), Errno> {
+    empty_bounding_set()?;
+    set_capabilities(None, none())
+}
+
+fn empty_bounding_set() -> Result<(), Errno> {
+    clear_ambient_capability_set()?;
+    for capability in 0..64_u32 {
+        if remove_from_bounding_set(capability)?.is_none() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// None where the kernel has no capability of that number.

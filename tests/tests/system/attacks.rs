@@ -7,6 +7,7 @@ mod cores;
 mod descriptors;
 mod environment;
 mod identities;
+mod isolation;
 mod kernels;
 mod key_exchange;
 mod links;

@@ -1,6 +1,6 @@
 //! Kernels that lack a protection: that is said by its name, and what is left holds.
 
-use super::sandbox::{ATTEMPTS, with_front, with_front_on_a_kernel_without};
+use super::sandbox::{ATTEMPTS, with_front_on_a_kernel_without};
 use crate::api::{accepted, serve};
 use luassl_tests::agent::Agent;
 use luassl_tests::daemon::Daemon;
@@ -51,19 +51,23 @@ fn without_landlock_a_keeper_that_opens_a_file_is_refused_and_one_that_makes_one
 /// The version of Landlock that has scopes of abstract sockets (Linux 6.12).
 const WITH_SCOPES: i64 = 6;
 
-/// Seccomp lets a front connect, since it does so to its keeper: Landlock alone refuses this.
+/// Seccomp lets a front connect, since it does so to its keeper: its own network refuses this, and where it has none,
+/// Landlock.
 #[test]
 fn a_front_reaches_no_abstract_socket_of_another_process_where_landlock_can_refuse_it() {
     let address = SocketAddr::from_abstract_name("luassl-bystander").expect("an address");
     let _bystander = UnixListener::bind_addr(&address).expect("a socket that anybody may connect to");
-    let daemon = with_front_on_a_kernel_without(&LANDLOCK, "hostile-front-connect-abstract");
+    let neither = [&LANDLOCK[..], &[libc::SYS_unshare]].concat();
+    let daemon = with_front_on_a_kernel_without(&neither, "hostile-front-connect-abstract");
     daemon.expect_log("hostile: connect-abstract: let through");
+    let daemon = with_front_on_a_kernel_without(&LANDLOCK, "hostile-front-connect-abstract");
+    daemon.expect_log("hostile: connect-abstract: Connection refused");
     let abi = kernel::landlock_abi();
     if abi < WITH_SCOPES {
         eprintln!("not tried: this kernel has version {abi} of Landlock, and no scopes (Linux 6.12)");
         return;
     }
-    let daemon = with_front("hostile-front-connect-abstract");
+    let daemon = with_front_on_a_kernel_without(&[libc::SYS_unshare], "hostile-front-connect-abstract");
     daemon.expect_log("hostile: connect-abstract: Operation not permitted");
     daemon.expect_log(" ready");
 }

@@ -11,7 +11,7 @@ use luassl_tests::daemon::Daemon;
 use luassl_tests::fuse::{FLUSH, READ, Stalled};
 use luassl_tests::lua::LUA54;
 use luassl_tests::peer::{Server, tcp};
-use luassl_tests::process::Process;
+use luassl_tests::process::{Process, signal_pid};
 use luassl_tests::wire::{Control, unverified};
 use luassl_tests::{PATIENCE, until};
 use rustix::net::SendFlags;
@@ -69,6 +69,12 @@ fn mistakes_are_closed(control: &mut Control) {
         let ended = wait([reads.as_fd()], PollFlags::IN, Some(PATIENCE)).expect("a wait");
         assert_eq!(ended, [true], "the front keeps a pipe that it refused");
     }
+}
+
+/// A port that nobody has.
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0));
+    socket.and_then(|socket| socket.local_addr()).expect("a port").port()
 }
 
 mod needs_root {
@@ -140,6 +146,46 @@ mod needs_root {
         assert!(!reader.is_finished(), "nobody has answered");
         drop(stalled);
         assert!(reader.join().expect("the reader ends").is_err());
+    }
+
+    /// Issue 14: a front that such a file keeps can be replaced, with its listeners.
+    #[test]
+    fn finding_5_a_front_that_a_file_keeps_is_replaced_and_no_connection_is_refused() {
+        if sent_out() {
+            return;
+        }
+        let port = free_port();
+        let daemon = Daemon::with_config(&format!(
+            "[control]\nsocket = 'SOCKET'\n[socket.hostile]\npath = 'DIR/hostile.sock'\n[identities]\n\
+             directory = 'PKI/keys'\n[listener.web]\naddress = '127.0.0.1:{port}'\n[[grant]]\nuser = UID\n\
+             identities = ['*']\nlisteners = ['web']\n[[grant]]\nsocket = 'hostile'\nidentities = ['*']\n"
+        ));
+        // Before the file: what is started later would wait for it.
+        let mut agent = Agent::start(&daemon, LUA54);
+        let front = daemon.front();
+        let Some(stalled) = Stalled::mount() else { return };
+        let mut control = hostile(&daemon);
+        assert!(!pass_as_anything(&mut control, stalled.file().as_fd()).is_empty());
+        stalled.expect(FLUSH);
+
+        signal_pid(front, rustix::process::Signal::KILL);
+        let refused = |when: &str| tcp(port).err().map(|error| format!("{when}: {error}"));
+        assert_eq!(refused("at once"), None);
+        let mut control = Control::open(&daemon.socket());
+        luassl_tests::until("the front to be replaced", || {
+            assert_eq!(refused("meanwhile"), None);
+            daemon.log().contains("front `default` is replaced")
+        });
+        assert_eq!(refused("afterwards"), None);
+        // The one that was connected between two fronts is served as well, as is the listener.
+        assert!(control.context(unverified()).is_ok());
+        agent.run("s = assert(ssl.wrap('server')) assert(s:bind{listener = 'web'})");
+        let _tls = accepted(&mut agent, port);
+        assert_ne!(daemon.front(), front);
+        // Positive control: the kernel keeps the former front all the time.
+        assert!(std::path::Path::new(&format!("/proc/{front}")).exists());
+        drop(stalled);
+        until("the front to be gone", || !std::path::Path::new(&format!("/proc/{front}")).exists());
     }
 
     #[test]

@@ -52,6 +52,30 @@ mod needs_root {
         assert_eq!(user(daemon.pid()), 0);
     }
 
+    /// As systemd looks whether it may give a number to a unit with DynamicUser=.
+    fn systemd_may_take(lock: &std::path::Path) -> bool {
+        let Ok(file) = std::fs::File::options().read(true).write(true).open(lock) else { return true };
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+    }
+
+    #[test]
+    fn finding_21_systemd_gives_the_numbers_of_children_to_nobody_else() {
+        let daemon = Daemon::start();
+        let numbers = [user(daemon.front()), user(daemon.keeper())];
+        if numbers.iter().any(|number| !(61_184..=65_519).contains(number)) {
+            eprintln!("not tried: this machine has users `luassl` and `luassl-keeper`");
+            return;
+        }
+        let locks =
+            numbers.map(|number| std::path::Path::new("/run/systemd/dynamic-uid").join(number.to_string()));
+        assert!(locks.iter().all(|lock| lock.exists() && !systemd_may_take(lock)), "{locks:?}");
+        // Positive control: a lock that nobody holds. (These may be another test's, once this daemon has ended.)
+        let directory = scratch();
+        let free = directory.path().join("61184");
+        std::fs::write(&free, "left\n").expect("written");
+        assert!(systemd_may_take(&free));
+    }
+
     #[test]
     fn they_stay_who_they_are_and_serve_after_a_restart_and_a_reload() {
         let daemon = Daemon::start();
