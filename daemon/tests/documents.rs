@@ -95,6 +95,8 @@ fn the_defaults_of_limits_are_the_pages() {
         ("listeners", limits.listeners),
         ("handshakes_per_owner", limits.handshakes_per_owner),
         ("handshakes", limits.handshakes),
+        ("handshakes_per_listener", limits.handshakes_per_listener),
+        ("handshakes_per_source", limits.handshakes_per_source),
         ("psk_handshakes_per_owner", limits.psk_handshakes_per_owner),
         ("psk_handshakes", limits.psk_handshakes),
         ("undelivered_per_owner", limits.undelivered_per_owner),
