@@ -110,6 +110,7 @@ fn the_defaults_of_limits_are_the_pages() {
         ("signatures_per_front", limits.signatures_per_front),
         ("frame_bytes", limits.frame_bytes),
         ("handshake", limits.handshake_ms / 1000),
+        ("client_hello", limits.client_hello_ms / 1000),
         ("shutdown", limits.shutdown_ms / 1000),
         ("request", limits.request_ms / 1000),
         ("keeper", limits.keeper_ms / 1000),
