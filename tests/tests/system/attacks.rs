@@ -10,7 +10,6 @@ mod kernels;
 mod key_exchange;
 mod misuse;
 mod other_processes;
-mod peers;
 mod sandbox;
 mod tenants;
 mod tokens;
