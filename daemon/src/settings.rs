@@ -98,6 +98,8 @@ pub struct Grant {
 pub struct Limits {
     /// A handshake, from the accepted or passed socket to its end.
     pub handshake_ms: u32,
+    /// The first ClientHello of an accepted connection, whole.
+    pub client_hello_ms: u32,
     /// A shutdown: from the last progress of draining to the close of the TCP socket.
     pub shutdown_ms: u32,
     /// A control request, and a question on a lock-step connection, from its first byte to its last.
@@ -120,6 +122,10 @@ pub struct Limits {
     pub handshakes_per_owner: u32,
     /// Handshakes under way in all.
     pub handshakes: u32,
+    /// Handshakes under way of connections that one listener has accepted.
+    pub handshakes_per_listener: u32,
+    /// Handshakes under way of connections that listeners have accepted from one source: an IPv4 address, or a /64 of IPv6.
+    pub handshakes_per_source: u32,
     /// Handshakes of one owner that may ask its program for a key, each on a thread of its own.
     pub psk_handshakes_per_owner: u32,
     /// The same in all.
@@ -150,6 +156,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             handshake_ms: 30_000,
+            client_hello_ms: 5_000,
             shutdown_ms: 5_000,
             request_ms: 10_000,
             keeper_ms: 5_000,
@@ -161,6 +168,9 @@ impl Default for Limits {
             listeners: 256,
             handshakes_per_owner: 1_024,
             handshakes: 4_096,
+            handshakes_per_listener: 512,
+            // Half of a listener's: one source alone never brings another's connections to an early drop.
+            handshakes_per_source: 256,
             psk_handshakes_per_owner: 16,
             psk_handshakes: 64,
             undelivered_per_owner: 256,
@@ -182,6 +192,12 @@ impl Limits {
     #[must_use]
     pub fn handshake(&self) -> Duration {
         Duration::from_millis(self.handshake_ms.into())
+    }
+
+    /// The deadline of the first ClientHello.
+    #[must_use]
+    pub fn client_hello(&self) -> Duration {
+        Duration::from_millis(self.client_hello_ms.into())
     }
 
     /// How long a connection that is being shut down may go without progress.

@@ -19,6 +19,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
     let mut limits = Limits::default();
     let deadlines = [
         (&raw.handshake, &mut limits.handshake_ms),
+        (&raw.client_hello, &mut limits.client_hello_ms),
         (&raw.shutdown, &mut limits.shutdown_ms),
         (&raw.request, &mut limits.request_ms),
         (&raw.keeper, &mut limits.keeper_ms),
@@ -35,6 +36,8 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
         (&raw.listeners, &mut limits.listeners),
         (&raw.handshakes_per_owner, &mut limits.handshakes_per_owner),
         (&raw.handshakes, &mut limits.handshakes),
+        (&raw.handshakes_per_listener, &mut limits.handshakes_per_listener),
+        (&raw.handshakes_per_source, &mut limits.handshakes_per_source),
         (&raw.psk_handshakes_per_owner, &mut limits.psk_handshakes_per_owner),
         (&raw.psk_handshakes, &mut limits.psk_handshakes),
         (&raw.undelivered_per_owner, &mut limits.undelivered_per_owner),

@@ -186,6 +186,7 @@ pub(super) struct Grant {
 #[allow(missing_docs, reason = "the names are those of settings::Limits, which says what they mean")]
 pub(super) struct Limits {
     pub handshake: Option<Spanned<f64>>,
+    pub client_hello: Option<Spanned<f64>>,
     pub shutdown: Option<Spanned<f64>>,
     pub request: Option<Spanned<f64>>,
     pub keeper: Option<Spanned<f64>>,
@@ -197,6 +198,8 @@ pub(super) struct Limits {
     pub listeners: Option<Spanned<i64>>,
     pub handshakes_per_owner: Option<Spanned<i64>>,
     pub handshakes: Option<Spanned<i64>>,
+    pub handshakes_per_listener: Option<Spanned<i64>>,
+    pub handshakes_per_source: Option<Spanned<i64>>,
     pub psk_handshakes_per_owner: Option<Spanned<i64>>,
     pub psk_handshakes: Option<Spanned<i64>>,
     pub undelivered_per_owner: Option<Spanned<i64>>,

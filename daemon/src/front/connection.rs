@@ -14,8 +14,11 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Ended connections whose verdict can still be asked for.
+/// Ended connections whose verdict can still be asked for, in all. Beyond it the oldest of the owner with the most goes.
 const REMEMBERED_ENDS: usize = 4096;
+
+/// The same of one owner.
+const REMEMBERED_ENDS_PER_OWNER: usize = 1024;
 
 /// Requests that may wait for one connection's pump.
 const INBOX_LIMIT: usize = 64;
@@ -120,8 +123,41 @@ fn unknown_token() -> Failure {
 #[derive(Default)]
 struct Table {
     live: HashMap<[u8; 16], Arc<Connection>>,
-    ended: HashMap<[u8; 16], (Owner, Status)>,
-    order: VecDeque<[u8; 16]>,
+    ended: Ends,
+}
+
+/// Verdicts of ended connections, each owner's in the order in which they came.
+#[derive(Default)]
+struct Ends {
+    verdicts: HashMap<[u8; 16], (Owner, Status)>,
+    order: HashMap<Owner, VecDeque<[u8; 16]>>,
+}
+
+impl Ends {
+    fn remember(&mut self, token: [u8; 16], owner: &Owner, status: Status) {
+        self.verdicts.insert(token, (owner.clone(), status));
+        let own = self.order.entry(owner.clone()).or_default();
+        own.push_back(token);
+        if own.len() > REMEMBERED_ENDS_PER_OWNER {
+            self.forget_oldest_of(owner);
+        }
+        if self.verdicts.len() > REMEMBERED_ENDS
+            && let Some((largest, _)) = self.order.iter().max_by_key(|(_, own)| own.len())
+        {
+            let largest = largest.clone();
+            self.forget_oldest_of(&largest);
+        }
+    }
+
+    fn forget_oldest_of(&mut self, owner: &Owner) {
+        let Some(own) = self.order.get_mut(owner) else { return };
+        if let Some(oldest) = own.pop_front() {
+            self.verdicts.remove(&oldest);
+        }
+        if own.is_empty() {
+            self.order.remove(owner);
+        }
+    }
 }
 
 /// All connections of a front.
@@ -153,13 +189,7 @@ impl Connections {
         if table.live.remove(&token).is_none() {
             return;
         }
-        table.ended.insert(token, (connection.owner.clone(), connection.status()));
-        table.order.push_back(token);
-        if table.order.len() > REMEMBERED_ENDS
-            && let Some(oldest) = table.order.pop_front()
-        {
-            table.ended.remove(&oldest);
-        }
+        table.ended.remember(token, &connection.owner, connection.status());
     }
 
     /// The live connection of that token, for its owner alone.
@@ -179,7 +209,7 @@ impl Connections {
     /// As [`Connections::find`].
     pub(super) fn status(&self, token: &Token, owner: &Owner) -> Result<Status, Failure> {
         let table = lock(&self.table);
-        match (table.live.get(&**token), table.ended.get(&**token)) {
+        match (table.live.get(&**token), table.ended.verdicts.get(&**token)) {
             (Some(connection), _) if connection.owner == *owner => Ok(connection.status()),
             (_, Some((of, status))) if of == owner => Ok(status.clone()),
             _ => Err(unknown_token()),
@@ -200,5 +230,53 @@ pub(super) fn address_text(address: &rustix::net::SocketAddrAny) -> String {
     match std::net::SocketAddr::try_from(address.clone()) {
         Ok(address) => std::net::SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
         Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(uid: u32) -> Owner {
+        Owner { socket: "control".into(), uid }
+    }
+
+    fn token(number: usize) -> [u8; 16] {
+        (number as u128).to_be_bytes()
+    }
+
+    fn remember(ends: &mut Ends, uid: u32, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            ends.remember(token(number), &owner(uid), Status { open: false, end: None });
+        }
+    }
+
+    fn remembered(ends: &Ends, numbers: std::ops::Range<usize>) -> usize {
+        numbers.filter(|number| ends.verdicts.contains_key(&token(*number))).count()
+    }
+
+    #[test]
+    fn finding_20_one_owner_does_not_push_out_anothers_verdicts() {
+        let mut ends = Ends::default();
+        remember(&mut ends, 1, 0..1);
+        remember(&mut ends, 2, 10_000..10_000 + 2 * REMEMBERED_ENDS);
+        assert_eq!(remembered(&ends, 0..1), 1);
+        assert_eq!(ends.verdicts.len(), 1 + REMEMBERED_ENDS_PER_OWNER);
+        // Positive control: its own verdicts go, the oldest first.
+        let last = 10_000 + 2 * REMEMBERED_ENDS;
+        assert_eq!(remembered(&ends, last - REMEMBERED_ENDS_PER_OWNER..last), REMEMBERED_ENDS_PER_OWNER);
+    }
+
+    #[test]
+    fn finding_20_beyond_the_bound_in_all_the_owner_with_the_most_gives_way() {
+        let mut ends = Ends::default();
+        remember(&mut ends, 0, 0..10);
+        for uid in 1..=5 {
+            let first = uid as usize * 10_000;
+            remember(&mut ends, uid, first..first + REMEMBERED_ENDS_PER_OWNER);
+        }
+        assert_eq!(ends.verdicts.len(), REMEMBERED_ENDS);
+        assert_eq!(remembered(&ends, 0..10), 10);
+        assert!(ends.order.values().all(|own| own.len() <= REMEMBERED_ENDS_PER_OWNER));
     }
 }

@@ -16,8 +16,11 @@ pub(super) struct Counters {
     handshakes_done: AtomicU64,
     handshakes_failed: AtomicU64,
     refused: AtomicU64,
+    dropped_early: AtomicU64,
+    dropped_by_source: AtomicU64,
+    hellos_late: AtomicU64,
     /// What was told last.
-    told: Mutex<[u64; 3]>,
+    told: Mutex<[u64; 6]>,
 }
 
 impl Counters {
@@ -41,9 +44,26 @@ impl Counters {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A connection was reset at once, since its listener has many handshakes under way.
+    pub(super) fn dropped_early(&self) {
+        self.dropped_early.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection was reset at once, since its source has many handshakes under way.
+    pub(super) fn dropped_by_source(&self) {
+        self.dropped_by_source.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection was closed, since its ClientHello had not come in time.
+    pub(super) fn hello_late(&self) {
+        self.hellos_late.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Writes what was counted into the audit log, where it is news.
     pub(super) fn tell(&self) {
-        let counted = [&self.handshakes_done, &self.handshakes_failed, &self.refused];
+        let (done, failed) = (&self.handshakes_done, &self.handshakes_failed);
+        let (early, by_source, late) = (&self.dropped_early, &self.dropped_by_source, &self.hellos_late);
+        let counted = [done, failed, &self.refused, early, by_source, late];
         let counted = counted.map(|counter| counter.load(Ordering::Relaxed));
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != counted {
@@ -53,9 +73,10 @@ impl Counters {
     }
 }
 
-fn line([done, failed, refused]: [u64; 3]) -> Line {
+fn line([done, failed, refused, early, by_source, late]: [u64; 6]) -> Line {
     let line = Line::new("front", "count").word("handshakes", done).word("handshakes-failed", failed);
-    line.word("refused", refused)
+    let line = line.word("refused", refused).word("dropped-early", early);
+    line.word("dropped-by-source", by_source).word("hellos-late", late)
 }
 
 #[cfg(test)]
@@ -64,7 +85,8 @@ mod tests {
 
     #[test]
     fn a_line_of_counts_names_each() {
-        let text = "audit by=front event=count handshakes=3 handshakes-failed=2 refused=1";
-        assert_eq!(line([3, 2, 1]).to_string(), text);
+        let text = "audit by=front event=count handshakes=3 handshakes-failed=2 refused=1 dropped-early=4 \
+                    dropped-by-source=5 hellos-late=6";
+        assert_eq!(line([3, 2, 1, 4, 5, 6]).to_string(), text);
     }
 }

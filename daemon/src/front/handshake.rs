@@ -5,12 +5,13 @@ use crate::tls;
 use luassl_protocol::{ErrorCode, Failure, Info, Role};
 use openssl::{error::ErrorStack, ssl::Ssl};
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_openssl::SslStream;
 
 /// How long a failed handshake's alert may take to reach the peer before TCP is closed.
@@ -32,12 +33,25 @@ enum Broken {
 pub(super) struct Failed {
     pub(super) failure: Failure,
     parting: Option<SslStream<Transport>>,
+    without_hello: bool,
 }
 
 impl Failed {
     /// Nothing has been said to the peer.
     pub(super) fn unsaid(failure: Failure) -> Self {
-        Self { failure, parting: None }
+        Self { failure, parting: None, without_hello: false }
+    }
+
+    /// Its ClientHello has not come in time.
+    pub(super) fn is_without_hello(&self) -> bool {
+        self.without_hello
+    }
+
+    /// A peer that has said nothing is told nothing: the connection ends at once.
+    fn hello_not_in_time(deadline: Duration) -> Self {
+        let seconds = deadline.as_secs_f64();
+        let message = format!("no ClientHello within {seconds} s ([limits] client_hello)");
+        Self { without_hello: true, ..Self::unsaid(Failure::new(ErrorCode::Timeout, message)) }
     }
 
     fn internal(error: &impl std::fmt::Display) -> Self {
@@ -57,28 +71,63 @@ impl Failed {
 /// # Errors
 /// Why it failed; the socket is still open, so that the peer can be told by an alert ([`Failed::part`]).
 pub(super) async fn handshake(
-    mut ssl: Ssl,
+    ssl: Ssl,
     tcp: Tcp,
     role: Role,
     deadline: Duration,
 ) -> Result<Established, Failed> {
+    let until = Instant::now() + deadline;
+    let mut tls = begin(ssl, tcp)?;
+    let outcome = timeout_at(until, poll_fn(|cx| poll_handshake(&mut tls, role, cx))).await;
+    conclude(tls, outcome.ok(), deadline)
+}
+
+/// As [`handshake`], with a peer that a listener has accepted, and that has a deadline of its own for its ClientHello.
+///
+/// # Errors
+/// As [`handshake`].
+pub(super) async fn accepted(
+    ssl: Ssl,
+    tcp: Tcp,
+    hello: Duration,
+    deadline: Duration,
+) -> Result<Established, Failed> {
+    let until = Instant::now() + deadline;
+    let mut tls = begin(ssl, tcp)?;
+    let first = timeout(hello, poll_fn(|cx| poll_hello(&mut tls, cx))).await;
+    let outcome = match first {
+        Ok(Some(outcome)) => Some(outcome),
+        Ok(None) => timeout_at(until, poll_fn(|cx| poll_handshake(&mut tls, Role::Server, cx))).await.ok(),
+        Err(_) => return Err(Failed::hello_not_in_time(hello)),
+    };
+    conclude(tls, outcome, deadline)
+}
+
+fn begin(mut ssl: Ssl, tcp: Tcp) -> Result<SslStream<Transport>, Failed> {
     // A peer that has gone already makes the handshake fail, not this option.
     let _ = rustix::net::sockopt::set_tcp_nodelay(&tcp, true);
     tls::read_ahead(&mut ssl);
     let mut transport = Transport::new(tcp);
     transport.register().map_err(|error| Failed::internal(&error))?;
-    let mut tls = SslStream::new(ssl, transport).map_err(|error| Failed::internal(&error))?;
-    let outcome = timeout(deadline, std::future::poll_fn(|cx| poll_handshake(&mut tls, role, cx))).await;
+    SslStream::new(ssl, transport).map_err(|error| Failed::internal(&error))
+}
+
+/// What a handshake came to; no outcome where its deadline has passed.
+fn conclude(
+    mut tls: SslStream<Transport>,
+    outcome: Option<Result<(), Broken>>,
+    deadline: Duration,
+) -> Result<Established, Failed> {
     let failure = match outcome {
-        Ok(Ok(())) => {
+        Some(Ok(())) => {
             tls.get_mut().park();
             let info = with_addresses(tls::info(tls.ssl()), tls.get_ref().fd());
             return Ok(Established { tls, info });
         }
-        Ok(Err(broken)) => why(&broken, &tls),
-        Err(_) => not_in_time(deadline),
+        Some(Err(broken)) => why(&broken, &tls),
+        None => not_in_time(deadline),
     };
-    Err(Failed { failure, parting: Some(tls) })
+    Err(Failed { failure, parting: Some(tls), without_hello: false })
 }
 
 /// A handshake that met its deadline.
@@ -100,6 +149,15 @@ fn why(broken: &Broken, tls: &SslStream<Transport>) -> Failure {
             Some(error) => cut(error),
             None => tls::failure(error, tls.ssl()),
         },
+    }
+}
+
+/// One turn of a server's handshake; over, without an outcome, when the ClientHello has come.
+fn poll_hello(tls: &mut SslStream<Transport>, cx: &mut Context<'_>) -> Poll<Option<Result<(), Broken>>> {
+    match poll_handshake(tls, Role::Server, cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending if tls::hello_has_come(tls.ssl()) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     Front,
     connection::address_text,
     context::{Asker, Peer, Sessions},
+    half_open::{self, Dropped, HalfOpen, OfListener},
     handshake::{self, Established, Failed},
     hub::{Finished, Hub},
     interrupt,
@@ -19,9 +20,10 @@ use luassl_protocol::{ErrorCode, Failure, Role};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     io::Errno,
-    net::{SocketFlags, accept_with},
+    net::{SocketAddrAny, SocketFlags, acceptfrom_with, sockopt},
 };
 use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -60,6 +62,7 @@ pub(super) struct Listener {
     cookie: AtomicU64,
     /// The socket that it is about to accept on in place of the one that it has.
     next_socket: Mutex<Option<Arc<Tcp>>>,
+    half_open: OfListener,
     stop: AtomicBool,
     wake: OwnedFd,
     _slot: Slot,
@@ -103,6 +106,7 @@ impl Listener {
             hub: Mutex::default(),
             cookie: AtomicU64::new(sockets::cookie(socket.as_fd())?),
             next_socket: Mutex::default(),
+            half_open: OfListener::default(),
             stop: AtomicBool::new(false),
             wake,
             _slot: slot,
@@ -217,8 +221,8 @@ impl Acceptor {
         while !self.failed && !self.is_stopping() {
             let Some(front) = self.listener.front.upgrade() else { return };
             self.move_on();
-            if let Some((tcp, slots)) = self.next_socket(&front) {
-                self.begin(&front, tcp, slots);
+            if let Some((tcp, slots, half_open)) = self.next_socket(&front) {
+                self.begin(&front, tcp, slots, half_open);
             }
         }
     }
@@ -237,7 +241,7 @@ impl Acceptor {
     }
 
     /// Waits for a peer, within the bounds; `None` when the caller should look again.
-    fn next_socket(&mut self, front: &Front) -> Option<(Tcp, Slots)> {
+    fn next_socket(&mut self, front: &Front) -> Option<(Tcp, Slots, HalfOpen)> {
         if self.listener.hub().is_stalled() {
             self.pause();
             self.listener.dealing(Hub::deal);
@@ -257,16 +261,33 @@ impl Acceptor {
                 return None;
             }
         };
-        match accept_with(&*self.socket, SocketFlags::CLOEXEC) {
-            Ok(tcp) => {
+        match acceptfrom_with(&*self.socket, SocketFlags::CLOEXEC) {
+            Ok((tcp, from)) => {
                 self.complained = false;
-                Some((Tcp::new(tcp), slots))
+                let half_open = self.admit(front, &tcp, from)?;
+                Some((Tcp::new(tcp), slots, half_open))
             }
             Err(error) => {
                 self.not_accepted(error);
                 None
             }
         }
+    }
+
+    /// Counts a connection among those whose handshakes are under way; `None` for one that is reset in place of that.
+    fn admit(&self, front: &Front, tcp: &OwnedFd, from: Option<SocketAddrAny>) -> Option<HalfOpen> {
+        let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+        // Those that have gone already share a source that nobody else has.
+        let from = from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.ip());
+        let of_listener = &self.listener.half_open;
+        match front.sources.admit(from, of_listener, &front.limits(), half_open::chance()) {
+            Ok(half_open) => return Some(half_open),
+            Err(Dropped::Early) => front.counters.dropped_early(),
+            Err(Dropped::Source) => front.counters.dropped_by_source(),
+        }
+        // Its close then resets the connection, and waits for nothing. Nobody else has the socket.
+        let _ = sockopt::set_socket_linger(tcp, Some(Duration::ZERO));
+        None
     }
 
     fn not_accepted(&mut self, error: Errno) {
@@ -314,32 +335,35 @@ impl Acceptor {
     }
 
     /// Hands an accepted socket to a handshake thread.
-    fn begin(&self, front: &Arc<Front>, tcp: Tcp, slots: Slots) {
+    fn begin(&self, front: &Arc<Front>, tcp: Tcp, slots: Slots, half_open: HalfOpen) {
         let (listener, front_for_job) = (Arc::clone(&self.listener), Arc::clone(front));
         front.home.signers.spawn(Box::pin(async move {
-            serve(&listener, &front_for_job, tcp, slots).await;
+            serve(&listener, &front_for_job, tcp, (slots, half_open)).await;
         }));
     }
 }
 
 /// One accepted connection, from its socket to the hub.
-async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, slots: Slots) {
+async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, (slots, half_open): (Slots, HalfOpen)) {
     let session =
         listener.sessions.session(front, Role::Server, None, None, Peer::New(sockets::peer(tcp.as_fd())));
-    let deadline = front.limits().handshake();
+    let limits = front.limits();
     let outcome = match session {
-        Ok(ssl) => handshake::handshake(ssl, tcp, Role::Server, deadline).await,
+        Ok(ssl) => handshake::accepted(ssl, tcp, limits.client_hello(), limits.handshake()).await,
         Err(failure) => Err(Failed::unsaid(failure)),
     };
     let established = match outcome {
         Ok(established) => established,
         Err(failed) => {
+            if failed.is_without_hello() {
+                front.counters.hello_late();
+            }
             refuse(listener, front, failed.failure.clone());
             failed.part().await;
             return;
         }
     };
-    drop(slots.handshake);
+    drop((slots.handshake, half_open));
     match finish(listener, front, established, slots.connection) {
         Ok(finished) => {
             front.counters.handshake_done();

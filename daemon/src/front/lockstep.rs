@@ -113,7 +113,7 @@ impl LockStep {
         };
         let lua = self.lua.get().map(|lua| lua.as_fd().try_clone_to_owned());
         let lua = lua.unwrap_or_else(|| Err(Errno::NOTCONN.into())).map_err(limit)?;
-        let asking = Asking { lua, until: until.into_std() };
+        let asking = Asking { lua, until: until.into_std(), account: self.connection.account() };
         tls::ask_for_keys_by(self.session.ssl(), Some(Arc::new(move |question| asking.ask(question))));
         workers::run_apart("luassl-psk", self.into_job(true)).map_err(limit)
     }

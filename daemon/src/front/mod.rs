@@ -11,6 +11,7 @@ mod context;
 mod control;
 mod counters;
 mod descriptors;
+mod half_open;
 mod handshake;
 mod holder;
 mod home;
@@ -103,6 +104,7 @@ struct Front {
     resumption: Arc<tls::Resumption>,
     keeper: Arc<KeeperLink>,
     quotas: quota::Quotas,
+    sources: half_open::Sources,
     home: Arc<home::Home>,
     contexts: context::Contexts,
     acceptors: listener::Acceptors,
@@ -144,6 +146,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         resumption: Arc::new(tls::Resumption::new(keeper.tickets())),
         keeper,
         quotas: quota::Quotas::default(),
+        sources: half_open::Sources::default(),
         home: Arc::new(home::Home::start(cores)?),
         contexts: context::Contexts::default(),
         acceptors: listener::Acceptors::default(),

@@ -7,7 +7,7 @@ use super::resumption::{self, Resuming};
 use super::resumption_scope::Common;
 use super::select::Selection;
 use super::trust::{Resolved, TrustStores};
-use super::{ciphers, dane, gate, hello, key_log, raw, versions};
+use super::{ciphers, dane, hello, key_log, raw, versions};
 use crate::identity::IdentitySource;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
@@ -89,6 +89,9 @@ impl Built {
         let resumes = resuming.prepare(&mut builder, plan.resumption).map_err(internal)?;
         let own = plan.identity.as_ref().and_then(|name| credentials.get(name));
         let common = resumes.then(|| Common::new(plan, &resuming.owner, &anchored, own.map(|own| &**own)));
+        // Where there is no certificate, too: it comes before a server's key exchange.
+        raw::set_certificate_callback(&mut builder);
+        raw::watch_peers(&mut builder);
         set_certificates(plan, &mut builder, &credentials, common.as_ref())?;
         set_protocols(plan, &mut builder).map_err(internal)?;
         plan.dane.map_or(Ok(()), |spec| dane::allow(&mut builder, spec)).map_err(internal)?;
@@ -204,7 +207,6 @@ fn set_certificates(
     if credentials.is_empty() {
         return Ok(());
     }
-    raw::set_certificate_callback(builder, gate::gate);
     let selection = Arc::new(selection(plan, credentials));
     if let Some(common) = common.cloned() {
         let selection = Arc::clone(&selection);

@@ -2,7 +2,7 @@
 
 use super::provider::{REASON_REFUSED, REASON_UNAVAILABLE};
 use super::verify::{Fault, remembered};
-use super::{ffi, raw};
+use super::{ffi, peer_bounds, raw};
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::{Error, ErrorStack};
 use openssl::ssl::{self, NameType, SslRef};
@@ -12,6 +12,9 @@ use std::io;
 /// Why a session failed, from the error of the call that failed.
 #[must_use]
 pub fn failure(error: &ssl::Error, ssl: &SslRef) -> Failure {
+    if let Some(excess) = peer_bounds::excess(ssl) {
+        return excess;
+    }
     if error.code() == ssl::ErrorCode::ZERO_RETURN {
         return Failure::new(ErrorCode::Closed, "the peer closed the connection");
     }

@@ -1,10 +1,14 @@
 //! The functions of libcrypto and libssl 3 that the openssl-sys crate lacks.
 
 use openssl_sys::{
-    BIO, EVP_PKEY, OSSL_LIB_CTX, OSSL_PARAM, SSL, SSL_CTX, X509, X509_CRL, X509_NAME, X509_STORE,
+    BIO, EVP_PKEY, OSSL_LIB_CTX, OSSL_PARAM, SSL, SSL_CIPHER, SSL_CTX, X509, X509_CRL, X509_NAME, X509_STORE,
     stack_st_X509,
 };
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_ulong, c_void};
+
+/// The callback of `SSL_CTX_set_msg_callback`: direction, version, type, bytes with their number, session, argument.
+pub(super) type MessageCallback =
+    unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, usize, *mut SSL, *mut c_void);
 
 /// An entry of a provider's function table; the last one is [`Dispatch::END`].
 #[repr(C)]
@@ -52,7 +56,7 @@ pub(super) type ProviderInit = unsafe extern "C" fn(
 pub(super) type ParamsCallback = unsafe extern "C" fn(*const OSSL_PARAM, *mut c_void) -> c_int;
 
 /// The callback of `SSL_CTX_set_cert_cb`.
-pub(super) type CertificateCallback = extern "C" fn(*mut SSL, *mut c_void) -> c_int;
+pub(super) type CertificateCallback = unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int;
 
 pub(super) const OSSL_OP_KEYMGMT: c_int = 10;
 pub(super) const OSSL_OP_SIGNATURE: c_int = 12;
@@ -68,6 +72,11 @@ pub(super) const OPENSSL_INIT_NO_LOAD_CONFIG: u64 = 0x80;
 
 pub(super) const SSL_CTRL_GET_CHAIN_CERTS: c_int = 115;
 pub(super) const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
+/// The type of handshake records (RFC 8446, 5.1).
+pub(super) const SSL3_RT_HANDSHAKE: c_int = 22;
+pub(super) const SSL_OP_NO_RENEGOTIATION: u64 = 1 << 30;
+pub(super) const NID_KX_DHE: c_int = 1039;
+pub(super) const NID_KX_DHE_PSK: c_int = 1041;
 pub(super) const SSL_KEY_UPDATE_REQUESTED: c_int = 1;
 /// RFC 2253, with characters beyond ASCII as UTF-8 in place of escapes.
 pub(super) const XN_FLAG_RFC2253_UTF8: c_ulong = 0x0111_0317 & !4;
@@ -132,6 +141,11 @@ unsafe extern "C" {
         data: *const c_uchar,
         length: usize,
     ) -> c_int;
+    pub(super) fn SSL_CTX_set_msg_callback(context: *mut SSL_CTX, callback: Option<MessageCallback>);
+    pub(super) fn SSL_get_pending_cipher(ssl: *const SSL) -> *const SSL_CIPHER;
+    pub(super) fn SSL_CIPHER_get_kx_nid(cipher: *const SSL_CIPHER) -> c_int;
+    pub(super) fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
+    pub(super) fn SSL_clear_options(ssl: *mut SSL, options: u64) -> u64;
     pub(super) fn SSL_certs_clear(ssl: *mut SSL);
     pub(super) fn SSL_group_to_name(ssl: *mut SSL, group: c_int) -> *const c_char;
     pub(super) fn SSL_key_update(ssl: *mut SSL, kind: c_int) -> c_int;

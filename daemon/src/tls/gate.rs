@@ -3,9 +3,10 @@
 //! A signature is a call to the keeper, which blocks. Handshake threads may block, pump threads may not: there, what
 //! would sign (a renegotiation, authentication after the handshake) is suspended with SSL_ERROR_WANT_X509_LOOKUP.
 
-use openssl_sys::SSL;
+use super::peer_bounds;
+use openssl::ssl::SslRef;
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 
 thread_local! {
     static MAY_SIGN: Cell<bool> = const { Cell::new(false) };
@@ -22,9 +23,13 @@ pub fn signing_is_allowed() -> bool {
     MAY_SIGN.get()
 }
 
-/// The callback of `SSL_CTX_set_cert_cb`: go on, or suspend the session.
-pub(super) extern "C" fn gate(_ssl: *mut SSL, _argument: *mut c_void) -> c_int {
+/// What the callback of `SSL_CTX_set_cert_cb` says: go on, suspend the session, or fail it.
+pub(super) fn gate(ssl: &SslRef) -> c_int {
     const GO_ON: c_int = 1;
+    const FAIL: c_int = 0;
     const SUSPEND: c_int = -1;
+    if peer_bounds::excess(ssl).is_some() {
+        return FAIL;
+    }
     if MAY_SIGN.get() { GO_ON } else { SUSPEND }
 }

@@ -25,6 +25,7 @@ mod memory;
 mod names;
 mod options;
 mod peer;
+mod peer_bounds;
 mod pem;
 mod plan;
 #[allow(unsafe_code)]
@@ -60,6 +61,7 @@ pub use hello::{Decision, decide, take_hello};
 pub use info::info;
 pub use memory::wipe_what_is_freed;
 pub use peer::{peer_certificate, peer_matches};
+pub use peer_bounds::{excess, hello_has_come};
 pub use psk::{AskForKey, ask_for_keys_by};
 pub use renew::{
     HasSession, Renewal, peer_finished, peer_has_closed, renegotiate, renegotiation_is_pending,

@@ -64,6 +64,9 @@ const WITHOUT_EFFECT: &[&str] = &[
 const ALWAYS: SslOptions =
     SslOptions::NO_COMPRESSION.union(SslOptions::NO_SESSION_RESUMPTION_ON_RENEGOTIATION);
 
+/// Lets a peer ask for a renegotiation. To OpenSSL it means something in a server alone, here in both roles.
+pub(super) const ALLOW_RENEGOTIATION: SslOptions = SslOptions::from_bits_retain(bit(8) as _);
+
 /// OpenSSL's options for a sum of luassl's constants, and those that every context has.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! New keys and new credentials on an established session. Each call only prepares: the caller then drives the
 //! session (a handshake call, or the next read or write).
 
-use super::raw;
+use super::{peer_bounds, raw};
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslRef, SslStream, SslVerifyMode, SslVersion};
@@ -40,10 +40,11 @@ pub enum Renewal {
 pub fn renegotiate(stream: &mut impl HasSession) -> Result<Renewal, Failure> {
     let ssl = stream.session();
     if ssl.version2() == Some(SslVersion::TLS1_3) {
+        peer_bounds::renegotiates_itself(ssl);
         raw::key_update(ssl).map_err(|error| failure("update its keys", &error))?;
         Ok(Renewal::KeyUpdate)
     } else {
-        raw::renegotiate(ssl).map_err(|error| failure("renegotiate", &error))?;
+        peer_bounds::renegotiate(ssl).map_err(|error| failure("renegotiate", &error))?;
         Ok(Renewal::Handshake)
     }
 }

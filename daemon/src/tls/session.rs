@@ -4,6 +4,8 @@ use super::build::Built;
 use super::hello;
 use super::key_log;
 use super::names::Host;
+use super::options::ALLOW_RENEGOTIATION;
+use super::peer_bounds;
 use super::plan::Plan;
 use super::psk;
 use super::raw;
@@ -49,6 +51,7 @@ pub(super) fn server(
         Ok(ssl)
     };
     let mut ssl = configure().map_err(internal)?;
+    peer_bounds::watch(&mut ssl, true);
     if plan.client_hello {
         hello::pause(&mut ssl);
     }
@@ -115,6 +118,7 @@ pub(super) fn client(
         Ok(ssl)
     };
     let mut ssl = configure().map_err(internal)?;
+    peer_bounds::watch(&mut ssl, plan.options.contains(ALLOW_RENEGOTIATION));
     extras(plan, &mut ssl, Role::Client, host)?;
     verification(plan, &mut ssl, host, plan.modes.client)?;
     Ok(ssl)

@@ -1,8 +1,10 @@
 //! The question for a key that two peers share, which comes in the middle of a handshake: libssl waits for its answer, and
 //! so does the thread, which is this handshake's own.
 
+use super::super::{closing, quota::Account};
 use super::session::{encode, invalid_frame};
 use super::whole;
+use luassl_keeper_ipc::transport::{self, DESCRIPTORS_MAX, Received, RecvError};
 use luassl_protocol::{
     FRAME_HEADER, LockStepAnswer, LockStepRequest, LockStepState, MAX_PSK, MAX_PSK_IDENTITY, PskKey,
     PskQuestion, Secret,
@@ -10,7 +12,7 @@ use luassl_protocol::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::{RecvFlags, SendFlags, recv, send},
+    net::{RecvFlags, SendFlags, send},
 };
 use std::{os::fd::OwnedFd, time::Instant};
 use zeroize::Zeroizing;
@@ -23,6 +25,8 @@ pub(super) struct Asking {
     /// A copy of the socket to the program.
     pub(super) lua: OwnedFd,
     pub(super) until: Instant,
+    /// On which descriptors are closed that the program sends.
+    pub(super) account: Account,
 }
 
 impl Asking {
@@ -59,13 +63,13 @@ impl Asking {
         Some(())
     }
 
-    /// The next question's body. Descriptors that come along are closed by the kernel, for which this thread has time.
+    /// The next question's body.
     fn receive<'r>(&self, room: &'r mut [u8; ROOM]) -> Option<&'r [u8]> {
         let mut have = 0;
         loop {
-            match recv(&self.lua, &mut room[have..], RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return None,
-                Ok((_, count)) => have += count,
+            match self.receive_some(&mut room[have..]) {
+                Ok(0) => return None,
+                Ok(count) => have += count,
                 Err(Errno::INTR) => continue,
                 Err(Errno::WOULDBLOCK) => {
                     self.wait(PollFlags::IN)?;
@@ -80,6 +84,19 @@ impl Asking {
             }
         }
         room.get(FRAME_HEADER..have)
+    }
+
+    /// Descriptors that come along go to the thread that closes what this owner sends: without room for them the kernel
+    /// would close them here, and one that lingers would keep this thread beyond its deadline.
+    fn receive_some(&self, room: &mut [u8]) -> Result<usize, Errno> {
+        match transport::recv(&self.lua, room, DESCRIPTORS_MAX, RecvFlags::DONTWAIT) {
+            Ok(Received { len, descriptors, .. }) => {
+                descriptors.into_iter().for_each(|fd| closing::close(fd, Some(&self.account)));
+                Ok(len)
+            }
+            Err(RecvError::System(error)) => Err(error),
+            Err(RecvError::DescriptorsLost) => Err(Errno::MFILE),
+        }
     }
 
     fn wait(&self, flags: PollFlags) -> Option<()> {

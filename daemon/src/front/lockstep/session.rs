@@ -117,6 +117,10 @@ impl Session {
     }
 
     fn hindrance(&mut self, error: &ssl::Error) -> Hindrance {
+        let excess = tls::excess(self.tls.ssl());
+        if let Some(excess) = excess {
+            return self.fail(excess, None);
+        }
         match error.code() {
             ssl::ErrorCode::WANT_READ => return Hindrance::WantRead,
             ssl::ErrorCode::WANT_WRITE => return Hindrance::WantWrite,
@@ -134,6 +138,10 @@ impl Session {
         let ended = self.tls.get_ref().end_of_file && error.io_error().is_none();
         let at_end = || ended.then(|| UNEXPECTED_EOF.to_owned());
         let reason = tls::reason(error).or_else(at_end);
+        self.fail(failure, reason)
+    }
+
+    fn fail(&mut self, failure: Failure, reason: Option<String>) -> Hindrance {
         self.stage = Stage::Failed;
         self.tls.get_mut().forget();
         self.end = Some((failure, reason));
@@ -204,6 +212,10 @@ impl Session {
     /// Why a question about data cannot be answered now.
     fn refusal(&mut self) -> Option<Answered> {
         match self.stage {
+            // A renegotiation computes; what it has sent is answered with this question at the earliest.
+            Stage::Open if !self.tls.ssl().is_init_finished() && !tls::signing_is_allowed() => {
+                Some(Answered::NeedsSignature)
+            }
             Stage::Open => None,
             Stage::Handshaking => Some(invalid("the handshake has not been finished")),
             Stage::Failed => Some(self.hindered(Hindrance::Failed, ok())),

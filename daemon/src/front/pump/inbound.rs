@@ -53,12 +53,18 @@ impl Pump {
         let mut filled = 0;
         while plain.len() - filled >= RECORD {
             let mut room = ReadBuf::new(&mut plain[filled..]);
-            match Pin::new(&mut self.tls).poll_read(cx, &mut room) {
-                Poll::Ready(Ok(())) if room.filled().is_empty() => {
+            let read = Pin::new(&mut self.tls).poll_read(cx, &mut room);
+            let count = room.filled().len();
+            if let Some(excess) = tls::excess(self.tls.ssl()) {
+                self.break_off(excess);
+                return filled + count;
+            }
+            match read {
+                Poll::Ready(Ok(())) if count == 0 => {
                     self.stream_ended();
                     break;
                 }
-                Poll::Ready(Ok(())) => filled += room.filled().len(),
+                Poll::Ready(Ok(())) => filled += count,
                 Poll::Ready(Err(error)) => {
                     self.tls_error(&error);
                     break;

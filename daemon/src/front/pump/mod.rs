@@ -247,11 +247,16 @@ impl Pump {
         }
     }
 
-    /// Answers a request to renegotiate once the handshake that it began is over; ends the stay on a signing thread.
+    /// Answers a request to renegotiate once the handshake that it began is over. What it computes is the business of a
+    /// signing thread: goes there with a handshake that has begun, and back when it is over. A client's has only sent its
+    /// ClientHello by then, since nothing of the peer's that answers it can have come before it was flushed.
     fn settle_renegotiation(&mut self) {
         let at_rest = self.inbound_ended || self.tls.ssl().is_init_finished();
         if at_rest && tls::signing_is_allowed() && self.next.is_none() {
             self.next = Some(Next::Pump);
+        }
+        if !at_rest && !tls::signing_is_allowed() && self.next.is_none() {
+            self.next = Some(Next::Sign);
         }
         if self.renegotiation.is_some()
             && self.tls.ssl().is_init_finished()
@@ -268,6 +273,9 @@ impl Pump {
 
     /// An error of OpenSSL's, or a pause that looks like one.
     fn tls_error(&mut self, error: &io::Error) {
+        if let Some(excess) = tls::excess(self.tls.ssl()) {
+            return self.break_off(excess);
+        }
         let ended = self.tls.get_ref().end_of_file;
         match ssl_error(error) {
             Some(ssl) if ssl.code().as_raw() == WANT_X509_LOOKUP => self.next = Some(Next::Sign),

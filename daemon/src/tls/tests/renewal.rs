@@ -7,7 +7,7 @@ use crate::tls::{
     Renewal, failure, info, may_sign, peer_certificate, renegotiate, request_client_certificate,
 };
 use luassl_protocol::{
-    ContextSpec, ErrorCode, ProtocolVersion, Role, VERIFY_PEER, VERIFY_POST_HANDSHAKE, option_sum,
+    ContextSpec, DhSpec, ErrorCode, ProtocolVersion, Role, VERIFY_PEER, VERIFY_POST_HANDSHAKE, option_sum,
 };
 use openssl::error::ErrorStack;
 use openssl::ssl::{self, SslStream};
@@ -48,7 +48,7 @@ fn settle(one: &mut Session, other: &mut Session) -> Option<(ssl::Error, bool)> 
 fn a_server_renegotiates_tls_1_2() {
     let world = world();
     let server = world.context(&tls12(ContextSpec { verify: Some(VERIFY_PEER), ..of("server") }));
-    let client = world.context(&of("client"));
+    let client = world.context(&ContextSpec { options: renegotiable(), ..of("client") });
     let (mut server, mut client) = meet(&server, &client, None).established();
     let before = finished(&client);
     renegotiate(&mut server).unwrap();
@@ -57,6 +57,129 @@ fn a_server_renegotiates_tls_1_2() {
     pass(&mut client, &mut server, b"after");
     pass(&mut server, &mut client, b"after");
     assert!(ErrorStack::get().errors().is_empty());
+}
+
+/// Options of a context whose peers may ask for a renegotiation.
+fn renegotiable() -> Option<u64> {
+    Some(option_sum(["OP_ALLOW_CLIENT_RENEGOTIATION"]).unwrap())
+}
+
+#[test]
+fn finding_8_a_client_refuses_a_servers_renegotiation_unless_its_program_asks_for_it() {
+    let world = world();
+    let server = world.context(&tls12(of("server")));
+    for options in [None, renegotiable()] {
+        let client = world.context(&ContextSpec { options, ..ContextSpec::default() });
+        let (mut server, mut client) = meet(&server, &client, None).established();
+        let before = finished(&client);
+        renegotiate(&mut server).unwrap();
+        let end = settle(&mut server, &mut client);
+        assert_eq!(finished(&client) == before, options.is_none());
+        assert_eq!(end.is_some(), options.is_none());
+        if let Some((error, at_server)) = end {
+            assert!(at_server, "the server is told, and the client goes on");
+            assert_eq!(failure(&error, server.ssl()).message, "the peer refuses to renegotiate");
+        }
+    }
+}
+
+#[test]
+fn finding_8_a_program_that_refuses_renegotiation_has_none_of_its_own() {
+    let world = world();
+    for (refuses, fails) in [(true, true), (false, false)] {
+        let options = refuses.then(|| option_sum(["OP_NO_RENEGOTIATION"]).unwrap());
+        let client = world.context(&ContextSpec { options, ..ContextSpec::default() });
+        let (_server, mut client) = meet(&world.context(&tls12(of("server"))), &client, None).established();
+        assert_eq!(renegotiate(&mut client).is_err(), fails);
+    }
+}
+
+/// Has `one` do `ask` again and again, until the session of `other` fails: how often it went well, and how it failed.
+fn until_refused(
+    (one, other): (&mut Session, &mut Session),
+    mut ask: impl FnMut(&mut Session),
+) -> (usize, String) {
+    for went_well in 0..1000 {
+        ask(one);
+        if let Some((error, at_one)) = settle(one, other) {
+            assert!(!at_one, "{}", failure(&error, one.ssl()));
+            return (went_well, failure(&error, other.ssl()).message);
+        }
+    }
+    panic!("no bound")
+}
+
+#[test]
+fn finding_8_a_server_renegotiates_four_times_and_no_more() {
+    let world = world();
+    let client = world.context(&ContextSpec { options: renegotiable(), ..ContextSpec::default() });
+    let (mut server, mut client) = meet(&world.context(&tls12(of("server"))), &client, None).established();
+    let ask = |server: &mut Session| assert_eq!(renegotiate(server).unwrap(), Renewal::Handshake);
+    let (went_well, why) = until_refused((&mut server, &mut client), ask);
+    assert_eq!((went_well, &*why), (4, "the peer asks for one renegotiation after another"));
+}
+
+#[test]
+fn finding_8_a_client_renegotiates_four_times_and_no_more_where_a_server_allows_it() {
+    let world = world();
+    let server = world.context(&tls12(ContextSpec { options: renegotiable(), ..of("server") }));
+    let (mut server, mut client) = meet(&server, &world.context(&ContextSpec::default()), None).established();
+    let ask = |client: &mut Session| assert_eq!(renegotiate(client).unwrap(), Renewal::Handshake);
+    let (went_well, why) = until_refused((&mut client, &mut server), ask);
+    assert_eq!((went_well, &*why), (4, "the peer asks for one renegotiation after another"));
+}
+
+#[test]
+fn finding_8_a_server_asks_for_four_certificates_and_no_more() {
+    let world = world();
+    let verify = Some(VERIFY_PEER + VERIFY_POST_HANDSHAKE);
+    let server = world.context(&ContextSpec { verify, ..of("server") });
+    let (mut server, mut client) = meet(&server, &world.context(&of("client")), None).established();
+    let ask = |server: &mut Session| assert!(request_client_certificate(server));
+    let (went_well, why) = until_refused((&mut server, &mut client), ask);
+    assert_eq!((went_well, &*why), (4, "the peer asks for one certificate after another"));
+}
+
+#[test]
+fn finding_8_a_flood_of_key_updates_ends_the_session_in_the_middle_of_one_read() {
+    let world = world();
+    let (mut server, mut client) =
+        meet(&world.context(&of("server")), &world.context(&ContextSpec::default()), None).established();
+    let mut update = |count: usize| {
+        for _ in 0..count {
+            renegotiate(&mut server).unwrap();
+            server.do_handshake().unwrap();
+        }
+    };
+    // Positive control: as many as are taken, and a session that goes on.
+    update(32);
+    assert_eq!(client.ssl_read(&mut [0; 8]).unwrap_err().code(), ssl::ErrorCode::WANT_READ);
+    assert!(crate::tls::excess(client.ssl()).is_none());
+    update(1000);
+    assert!(client.ssl_read(&mut [0; 8]).is_err());
+    let why = crate::tls::excess(client.ssl()).unwrap();
+    assert!(why.message.contains("key update"), "{why}");
+}
+
+#[test]
+fn finding_8_a_servers_prime_has_2048_to_4096_bits() {
+    let world = World::with([Authority::root().identity("server", Kind::Rsa, &["server.test"])]);
+    let client = world.context(&tls12(ContextSpec {
+        ciphers: Some("DHE-RSA-AES256-GCM-SHA384".to_owned()),
+        ..ContextSpec::default()
+    }));
+    for (group, taken) in
+        [("ffdhe2048", true), ("ffdhe4096", true), ("ffdhe6144", false), ("ffdhe8192", false)]
+    {
+        let dh = Some(DhSpec::Named(group.to_owned()));
+        let server = world.context(&ContextSpec { dh, ..of("server") });
+        let outcome = meet(&server, &client, None);
+        assert_eq!(outcome.client_error.is_none(), taken, "{group}");
+        if let Some(error) = &outcome.client_error {
+            let why = failure(error, outcome.client.ssl());
+            assert!(why.message.contains("2048 to 4096 are taken"), "{why}");
+        }
+    }
 }
 
 fn finished(session: &Session) -> Vec<u8> {

@@ -1,0 +1,321 @@
+//! What a peer may ask of a session once its handshake is over, and the Diffie-Hellman groups that it may choose.
+//!
+//! Each renegotiation, each request for a certificate and each new key is work that a peer asks for with a few bytes, on a
+//! thread that serves others too. libssl bounds none of them, and processes all that has arrived in one call. So they are
+//! counted where libssl shows each message before it processes it (`docs/decisions/0012-message-callback.md`).
+
+use super::raw;
+use luassl_protocol::{ErrorCode, Failure};
+use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
+use openssl::ssl::{Ssl, SslRef};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Renegotiations that a peer may ask for in one connection, refused ones included.
+const MAX_RENEGOTIATIONS: u32 = 4;
+/// Certificates that a server may ask for in one connection after its handshake; each is a signature.
+const MAX_CERTIFICATE_REQUESTS: u32 = 4;
+/// Handshake messages (key updates and tickets are such) that a peer may send at once after its handshake.
+const MAX_MESSAGES: u32 = 64;
+/// How long until it may send one more.
+const NEXT_MESSAGE: Duration = Duration::from_millis(250);
+/// What one renegotiation of the program's own takes of [`MAX_MESSAGES`] at most.
+const MESSAGES_OF_A_HANDSHAKE: u32 = 16;
+/// The size of a prime that a server may choose for DHE, in bits. Smaller ones are broken; with one of 8,192 bits a client
+/// computes for a third of a second.
+const DH_BITS: RangeInclusive<usize> = 2048..=4096;
+
+/// Handshake messages by their type (RFC 5246, 7.4; RFC 8446, 4).
+mod message {
+    pub(super) const HELLO_REQUEST: u8 = 0;
+    pub(super) const CLIENT_HELLO: u8 = 1;
+    pub(super) const SERVER_KEY_EXCHANGE: u8 = 12;
+    pub(super) const CERTIFICATE_REQUEST: u8 = 13;
+    pub(super) const FINISHED: u8 = 20;
+}
+/// A message's type and its length.
+const HEADER: usize = 4;
+
+/// The key exchange of the cipher that a handshake has agreed on, where its ServerKeyExchange has a prime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dhe {
+    /// The prime comes first.
+    Plain,
+    /// The hint of a PSK comes before it.
+    WithPsk,
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// libssl processes it.
+    Process,
+    /// It is the last one that libssl reads.
+    Stop,
+    /// libssl must not compute with the prime whose length is at that place.
+    Spoil(usize),
+}
+
+/// A number of messages that grows again with time.
+struct Bucket {
+    left: u32,
+    since: Option<Instant>,
+}
+
+impl Bucket {
+    /// False where none is left.
+    fn take(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let grown = now.saturating_duration_since(since).as_nanos() / NEXT_MESSAGE.as_nanos();
+        if let Ok(grown @ 1..) = u32::try_from(grown) {
+            self.left = self.left.max(self.left.saturating_add(grown).min(MAX_MESSAGES));
+            self.since = Some(now);
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => return false,
+        }
+        true
+    }
+}
+
+/// How far a session has come, by the peer's messages.
+struct Heard {
+    hello: bool,
+    /// The peer's first Finished has come: what follows is after the handshake.
+    finished: bool,
+    renegotiations: u32,
+    certificate_requests: u32,
+    /// Renegotiations that the program has asked for.
+    own: u32,
+    messages: Bucket,
+    fault: Option<String>,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self {
+            hello: false,
+            finished: false,
+            renegotiations: 0,
+            certificate_requests: 0,
+            own: 0,
+            messages: Bucket { left: MAX_MESSAGES, since: None },
+            fault: None,
+        }
+    }
+
+    fn hear(&mut self, bytes: &[u8], dhe: Option<Dhe>, now: Instant) -> Verdict {
+        let Some(&kind) = bytes.first() else { return Verdict::Process };
+        if kind == message::SERVER_KEY_EXCHANGE
+            && let Some(dhe) = dhe
+            && let Some((at, bits)) = prime(bytes, dhe).filter(|(_, bits)| !DH_BITS.contains(bits))
+        {
+            let (least, most) = (DH_BITS.start(), DH_BITS.end());
+            let fault =
+                format!("the peer's Diffie-Hellman prime has {bits} bits; {least} to {most} are taken");
+            self.fault.get_or_insert(fault);
+            return Verdict::Spoil(at);
+        }
+        self.hello |= kind == message::CLIENT_HELLO;
+        if !self.finished {
+            self.finished = kind == message::FINISHED;
+            return Verdict::Process;
+        }
+        let fault = match self.excess(kind, now) {
+            Some(fault) => fault,
+            None => return Verdict::Process,
+        };
+        self.fault.get_or_insert_with(|| fault.to_owned());
+        Verdict::Stop
+    }
+
+    /// Which bound a message after the handshake passes.
+    fn excess(&mut self, kind: u8, now: Instant) -> Option<&'static str> {
+        match kind {
+            message::HELLO_REQUEST | message::CLIENT_HELLO => self.renegotiations += 1,
+            message::CERTIFICATE_REQUEST => self.certificate_requests += 1,
+            _ => {}
+        }
+        if self.renegotiations > MAX_RENEGOTIATIONS + self.own {
+            Some("the peer asks for one renegotiation after another")
+        } else if self.certificate_requests > MAX_CERTIFICATE_REQUESTS + self.own {
+            Some("the peer asks for one certificate after another")
+        } else if !self.messages.take(now) {
+            Some("the peer sends one handshake message (a key update, a ticket) after another")
+        } else {
+            None
+        }
+    }
+}
+
+/// The prime of a ServerKeyExchange: where its length is, and how many bits it has.
+fn prime(bytes: &[u8], dhe: Dhe) -> Option<(usize, usize)> {
+    let length_at = |at: usize| Some(usize::from(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?)));
+    let at = match dhe {
+        Dhe::Plain => HEADER,
+        Dhe::WithPsk => HEADER + 2 + length_at(HEADER)?,
+    };
+    let prime = bytes.get(at + 2..at + 2 + length_at(at)?)?;
+    let zeros = prime.iter().take_while(|byte| **byte == 0).count();
+    let bits = prime.get(zeros).map_or(0, |first| (prime.len() - zeros) * 8 - first.leading_zeros() as usize);
+    Some((at, bits))
+}
+
+/// What is remembered of a session.
+struct Watched {
+    heard: Mutex<Heard>,
+    /// The peer's wish to renegotiate is refused; the program's own is not.
+    peer_is_refused: bool,
+    /// [`Heard::fault`] is there: looked at with each read.
+    at_fault: AtomicBool,
+}
+
+static WATCHED: LazyLock<Option<Index<Ssl, Watched>>> = LazyLock::new(|| Ssl::new_ex_index().ok());
+
+fn watched(ssl: &SslRef) -> Option<&Watched> {
+    ssl.ex_data((*WATCHED)?)
+}
+
+impl Watched {
+    /// A thread that panicked may have left a count too high.
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts from now on what the session's peer sends. `renegotiable` says whether a server may ask its client for a
+/// renegotiation; a client's wish is libssl's matter (`SSL_OP_ALLOW_CLIENT_RENEGOTIATION`).
+pub(super) fn watch(ssl: &mut SslRef, renegotiable: bool) {
+    let peer_is_refused = !renegotiable && raw::refuse_renegotiation(ssl);
+    if let Some(index) = *WATCHED {
+        let (heard, at_fault) = (Mutex::new(Heard::new()), AtomicBool::new(false));
+        ssl.set_ex_data(index, Watched { heard, peer_is_refused, at_fault });
+    }
+}
+
+/// Prepares a renegotiation that the program asks for.
+pub(super) fn renegotiate(ssl: &SslRef) -> Result<(), ErrorStack> {
+    let refused = watched(ssl).is_some_and(|watched| watched.peer_is_refused);
+    if refused {
+        raw::allow_renegotiation(ssl);
+    }
+    renegotiates_itself(ssl);
+    let outcome = raw::renegotiate(ssl);
+    if refused {
+        raw::refuse_renegotiation(ssl);
+    }
+    outcome
+}
+
+/// A handshake message of the peer's has come whole, and is not processed yet.
+pub(super) fn hear(ssl: &SslRef, bytes: &[u8]) -> Verdict {
+    let Some(watched) = watched(ssl) else { return Verdict::Process };
+    let dhe = if bytes.first() == Some(&message::SERVER_KEY_EXCHANGE) { raw::pending_dhe(ssl) } else { None };
+    let verdict = watched.heard().hear(bytes, dhe, Instant::now());
+    if verdict != Verdict::Process {
+        watched.at_fault.store(true, Ordering::Relaxed);
+    }
+    verdict
+}
+
+/// The program asks for new keys itself: what belongs to it is not the peer's doing.
+pub(super) fn renegotiates_itself(ssl: &SslRef) {
+    if let Some(watched) = watched(ssl) {
+        let mut heard = watched.heard();
+        heard.own = heard.own.saturating_add(1);
+        heard.messages.left = heard.messages.left.saturating_add(MESSAGES_OF_A_HANDSHAKE);
+    }
+}
+
+/// Whether the peer's ClientHello has come whole; true for a session that is not watched.
+#[must_use]
+pub fn hello_has_come(ssl: &SslRef) -> bool {
+    watched(ssl).is_none_or(|watched| watched.heard().hello)
+}
+
+/// Which bound the peer has passed. The session is over then, whatever libssl says of it.
+#[must_use]
+pub fn excess(ssl: &SslRef) -> Option<Failure> {
+    let watched = watched(ssl).filter(|watched| watched.at_fault.load(Ordering::Relaxed))?;
+    let fault = watched.heard().fault.clone();
+    fault.map(|fault| Failure::new(ErrorCode::Tls, fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY_UPDATE: u8 = 24;
+
+    fn finished() -> Heard {
+        let mut heard = Heard::new();
+        assert_eq!(heard.hear(&[message::FINISHED, 0, 0, 0], None, Instant::now()), Verdict::Process);
+        heard
+    }
+
+    /// How many of a message are processed at one moment.
+    fn processed(heard: &mut Heard, kind: u8, now: Instant) -> usize {
+        (0..1000).take_while(|_| heard.hear(&[kind, 0, 0, 0], None, now) == Verdict::Process).count()
+    }
+
+    #[test]
+    fn finding_8_renegotiations_and_requests_for_certificates_are_bounded() {
+        let now = Instant::now();
+        assert_eq!(processed(&mut finished(), message::HELLO_REQUEST, now), 4);
+        assert_eq!(processed(&mut finished(), message::CLIENT_HELLO, now), 4);
+        let mut heard = finished();
+        assert_eq!(processed(&mut heard, message::CERTIFICATE_REQUEST, now), 4);
+        assert!(heard.fault.unwrap().contains("certificate"));
+    }
+
+    #[test]
+    fn finding_8_key_updates_are_bounded_by_time() {
+        let (mut heard, now) = (finished(), Instant::now());
+        assert_eq!(processed(&mut heard, KEY_UPDATE, now), 64);
+        assert_eq!(processed(&mut heard, KEY_UPDATE, now + Duration::from_secs(2)), 8);
+        assert_eq!(processed(&mut heard, KEY_UPDATE, now + Duration::from_secs(3600)), 64);
+    }
+
+    #[test]
+    fn the_handshake_itself_is_not_counted() {
+        let (mut heard, now) = (Heard::new(), Instant::now());
+        assert_eq!(processed(&mut heard, message::CERTIFICATE_REQUEST, now), 1000);
+        assert!(!heard.hello);
+        heard.hear(&[message::CLIENT_HELLO, 0, 0, 0], None, now);
+        assert!(heard.hello);
+    }
+
+    /// A ServerKeyExchange with a prime of so many bits, behind `hint`.
+    fn exchange(bits: usize, zeros: usize, hint: Option<&[u8]>) -> Vec<u8> {
+        let mut prime = vec![0; zeros];
+        prime.extend(vec![0xff; bits.div_ceil(8)]);
+        prime[zeros] >>= bits.div_ceil(8) * 8 - bits;
+        let with_length = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
+        let hint = hint.map(with_length).unwrap_or_default();
+        [&[message::SERVER_KEY_EXCHANGE, 0, 0, 0], &hint[..], &with_length(&prime), &[0, 1, 2]].concat()
+    }
+
+    #[test]
+    fn finding_8_a_prime_outside_of_the_bounds_is_not_computed_with() {
+        let now = Instant::now();
+        let hear = |bytes: &[u8], dhe| Heard::new().hear(bytes, Some(dhe), now);
+        for (bits, taken) in
+            [(1024, false), (2047, false), (2048, true), (4096, true), (4097, false), (8192, false)]
+        {
+            for zeros in [0, 1, 600] {
+                let (plain, psk) = (exchange(bits, zeros, None), exchange(bits, zeros, Some(b"hint")));
+                let expected = |at| if taken { Verdict::Process } else { Verdict::Spoil(at) };
+                assert_eq!(hear(&plain, Dhe::Plain), expected(4), "{bits}");
+                assert_eq!(hear(&psk, Dhe::WithPsk), expected(10), "{bits}");
+            }
+        }
+        assert_eq!(Heard::new().hear(&exchange(8192, 0, None), None, now), Verdict::Process, "not a prime");
+        for cut in 0..12 {
+            assert_eq!(hear(&exchange(8192, 0, Some(b"hint"))[..cut], Dhe::WithPsk), Verdict::Process);
+        }
+    }
+}
