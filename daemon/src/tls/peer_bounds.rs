@@ -2,7 +2,7 @@
 //!
 //! Each renegotiation, each request for a certificate and each new key is work that a peer asks for with a few bytes, on a
 //! thread that serves others too. libssl bounds none of them, and processes all that has arrived in one call. So they are
-//! counted where libssl shows each message before it processes it (`docs/decisions/0012-message-callback.md`).
+//! counted where libssl shows each message before it processes it (`docs/decisions/0015-message-callback.md`).
 
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
