@@ -13,6 +13,7 @@ mod key_exchange;
 mod links;
 mod misuse;
 mod other_processes;
+mod peers;
 mod sandbox;
 mod tenants;
 mod tokens;
