@@ -68,12 +68,21 @@ impl SecretFile {
     /// # Errors
     /// [`CryptoError`] when libcrypto has no memory or no randomness.
     pub(super) fn random(len: usize) -> Result<Self, CryptoError> {
+        Self::filled(len, |bytes| {
+            let count = c_int::try_from(bytes.len()).unwrap_or_default();
+            // SAFETY: writes `count` bytes, which is how many there are.
+            unsafe { ffi::RAND_priv_bytes(bytes.as_mut_ptr(), count) == 1 }
+        })
+    }
+
+    /// What `fill` writes into `len` bytes of libcrypto's memory; it says whether libcrypto did.
+    ///
+    /// # Errors
+    /// [`CryptoError`] when libcrypto has no memory or did not.
+    pub(super) fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> Result<Self, CryptoError> {
         let none = |_| CryptoError("there is no memory for it".to_owned());
         let mut content = Self::zeroed(len).map_err(none)?;
-        let unfilled = content.unfilled();
-        let count = c_int::try_from(unfilled.len()).unwrap_or_default();
-        // SAFETY: writes `count` bytes, which is how many there are.
-        if unsafe { ffi::RAND_priv_bytes(unfilled.as_mut_ptr(), count) } != 1 {
+        if !fill(content.unfilled()) {
             return Err(CryptoError::last());
         }
         content.len = len;
