@@ -29,6 +29,7 @@ mod sign;
 #[allow(unsafe_code)]
 mod signers;
 mod socket;
+mod staple;
 pub mod structure;
 mod tickets;
 mod wire;

@@ -1,6 +1,7 @@
 //! A file's content in memory that libcrypto allocated, wiped when it is dropped.
 
 use super::{CryptoError, Owned};
+use crate::staple::{self, NoStaple};
 use openssl_sys as ffi;
 use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, pread, retry_on_intr};
@@ -124,28 +125,12 @@ impl SecretFile {
         self.bytes().windows(text.len()).any(|part| part == text.as_bytes())
     }
 
-    /// The content, when it is one OCSP response (RFC 6960, DER) that says `successful`.
+    /// The content, where it begins as a staple does.
     ///
     /// # Errors
-    /// [`CryptoError`] when it is not one; nothing of it was copied then.
-    pub(crate) fn ocsp_response(&self) -> Result<Vec<u8>, CryptoError> {
-        let bytes = self.bytes();
-        let length =
-            std::ffi::c_long::try_from(bytes.len()).map_err(|_| CryptoError("too long".to_owned()))?;
-        let mut end = bytes.as_ptr();
-        // SAFETY: reads at most `length` bytes of a live slice, and moves `end` within it.
-        let response = unsafe {
-            let response = ffi::d2i_OCSP_RESPONSE(std::ptr::null_mut(), &raw mut end, length);
-            Owned::new(response, ffi::OCSP_RESPONSE_free)?
-        };
-        if end != bytes.as_ptr_range().end {
-            return Err(CryptoError("bytes follow the response".to_owned()));
-        }
-        // SAFETY: the response is live.
-        match unsafe { ffi::OCSP_response_status(response.as_ptr()) } {
-            ffi::OCSP_RESPONSE_STATUS_SUCCESSFUL => Ok(bytes.to_vec()),
-            status => Err(CryptoError(format!("the responder answered with error status {status}"))),
-        }
+    /// [`NoStaple`] where it does not; nothing of it was copied then.
+    pub(crate) fn staple(&self) -> Result<Vec<u8>, NoStaple> {
+        staple::check(self.bytes()).map(|()| self.bytes().to_vec())
     }
 
     /// A BIO that reads the content in place.
