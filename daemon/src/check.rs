@@ -54,6 +54,7 @@ pub fn run(request: &Request) -> Verdict {
     match identities_by_keeper(&config, isolations) {
         Ok(report) => {
             identities = report.serving();
+            of_files.extend(push::unreadable_staples(&config, &report));
             of_files.extend(report.findings);
         }
         Err(finding) => of_files.push(finding),

@@ -2,7 +2,7 @@
 //!
 //! The front believes it: it comes over the admin socket, which is the supervisor's alone.
 
-use luassl_keeper_ipc::admin::Rates;
+use luassl_keeper_ipc::admin::{HANDSHAKE_MS, Rates};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use std::{collections::BTreeMap, time::Duration};
@@ -155,7 +155,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            handshake_ms: 30_000,
+            handshake_ms: HANDSHAKE_MS,
             client_hello_ms: 5_000,
             shutdown_ms: 5_000,
             request_ms: 10_000,

@@ -34,6 +34,17 @@ fn nothing_wrong_is_said_and_exits_0() {
     expect(&pair("a", 100), text, 0, "1 identities, 0 errors, 0 warnings\n");
 }
 
+/// SEQUENCE { ENUMERATED successful, [0] {} and zeros }: the first bytes are right, and nothing else is.
+const STAPLE: &str = "{ printf '\\060\\201\\314\\012\\001\\000\\240'; head -c 200 /dev/zero; } >a.ocsp\n";
+
+#[test]
+fn finding_17_a_staple_that_fronts_cannot_parse_is_no_fault_of_the_keepers_and_is_told() {
+    let text = "[identity.a]\nkey='a.key'\ncertificate='a.crt'\nstaple='a.ocsp'\n";
+    let said = "warning: luassl.toml:4: identity `a`: the staple cannot be parsed, and is left out\n\
+                hint: name an OCSP response in DER\n1 identities, 0 errors, 1 warnings\n";
+    expect(&format!("{}{STAPLE}", pair("a", 100)), text, 1, said);
+}
+
 #[test]
 fn a_missing_key_file_is_named() {
     let text = "\n[identity.a]\nkey = '/no/such.key'\n";

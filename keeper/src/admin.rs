@@ -6,6 +6,7 @@ use crate::identity::{Files, LoadFault, Report};
 use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, LOAD_ROOM, RETRY_PAUSE, TICKET_ROOT_MAX};
 use crate::log;
 use crate::registry::{Push, Registry};
+use crate::signers::Signers;
 use crate::socket;
 use crate::tickets::{Plan, Root};
 use luassl_keeper_ipc::admin::{self, Answer, Blamed, DESCRIPTORS_MAX, Failed, Fault, Loaded, Request};
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Names of a certificate that an answer carries, in bytes: for people, so some are enough.
 const NAMES_MAX: usize = 16 << 10;
@@ -43,10 +44,10 @@ enum Broken {
 }
 
 /// Serves the connections that come in, one after the other, for as long as the process runs.
-pub(crate) fn listen(registry: &Registry, listener: &OwnedFd, notice: Option<&Notice>) {
+pub(crate) fn listen(registry: &Registry, signers: &Signers, listener: &OwnedFd, notice: Option<&Notice>) {
     loop {
         match socket::accept(listener) {
-            Ok(socket) => serve(registry, &socket, Some(ADMIN_IDLE), notice),
+            Ok(socket) => serve(registry, signers, &socket, Some(ADMIN_IDLE), notice),
             Err(error) => {
                 log::warning(format_args!("admin: a connection was not taken: {error}"));
                 std::thread::sleep(RETRY_PAUSE);
@@ -56,9 +57,16 @@ pub(crate) fn listen(registry: &Registry, listener: &OwnedFd, notice: Option<&No
 }
 
 /// Serves one connection to its end.
-pub(crate) fn serve(registry: &Registry, socket: &OwnedFd, idle: Option<Duration>, notice: Option<&Notice>) {
+pub(crate) fn serve(
+    registry: &Registry,
+    signers: &Signers,
+    socket: &OwnedFd,
+    idle: Option<Duration>,
+    notice: Option<&Notice>,
+) {
     let told = Told { notice, reloading: false };
-    let mut session = Session { registry, socket, idle, push: Push::default(), out: Vec::new(), told };
+    let mut session =
+        Session { registry, signers, socket, idle, push: Push::default(), out: Vec::new(), told };
     if let Err(broken) = session.run() {
         log::warning(format_args!("admin: the connection was dropped: {broken}"));
     }
@@ -66,6 +74,8 @@ pub(crate) fn serve(registry: &Registry, socket: &OwnedFd, idle: Option<Duration
 
 struct Session<'a> {
     registry: &'a Registry,
+    /// Who does what has to do with keys.
+    signers: &'a Signers,
     socket: &'a OwnedFd,
     idle: Option<Duration>,
     push: Push,
@@ -151,9 +161,14 @@ impl Session<'_> {
                 self.push.rates(rates);
                 Ok(())
             }
+            Request::Handshake { deadline_ms } => {
+                self.push.handshake(Duration::from_millis(deadline_ms.into()));
+                Ok(())
+            }
             Request::Status => self.status(),
             Request::Commit => {
-                self.registry.commit(std::mem::take(&mut self.push));
+                let push = std::mem::take(&mut self.push);
+                self.signers.run(|| self.registry.commit(push, Instant::now()));
                 self.told.done();
                 let warnings = arena::kind().and_then(Kind::warning).into_iter().collect();
                 self.send(&Answer::Committed { warnings })
@@ -163,7 +178,10 @@ impl Session<'_> {
 
     fn identity(&mut self, name: &str, files: admin::Files, descriptors: Vec<OwnedFd>) -> Result<(), Broken> {
         let room = if self.push.has_room_for(name) { check_memory() } else { Err(full()) };
-        match room.and_then(|()| assign(files, descriptors)).and_then(load) {
+        match room
+            .and_then(|()| assign(files, descriptors))
+            .and_then(|files| self.signers.run(|| load(files)))
+        {
             Ok(report) => self.loaded(name, report),
             Err(fault) => {
                 let named = fault.kind != Fault::Limit || self.push.has_room_for(name);
@@ -184,7 +202,11 @@ impl Session<'_> {
         domains: &[(&str, &str)],
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), Broken> {
-        let root = if given { ticket_root(descriptors).map(Root::Given) } else { Ok(Root::Own) };
+        let root = if given {
+            self.signers.run(|| ticket_root(descriptors)).map(Root::Given)
+        } else {
+            Ok(Root::Own)
+        };
         let (root, fault) = root.map_or_else(|fault| (Root::Failed, Some(fault)), |root| (root, None));
         let domain = |(front, domain): &(&str, &str)| ((*front).to_owned(), (*domain).to_owned());
         self.push.tickets(Plan { epoch, root, domains: domains.iter().map(domain).collect() });

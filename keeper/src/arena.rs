@@ -7,10 +7,13 @@
 
 mod heap;
 
-use crate::limits::{ARENA_MAX, ARENA_MIN};
+use crate::limits::{ARENA_MAX, ARENA_MIN, SIGNER_STACK, STACKS_SHARE};
 use heap::{Block, Heap, PAGE};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, MlockFlags, ProtFlags, madvise, mlock_with, mmap, mmap_anonymous};
+use rustix::mm::{
+    Advice, MapFlags, MlockFlags, MprotectFlags, ProtFlags, madvise, mlock_with, mmap, mmap_anonymous,
+    mprotect,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -55,6 +58,9 @@ pub enum ArenaError {
          it says?)"
     )]
     Refused(Errno),
+    /// The arena has no room for a thread's stack, or its guard page cannot be set.
+    #[error("there is no stack in secret memory for a thread that signs: {0}")]
+    Stack(Errno),
     /// libcrypto has allocated already.
     #[error("libcrypto has taken memory before it was given the arena")]
     Late,
@@ -116,6 +122,46 @@ pub(crate) fn kind() -> Option<Kind> {
 /// Bytes that are free, and bytes in all; none in a process that has not called [`start`].
 pub(crate) fn room() -> Option<(usize, usize)> {
     ARENA.get().map(|arena| (arena.heap().room(), arena.len))
+}
+
+/// A part of the arena that is a thread's stack. It is never given back.
+pub(crate) struct Stack {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+impl Stack {
+    /// Its lowest address; below it lies a page that nobody can touch.
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// How many stacks the arena has room for beside keys; no bound in a process that has not called [`start`].
+pub(crate) fn stacks() -> usize {
+    ARENA.get().map_or(usize::MAX, |arena| arena.len / STACKS_SHARE / SIGNER_STACK)
+}
+
+/// Takes a stack, with a guard page below it; none in a process that has not called [`start`].
+///
+/// # Errors
+/// [`ArenaError::Stack`].
+pub(crate) fn stack() -> Result<Option<Stack>, ArenaError> {
+    let Some(arena) = ARENA.get() else { return Ok(None) };
+    let Some(guard) = NonNull::new(arena.allocate(SIGNER_STACK)) else {
+        return Err(ArenaError::Stack(Errno::NOMEM));
+    };
+    // SAFETY: the page is the first of a block of whole pages that was just taken, and that is never given back; no
+    // reference to it exists.
+    unsafe { mprotect(guard.as_ptr().cast(), PAGE, MprotectFlags::empty()) }.map_err(ArenaError::Stack)?;
+    // SAFETY: the block is longer than a page.
+    let base = unsafe { guard.add(PAGE) };
+    Ok(Some(Stack { base, len: SIGNER_STACK - PAGE }))
 }
 
 /// How many requests for memory found no room.

@@ -10,6 +10,7 @@ use crate::log;
 use crate::permits::Permits;
 use crate::registry::{Books, Generation, Registry, Service};
 use crate::sign::{Denied, Done, decrypt, sign};
+use crate::signers::Signers;
 use crate::socket;
 use luassl_keeper_ipc::audit::Line;
 use luassl_keeper_ipc::front::{
@@ -30,6 +31,8 @@ use zeroize::{Zeroize, Zeroizing};
 pub(crate) struct Front {
     name: String,
     registry: Arc<Registry>,
+    /// Who does what has to do with keys.
+    signers: Arc<Signers>,
     connections: Arc<Permits>,
     signatures: Arc<Permits>,
     books: Books,
@@ -60,10 +63,16 @@ impl From<Errno> for Broken {
 
 impl Front {
     /// A front without connections, which may have as many signatures made at once as there are cores.
-    pub(crate) fn new(name: &str, registry: &Arc<Registry>, cores: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        name: &str,
+        registry: &Arc<Registry>,
+        signers: &Arc<Signers>,
+        cores: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name: name.to_owned(),
             registry: Arc::clone(registry),
+            signers: Arc::clone(signers),
             connections: Permits::new(CONNECTIONS_PER_FRONT),
             signatures: Permits::new(cores),
             books: registry.books_of(name),
@@ -116,17 +125,17 @@ impl Front {
     }
 
     /// Carries out a request about an identity, as far as the rates allow it, and books what comes of it.
-    fn attempt<T>(
+    fn attempt<T: Send>(
         &self,
         identity: &str,
         made: Made,
-        carry_out: impl FnOnce(&Service) -> Result<Done<T>, Denied>,
+        carry_out: impl FnOnce(&Service) -> Result<Done<T>, Denied> + Send,
     ) -> Result<T, Refusal> {
         let Some(service) = self.registry.service_soon() else { return Err(Refusal::NotYet) };
         let known = service.reaches(&self.name, identity).then_some(identity);
         let outcome = if self.books.ledger.admit(known, service.rates, Instant::now()) {
             let _permit = self.signatures.take();
-            carry_out(&service)
+            self.signers.run(|| carry_out(&service))
         } else {
             Err(Denied::Rate)
         };
@@ -295,7 +304,8 @@ impl Connection {
         let now = SystemTime::now();
         let Some(tickets) = &service.tickets else { return Ok(()) };
         self.recheck = Some(tickets.left(now).min(EPOCH_CHECK));
-        let keys = match tickets.keys(&self.front.name, now) {
+        let front = &*self.front;
+        let keys = match front.signers.run(|| tickets.keys(&front.name, now)) {
             Ok(keys) => keys,
             Err(error) => {
                 self.front.trouble(format_args!("no keys for session tickets: {error}"));

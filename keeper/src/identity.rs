@@ -120,7 +120,7 @@ impl Files {
     fn staple(&self) -> Result<Vec<u8>, LoadFault> {
         let Some(descriptor) = &self.staple else { return Ok(Vec::new()) };
         let file = read(descriptor, Blamed::Staple, STAPLE_MAX)?;
-        file.ocsp_response().map_err(|error| LoadFault {
+        file.staple().map_err(|error| LoadFault {
             file: Blamed::Staple,
             kind: Fault::BadStaple,
             reason: format!("not a good OCSP response in DER: {error}"),

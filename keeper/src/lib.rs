@@ -26,7 +26,10 @@ mod registry;
 mod report;
 pub mod scheme;
 mod sign;
+#[allow(unsafe_code)]
+mod signers;
 mod socket;
+mod staple;
 pub mod structure;
 mod tickets;
 mod wire;
@@ -34,6 +37,7 @@ mod wire;
 pub use arena::ArenaError;
 pub use identity::examine;
 pub use intake::{Intake, IntakeError, Purpose};
+pub use signers::SignersError;
 
 #[cfg(all(feature = "without-arena", not(debug_assertions)))]
 compile_error!("a keeper without the arena is for tests of the key scanner alone");
@@ -71,6 +75,9 @@ pub enum StartError {
     /// Nobody could push.
     #[error("no socket is called admin, so nobody could give keys to this keeper")]
     NoAdmin,
+    /// There are no threads that sign.
+    #[error(transparent)]
+    Signers(#[from] SignersError),
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
@@ -171,21 +178,25 @@ struct Start {
 impl Start {
     fn serve(self, sockets: Vec<Intake>) -> Result<(), StartError> {
         let registry = Arc::new(registry::Registry::new());
+        let signers = signers::Signers::start(self.cores)?;
         let is_admin = |intake: &Intake| intake.purpose == Purpose::Admin;
         let (admins, fronts): (Vec<_>, Vec<_>) = sockets.into_iter().partition(is_admin);
         if admins.is_empty() {
             return Err(StartError::NoAdmin);
         }
         for intake in fronts {
-            let registry = Arc::clone(&registry);
-            spawn(move || serve_front(&registry, intake, self.cores))?;
+            let (registry, signers) = (Arc::clone(&registry), Arc::clone(&signers));
+            spawn(move || serve_front(&registry, &signers, intake, self.cores))?;
         }
         let counted = Arc::clone(&registry);
         spawn(move || report::run(&counted))?;
+        let aging = Arc::clone(&registry);
+        spawn(move || aging.drop_former())?;
         let notice = Arc::new(self.notice);
         let serve_admin = |intake| {
-            let (registry, notice) = (Arc::clone(&registry), Arc::clone(&notice));
-            spawn(move || serve_admin(&registry, &intake, Option::as_ref(&notice)))
+            let (registry, signers) = (Arc::clone(&registry), Arc::clone(&signers));
+            let notice = Arc::clone(&notice);
+            spawn(move || serve_admin(&registry, &signers, &intake, Option::as_ref(&notice)))
         };
         let admins = admins.into_iter().map(serve_admin).collect::<Result<Vec<_>, _>>()?;
         log::told(Option::as_ref(&notice).map(Notice::ready));
@@ -201,17 +212,27 @@ fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn serve_front(registry: &Arc<registry::Registry>, intake: Intake, cores: usize) {
+fn serve_front(
+    registry: &Arc<registry::Registry>,
+    signers: &Arc<signers::Signers>,
+    intake: Intake,
+    cores: usize,
+) {
     let Purpose::Front(name) = &intake.purpose else { return };
-    let front = front::Front::new(name, registry, cores);
+    let front = front::Front::new(name, registry, signers, cores);
     if intake.listening { front.listen(&intake.socket) } else { front.serve(intake.socket) }
 }
 
-fn serve_admin(registry: &registry::Registry, intake: &Intake, notice: Option<&Notice>) {
+fn serve_admin(
+    registry: &registry::Registry,
+    signers: &signers::Signers,
+    intake: &Intake,
+    notice: Option<&Notice>,
+) {
     if intake.listening {
-        admin::listen(registry, &intake.socket, notice);
+        admin::listen(registry, signers, &intake.socket, notice);
     } else {
-        admin::serve(registry, &intake.socket, None, notice);
+        admin::serve(registry, signers, &intake.socket, None, notice);
     }
 }
 

@@ -36,14 +36,24 @@ pub(crate) const FRONTS_MAX: usize = 256;
 /// Connections of one front, each with a thread. One more is not accepted before another has ended.
 pub(crate) const CONNECTIONS_PER_FRONT: usize = 128;
 
-/// Stack of a connection's thread, in bytes; RSA 4096 needs a fraction.
+/// Stack of a connection's thread, in bytes; what needs more is done by the threads that sign.
 pub(crate) const STACK: usize = 256 << 10;
+
+/// Stack of a thread that signs, in bytes of the arena, its guard page included; RSA 4096 needs a fraction. A multiple of
+/// the page size.
+pub(crate) const SIGNER_STACK: usize = 256 << 10;
+
+/// The stacks of all threads that sign take no more than one part in so many of the arena: keys need the rest.
+pub(crate) const STACKS_SHARE: usize = 4;
 
 /// How long a peer may leave an answer unread before its connection is dropped.
 pub(crate) const SEND_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long a request for a signature waits for the first push before it is answered "not yet".
 pub(crate) const FIRST_PUSH_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a replaced key still signs, at most, whatever deadline of handshakes the supervisor says.
+pub(crate) const FORMER_MAX: Duration = Duration::from_secs(600);
 
 /// How long a connection to a listening admin socket may say nothing: it keeps other pushes waiting.
 pub(crate) const ADMIN_IDLE: Duration = Duration::from_secs(30);

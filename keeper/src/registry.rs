@@ -3,14 +3,14 @@
 use crate::crypto::{PrivateKey, TicketRoot};
 use crate::identity::{Identity, Public};
 use crate::ledger::Ledger;
-use crate::limits::{FIRST_PUSH_WAIT, FRONTS_MAX, IDENTITIES_MAX};
+use crate::limits::{FIRST_PUSH_WAIT, FORMER_MAX, FRONTS_MAX, IDENTITIES_MAX};
 use crate::log::{self, Audit};
 use crate::tickets::{Plan, Tickets};
-use luassl_keeper_ipc::admin::{Rates, Rights};
+use luassl_keeper_ipc::admin::{HANDSHAKE_MS, Rates, Rights};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One generation of an identity in service.
 #[derive(Clone)]
@@ -22,11 +22,19 @@ pub(crate) struct Generation {
     key: Arc<PrivateKey>,
 }
 
-/// An identity in service. Handshakes that began with the former generation can still be signed.
+/// An identity in service. Handshakes that began with a former generation can be signed until their deadline has passed.
 #[derive(Clone)]
 struct Entry {
     current: Generation,
-    former: Vec<Generation>,
+    former: Vec<Former>,
+}
+
+/// A generation that was replaced.
+#[derive(Clone)]
+struct Former {
+    generation: Generation,
+    /// When the last handshake that may have begun with it has ended: from then on it is not kept.
+    until: Instant,
 }
 
 /// A key that signs for an identity, with the certificates that it has had.
@@ -92,7 +100,8 @@ impl Service {
         key_id: &[u8; 32],
     ) -> Result<(Rights, Holder), NoKey> {
         let (rights, entry) = self.entry(front, name).ok_or(NoKey::Identity)?;
-        let generations = std::iter::once(&entry.current).chain(&entry.former);
+        let former = entry.former.iter().map(|former| &former.generation);
+        let generations = std::iter::once(&entry.current).chain(former);
         let mut fitting = generations.filter(|generation| generation.public.key_id == *key_id).peekable();
         let key = fitting.peek().map(|generation| Arc::clone(&generation.key)).ok_or(NoKey::Generation)?;
         let publics = fitting.map(|generation| Arc::clone(&generation.public)).collect();
@@ -115,6 +124,19 @@ impl Service {
         let entries = self.identities.iter().filter(move |(name, _)| reach.rights(name).is_some());
         entries.map(|(name, entry)| (name.as_str(), &entry.current))
     }
+
+    /// When the next former generation goes.
+    fn next_end(&self) -> Option<Instant> {
+        self.identities.values().flat_map(|entry| &entry.former).map(|former| former.until).min()
+    }
+
+    /// The same without the former generations whose time has passed.
+    fn at(&self, now: Instant) -> Self {
+        let mut identities = self.identities.clone();
+        identities.values_mut().for_each(|entry| entry.former.retain(|former| now < former.until));
+        let (fronts, rates, tickets) = (self.fronts.clone(), self.rates, self.tickets.clone());
+        Self { identities, fronts, rates, tickets }
+    }
 }
 
 /// A push that has not been committed.
@@ -125,6 +147,8 @@ pub(crate) struct Push {
     identities: BTreeMap<String, Option<Identity>>,
     tickets: Plan,
     rates: Rates,
+    /// How long a handshake may last; none where nothing was said of it.
+    handshake: Option<Duration>,
 }
 
 impl Push {
@@ -152,6 +176,11 @@ impl Push {
         self.rates = rates;
     }
 
+    /// Says how long a handshake may last, so long as [`FORMER_MAX`] at most.
+    pub(crate) fn handshake(&mut self, deadline: Duration) {
+        self.handshake = Some(deadline.min(FORMER_MAX));
+    }
+
     /// Whether there is room for one more name.
     pub(crate) fn has_room_for(&self, name: &str) -> bool {
         self.identities.len() < IDENTITIES_MAX || self.identities.contains_key(name)
@@ -175,6 +204,8 @@ impl Books {
 pub(crate) struct Registry {
     state: Mutex<State>,
     first_push: Condvar,
+    /// Tells [`Registry::drop_former`] of a commit.
+    committed: Condvar,
     /// What each front has had, and what was said of it.
     books: Mutex<BTreeMap<String, Books>>,
 }
@@ -183,6 +214,8 @@ pub(crate) struct Registry {
 struct State {
     /// None before the first push.
     service: Option<Arc<Service>>,
+    /// When the next former generation of the service goes; none where there is no such generation.
+    next_end: Option<Instant>,
     /// The last generation of every name that there was: numbers are not used twice.
     numbers: BTreeMap<String, u64>,
     /// The root of ticket keys for pushes that bring none.
@@ -194,7 +227,12 @@ struct State {
 impl Registry {
     /// Nothing in service, no push yet.
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::default(), first_push: Condvar::new(), books: Mutex::default() }
+        Self {
+            state: Mutex::default(),
+            first_push: Condvar::new(),
+            committed: Condvar::new(),
+            books: Mutex::default(),
+        }
     }
 
     /// The books of a front.
@@ -219,11 +257,32 @@ impl Registry {
         self.lock().service.clone()
     }
 
-    /// What is in service; before the first push, waits for it a bounded time.
+    /// What is in service; before the first push, waits for it a bounded time. Former generations whose time has passed
+    /// are not part of it.
     pub(crate) fn service_soon(&self) -> Option<Arc<Service>> {
         let before = |state: &mut State| state.service.is_none();
         let waited = self.first_push.wait_timeout_while(self.lock(), FIRST_PUSH_WAIT, before);
-        waited.unwrap_or_else(PoisonError::into_inner).0.service.clone()
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.end_former(Instant::now());
+        state.service.clone()
+    }
+
+    /// Drops former generations when their time has passed, for as long as the process runs.
+    pub(crate) fn drop_former(&self) {
+        loop {
+            self.wait_for_end();
+        }
+    }
+
+    /// Drops what has ended, else waits for the next end or for a commit.
+    fn wait_for_end(&self) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        if state.end_former(now) {
+            return;
+        }
+        let left = state.next_end.map_or(Duration::MAX, |end| end.saturating_duration_since(now));
+        drop(self.committed.wait_timeout(state, left));
     }
 
     /// From now on each commit writes to the eventfd, until it is dropped.
@@ -249,24 +308,28 @@ impl Registry {
     }
 
     /// Puts a push into service; what it did not name is withdrawn.
-    pub(crate) fn commit(&self, push: Push) {
+    pub(crate) fn commit(&self, push: Push, now: Instant) {
         let mut state = self.lock();
         let former = state.service.clone().unwrap_or_default();
         let tickets = state.tickets(push.tickets, former.tickets.as_deref());
+        let until = now + push.handshake.unwrap_or(Duration::from_millis(HANDSHAKE_MS.into()));
         let mut service = Service { fronts: push.fronts, rates: push.rates, tickets, ..Service::default() };
         for (name, identity) in push.identities {
             let entry = former.identities.get(&name);
-            if let Some(entry) = state.successor(&name, entry, identity) {
+            if let Some(entry) = state.successor(&name, entry, identity, until) {
                 service.identities.insert(name, entry);
             }
         }
+        state.next_end = service.next_end();
         state.service = Some(Arc::new(service));
+        state.end_former(now);
         for subscriber in state.subscribers.iter().filter_map(Weak::upgrade) {
             // A full counter wakes as well; there is no other error.
             let _ = rustix::io::write(&*subscriber, &1_u64.to_ne_bytes());
         }
         drop(state);
         self.first_push.notify_all();
+        self.committed.notify_all();
     }
 }
 
@@ -281,7 +344,24 @@ impl State {
         self.root.as_ref().map(|own| Arc::new(Tickets::new(plan, own, former)))
     }
 
-    fn successor(&mut self, name: &str, entry: Option<&Entry>, identity: Option<Identity>) -> Option<Entry> {
+    /// Takes former generations whose time has passed out of service, and says whether there were any. What was in
+    /// service lives as long as a request that is under way has it.
+    fn end_former(&mut self, now: Instant) -> bool {
+        if self.next_end.is_none_or(|end| now < end) {
+            return false;
+        }
+        self.service = self.service.take().map(|service| Arc::new(service.at(now)));
+        self.next_end = self.service.as_ref().and_then(|service| service.next_end());
+        true
+    }
+
+    fn successor(
+        &mut self,
+        name: &str,
+        entry: Option<&Entry>,
+        identity: Option<Identity>,
+        until: Instant,
+    ) -> Option<Entry> {
         let Some(identity) = identity else { return entry.cloned() };
         if let Some(entry) = entry.filter(|entry| entry.current.public == identity.public) {
             return Some(entry.clone());
@@ -289,18 +369,102 @@ impl State {
         let number = self.numbers.entry(name.to_owned()).or_default();
         *number += 1;
         let current = Generation { number: *number, public: identity.public, key: identity.key };
-        let former = entry.map(|entry| former(entry, &current)).unwrap_or_default();
+        let former = entry.map(|entry| former(entry, &current, until)).unwrap_or_default();
         Some(Entry { current, former })
     }
 }
 
 /// What stays usable beside a new generation: the last one. Where that has the same key (a new staple, a certificate
-/// renewed for the old key), the key before it stays as well: it was not the key that changed.
-fn former(entry: &Entry, new: &Generation) -> Vec<Generation> {
-    let other_key = |generation: &&Generation| generation.public.key_id != new.public.key_id;
+/// renewed for the old key), the key before it stays as well, for as long as it was to stay: it was not the key that
+/// changed.
+fn former(entry: &Entry, new: &Generation, until: Instant) -> Vec<Former> {
+    let other_key = |former: &&Former| former.generation.public.key_id != new.public.key_id;
     let older = match entry.current.public.key_id == new.public.key_id {
         true => entry.former.iter().find(other_key),
         false => None,
     };
-    std::iter::once(&entry.current).chain(older).cloned().collect()
+    let last = Former { generation: entry.current.clone(), until };
+    std::iter::once(last).chain(older.cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Files;
+    use std::process::Command;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+    const FRONT: &str = "web";
+
+    /// A new key without a certificate.
+    fn identity() -> Identity {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let mut command = Command::new("openssl");
+        command.args(["genpkey", "-algorithm", "Ed25519", "-out"]).arg(file.path());
+        assert!(command.status().expect("the openssl command is installed").success());
+        let key = file.reopen().expect("opened").into();
+        let files = Files { key, certificate: None, password: None, staple: None };
+        files.load().expect("an identity").identity
+    }
+
+    fn push(identity: Option<Identity>, deadline: Duration) -> Push {
+        let mut push = Push::default();
+        push.front(FRONT, Rights { server: true, ..Rights::default() }, true, &[]);
+        push.identity("a", identity);
+        push.handshake(deadline);
+        push
+    }
+
+    /// A registry whose identity `a` was replaced at `now`; the id of the former key, and whether it is still there.
+    fn replaced(now: Instant, deadline: Duration) -> (Registry, [u8; 32], Weak<PrivateKey>) {
+        let registry = Registry::new();
+        let first = identity();
+        let (key_id, key) = (first.public.key_id, Arc::downgrade(&first.key));
+        registry.commit(push(Some(first), deadline), now);
+        registry.commit(push(Some(identity()), deadline), now);
+        (registry, key_id, key)
+    }
+
+    fn found(registry: &Registry, key_id: &[u8; 32]) -> Result<(), NoKey> {
+        registry.service().expect("a service").holder(FRONT, "a", key_id).map(drop)
+    }
+
+    #[test]
+    fn finding_12_a_replaced_key_leaves_with_the_handshake_deadline_and_without_another_push() {
+        let now = Instant::now();
+        let (registry, key_id, key) = replaced(now, DEADLINE);
+        registry.lock().end_former(now + DEADLINE - Duration::from_millis(1));
+        assert_eq!(found(&registry, &key_id), Ok(()));
+        registry.lock().end_former(now + DEADLINE);
+        assert_eq!(found(&registry, &key_id), Err(NoKey::Generation));
+        assert!(key.upgrade().is_none(), "it is not in memory any more");
+        assert!(registry.serves("a"));
+    }
+
+    #[test]
+    fn finding_12_the_thread_that_drops_former_keys_needs_no_request() {
+        let (registry, key_id, key) = replaced(Instant::now(), Duration::from_millis(1));
+        while key.strong_count() > 0 {
+            registry.wait_for_end();
+        }
+        assert_eq!(found(&registry, &key_id), Err(NoKey::Generation));
+    }
+
+    #[test]
+    fn a_push_that_changes_nothing_gives_a_former_key_no_more_time() {
+        let now = Instant::now();
+        let (registry, key_id, _) = replaced(now, DEADLINE);
+        registry.commit(push(None, DEADLINE), now + DEADLINE / 2);
+        assert_eq!(found(&registry, &key_id), Ok(()));
+        registry.commit(push(None, DEADLINE), now + DEADLINE);
+        assert_eq!(found(&registry, &key_id), Err(NoKey::Generation));
+    }
+
+    #[test]
+    fn no_deadline_keeps_a_former_key_longer_than_the_bound() {
+        let now = Instant::now();
+        let (registry, _, key) = replaced(now, Duration::from_secs(86_400));
+        registry.lock().end_former(now + FORMER_MAX);
+        assert!(key.upgrade().is_none());
+    }
 }

@@ -32,7 +32,17 @@ fn encrypted(keeper: &Keeper, padding: &str, content: &[u8]) -> Vec<u8> {
 }
 
 fn decrypt(front: &Socket, key_id: [u8; 32], version: u16, ciphertext: &[u8]) -> Result<Vec<u8>, Refusal> {
-    front.ask(&Request::Decrypt(Decrypt { call: 9, key_id, name: "a", version, ciphertext }), &[]);
+    decrypt_by(front, "a", key_id, version, ciphertext)
+}
+
+fn decrypt_by(
+    front: &Socket,
+    name: &str,
+    key_id: [u8; 32],
+    version: u16,
+    ciphertext: &[u8],
+) -> Result<Vec<u8>, Refusal> {
+    front.ask(&Request::Decrypt(Decrypt { call: 9, key_id, name, version, ciphertext }), &[]);
     match Answer::decode(&front.next()).expect("an answer") {
         Answer::Secret { call: 9, secret } => Ok(secret.0.to_vec()),
         Answer::Refused { call: 9, reason } => Err(reason),
@@ -87,6 +97,62 @@ fn nothing_tells_bad_padding_or_a_wrong_version_from_a_good_secret() {
         }
     }
     assert_eq!(decrypt(&front, key_id, TLS12, &good), Ok(secret()));
+}
+
+#[test]
+fn finding_14_the_answer_to_a_bad_ciphertext_follows_from_key_version_and_ciphertext() {
+    let keeper = granted(RSA, GRANTED);
+    keeper.bench.identity("b", RSA);
+    keeper.front("web", GRANTED, None);
+    let names = ["a", "b"].map(|name| {
+        keeper.load(name);
+        (name, keeper.key_id(name))
+    });
+    keeper.commit();
+    let front = keeper.connect("web");
+    let good = encrypted(&keeper, "pkcs1", &secret());
+    let short = encrypted(&keeper, "pkcs1", &[0x42; 47]);
+    let foreign = encrypted(&keeper, "none", &[&[0, 2, 9, 9, 9, 0], [0x77; 250].as_slice()].concat());
+    let ask = |(name, key_id): (&str, _), version, ciphertext: &[u8]| {
+        decrypt_by(&front, name, key_id, version, ciphertext)
+    };
+    let questions = [
+        (names[0], TLS12, &short),
+        (names[0], TLS12, &foreign),
+        (names[1], TLS12, &foreign),
+        (names[0], 0x0301, &short),
+        (names[0], 0x0301, &good),
+        (names[0], TLS12, &good),
+    ];
+    let mut answers = questions.map(|(name, version, ciphertext)| {
+        let (first, second) = (ask(name, version, ciphertext), ask(name, version, ciphertext));
+        assert_eq!(first, second, "asked twice, a bad ciphertext is as constant as a good one");
+        let answer = first.expect("an answer");
+        // A good secret begins so as well: the answer for a bad one must not be told by its first bytes.
+        assert_eq!((answer.len(), &answer[..2]), (PRE_MASTER, version.to_be_bytes().as_slice()));
+        answer
+    });
+    // The same request without bad padding gives what was sent.
+    assert_eq!(answers[5], secret());
+    // Another connection, and the same key as it was loaded again, answer the same.
+    assert_eq!(decrypt(&keeper.connect("web"), names[0].1, TLS12, &short).as_ref(), Ok(&answers[0]));
+    let again = granted_key(&keeper.bench.read("a.key"));
+    assert_eq!(decrypt(&again.connect("web"), names[0].1, TLS12, &short).as_ref(), Ok(&answers[0]));
+    answers.sort();
+    assert!(
+        answers.windows(2).all(|pair| pair[0][2..] != pair[1][2..]),
+        "each question has an answer of its own"
+    );
+}
+
+/// Another keeper with the same key.
+fn granted_key(pem: &[u8]) -> Keeper {
+    let keeper = Keeper::start(&["web"]);
+    keeper.bench.write("a.key", pem);
+    keeper.front("web", GRANTED, None);
+    keeper.identity("a", [Some("a.key"), None, None, None]).loaded();
+    keeper.commit();
+    keeper
 }
 
 #[test]

@@ -220,6 +220,28 @@ fn a_renewal_leaves_the_old_key_usable_until_the_next_but_one() {
 }
 
 #[test]
+fn finding_12_a_replaced_key_signs_no_longer_than_a_handshake_may_last() {
+    let keeper = Keeper::serving(&["web"], "a", P256);
+    let front = keeper.connect("web");
+    let sign = |key_id| front.sign("a", key_id, 0x0403, &server_message());
+    let renew = |deadline_ms: u32| {
+        let former = keeper.key_id("a");
+        keeper.bench.identity("a", P256);
+        keeper.admin.ask(&admin::Request::Handshake { deadline_ms }, &[]);
+        keeper.push_a();
+        former
+    };
+    // An hour is more than the test takes: the handshakes that have begun are signed.
+    let first = renew(3_600_000);
+    assert!(sign(first).is_ok());
+    // No other push follows.
+    let second = renew(1);
+    while sign(second).is_ok() {}
+    assert_eq!(sign(second), Err(Refusal::UnknownKey));
+    assert!(sign(keeper.key_id("a")).is_ok());
+}
+
+#[test]
 fn a_failed_renewal_leaves_the_old_generation_in_service() {
     let keeper = Keeper::serving(&["web"], "a", P256);
     let key_id = keeper.key_id("a");

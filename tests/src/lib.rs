@@ -14,6 +14,7 @@ pub mod lua;
 pub mod memory;
 pub mod needles;
 pub mod nginx;
+pub mod nonces;
 pub mod peer;
 pub mod pki;
 pub mod process;

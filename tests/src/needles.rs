@@ -48,14 +48,14 @@ fn secrets(key: &PKey<Private>) -> Result<Vec<(&'static str, Vec<u8>)>, ErrorSta
 }
 
 /// Whole 64-bit limbs, as a bignum library keeps them.
-fn padded(number: &BigNumRef) -> Vec<u8> {
+pub(crate) fn padded(number: &BigNumRef) -> Vec<u8> {
     let bytes = number.to_vec();
     let mut value = vec![0; bytes.len().next_multiple_of(8) - bytes.len()];
     value.extend(bytes);
     value
 }
 
-fn add_number(needles: &mut Vec<Needle>, name: &str, big_endian: &[u8]) {
+pub(crate) fn add_number(needles: &mut Vec<Needle>, name: &str, big_endian: &[u8]) {
     let little_endian: Vec<u8> = big_endian.iter().rev().copied().collect();
     // On this machine limbs are little-endian words: least significant limb first they are the little-endian
     // bytes, most significant limb first they are something else again.

@@ -94,6 +94,7 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
     }
     let (identity, front) = (config.limits.signatures_per_identity, config.limits.signatures_per_front);
     channel.send(&Request::Rates(Rates { identity, front }), &[])?;
+    channel.send(&Request::Handshake { deadline_ms: config.limits.handshake_ms }, &[])?;
     let mut report = Report::default();
     channel.tickets(config, &mut report.findings)?;
     for (name, identity) in &config.identities {

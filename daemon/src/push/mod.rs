@@ -8,6 +8,7 @@ mod front;
 mod keeper;
 mod settings;
 mod shared;
+mod staples;
 mod system_trust;
 mod trust;
 mod walk;
@@ -15,6 +16,7 @@ mod walk;
 pub use front::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, receive_settings, send_settings};
 pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper};
 pub use settings::for_front;
+pub use staples::unreadable_staples;
 pub use trust::{Trusts, read_trusts};
 
 use luassl_keeper_ipc::transport::{self, Received, RecvError, RecvFlags, SendFlags};

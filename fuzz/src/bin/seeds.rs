@@ -101,6 +101,7 @@ fn keeper_messages() -> io::Result<()> {
             admin::Request::Tickets { epoch: 3600, root: true, domains: vec![("a", "b"), ("c", "b")] },
         ),
         ("rates", admin::Request::Rates(admin::Rates::default())),
+        ("handshake", admin::Request::Handshake { deadline_ms: admin::HANDSHAKE_MS }),
         ("status", admin::Request::Status),
         ("commit", admin::Request::Commit),
     ] {

@@ -4,8 +4,8 @@
 //! [`Request::Commit`]; nothing that it says takes effect before the commit, and nothing of it is left when the
 //! socket closes without one. `Front` has no answer, `Identity` is answered by [`Answer::Loaded`] or
 //! [`Answer::Failed`], `Commit` by [`Answer::Committed`]; the supervisor reads each answer before it sends the next
-//! identity. A [`Request::Tickets`] and a [`Request::Rates`] may come once, anywhere before the commit; the latter has
-//! no answer. A [`Request::Status`] may come at any time, and is answered by an [`Answer::Count`] for each account, then
+//! identity. A [`Request::Tickets`], a [`Request::Rates`] and a [`Request::Handshake`] may come once, anywhere before the
+//! commit; the latter two have no answer. A [`Request::Status`] may come at any time, and is answered by an [`Answer::Count`] for each account, then
 //! [`Answer::Counted`].
 
 pub use crate::account::{Count, Rates};
@@ -27,6 +27,7 @@ const COMMIT: u8 = 0x43;
 const TICKETS: u8 = 0x46;
 const RATES: u8 = 0x47;
 const STATUS: u8 = 0x48;
+const HANDSHAKE: u8 = 0x4c;
 
 const LOADED: u8 = 0xc1;
 const FAILED: u8 = 0xc2;
@@ -170,6 +171,11 @@ pub enum Request<'a> {
     },
     /// How many requests a second each front may make. Not said: [`Rates::default`].
     Rates(Rates),
+    /// How long a handshake may last: so long a key still signs after it was replaced. Not said: [`HANDSHAKE_MS`].
+    Handshake {
+        /// Its deadline in milliseconds; never 0.
+        deadline_ms: u32,
+    },
     /// Asks what was counted.
     Status,
     /// What was said since the last commit takes effect; what was not said is withdrawn.
@@ -178,6 +184,9 @@ pub enum Request<'a> {
 
 /// The usual length of an epoch of ticket keys, in seconds.
 pub const EPOCH: u32 = 12 * 3600;
+
+/// The usual deadline of a handshake, in milliseconds.
+pub const HANDSHAKE_MS: u32 = 30_000;
 
 impl<'a> Request<'a> {
     /// Reads one datagram.
@@ -196,6 +205,10 @@ impl<'a> Request<'a> {
             IDENTITY => Self::Identity { name: reader.name()?, files: Files::decode(reader.u8()?)? },
             TICKETS => Self::tickets(&mut reader)?,
             RATES => Self::Rates(Rates::decode(&mut reader)?),
+            HANDSHAKE => match reader.u32()? {
+                0 => return Err(Malformed::Value),
+                deadline_ms => Self::Handshake { deadline_ms },
+            },
             STATUS => Self::Status,
             COMMIT => Self::Commit,
             kind => return Err(Malformed::Kind(kind)),
@@ -240,6 +253,9 @@ impl<'a> Request<'a> {
                 })
             }
             Self::Rates(rates) => rates.encode(Writer::new(out, REQUEST_MAX, RATES)),
+            Self::Handshake { deadline_ms } => {
+                Writer::new(out, REQUEST_MAX, HANDSHAKE).raw(&deadline_ms.to_le_bytes())
+            }
             Self::Status => {
                 Writer::new(out, REQUEST_MAX, STATUS);
                 Ok(())

@@ -174,7 +174,7 @@ pub enum Answer<'a> {
         /// DER for ECDSA, else raw.
         bytes: &'a [u8],
     },
-    /// A pre-master secret, or random bytes in its place: nothing tells which.
+    /// A pre-master secret, or bytes in its place that follow from key, version and ciphertext: nothing tells which.
     Secret {
         /// Of the request.
         call: u32,

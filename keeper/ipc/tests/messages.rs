@@ -119,6 +119,7 @@ proptest! {
         refused in vec((refusal(), any::<u64>()), 0..9),
     ) {
         survives!(admin::Request, admin::Request::Rates(admin::Rates { identity: rates[0], front: rates[1] }));
+        survives!(admin::Request, admin::Request::Handshake { deadline_ms: rates[0].max(1) });
         survives!(admin::Request, admin::Request::Status);
         let [signed, decrypted] = counts;
         let count = admin::Count { front: &front, identity: &identity, signed, decrypted, refused };

@@ -1,19 +1,43 @@
-//! RSA key exchange of TLS 1.2 (RFC 5246, 7.4.7.1), by libcrypto's own way for it: out come 48 bytes, which are the secret,
-//! or random where padding or version are wrong, in the same time. A raw RSA result never leaves libcrypto.
+//! RSA key exchange of TLS 1.2 (RFC 5246, 7.4.7.1) with implicit rejection: out come 48 bytes, which are the secret, or
+//! where padding or version are wrong, bytes that follow from the key, the version and the ciphertext alone. The same
+//! request has the same answer for ever, and every answer begins with the version, so that neither one answer nor the
+//! comparison of several tells good padding from bad. The raw RSA result stays in libcrypto's memory, and is looked at
+//! without a branch.
 
-use super::{CryptoError, Owned, PrivateKey};
+use super::{CryptoError, Owned, PrivateKey, SecretFile};
 use luassl_keeper_ipc::front::PRE_MASTER;
 use openssl_sys as ffi;
-use std::ffi::{c_char, c_int, c_uint};
+use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::hint::black_box;
 use std::ptr;
+use zeroize::Zeroizing;
 
 unsafe extern "C" {
-    fn OSSL_PARAM_construct_uint(key: *const c_char, value: *mut c_uint) -> ffi::OSSL_PARAM;
-    fn OSSL_PARAM_construct_end() -> ffi::OSSL_PARAM;
+    fn EVP_PKEY_get_bn_param(
+        key: *const ffi::EVP_PKEY,
+        name: *const c_char,
+        number: *mut *mut ffi::BIGNUM,
+    ) -> c_int;
+    fn HMAC(
+        digest: *const ffi::EVP_MD,
+        key: *const c_void,
+        key_len: c_int,
+        data: *const u8,
+        data_len: usize,
+        mac: *mut u8,
+        mac_len: *mut c_uint,
+    ) -> *mut u8;
 }
 
-/// `RSA_PKCS1_WITH_TLS_PADDING` of `<openssl/rsa.h>`.
-const PKCS1_WITH_TLS_PADDING: c_int = 7;
+/// Separates what is derived from the private exponent here from whatever else might be.
+const LABEL: &[u8] = b"luassl implicit rejection 1";
+
+/// HMAC-SHA-256's length, in bytes.
+const MAC: usize = 32;
+
+/// What stands before the secret in a good block: 0, 2, padding without a zero, 0 (RFC 8017, 7.2.1). The least has 8
+/// bytes of padding.
+const HEAD_MIN: usize = 11;
 
 impl PrivateKey {
     /// Bytes of what is encrypted to an RSA key.
@@ -22,7 +46,7 @@ impl PrivateKey {
         usize::try_from(unsafe { ffi::EVP_PKEY_get_size(self.as_ptr()) }).unwrap_or(0)
     }
 
-    /// The pre-master secret in `ciphertext`, whose first bytes have to be `version`; or random bytes.
+    /// The pre-master secret in `ciphertext`, whose first bytes have to be `version`; or bytes in its place.
     ///
     /// # Errors
     /// [`CryptoError`] for a key that is not RSA, and for a ciphertext that is no number below the modulus.
@@ -32,37 +56,171 @@ impl PrivateKey {
         ciphertext: &[u8],
         secret: &mut [u8; PRE_MASTER],
     ) -> Result<(), CryptoError> {
-        let context = self.decryption(version)?;
-        let mut length = secret.len();
-        // SAFETY: `length` says how much room there is; both slices are live.
-        let done = unsafe {
-            ffi::EVP_PKEY_decrypt(
-                context.as_ptr(),
-                secret.as_mut_ptr(),
-                &raw mut length,
-                ciphertext.as_ptr(),
-                ciphertext.len(),
-            )
-        };
-        if done == 1 && length == PRE_MASTER { Ok(()) } else { Err(CryptoError::last()) }
+        let block = self.raw_block(ciphertext)?;
+        let other = self.replacement(version, ciphertext)?;
+        choose(block.bytes(), version, &other, secret);
+        Ok(())
     }
 
-    fn decryption(&self, version: u16) -> Result<Owned<ffi::EVP_PKEY_CTX>, CryptoError> {
+    /// The RSA operation without a look at the padding.
+    fn raw_block(&self, ciphertext: &[u8]) -> Result<SecretFile, CryptoError> {
         // SAFETY: the key is live; the context takes a reference of its own, and is freed by its function.
         let context = unsafe {
             Owned::new(ffi::EVP_PKEY_CTX_new(self.as_ptr(), ptr::null_mut()), ffi::EVP_PKEY_CTX_free)?
         };
-        let mut version = c_uint::from(version);
-        // SAFETY: the context is live; the parameters are read within the call, and `version` outlives it.
-        let good = unsafe {
-            let parameters = [
-                OSSL_PARAM_construct_uint(c"tls-client-version".as_ptr(), &raw mut version),
-                OSSL_PARAM_construct_end(),
-            ];
-            ffi::EVP_PKEY_decrypt_init(context.as_ptr()) == 1
-                && ffi::EVP_PKEY_CTX_set_rsa_padding(context.as_ptr(), PKCS1_WITH_TLS_PADDING) == 1
-                && ffi::EVP_PKEY_CTX_set_params(context.as_ptr(), parameters.as_ptr()) == 1
+        SecretFile::filled(self.modulus_len(), |block| {
+            let mut length = block.len();
+            // SAFETY: the context is live; `length` says how much room there is; both slices are live.
+            let done = unsafe {
+                ffi::EVP_PKEY_decrypt_init(context.as_ptr()) == 1
+                    && ffi::EVP_PKEY_CTX_set_rsa_padding(context.as_ptr(), ffi::RSA_NO_PADDING) == 1
+                    && ffi::EVP_PKEY_decrypt(
+                        context.as_ptr(),
+                        block.as_mut_ptr(),
+                        &raw mut length,
+                        ciphertext.as_ptr(),
+                        ciphertext.len(),
+                    ) == 1
+            };
+            done && length == block.len()
+        })
+    }
+
+    /// What is answered for a ciphertext that is not good.
+    fn replacement(
+        &self,
+        version: u16,
+        ciphertext: &[u8],
+    ) -> Result<Zeroizing<[u8; PRE_MASTER]>, CryptoError> {
+        let key = self.rejection_key()?;
+        let mut secret = Zeroizing::new([0; PRE_MASTER]);
+        let (start, rest) = secret.split_at_mut(2);
+        start.copy_from_slice(&version.to_be_bytes());
+        for (count, part) in (1_u8..).zip(rest.chunks_mut(MAC)) {
+            let message = [&[count], version.to_be_bytes().as_slice(), ciphertext].concat();
+            let mut mac = Zeroizing::new([0; MAC]);
+            if !hmac(key.bytes(), &message, &mut mac) {
+                return Err(CryptoError::last());
+            }
+            part.copy_from_slice(&mac[..part.len()]);
+        }
+        Ok(secret)
+    }
+
+    /// The key of what is answered for ciphertexts that are not good: it follows from the private exponent.
+    fn rejection_key(&self) -> Result<&SecretFile, CryptoError> {
+        if let Some(key) = self.rejection.get() {
+            return Ok(key);
+        }
+        let exponent = self.exponent()?;
+        let key = SecretFile::filled(MAC, |key| {
+            key.try_into().is_ok_and(|key: &mut [u8; MAC]| hmac(LABEL, exponent.bytes(), key))
+        })?;
+        Ok(self.rejection.get_or_init(|| key))
+    }
+
+    /// The private exponent, as long as the modulus.
+    fn exponent(&self) -> Result<SecretFile, CryptoError> {
+        let mut number = ptr::null_mut();
+        // SAFETY: the key is live; the number that it gives is new, and freed by its function.
+        let number = unsafe {
+            let found = EVP_PKEY_get_bn_param(self.as_ptr(), c"d".as_ptr(), &raw mut number) == 1;
+            Owned::new(if found { number } else { ptr::null_mut() }, ffi::BN_clear_free)?
         };
-        if good { Ok(context) } else { Err(CryptoError::last()) }
+        SecretFile::filled(self.modulus_len(), |bytes| {
+            let length = c_int::try_from(bytes.len()).unwrap_or(0);
+            // SAFETY: the number is live, and writes `length` bytes, which is how many there are.
+            unsafe { ffi::BN_bn2binpad(number.as_ptr(), bytes.as_mut_ptr(), length) == length }
+        })
+    }
+}
+
+fn hmac(key: &[u8], message: &[u8], mac: &mut [u8; MAC]) -> bool {
+    let key_len = c_int::try_from(key.len()).unwrap_or(0);
+    // SAFETY: both slices are live, and SHA-256 writes 32 bytes, which is what there is; the length is not asked for.
+    let written = unsafe {
+        HMAC(
+            ffi::EVP_sha256(),
+            key.as_ptr().cast(),
+            key_len,
+            message.as_ptr(),
+            message.len(),
+            mac.as_mut_ptr(),
+            ptr::null_mut(),
+        )
+    };
+    !written.is_null()
+}
+
+/// The end of `block` where it is good, else `other`; the time does not depend on which.
+fn choose(block: &[u8], version: u16, other: &[u8; PRE_MASTER], secret: &mut [u8; PRE_MASTER]) {
+    let Some((head, end)) = block.split_last_chunk::<PRE_MASTER>().filter(|(head, _)| head.len() >= HEAD_MIN)
+    else {
+        // No modulus that is taken is so short, and its length is public.
+        *secret = *other;
+        return;
+    };
+    let good = good(head, end, version);
+    for ((out, good_one), other) in secret.iter_mut().zip(end).zip(other) {
+        let good = black_box(good);
+        *out = (good_one & good) | (other & !good);
+    }
+}
+
+/// 0xff for a block whose padding and version are right, else 0.
+fn good(head: &[u8], end: &[u8; PRE_MASTER], version: u16) -> u8 {
+    let [major, minor] = version.to_be_bytes();
+    let mut wrong = (end[0] ^ major) | (end[1] ^ minor);
+    for (place, byte) in head.iter().enumerate() {
+        // The place is public.
+        wrong |= match place {
+            0 => *byte,
+            1 => *byte ^ 2,
+            _ if place + 1 == head.len() => *byte,
+            _ => zero(*byte),
+        };
+    }
+    zero(wrong)
+}
+
+/// 0xff for 0, and 0 for all else.
+fn zero(byte: u8) -> u8 {
+    let [_, _, borrowed, _] = u32::from(black_box(byte)).wrapping_sub(1).to_be_bytes();
+    borrowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHER: [u8; PRE_MASTER] = [0xee; PRE_MASTER];
+
+    /// A good block of a 2,048-bit key.
+    fn block() -> Vec<u8> {
+        let head = [&[0, 2], [0x77; 256 - PRE_MASTER - 3].as_slice(), &[0]];
+        [head.concat().as_slice(), &[3, 3], &[0x5a; PRE_MASTER - 2]].concat()
+    }
+
+    fn chosen(block: &[u8], version: u16) -> [u8; PRE_MASTER] {
+        let mut secret = [0; PRE_MASTER];
+        choose(block, version, &OTHER, &mut secret);
+        secret
+    }
+
+    #[test]
+    fn zero_is_told_from_every_other_byte() {
+        assert!((0..=255).all(|byte| zero(byte) == if byte == 0 { 0xff } else { 0 }));
+    }
+
+    #[test]
+    fn finding_14_a_block_with_any_wrong_byte_before_the_secret_is_replaced() {
+        let good = block();
+        assert_eq!(chosen(&good, 0x0303)[..], good[256 - PRE_MASTER..]);
+        assert_eq!(chosen(&good, 0x0302), OTHER);
+        for place in 0..256 - PRE_MASTER + 2 {
+            let mut bad = good.clone();
+            bad[place] = if bad[place] == 0x77 { 0 } else { bad[place] ^ 0x80 };
+            assert_eq!(chosen(&bad, 0x0303), OTHER, "{place}");
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct PrivateKey {
     /// Contexts that have begun a signature, by scheme. To begin one takes libcrypto 2 us and 3 KiB of the arena, to
     /// copy one next to nothing.
     begun: [OnceLock<Owned<ffi::EVP_MD_CTX>>; SCHEMES],
+    /// Of an RSA key that has decrypted: what the answers for bad ciphertexts follow from.
+    pub(super) rejection: OnceLock<SecretFile>,
 }
 
 /// Schemes of one key for which a context is kept: two paddings of RSA, three digests each.
@@ -44,7 +46,7 @@ const SCHEMES: usize = 6;
 
 // SAFETY: an EVP_PKEY that is not changed any more may be used by many threads: its caches have locks of their own,
 // and what a signature changes is in the EVP_MD_CTX, which belongs to the call. One that is kept is only copied, which
-// counts references by atomic operations and writes nothing else of it.
+// counts references by atomic operations and writes nothing else of it. The bytes of `rejection` are only read.
 unsafe impl Send for PrivateKey {}
 // SAFETY: as above.
 unsafe impl Sync for PrivateKey {}
@@ -89,7 +91,7 @@ impl PrivateKey {
         }
         let key = read_pem(file, passphrase)?;
         let kind = kind(&key)?;
-        let key = Self { key, kind, begun: [const { OnceLock::new() }; SCHEMES] };
+        let key = Self { key, kind, begun: [const { OnceLock::new() }; SCHEMES], rejection: OnceLock::new() };
         if key.proves_itself() { Ok(key) } else { Err(KeyFault::Damaged) }
     }
 

@@ -1,6 +1,7 @@
 //! A file's content in memory that libcrypto allocated, wiped when it is dropped.
 
 use super::{CryptoError, Owned};
+use crate::staple::{self, NoStaple};
 use openssl_sys as ffi;
 use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, pread, retry_on_intr};
@@ -68,12 +69,21 @@ impl SecretFile {
     /// # Errors
     /// [`CryptoError`] when libcrypto has no memory or no randomness.
     pub(super) fn random(len: usize) -> Result<Self, CryptoError> {
+        Self::filled(len, |bytes| {
+            let count = c_int::try_from(bytes.len()).unwrap_or_default();
+            // SAFETY: writes `count` bytes, which is how many there are.
+            unsafe { ffi::RAND_priv_bytes(bytes.as_mut_ptr(), count) == 1 }
+        })
+    }
+
+    /// What `fill` writes into `len` bytes of libcrypto's memory; it says whether libcrypto did.
+    ///
+    /// # Errors
+    /// [`CryptoError`] when libcrypto has no memory or did not.
+    pub(super) fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> Result<Self, CryptoError> {
         let none = |_| CryptoError("there is no memory for it".to_owned());
         let mut content = Self::zeroed(len).map_err(none)?;
-        let unfilled = content.unfilled();
-        let count = c_int::try_from(unfilled.len()).unwrap_or_default();
-        // SAFETY: writes `count` bytes, which is how many there are.
-        if unsafe { ffi::RAND_priv_bytes(unfilled.as_mut_ptr(), count) } != 1 {
+        if !fill(content.unfilled()) {
             return Err(CryptoError::last());
         }
         content.len = len;
@@ -115,28 +125,12 @@ impl SecretFile {
         self.bytes().windows(text.len()).any(|part| part == text.as_bytes())
     }
 
-    /// The content, when it is one OCSP response (RFC 6960, DER) that says `successful`.
+    /// The content, where it begins as a staple does.
     ///
     /// # Errors
-    /// [`CryptoError`] when it is not one; nothing of it was copied then.
-    pub(crate) fn ocsp_response(&self) -> Result<Vec<u8>, CryptoError> {
-        let bytes = self.bytes();
-        let length =
-            std::ffi::c_long::try_from(bytes.len()).map_err(|_| CryptoError("too long".to_owned()))?;
-        let mut end = bytes.as_ptr();
-        // SAFETY: reads at most `length` bytes of a live slice, and moves `end` within it.
-        let response = unsafe {
-            let response = ffi::d2i_OCSP_RESPONSE(std::ptr::null_mut(), &raw mut end, length);
-            Owned::new(response, ffi::OCSP_RESPONSE_free)?
-        };
-        if end != bytes.as_ptr_range().end {
-            return Err(CryptoError("bytes follow the response".to_owned()));
-        }
-        // SAFETY: the response is live.
-        match unsafe { ffi::OCSP_response_status(response.as_ptr()) } {
-            ffi::OCSP_RESPONSE_STATUS_SUCCESSFUL => Ok(bytes.to_vec()),
-            status => Err(CryptoError(format!("the responder answered with error status {status}"))),
-        }
+    /// [`NoStaple`] where it does not; nothing of it was copied then.
+    pub(crate) fn staple(&self) -> Result<Vec<u8>, NoStaple> {
+        staple::check(self.bytes()).map(|()| self.bytes().to_vec())
     }
 
     /// A BIO that reads the content in place.

@@ -1,0 +1,33 @@
+//! What `check` says of staples. The keeper hands them out as they are, and a front leaves one out that it cannot parse:
+//! here it is told before it comes to that. Only staples of identities that the keeper has loaded are read: their first
+//! bytes are those of an OCSP response, so that none of them is a key.
+
+use super::files::open_file;
+use super::{Outcome, Report};
+use crate::config::{Config, FileRef, Finding};
+use openssl::ocsp::OcspResponse;
+use std::fs::File;
+use std::io::{self, Read};
+
+/// More than the keeper takes, in bytes.
+const STAPLE_MAX: u64 = 64 << 10;
+
+/// A warning for each staple that fronts will leave out.
+pub fn unreadable_staples(config: &Config, report: &Report) -> Vec<Finding> {
+    let loaded = |name: &String| matches!(report.outcomes.get(name), Some(Outcome::Loaded(_)));
+    let stapled = config.identities.iter().filter(|(name, _)| loaded(name));
+    stapled.filter_map(|(name, identity)| unreadable(name, identity.staple.as_ref()?)).collect()
+}
+
+fn unreadable(name: &str, file: &FileRef) -> Option<Finding> {
+    let opened = open_file(name, "staple", file).ok()?;
+    let parsed = read(opened.into()).map(|bytes| OcspResponse::from_der(&bytes).is_ok());
+    let cause = format!("identity `{name}`: the staple cannot be parsed, and is left out");
+    let finding = Finding::warning(file.place.clone(), cause).hint("name an OCSP response in DER");
+    (!parsed.unwrap_or(false)).then_some(finding)
+}
+
+fn read(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(STAPLE_MAX).read_to_end(&mut bytes).map(|_| bytes)
+}
