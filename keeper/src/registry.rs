@@ -409,7 +409,7 @@ mod tests {
 
     fn push(identity: Option<Identity>, deadline: Duration) -> Push {
         let mut push = Push::default();
-        push.front(FRONT, Rights { server: true, ..Rights::default() }, true, &[]);
+        push.front(FRONT, Rights { tls13_server: true, ..Rights::default() }, true, &[]);
         push.identity("a", identity);
         push.handshake(deadline);
         push
