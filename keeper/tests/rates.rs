@@ -5,7 +5,7 @@ mod kit;
 use kit::process::Process;
 use kit::{BOTH, Bench, Keeper, listener, server_message};
 use luassl_keeper_ipc::admin::{self, Rates, Rights};
-use luassl_keeper_ipc::front::Refusal;
+use luassl_keeper_ipc::front::{Answer, Refusal};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -155,4 +155,45 @@ fn a_flood_of_refusals_does_not_fill_the_log() {
     });
     let lines = said.matches("event=refused").count();
     assert!((1..200).contains(&lines), "{lines}");
+}
+
+/// Subscribes, and says whether the keeper answered to the end.
+fn is_subscribed(front: &kit::Socket) -> bool {
+    front.subscribe();
+    loop {
+        match front.next() {
+            none if none.is_empty() => return false,
+            bytes => match Answer::decode(&bytes).expect("an answer") {
+                Answer::Synced => return true,
+                _ => {}
+            },
+        }
+    }
+}
+
+#[test]
+fn finding_15_subscriptions_are_within_the_fronts_rate() {
+    let keeper = keeper(Rates { identity: 1_000_000, front: 20 });
+    let front = keeper.connect("web");
+    assert!((0..500).any(|_| !is_subscribed(&front)), "a front subscribes without end");
+    // Positive control: another front does it once, and has it.
+    assert!(is_subscribed(&keeper.connect("mail")));
+    assert_eq!(ask(&keeper, "mail", "a", 1), 0);
+}
+
+/// What is no request ends its connection, and is counted: it leaves less for the front's signatures.
+#[test]
+fn finding_15_what_is_no_request_is_within_the_fronts_rate() {
+    let keeper = keeper(Rates { identity: 1_000_000, front: 20 });
+    let is_used_up = |_| {
+        for _ in 0..40 {
+            let front = keeper.connect("web");
+            front.send(b"no request", &[]);
+            assert!(front.has_ended());
+        }
+        ask(&keeper, "web", "a", 1) == 1
+    };
+    // A burst of twenty admits these questions themselves: only what is no request can have used it up.
+    assert!((0..20).any(is_used_up));
+    assert_eq!(ask(&keeper, "mail", "a", 1), 0, "another front's is its own");
 }

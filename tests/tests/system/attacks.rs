@@ -14,4 +14,5 @@ mod sandbox;
 mod tenants;
 mod tokens;
 mod unanswered;
+mod ungranted;
 mod users;
