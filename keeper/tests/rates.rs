@@ -180,20 +180,3 @@ fn finding_15_subscriptions_are_within_the_fronts_rate() {
     assert!(is_subscribed(&keeper.connect("mail")));
     assert_eq!(ask(&keeper, "mail", "a", 1), 0);
 }
-
-/// What is no request ends its connection, and is counted: it leaves less for the front's signatures.
-#[test]
-fn finding_15_what_is_no_request_is_within_the_fronts_rate() {
-    let keeper = keeper(Rates { identity: 1_000_000, front: 20 });
-    let is_used_up = |_| {
-        for _ in 0..40 {
-            let front = keeper.connect("web");
-            front.send(b"no request", &[]);
-            assert!(front.has_ended());
-        }
-        ask(&keeper, "web", "a", 1) == 1
-    };
-    // A burst of twenty admits these questions themselves: only what is no request can have used it up.
-    assert!((0..20).any(is_used_up));
-    assert_eq!(ask(&keeper, "mail", "a", 1), 0, "another front's is its own");
-}

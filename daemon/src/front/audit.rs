@@ -41,8 +41,7 @@ impl Audit {
 
     fn refusal(&self, asker: &Asker, whose: Owner, operation: &Operation<'_>, reason: &str, detail: &str) {
         let now = Instant::now();
-        let admitted =
-            self.throttles().entry(whose.clone()).or_insert_with(|| Throttle::new(now)).admit(now);
+        let admitted = self.throttles().entry(whose.clone()).or_insert_with(|| Throttle::new(now)).admit(now);
         if let Some(held) = admitted {
             suppressed(&whose, held);
             let line = of(operation, "refused").word("reason", reason).text("detail", detail);

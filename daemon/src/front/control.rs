@@ -185,7 +185,17 @@ impl Channel {
         let socket = readiness::register(socket)?;
         let (buffer, descriptors) = (BytesMut::new(), Descriptors::default());
         let (has_grant, in_flight) = (true, None);
-        Ok(Self { socket, owner, quotas, has_grant, in_flight, buffer, consumed: 0, begun: None, descriptors })
+        Ok(Self {
+            socket,
+            owner,
+            quotas,
+            has_grant,
+            in_flight,
+            buffer,
+            consumed: 0,
+            begun: None,
+            descriptors,
+        })
     }
 
     /// Reads requests and answers them until the client goes: one after the other, except those that wait for a
@@ -324,8 +334,8 @@ impl Channel {
     fn keep(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) {
         let begin = self.consumed + self.buffer.len() as u64;
         self.buffer.extend_from_slice(bytes);
-        let slot = (!descriptors.is_empty())
-            .then(|| self.quotas.account(&self.owner).waiting(descriptors.len()));
+        let slot =
+            (!descriptors.is_empty()).then(|| self.quotas.account(&self.owner).waiting(descriptors.len()));
         self.descriptors.arrived(begin, begin + bytes.len() as u64, descriptors, slot);
     }
 

@@ -108,6 +108,7 @@ mod needs_root {
         daemon.signal(rustix::process::Signal::HUP);
         daemon.expect_log("serve configuration 2");
         let path = daemon.socket();
-        as_user(STRANGER, move || Control::open(&path).ask::<BlobStored>(&blob(10)).map(drop)).expect("granted");
+        as_user(STRANGER, move || Control::open(&path).ask::<BlobStored>(&blob(10)).map(drop))
+            .expect("granted");
     }
 }
