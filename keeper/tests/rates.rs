@@ -161,12 +161,12 @@ fn a_flood_of_refusals_does_not_fill_the_log() {
 fn is_subscribed(front: &kit::Socket) -> bool {
     front.subscribe();
     loop {
-        match front.next() {
-            none if none.is_empty() => return false,
-            bytes => match Answer::decode(&bytes).expect("an answer") {
-                Answer::Synced => return true,
-                _ => {}
-            },
+        let bytes = front.next();
+        if bytes.is_empty() {
+            return false;
+        }
+        if matches!(Answer::decode(&bytes).expect("an answer"), Answer::Synced) {
+            return true;
         }
     }
 }
