@@ -138,8 +138,16 @@ pub struct Limits {
     pub control_connections_per_owner: u32,
     /// Control connections in all.
     pub control_connections: u32,
+    /// Control connections of all callers without a grant together; they are none of the ones above.
+    pub ungranted_connections: u32,
+    /// Bytes of requests of one owner that have not come whole, or are being answered.
+    pub frame_bytes_in_flight_per_owner: u32,
+    /// The same in all.
+    pub frame_bytes_in_flight: u32,
     /// Bytes of blobs (CA bundles, chains) kept for one owner.
     pub blob_bytes_per_owner: u32,
+    /// Bytes of blobs kept in all.
+    pub blob_bytes: u32,
     /// TLS sessions kept for one owner, those of servers and those of clients each.
     pub sessions_per_owner: u32,
     /// TLS sessions kept in all, likewise.
@@ -177,7 +185,11 @@ impl Default for Limits {
             undelivered: 1_024,
             control_connections_per_owner: 1_024,
             control_connections: 4_096,
+            ungranted_connections: 16,
+            frame_bytes_in_flight_per_owner: 16 << 20,
+            frame_bytes_in_flight: 48 << 20,
             blob_bytes_per_owner: 8 << 20,
+            blob_bytes: 64 << 20,
             sessions_per_owner: 5_000,
             sessions: 20_000,
             signatures_per_identity: Rates::default().identity,

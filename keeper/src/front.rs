@@ -12,6 +12,7 @@ use crate::registry::{Books, Generation, Registry, Service};
 use crate::sign::{Denied, Done, decrypt, sign};
 use crate::signers::Signers;
 use crate::socket;
+use luassl_keeper_ipc::admin::Rates;
 use luassl_keeper_ipc::audit::Line;
 use luassl_keeper_ipc::front::{
     Answer, Decrypt, Identity, PRE_MASTER, PreMaster, REQUEST_MAX, Refusal, Request, Sign,
@@ -47,6 +48,8 @@ enum Broken {
     Oversized,
     #[error("it sent descriptors")]
     Descriptors,
+    #[error("it subscribed more often than [limits] signatures_per_front")]
+    Rate,
     #[error("it did not read its answers")]
     Stalled,
     #[error("an answer was too long")]
@@ -99,6 +102,12 @@ impl Front {
         }
     }
 
+    /// Whether the front's rate has room for what is about no identity.
+    fn admits(&self) -> bool {
+        let rates = self.registry.service().map_or_else(Rates::default, |service| service.rates);
+        self.books.ledger.admit_front(rates, Instant::now())
+    }
+
     /// Serves one connection to its end.
     pub(crate) fn serve(self: &Arc<Self>, socket: OwnedFd) {
         let connection = Connection {
@@ -113,6 +122,10 @@ impl Front {
         };
         if let Err(broken) = connection.run() {
             self.books.audit.throttled(|| self.books.audit.of("dropped").text("detail", &broken.to_string()));
+            if !self.admits() {
+                // Its connections are bounded, and this one counts until then.
+                thread::sleep(RETRY_PAUSE);
+            }
         }
     }
 
@@ -248,6 +261,9 @@ impl Connection {
     }
 
     fn subscribe(&mut self) -> Result<(), Broken> {
+        if !self.front.admits() {
+            return Err(Broken::Rate);
+        }
         if self.changes.is_none() {
             let changes = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
             self.front.registry.subscribe(&changes);

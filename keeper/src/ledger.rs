@@ -88,6 +88,11 @@ impl Ledger {
         whole && state.account(identity, now).bucket.take(rates.identity, now)
     }
 
+    /// Whether one more thing that is about no identity is taken: a connection, or a subscription.
+    pub(crate) fn admit_front(&self, rates: Rates, now: Instant) -> bool {
+        self.lock().all.take(rates.front, now)
+    }
+
     /// Counts what was made.
     pub(crate) fn made(&self, identity: &str, made: Made, now: Instant) {
         let mut state = self.lock();
@@ -168,5 +173,13 @@ mod tests {
         assert_eq!(refused, [(Refusal::UnknownIdentity, 1), (Refusal::Rate, 1)]);
         assert!(ledger.changed().is_empty());
         assert_eq!(ledger.tallies().len(), 2);
+    }
+
+    #[test]
+    fn finding_15_what_is_about_no_identity_counts_for_the_front() {
+        let now = Instant::now();
+        let ledger = Ledger::new(now);
+        assert!((0..5).all(|_| ledger.admit_front(RATES, now)));
+        assert!(!ledger.admit_front(RATES, now) && !ledger.admit(Some("a"), RATES, now));
     }
 }

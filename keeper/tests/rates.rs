@@ -5,7 +5,7 @@ mod kit;
 use kit::process::Process;
 use kit::{BOTH, Bench, Keeper, listener, server_message};
 use luassl_keeper_ipc::admin::{self, Rates, Rights};
-use luassl_keeper_ipc::front::Refusal;
+use luassl_keeper_ipc::front::{Answer, Refusal};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -155,4 +155,28 @@ fn a_flood_of_refusals_does_not_fill_the_log() {
     });
     let lines = said.matches("event=refused").count();
     assert!((1..200).contains(&lines), "{lines}");
+}
+
+/// Subscribes, and says whether the keeper answered to the end.
+fn is_subscribed(front: &kit::Socket) -> bool {
+    front.subscribe();
+    loop {
+        let bytes = front.next();
+        if bytes.is_empty() {
+            return false;
+        }
+        if matches!(Answer::decode(&bytes).expect("an answer"), Answer::Synced) {
+            return true;
+        }
+    }
+}
+
+#[test]
+fn finding_15_subscriptions_are_within_the_fronts_rate() {
+    let keeper = keeper(Rates { identity: 1_000_000, front: 20 });
+    let front = keeper.connect("web");
+    assert!((0..500).any(|_| !is_subscribed(&front)), "a front subscribes without end");
+    // Positive control: another front does it once, and has it.
+    assert!(is_subscribed(&keeper.connect("mail")));
+    assert_eq!(ask(&keeper, "mail", "a", 1), 0);
 }

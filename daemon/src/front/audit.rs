@@ -29,20 +29,21 @@ impl Audit {
             _ => operation.identities,
         };
         let operation = Operation { identities: identity, ..*operation };
-        self.refusal(asker, &operation, denial.word(), &denial.to_string());
+        // A user can have many numbers: lines about callers without a grant are counted together.
+        let whose = if *denial == Denial::NoGrant { Owner::ungranted() } else { asker.owner.clone() };
+        self.refusal(asker, whose, &operation, denial.word(), &denial.to_string());
     }
 
     /// A grant allows it, and has a floor that it is below.
     pub(super) fn below_floor(&self, asker: &Asker, operation: &Operation<'_>, failure: &Failure) {
-        self.refusal(asker, operation, "floor", &failure.message);
+        self.refusal(asker, asker.owner.clone(), operation, "floor", &failure.message);
     }
 
-    fn refusal(&self, asker: &Asker, operation: &Operation<'_>, reason: &str, detail: &str) {
+    fn refusal(&self, asker: &Asker, whose: Owner, operation: &Operation<'_>, reason: &str, detail: &str) {
         let now = Instant::now();
-        let admitted =
-            self.throttles().entry(asker.owner.clone()).or_insert_with(|| Throttle::new(now)).admit(now);
+        let admitted = self.throttles().entry(whose.clone()).or_insert_with(|| Throttle::new(now)).admit(now);
         if let Some(held) = admitted {
-            suppressed(&asker.owner, held);
+            suppressed(&whose, held);
             let line = of(operation, "refused").word("reason", reason).text("detail", detail);
             write(&who(line, asker));
         }
@@ -107,8 +108,12 @@ fn who(line: Line, asker: &Asker) -> Line {
 
 fn suppressed(owner: &Owner, held: u64) {
     if held > 0 {
-        let line = Line::new("front", "suppressed").word("lines", held).word("uid", owner.uid);
-        write(&line.text("socket", &owner.socket));
+        let line = Line::new("front", "suppressed").word("lines", held);
+        write(&if *owner == Owner::ungranted() {
+            line.word("reason", Denial::NoGrant.word())
+        } else {
+            line.word("uid", owner.uid).text("socket", &owner.socket)
+        });
     }
 }
 

@@ -1,62 +1,101 @@
 //! Closing what came from clients. A close can wait for as long as a client likes: a TCP socket that lingers, a file of a
 //! FUSE file system whose server does not answer, and also a Unix socket, when messages with such descriptors lie in it
 //! unread. So no thread that serves anybody closes such a thing, and what one owner sent waits for none of another's.
+//!
+//! Each owner has two threads at most. One closes descriptors that were received: close(2) asks a FUSE server, and waits
+//! for it without end. The other closes whole sockets with descriptors that nobody received: there the kernel asks no FUSE
+//! server (a message in flight has no open descriptor to flush), so that sockets which are reset do not pile up behind a
+//! file that never answers. What lingers is interrupted by whatever comes next.
 
+use super::interrupt;
 use super::owner::Owner;
 use super::quota::{Account, Slot};
 use super::sockets::Tcp;
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, VecDeque},
+    io,
     os::fd::OwnedFd,
     sync::{Mutex, MutexGuard, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
 };
 
-/// What is to be closed, with its part of the owner's bound.
-type Queue = VecDeque<(OwnedFd, Option<Slot>)>;
+/// What a thread closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    /// Descriptors that were received.
+    Received,
+    /// Unix sockets in which descriptors lie.
+    Sockets,
+}
 
-/// By owner, as long as the owner's thread is at work; none stands for what is nobody's.
-static QUEUES: Mutex<BTreeMap<Option<Owner>, Queue>> = Mutex::new(BTreeMap::new());
+/// Whose things a thread closes; none stands for what is nobody's.
+type Place = (Option<Owner>, What);
+
+/// What is to be closed, with its part of the owner's bound, and the thread that is at it. There is none where the kernel
+/// gave none: the next thing to be closed asks again.
+#[derive(Default)]
+struct Closer {
+    queue: VecDeque<(OwnedFd, Option<Slot>)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Those that have something to close.
+static CLOSERS: Mutex<BTreeMap<Place, Closer>> = Mutex::new(BTreeMap::new());
 
 /// A thread that closes needs next to nothing.
 const STACK: usize = 64 * 1024;
 
 /// Closes a descriptor of unknown kind on a thread of its owner's. Whoever brings it does not wait.
 pub(super) fn close(fd: OwnedFd, account: Option<&Account>) {
-    let slot = account.map(Account::closing);
-    let owner = account.map(|account| account.owner().clone());
-    match queues().entry(owner.clone()) {
-        Entry::Occupied(mut busy) => return busy.get_mut().push_back((fd, slot)),
-        Entry::Vacant(idle) => {
-            idle.insert(VecDeque::from([(fd, slot)]));
-        }
+    enter(fd, account, What::Received);
+}
+
+/// Closes a Unix socket in which descriptors lie unread, likewise.
+pub(super) fn close_socket(fd: OwnedFd, account: Option<&Account>) {
+    enter(fd, account, What::Sockets);
+}
+
+fn enter(fd: OwnedFd, account: Option<&Account>, what: What) {
+    let slot = account.map(|account| account.waiting(1));
+    let place = (account.map(|account| account.owner().clone()), what);
+    let mut closers = closers();
+    let closer = closers.entry(place.clone()).or_default();
+    closer.queue.push_back((fd, slot));
+    if let Some(busy) = &closer.thread {
+        // Ends the wait for a peer that does not read (SO_LINGER), however often a client makes one.
+        return interrupt::interrupt(busy);
     }
-    let thread = thread::Builder::new().name("close".into()).stack_size(STACK);
-    let whose = owner.clone();
-    if let Err(error) = thread.spawn(move || close_all(&whose)) {
-        tracing::error!("no thread to close descriptors on: {error}");
-        close_all(&owner);
+    match start(place) {
+        Ok(thread) => closer.thread = Some(thread),
+        Err(error) => tracing::error!("no thread to close descriptors on, they wait: {error}"),
     }
 }
 
+fn start(place: Place) -> io::Result<JoinHandle<()>> {
+    interrupt::install()?;
+    let thread = thread::Builder::new().name("close".into()).stack_size(STACK);
+    thread.spawn(move || close_all(&place))
+}
+
 /// A socket of any kind may linger, and only the options of sockets are touched by this.
-fn close_all(owner: &Option<Owner>) {
-    while let Some((fd, slot)) = next(owner) {
+fn close_all(place: &Place) {
+    while let Some((fd, slot)) = next(place) {
         drop(Tcp::new(fd));
         drop(slot);
     }
 }
 
-fn next(owner: &Option<Owner>) -> Option<(OwnedFd, Option<Slot>)> {
-    let mut queues = queues();
-    let next = queues.get_mut(owner)?.pop_front();
+/// The next thing to close; without one the thread ends, and is forgotten while the lock is held.
+fn next(place: &Place) -> Option<(OwnedFd, Option<Slot>)> {
+    let mut closers = closers();
+    let next = closers.get_mut(place)?.queue.pop_front();
     if next.is_none() {
-        queues.remove(owner);
+        closers.remove(place);
     }
     next
 }
 
 /// Every change under the lock is one insertion or removal.
-fn queues() -> MutexGuard<'static, BTreeMap<Option<Owner>, Queue>> {
-    QUEUES.lock().unwrap_or_else(PoisonError::into_inner)
+fn closers() -> MutexGuard<'static, BTreeMap<Place, Closer>> {
+    CLOSERS.lock().unwrap_or_else(PoisonError::into_inner)
 }

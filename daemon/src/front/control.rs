@@ -9,18 +9,18 @@ use super::{
     descriptors::Descriptors,
     operations::Session,
     owner::Owner,
-    peer,
-    quota::{Bound, Kind, Quotas},
+    peer, policy,
+    quota::{Bound, Kind, Quotas, Slot},
     readiness,
     sockets::ClientSocket,
 };
 use crate::settings::Limits;
 use bytes::{Bytes, BytesMut};
-use luassl_keeper_ipc::transport::{self, DESCRIPTORS_MAX, RecvError};
+use luassl_keeper_ipc::transport;
 use luassl_protocol::{ErrorCode, FRAME_HEADER, Failure, Request, reply_frame, take_frame};
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendFlags, SocketFlags, accept_with},
+    net::{SendFlags, SocketFlags, accept_with},
 };
 use std::{
     io,
@@ -38,12 +38,16 @@ use tokio::{
 /// Descriptors that may wait for their frames on one control connection.
 const MAX_WAITING_DESCRIPTORS: usize = 16;
 
-/// Descriptors of one owner that may wait to be closed (a close may last as long as a client likes); an owner with
-/// more is not heard until some are.
-const MAX_CLOSING: Bound = Bound { owner: 64, all: None };
+/// Descriptors of clients, and sockets with such in them, that may wait to be closed before no new control connection is
+/// taken. A reset connection with a descriptor in it costs one, and the kernel closes it at once but for files whose close
+/// waits for their server (writes of a FUSE file system that are not done).
+const MAX_UNCLOSED: u64 = 1_024;
 
-/// How often that is looked at.
-const CLOSING_POLL: Duration = Duration::from_millis(10);
+/// The body of a frame of a caller without a grant, in bytes: room for `hello`, and for a request that is refused.
+const MAX_UNGRANTED_FRAME: u32 = 4 * 1024;
+
+/// How often something is looked at that has no room.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Answers of one control connection that may wait for their connections; with more, no request is read.
 const MAX_PENDING: usize = 64;
@@ -72,6 +76,9 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
     rustix::io::ioctl_fionbio(&listening, true)?;
     let listening = readiness::register(listening)?;
     loop {
+        while front.quotas.waiting() >= MAX_UNCLOSED {
+            tokio::time::sleep(POLL).await;
+        }
         let mut guard = listening.readable().await?;
         match accept_with(listening.get_ref(), SocketFlags::CLOEXEC) {
             Ok(socket) => welcome(&front, &name, ClientSocket::new(socket)),
@@ -86,30 +93,64 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
 }
 
 fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: ClientSocket) {
+    let asker = match asker(name, &socket) {
+        Ok(asker) => asker,
+        Err(error) => return tracing::debug!("a control connection has no credentials: {error}"),
+    };
     let front = Arc::clone(front);
-    let name = Arc::clone(name);
+    if policy::has_grant(&front.active().settings, asker.caller()) {
+        spawn(async move { converse(&front, asker, socket).await });
+    } else if let Some(slot) = ungranted_slot(&front) {
+        spawn(async move { refuse_all(&front, asker, socket, slot).await });
+    } else {
+        // Reset here, before a byte of it is received.
+        drop(socket.charged_to(front.quotas.account(&Owner::ungranted())));
+    }
+}
+
+fn spawn(conversation: impl Future<Output = io::Result<()>> + Send + 'static) {
     tokio::spawn(async move {
-        if let Err(error) = converse(&front, name, socket).await {
+        if let Err(error) = conversation.await {
             tracing::debug!("a control connection ended: {error}");
         }
     });
 }
 
-async fn converse(front: &Arc<Front>, name: Arc<str>, socket: ClientSocket) -> io::Result<()> {
-    let credentials = peer::credentials(&socket)?;
-    let owner = Owner { socket: name, uid: credentials.uid };
-    let socket = socket.charged_to(front.quotas.account(&owner));
-    let mut channel = Channel::new(socket, owner.clone(), front.quotas.clone())?;
+fn asker(name: &Arc<str>, socket: &ClientSocket) -> io::Result<Asker> {
+    let peer::Credentials { uid, gid, gids, pid } = peer::credentials(socket)?;
+    Ok(Asker { owner: Owner { socket: Arc::clone(name), uid }, gid, gids: gids.into(), pid })
+}
+
+/// A part of the one account that all callers without a grant have together.
+fn ungranted_slot(front: &Front) -> Option<Slot> {
+    let bound = Bound { owner: front.limits().ungranted_connections, all: None };
+    front.quotas.take(&Owner::ungranted(), Kind::Ungranted, 1, bound).ok()
+}
+
+async fn converse(front: &Arc<Front>, asker: Asker, socket: ClientSocket) -> io::Result<()> {
+    let socket = socket.charged_to(front.quotas.account(&asker.owner));
+    let mut channel = Channel::new(socket, asker.owner.clone(), front.quotas.clone())?;
     let limits = front.limits();
     let bound = Bound { owner: limits.control_connections_per_owner, all: Some(limits.control_connections) };
-    let slot = match front.quotas.take(&owner, Kind::ControlConnections, 1, bound) {
+    let slot = match front.quotas.take(&asker.owner, Kind::ControlConnections, 1, bound) {
         Ok(slot) => slot,
         Err(failure) => return channel.refuse(None, &failure, limits.request()).await,
     };
-    let peer::Credentials { gid, gids, pid, .. } = credentials;
-    let asker = Asker { owner, gid, gids: gids.into(), pid };
-    let mut session = Session::new(Arc::clone(front), asker);
+    let mut session = Session::new(Arc::clone(front), asker, true);
     let outcome = channel.run(front, &mut session).await;
+    drop(slot);
+    outcome
+}
+
+/// Answers `hello`, and refuses everything else. Nothing of it is on the caller's own account: a user can have many.
+async fn refuse_all(front: &Arc<Front>, asker: Asker, socket: ClientSocket, slot: Slot) -> io::Result<()> {
+    let all = Owner::ungranted();
+    let socket = socket.without_descriptors().charged_to(front.quotas.account(&all));
+    let mut channel = Channel::new(socket, all, front.quotas.clone())?;
+    channel.has_grant = false;
+    let mut session = Session::new(Arc::clone(front), asker, false);
+    let outcome = channel.run(front, &mut session).await;
+    drop(channel);
     drop(slot);
     outcome
 }
@@ -118,6 +159,10 @@ struct Channel {
     socket: AsyncFd<ClientSocket>,
     owner: Owner,
     quotas: Quotas,
+    /// Without one frames are small, and each has a deadline from the end of the one before.
+    has_grant: bool,
+    /// Its part of the bound on bytes of frames.
+    in_flight: Option<Slot>,
     buffer: BytesMut,
     /// The place in the stream of the buffer's first byte.
     consumed: u64,
@@ -139,7 +184,18 @@ impl Channel {
     fn new(socket: ClientSocket, owner: Owner, quotas: Quotas) -> io::Result<Self> {
         let socket = readiness::register(socket)?;
         let (buffer, descriptors) = (BytesMut::new(), Descriptors::default());
-        Ok(Self { socket, owner, quotas, buffer, consumed: 0, begun: None, descriptors })
+        let (has_grant, in_flight) = (true, None);
+        Ok(Self {
+            socket,
+            owner,
+            quotas,
+            has_grant,
+            in_flight,
+            buffer,
+            consumed: 0,
+            begun: None,
+            descriptors,
+        })
     }
 
     /// Reads requests and answers them until the client goes: one after the other, except those that wait for a
@@ -190,7 +246,8 @@ impl Channel {
     /// bound. A frame that has begun, and the first one, have a deadline. May be dropped and called again.
     async fn next_frame(&mut self, limits: &Limits, introduced: bool) -> io::Result<Option<(u64, Bytes)>> {
         loop {
-            match take_frame(&mut self.buffer, limits.frame_bytes as usize) {
+            let most = self.frame_bytes(limits) as usize;
+            match take_frame(&mut self.buffer, most) {
                 Ok(Some(frame)) => {
                     let first = self.consumed;
                     self.consumed += (FRAME_HEADER + frame.len()) as u64;
@@ -203,7 +260,8 @@ impl Channel {
                     return Ok(None);
                 }
             }
-            if self.begun.is_none() && !(introduced && self.buffer.is_empty()) {
+            let may_rest = introduced && self.has_grant && self.buffer.is_empty();
+            if self.begun.is_none() && !may_rest {
                 self.begun = Some(Instant::now());
             }
             if !self.receive(limits, self.begun.map(|begun| begun + limits.request())).await? {
@@ -232,35 +290,53 @@ impl Channel {
         })?
     }
 
+    /// The bound on a frame's body.
+    fn frame_bytes(&self, limits: &Limits) -> u32 {
+        if self.has_grant { limits.frame_bytes } else { limits.frame_bytes.min(MAX_UNGRANTED_FRAME) }
+    }
+
     async fn receive_some(&mut self, limits: &Limits) -> io::Result<bool> {
-        while self.quotas.take(&self.owner, Kind::Closing, 1, MAX_CLOSING).is_err() {
-            tokio::time::sleep(CLOSING_POLL).await;
-        }
-        let mut chunk = [0; CHUNK];
+        let most = CHUNK.min(self.frame_bytes(limits) as usize + FRAME_HEADER);
+        let bound = in_flight_bound(limits);
         loop {
+            // What the frames before had is given back here, when they have been answered.
+            self.charge(self.buffer.len(), bound)?;
             let mut guard = self.socket.readable().await?;
-            let flags = RecvFlags::DONTWAIT;
-            match transport::recv(self.socket.get_ref(), &mut chunk, DESCRIPTORS_MAX, flags) {
-                Ok(received) => {
-                    self.keep(&chunk[..received.len], received.descriptors);
+            let amount = (self.buffer.len() + most) as u64;
+            take_room(&mut self.in_flight, &self.quotas, &self.owner, amount, bound).await;
+            match receive_chunk(self.socket.get_ref(), most) {
+                Ok((bytes, descriptors)) => {
+                    self.keep(&bytes, descriptors);
                     if self.descriptors.len() <= MAX_WAITING_DESCRIPTORS {
-                        return Ok(received.len > 0);
+                        return Ok(!bytes.is_empty());
                     }
                     return self.refuse(None, &too_many(), limits.request()).await.map(|()| false);
                 }
-                Err(RecvError::System(Errno::WOULDBLOCK)) => guard.clear_ready(),
-                Err(RecvError::DescriptorsLost) => {
+                Err(Errno::WOULDBLOCK) => guard.clear_ready(),
+                Err(Errno::MFILE) => {
                     return self.refuse(None, &too_many(), limits.request()).await.map(|()| false);
                 }
-                Err(error) => return Err(io::Error::other(error.to_string())),
+                Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Gives back what is more than `bytes`.
+    fn charge(&mut self, bytes: usize, bound: Bound) -> io::Result<()> {
+        match &mut self.in_flight {
+            Some(_) if bytes == 0 => self.in_flight = None,
+            Some(slot) => slot.resize(bytes as u64, bound).map_err(io::Error::other)?,
+            None => {}
+        }
+        Ok(())
     }
 
     fn keep(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) {
         let begin = self.consumed + self.buffer.len() as u64;
         self.buffer.extend_from_slice(bytes);
-        self.descriptors.arrived(begin, begin + bytes.len() as u64, descriptors);
+        let slot =
+            (!descriptors.is_empty()).then(|| self.quotas.account(&self.owner).waiting(descriptors.len()));
+        self.descriptors.arrived(begin, begin + bytes.len() as u64, descriptors, slot);
     }
 
     async fn refuse(&mut self, id: Option<u64>, failure: &Failure, deadline: Duration) -> io::Result<()> {
@@ -291,6 +367,38 @@ impl Channel {
         }
         Ok(())
     }
+}
+
+/// How many bytes of frames may be on their way. One frame always has room, whatever the configuration says.
+fn in_flight_bound(limits: &Limits) -> Bound {
+    let one = limits.frame_bytes.saturating_add(2 * CHUNK as u32);
+    Bound {
+        owner: limits.frame_bytes_in_flight_per_owner.max(one),
+        // Half of it is within what the reserve leaves.
+        all: Some(limits.frame_bytes_in_flight.max(one.saturating_mul(2))),
+    }
+}
+
+/// Takes a part of that bound, or makes the one that is there as large; waits while there is no room. A frame that has
+/// begun waits by its own deadline.
+async fn take_room(slot: &mut Option<Slot>, quotas: &Quotas, owner: &Owner, amount: u64, bound: Bound) {
+    loop {
+        let taken = match slot {
+            Some(slot) => slot.resize(amount, bound),
+            None => quotas.take(owner, Kind::FrameBytes, amount, bound).map(|taken| *slot = Some(taken)),
+        };
+        if taken.is_ok() {
+            return;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Receives once. The room for it is on the stack, and nothing of it in a connection that waits.
+fn receive_chunk(socket: &ClientSocket, most: usize) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
+    let mut chunk = [0; CHUNK];
+    let received = socket.receive_all(&mut chunk[..most.min(CHUNK)])?;
+    Ok((chunk[..received.len].to_vec(), received.descriptors))
 }
 
 fn too_many() -> Failure {

@@ -6,6 +6,7 @@
 //! took is nobody's. The kernel ends a receive behind the bytes of one sendmsg with descriptors, so those of two never
 //! come together.
 
+use super::quota::Slot;
 use std::{collections::VecDeque, os::fd::OwnedFd};
 
 /// The descriptors of one sendmsg, and the part of the stream that came with them.
@@ -13,6 +14,8 @@ struct Arrived {
     begin: u64,
     end: u64,
     descriptors: Vec<OwnedFd>,
+    /// Their part of the bound on descriptors that nobody has taken or closed.
+    _slot: Option<Slot>,
 }
 
 /// Descriptors that wait for their frames.
@@ -23,9 +26,9 @@ pub(super) struct Descriptors {
 
 impl Descriptors {
     /// Enters what a receive of the bytes from `begin` to before `end` brought.
-    pub(super) fn arrived(&mut self, begin: u64, end: u64, descriptors: Vec<OwnedFd>) {
+    pub(super) fn arrived(&mut self, begin: u64, end: u64, descriptors: Vec<OwnedFd>, slot: Option<Slot>) {
         if !descriptors.is_empty() {
-            self.waiting.push_back(Arrived { begin, end, descriptors });
+            self.waiting.push_back(Arrived { begin, end, descriptors, _slot: slot });
         }
     }
 
@@ -73,7 +76,7 @@ mod tests {
         let mut descriptors = Descriptors::default();
         let (fd, mine) = descriptor();
         // The first frame began at 0; a receive from 10 on brought its rest, the next frame (at 30) and a descriptor.
-        descriptors.arrived(10, 50, vec![fd]);
+        descriptors.arrived(10, 50, vec![fd], None);
         assert!(descriptors.claim(0).is_empty());
         assert_eq!(descriptors.unclaimed(30).len(), 0);
         assert_eq!(number(descriptors.claim(30)), Some(mine));
@@ -84,7 +87,7 @@ mod tests {
         let mut descriptors = Descriptors::default();
         let (fd, mine) = descriptor();
         // One sendmsg: a frame with a descriptor, and behind it one that takes none.
-        descriptors.arrived(0, 40, vec![fd]);
+        descriptors.arrived(0, 40, vec![fd], None);
         assert_eq!(number(descriptors.claim(0)), Some(mine));
         assert!(descriptors.claim(20).is_empty());
     }
@@ -92,7 +95,7 @@ mod tests {
     #[test]
     fn two_of_one_message_are_one_frames_mistake() {
         let mut descriptors = Descriptors::default();
-        descriptors.arrived(0, 40, vec![descriptor().0, descriptor().0]);
+        descriptors.arrived(0, 40, vec![descriptor().0, descriptor().0], None);
         assert_eq!(descriptors.len(), 2);
         assert_eq!(descriptors.claim(0).len(), 2);
         assert!(descriptors.claim(20).is_empty(), "and not the next one's");
@@ -102,8 +105,8 @@ mod tests {
     fn a_frame_of_many_receives_has_the_descriptor_of_its_first() {
         let mut descriptors = Descriptors::default();
         let ((fd, mine), (other, next)) = (descriptor(), descriptor());
-        descriptors.arrived(0, 16, vec![fd]);
-        descriptors.arrived(80, 96, vec![other]);
+        descriptors.arrived(0, 16, vec![fd], None);
+        descriptors.arrived(80, 96, vec![other], None);
         assert_eq!(number(descriptors.claim(0)), Some(mine));
         assert!(descriptors.unclaimed(80).is_empty());
         assert_eq!(number(descriptors.claim(80)), Some(next));
@@ -113,7 +116,7 @@ mod tests {
     fn what_no_frame_took_is_nobodys() {
         let mut descriptors = Descriptors::default();
         let (fd, _) = descriptor();
-        descriptors.arrived(0, 20, vec![fd]);
+        descriptors.arrived(0, 20, vec![fd], None);
         assert_eq!(descriptors.unclaimed(20).len(), 1, "the frame that it came with takes none");
         assert!(descriptors.claim(20).is_empty());
         assert_eq!(descriptors.len(), 0);

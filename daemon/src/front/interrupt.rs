@@ -1,17 +1,26 @@
 //! Interrupting a thread that a system call may hold: a signal whose handler does nothing and lacks SA_RESTART.
 #![allow(unsafe_code)]
 
-use std::{io, os::unix::thread::JoinHandleExt, thread::JoinHandle};
+use std::{io, os::unix::thread::JoinHandleExt, sync::OnceLock, thread::JoinHandle};
 
 const SIGNAL: libc::c_int = libc::SIGUSR1;
 
 extern "C" fn nothing(_: libc::c_int) {}
 
-/// Installs the handler; once, before the first thread that may have to be interrupted.
+/// Installs the handler, before the first thread that may have to be interrupted; a second call does nothing.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub(super) fn install() -> io::Result<()> {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    if INSTALLED.get().is_none() {
+        install_now()?;
+        let _ = INSTALLED.set(());
+    }
+    Ok(())
+}
+
+fn install_now() -> io::Result<()> {
     // SAFETY: an all-zero sigaction is a valid value (no flags: no SA_RESTART, empty mask).
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = nothing as *const () as usize;

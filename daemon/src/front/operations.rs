@@ -8,7 +8,7 @@ use super::{
     handshake, holder,
     listener::{Listener, ListenerKey},
     lockstep::{Handshaking, LockStep},
-    policy::Way,
+    policy::{Denial, Operation, Way},
     pump::Pump,
     quota::{Bound, Kind, Slot},
     sockets,
@@ -36,10 +36,18 @@ use tokio::sync::oneshot;
 /// 2.3).
 const MAX_EXPORT: u32 = 255 * 48;
 
+/// What a blob costs beside its bytes, in bytes: its entry, its digest and its part of the bound.
+const BLOB_OVERHEAD: u64 = 256;
+
+/// Blobs that one control connection may keep.
+const MAX_BLOBS: usize = 4_096;
+
 /// What one control connection has made.
 pub(super) struct Session {
     front: Arc<Front>,
     asker: Asker,
+    /// Whether a grant was for the caller when it connected.
+    has_grant: bool,
     introduced: bool,
     contexts: ContextTable,
     next_context: u64,
@@ -86,10 +94,11 @@ struct Made {
 type Outcome<T> = Result<T, Failure>;
 
 impl Session {
-    pub(super) fn new(front: Arc<Front>, asker: Asker) -> Self {
+    pub(super) fn new(front: Arc<Front>, asker: Asker, has_grant: bool) -> Self {
         Self {
             front,
             asker,
+            has_grant,
             introduced: false,
             contexts: ContextTable::default(),
             next_context: 1,
@@ -115,6 +124,9 @@ impl Session {
                 "the first request of a control connection is hello: connect again and begin with it";
             return Answering::Now(plain(id, Err::<Done, _>(Failure::new(ErrorCode::Version, message))));
         }
+        if !self.has_grant && !matches!(request, Request::Hello(_)) {
+            return Answering::Now(plain(id, Err::<Done, _>(self.without_grant())));
+        }
         Answering::Now(match request {
             Request::Info(of) => return later(id, self.info(&of)),
             Request::PeerCertificate(of) => return later(id, self.peer_certificate(&of)),
@@ -138,6 +150,14 @@ impl Session {
                 plain(id, Err::<Done, _>(Failure::new(ErrorCode::UnknownOperation, message)))
             }
         })
+    }
+
+    /// The refusal of whatever a caller without a grant asks for.
+    fn without_grant(&self) -> Failure {
+        self.front.counters.refused();
+        let operation = Operation { identities: &[], role: None, way: Way::Context };
+        self.front.audit.refused(&self.asker, &operation, &Denial::NoGrant);
+        Denial::NoGrant.into_failure()
     }
 
     fn hello(&mut self, hello: &Hello) -> Outcome<Welcome> {
@@ -167,8 +187,13 @@ impl Session {
     fn blob(&mut self, blob: Blob) -> Outcome<BlobStored> {
         let digest = openssl::sha::sha256(&blob.data);
         if !self.blobs.contains_key(&digest) {
-            let bound = Bound { owner: self.front.limits().blob_bytes_per_owner, all: None };
-            let amount = blob.data.len() as u64;
+            if self.blobs.len() >= MAX_BLOBS {
+                let message = format!("the limit of {MAX_BLOBS} blobs of one control connection is reached");
+                return Err(Failure::new(ErrorCode::Limit, message));
+            }
+            let limits = self.front.limits();
+            let bound = Bound { owner: limits.blob_bytes_per_owner, all: Some(limits.blob_bytes) };
+            let amount = blob.data.len() as u64 + BLOB_OVERHEAD;
             let slot = self.front.quotas.take(&self.asker.owner, Kind::BlobBytes, amount, bound)?;
             self.blobs.insert(digest, (blob.data.into(), slot));
         }

@@ -12,6 +12,11 @@ pub(super) struct Owner {
 }
 
 impl Owner {
+    /// All callers without a grant together. No control socket has an empty name, and no user this number.
+    pub(super) fn ungranted() -> Self {
+        Self { socket: "".into(), uid: u32::MAX }
+    }
+
     /// Unlike any other owner's.
     pub(super) fn label(&self) -> Arc<str> {
         format!("{} {}", self.uid, self.socket).into()

@@ -69,6 +69,11 @@ pub(super) fn decide<'s>(
     Err(if objections.all(|other| other == first) { first } else { Denial::Mixed })
 }
 
+/// Whether any grant is for the caller. For a caller without one no work is done.
+pub(super) fn has_grant(settings: &Settings, caller: Caller<'_>) -> bool {
+    settings.grants.iter().any(|grant| is_for(grant, caller))
+}
+
 /// The largest bound that any of the caller's grants gives, or the default.
 pub(super) fn largest(
     settings: &Settings,
@@ -221,6 +226,7 @@ mod tests {
     #[test]
     fn without_a_grant_nothing_is_allowed() {
         let settings = settings(vec![grant(Grantee::User(1), &["*"])]);
+        assert!(!has_grant(&settings, CALLER));
         let nothing = ask(&[], Role::Client, Way::OwnSocket);
         assert_eq!(decide(&settings, CALLER, nothing), Err(Denial::NoGrant));
     }
@@ -229,6 +235,7 @@ mod tests {
     fn a_supplementary_group_and_a_named_socket_count() {
         for grantee in [Grantee::User(1000), Grantee::Group(27), Grantee::Socket("control".to_owned())] {
             let settings = settings(vec![grant(grantee, &["www"])]);
+            assert!(has_grant(&settings, CALLER));
             let identities = names(&["/etc/keys/www.pem"]);
             assert!(decide(&settings, CALLER, ask(&identities, Role::Server, Way::OwnSocket)).is_ok());
         }

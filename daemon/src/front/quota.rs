@@ -4,8 +4,22 @@ use super::owner::Owner;
 use luassl_protocol::{ErrorCode, Failure};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+/// One part in so many of each bound for all is a reserve: only owners with a small share may use it. So no owner takes
+/// all, however much it may have by its own bound.
+const RESERVE: u64 = 8;
+
+/// A small share is at most one part in so many of the bound for all, and never less than one.
+const SMALL_SHARE: u64 = 32;
+
+/// Descriptors that came from clients and that nobody has taken or closed yet. A program with more gets its connection
+/// reset when it sends another one.
+const MAX_WAITING: Bound = Bound { owner: 64, all: Some(256) };
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,9 +38,13 @@ pub(super) enum Kind {
     Undelivered,
     /// Control connections.
     ControlConnections,
+    /// Control connections of callers without a grant.
+    Ungranted,
+    /// Bytes of frames that have not come whole, or are being answered.
+    FrameBytes,
     /// Bytes of blobs.
     BlobBytes,
-    /// Descriptors that nobody took and that are not closed yet.
+    /// Descriptors that nobody has taken and that are not closed yet.
     Closing,
 }
 
@@ -41,6 +59,8 @@ impl Kind {
             Self::PskHandshakes => ("handshakes that may ask for a psk", "psk_handshakes"),
             Self::Undelivered => ("connections that nobody has accepted", "undelivered"),
             Self::ControlConnections => ("control connections", "control_connections"),
+            Self::Ungranted => ("control connections without a grant", "ungranted_connections"),
+            Self::FrameBytes => ("bytes of requests on their way", "frame_bytes_in_flight"),
             Self::BlobBytes => ("bytes of certificates", "blob_bytes"),
             Self::Closing => ("descriptors that cannot be closed", "closing"),
         }
@@ -54,16 +74,50 @@ struct Counts {
 }
 
 impl Counts {
+    /// Whether `amount` more is within the bounds.
+    fn check(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<(), Failure> {
+        let all = self.all.get(&kind).copied().unwrap_or(0) + amount;
+        let own = self.owners.get(&(owner.clone(), kind)).copied().unwrap_or(0) + amount;
+        let (what, key) = kind.words();
+        if own > u64::from(bound.owner) {
+            return Err(limit(what, bound.owner, &format!("{key}_per_owner")));
+        }
+        match bound.all {
+            Some(most) if all > open_to(most.into(), own) => Err(limit(what, most, key)),
+            _ => Ok(()),
+        }
+    }
+
     fn add(&mut self, owner: &Owner, kind: Kind, amount: u64) {
         *self.all.entry(kind).or_default() += amount;
         *self.owners.entry((owner.clone(), kind)).or_default() += amount;
     }
+
+    fn give_back(&mut self, owner: &Owner, kind: Kind, amount: u64) {
+        if let Some(all) = self.all.get_mut(&kind) {
+            *all = all.saturating_sub(amount);
+        }
+        let key = (owner.clone(), kind);
+        if let Some(own) = self.owners.get_mut(&key) {
+            *own = own.saturating_sub(amount);
+            if *own == 0 {
+                self.owners.remove(&key);
+            }
+        }
+    }
+}
+
+/// How much of a bound for all is open to an owner that would have `own` of it.
+fn open_to(all: u64, own: u64) -> u64 {
+    if own <= (all / SMALL_SHARE).max(1) { all } else { all - all / RESERVE }
 }
 
 /// The counters of a front.
 #[derive(Clone, Default)]
 pub(super) struct Quotas {
     counts: Arc<Mutex<Counts>>,
+    /// As many as [`Kind::Closing`] has in all, for threads that look before each receive.
+    waiting: Arc<AtomicU64>,
 }
 
 /// A held part of a quota; dropping it gives the part back.
@@ -86,9 +140,16 @@ impl Account {
         &self.owner
     }
 
-    /// The part of one descriptor that is being closed: it has come, so no bound refuses it.
-    pub(super) fn closing(&self) -> Slot {
-        self.quotas.add(&self.owner, Kind::Closing, 1)
+    /// The part of descriptors that nobody has taken or closed: they have come, so no bound refuses them.
+    pub(super) fn waiting(&self, count: usize) -> Slot {
+        self.quotas.add(&self.owner, Kind::Closing, count as u64)
+    }
+
+    /// Whether another descriptor may be received.
+    pub(super) fn has_room_for_descriptors(&self) -> bool {
+        // As long as all have less than one may have, no owner has too many, and the lock is not needed.
+        self.quotas.waiting() < MAX_WAITING.owner.into()
+            || self.quotas.lock().check(&self.owner, Kind::Closing, 1, MAX_WAITING).is_ok()
     }
 }
 
@@ -113,27 +174,29 @@ impl Quotas {
     /// # Errors
     /// [`ErrorCode::Limit`] where that would pass a bound; nothing is taken then.
     pub(super) fn take(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<Slot, Failure> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = counts.all.get(&kind).copied().unwrap_or(0) + amount;
-        let own = counts.owners.get(&(owner.clone(), kind)).copied().unwrap_or(0) + amount;
-        let (what, key) = kind.words();
-        if own > u64::from(bound.owner) {
-            return Err(limit(what, bound.owner, &format!("{key}_per_owner")));
-        }
-        if let Some(most) = bound.all
-            && all > u64::from(most)
-        {
-            return Err(limit(what, most, key));
-        }
+        let mut counts = self.lock();
+        counts.check(owner, kind, amount, bound)?;
         counts.add(owner, kind, amount);
         Ok(Slot { quotas: self.clone(), owner: owner.clone(), kind, amount })
     }
 
     /// Counts `amount` of `kind` for `owner`, whatever the bounds.
     fn add(&self, owner: &Owner, kind: Kind, amount: u64) -> Slot {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.add(owner, kind, amount);
+        self.lock().add(owner, kind, amount);
+        if kind == Kind::Closing {
+            self.waiting.fetch_add(amount, Ordering::Relaxed);
+        }
         Slot { quotas: self.clone(), owner: owner.clone(), kind, amount }
+    }
+
+    /// How many descriptors wait in all.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Every change under the lock is one of numbers.
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where what an owner sent is closed.
@@ -154,20 +217,31 @@ impl Slot {
     pub(super) fn account(&self) -> Account {
         self.quotas.account(&self.owner)
     }
+
+    /// Changes its amount, within the bound where it grows.
+    ///
+    /// # Errors
+    /// As [`Quotas::take`]; the amount stays as it was.
+    pub(super) fn resize(&mut self, amount: u64, bound: Bound) -> Result<(), Failure> {
+        let mut counts = self.quotas.lock();
+        if amount > self.amount {
+            let more = amount - self.amount;
+            counts.check(&self.owner, self.kind, more, bound)?;
+            counts.add(&self.owner, self.kind, more);
+        } else {
+            counts.give_back(&self.owner, self.kind, self.amount - amount);
+        }
+        drop(counts);
+        self.amount = amount;
+        Ok(())
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut counts = self.quotas.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(all) = counts.all.get_mut(&self.kind) {
-            *all = all.saturating_sub(self.amount);
-        }
-        let key = (self.owner.clone(), self.kind);
-        if let Some(own) = counts.owners.get_mut(&key) {
-            *own = own.saturating_sub(self.amount);
-            if *own == 0 {
-                counts.owners.remove(&key);
-            }
+        self.quotas.lock().give_back(&self.owner, self.kind, self.amount);
+        if self.kind == Kind::Closing {
+            self.quotas.waiting.fetch_sub(self.amount, Ordering::Relaxed);
         }
     }
 }
@@ -193,5 +267,42 @@ mod tests {
         assert!(quotas.take(&owner(3), Kind::Contexts, 1, bound).is_err(), "the bound for all");
         drop(second);
         assert!(quotas.take(&owner(1), Kind::Contexts, 1, bound).is_ok(), "what is given back can be taken");
+    }
+
+    #[test]
+    fn finding_7_one_owner_leaves_the_reserve_to_those_with_little() {
+        let quotas = Quotas::default();
+        let bound = Bound { owner: 4_096, all: Some(4_096) };
+        let greedy: Vec<_> =
+            (0..4_096).map_while(|_| quotas.take(&owner(1), Kind::Contexts, 1, bound).ok()).collect();
+        assert_eq!(greedy.len(), 4_096 - 512);
+        let other: Vec<_> =
+            (0..4_096).map_while(|_| quotas.take(&owner(2), Kind::Contexts, 1, bound).ok()).collect();
+        assert_eq!(other.len(), 128, "a small share, and then it is as greedy as the first");
+        assert!(quotas.take(&owner(3), Kind::Contexts, 1, bound).is_ok());
+    }
+
+    #[test]
+    fn a_part_grows_within_its_bound_and_shrinks() {
+        let quotas = Quotas::default();
+        let bound = Bound { owner: 10, all: None };
+        let mut slot = quotas.take(&owner(1), Kind::FrameBytes, 4, bound).unwrap();
+        slot.resize(10, bound).unwrap();
+        assert_eq!(slot.resize(11, bound).unwrap_err().code, ErrorCode::Limit);
+        slot.resize(3, bound).unwrap();
+        assert!(quotas.take(&owner(1), Kind::FrameBytes, 7, bound).is_ok());
+    }
+
+    #[test]
+    fn finding_5_descriptors_of_one_owner_leave_room_for_anothers() {
+        let quotas = Quotas::default();
+        let (hostile, good) = (quotas.account(&owner(1)), quotas.account(&owner(2)));
+        let waiting = hostile.waiting(63);
+        assert!(hostile.has_room_for_descriptors());
+        let more = hostile.waiting(1);
+        assert!(!hostile.has_room_for_descriptors() && good.has_room_for_descriptors());
+        drop((waiting, more));
+        assert!(hostile.has_room_for_descriptors());
+        assert_eq!(quotas.waiting(), 0);
     }
 }

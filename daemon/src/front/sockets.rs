@@ -8,6 +8,7 @@ use rustix::{
     net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, ipproto, shutdown, sockopt},
 };
 use std::{
+    mem::ManuallyDrop,
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
@@ -47,11 +48,31 @@ impl AsRawFd for Tcp {
 }
 
 /// A Unix socket at whose other end is a client, which may send descriptors where none belong.
+///
+/// A message whose descriptors have no room is not received, since the kernel would close them on this thread: it is looked
+/// at (MSG_PEEK, which leaves descriptors in the message), and stays in the socket, which somebody else closes.
 #[derive(Debug)]
 pub(super) struct ClientSocket {
-    fd: OwnedFd,
+    fd: ManuallyDrop<OwnedFd>,
     /// On which what the client sends is closed; none before it is known who that is.
     account: Option<Account>,
+    takes: Takes,
+    /// SOCK_SEQPACKET: an empty message looks like the end.
+    has_messages: bool,
+}
+
+/// Whether descriptors are received at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// As far as there is room for them.
+    Descriptors,
+    Nothing,
+}
+
+/// What lies in a socket.
+struct Peeked {
+    count: usize,
+    has_descriptors: bool,
 }
 
 /// What one receive from a client brought.
@@ -65,7 +86,13 @@ pub(super) struct Received {
 
 impl ClientSocket {
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd, account: None }
+        Self { fd: ManuallyDrop::new(fd), account: None, takes: Takes::Descriptors, has_messages: false }
+    }
+
+    /// No descriptor is received over it.
+    pub(super) fn without_descriptors(mut self) -> Self {
+        self.takes = Takes::Nothing;
+        self
     }
 
     /// What comes over it is closed on that account.
@@ -77,38 +104,90 @@ impl ClientSocket {
     /// Receives, without waiting, where descriptors have no business.
     ///
     /// # Errors
-    /// The system's; [`Errno::AGAIN`] where there is nothing.
+    /// The system's; [`Errno::AGAIN`] where there is nothing, [`Errno::CONNRESET`] as for [`Self::receive_all`].
     pub(super) fn receive(&self, room: &mut [u8]) -> Result<Received, Errno> {
-        match transport::recv(&self.fd, room, DESCRIPTORS_MAX, RecvFlags::DONTWAIT) {
-            Ok(received) => {
-                let had_descriptors = !received.descriptors.is_empty();
-                received.descriptors.into_iter().for_each(|fd| closing::close(fd, self.account.as_ref()));
-                Ok(Received { count: received.len, had_descriptors })
+        let received = self.receive_all(room)?;
+        let had_descriptors = !received.descriptors.is_empty();
+        received.descriptors.into_iter().for_each(|fd| closing::close(fd, self.account.as_ref()));
+        Ok(Received { count: received.len, had_descriptors })
+    }
+
+    /// Receives, without waiting, with the descriptors that come along.
+    ///
+    /// # Errors
+    /// The system's; [`Errno::AGAIN`] where there is nothing, and [`Errno::CONNRESET`] where descriptors came that there is
+    /// no room for: they stay unread, and the connection has to end.
+    pub(super) fn receive_all(&self, mut room: &mut [u8]) -> Result<transport::Received, Errno> {
+        if !self.has_room_for_descriptors() {
+            let peeked = self.peek(room)?;
+            if peeked.has_descriptors {
+                return Err(Errno::CONNRESET);
             }
+            if peeked.count == 0 {
+                return Ok(transport::Received { len: 0, descriptors: Vec::new(), truncated: false });
+            }
+            // What has come since may have descriptors.
+            room = &mut room[..peeked.count];
+        }
+        match transport::recv(&*self.fd, room, DESCRIPTORS_MAX, RecvFlags::DONTWAIT) {
+            Ok(received) => Ok(received),
             Err(RecvError::System(error)) => Err(error),
             // The table of descriptors is full; what was to come is closed already, and its bytes are gone.
             Err(RecvError::DescriptorsLost) => Err(Errno::MFILE),
         }
     }
 
+    fn has_room_for_descriptors(&self) -> bool {
+        let has_room = || self.account.as_ref().is_none_or(Account::has_room_for_descriptors);
+        self.takes == Takes::Descriptors && has_room()
+    }
+
+    /// Looks at what the next receive would bring, and leaves it in the socket.
+    fn peek(&self, room: &mut [u8]) -> Result<Peeked, Errno> {
+        match transport::recv(&*self.fd, room, 0, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+            Ok(received) => Ok(Peeked { count: received.len, has_descriptors: false }),
+            Err(RecvError::DescriptorsLost) => Ok(Peeked { count: 0, has_descriptors: true }),
+            Err(RecvError::System(error)) => Err(error),
+        }
+    }
+
     /// Takes nothing more from the client, whose writes fail from now on, and throws away what it sent.
     pub(super) fn refuse(&self) {
         // Fails only where the other end has gone already.
-        let _ = shutdown(&self.fd, Shutdown::Read);
+        let _ = shutdown(&*self.fd, Shutdown::Read);
         self.throw_away();
     }
 
-    fn throw_away(&self) {
+    /// Throws away what lies in a socket that is shut down, up to the first descriptor; false where there may be one.
+    fn throw_away(&self) -> bool {
         let mut scratch = [0; SCRATCH];
-        while matches!(self.receive(&mut scratch), Ok(received) if received.count > 0) {}
+        loop {
+            match self.peek(&mut scratch) {
+                Ok(Peeked { has_descriptors: true, .. }) => return false,
+                Ok(Peeked { count: 0, .. }) => return !self.has_messages,
+                Ok(Peeked { count, .. }) => {
+                    // Exactly what was looked at: it has no descriptors.
+                    let _ = transport::recv(&*self.fd, &mut scratch[..count], 0, RecvFlags::DONTWAIT);
+                }
+                // It is told once, that the other end has left something unread.
+                Err(Errno::CONNRESET) => {}
+                Err(_) => return false,
+            }
+        }
     }
 }
 
 impl Drop for ClientSocket {
-    /// Empties the socket first, so that its end closes no descriptor but its own.
+    /// Closes the socket here only where no descriptor lies in it. Nothing can come in once it is shut down.
+    #[allow(unsafe_code)]
     fn drop(&mut self) {
-        let _ = shutdown(&self.fd, Shutdown::Both);
-        self.throw_away();
+        let _ = shutdown(&*self.fd, Shutdown::Both);
+        let is_empty = self.throw_away();
+        // SAFETY: the value is being dropped, and nothing uses the field after this.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        if !is_empty {
+            closing::close_socket(fd, self.account.as_ref());
+        }
     }
 }
 
@@ -227,7 +306,11 @@ pub(super) fn delivery_pair() -> Result<(ClientSocket, OwnedFd), Failure> {
 
 fn pair(kind: SocketType) -> Result<(ClientSocket, OwnedFd), Failure> {
     match rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None) {
-        Ok((ours, theirs)) => Ok((ClientSocket::new(ours), theirs)),
+        Ok((ours, theirs)) => {
+            let mut ours = ClientSocket::new(ours);
+            ours.has_messages = kind == SocketType::SEQPACKET;
+            Ok((ours, theirs))
+        }
         Err(error) => {
             Err(Failure::new(ErrorCode::Limit, format!("no descriptors left for a connection: {error}")))
         }

@@ -18,4 +18,5 @@ mod sandbox;
 mod tenants;
 mod tokens;
 mod unanswered;
+mod ungranted;
 mod users;

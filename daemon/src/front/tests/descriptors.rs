@@ -2,9 +2,12 @@
 
 use super::peers::BOUND;
 use crate::front::closing;
+use crate::front::owner::Owner;
+use crate::front::quota::{Quotas, Slot};
 use crate::front::sockets::{self, Tcp, connected_tcp, listening_tcp};
 use luassl_keeper_ipc::transport;
 use luassl_protocol::ErrorCode;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 use std::{
     io::Write,
@@ -106,4 +109,82 @@ fn descriptors_on_a_delivery_socket_are_told_and_closed() {
         let received = ours.receive(&mut [0; 10]).unwrap();
         assert!(received.had_descriptors && received.count == 1);
     });
+}
+
+/// A socket with an account that has no room for descriptors any more, its other end, and what takes the room.
+fn without_room() -> (sockets::ClientSocket, OwnedFd, Slot) {
+    let (ours, theirs) = sockets::stream_pair().unwrap();
+    let account = Quotas::default().account(&Owner { socket: "hostile".into(), uid: 1 });
+    let waiting = account.waiting(64);
+    (ours.charged_to(account), theirs, waiting)
+}
+
+#[test]
+fn finding_5_descriptors_without_room_stay_unread_and_plain_bytes_are_read() {
+    let (ours, theirs, _waiting) = without_room();
+    let (reading, writing) = rustix::pipe::pipe().unwrap();
+    transport::send(&theirs, b"plain", &[], SendFlags::empty()).unwrap();
+    let mut room = [0; 10];
+    assert_eq!(ours.receive(&mut room).unwrap().count, 5, "no descriptor, no matter");
+    transport::send(&theirs, b"x", &[writing.as_fd()], SendFlags::empty()).unwrap();
+    drop(writing);
+    assert_eq!(ours.receive(&mut room), Err(Errno::CONNRESET));
+    assert_eq!(ours.receive(&mut room), Err(Errno::CONNRESET), "it is still there");
+    // With the socket goes what lies in it.
+    drop(ours);
+    assert_eq!(rustix::io::read(&reading, &mut [0; 1]).unwrap(), 0);
+}
+
+/// Positive control of the test above: with room they are received, and closed.
+#[test]
+fn descriptors_with_room_are_received_and_closed() {
+    let (ours, theirs, waiting) = without_room();
+    drop(waiting);
+    let (reading, writing) = rustix::pipe::pipe().unwrap();
+    transport::send(&theirs, b"x", &[writing.as_fd()], SendFlags::empty()).unwrap();
+    drop(writing);
+    assert!(ours.receive(&mut [0; 10]).unwrap().had_descriptors);
+    assert_eq!(rustix::io::read(&reading, &mut [0; 1]).unwrap(), 0);
+}
+
+#[test]
+fn finding_5_a_socket_that_takes_none_is_not_received_from_where_one_lies() {
+    let (ours, theirs) = sockets::stream_pair().unwrap();
+    let ours = ours.without_descriptors();
+    let (_reading, writing) = rustix::pipe::pipe().unwrap();
+    transport::send(&theirs, b"before", &[], SendFlags::empty()).unwrap();
+    transport::send(&theirs, b"x", &[writing.as_fd()], SendFlags::empty()).unwrap();
+    // The kernel may look at the second message together with the first.
+    let refused = loop {
+        match ours.receive_all(&mut [0; 10]) {
+            Ok(received) => assert!(received.len > 0 && received.descriptors.is_empty()),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused, Errno::CONNRESET);
+}
+
+/// Each is interrupted by the next one, so that no more than one of them waits.
+#[test]
+fn finding_5_lingering_descriptors_in_unread_messages_do_not_pile_up() {
+    let quotas = Quotas::default();
+    let account = quotas.account(&Owner { socket: "lingering".into(), uid: 1 });
+    let mut peers = Vec::new();
+    for _ in 0..8 {
+        let (ours, theirs) = sockets::stream_pair().unwrap();
+        let (socket, peer) = lingering();
+        transport::send(&theirs, b"x", &[socket.as_fd()], SendFlags::empty()).unwrap();
+        drop(socket);
+        peers.push(peer);
+        drop(ours.charged_to(account.clone()));
+    }
+    let deadline = std::time::Instant::now() + BOUND;
+    while quotas.waiting() > 1 {
+        assert!(std::time::Instant::now() < deadline, "{} wait", quotas.waiting());
+        let (ours, theirs) = sockets::stream_pair().unwrap();
+        let (reading, _writing) = rustix::pipe::pipe().unwrap();
+        transport::send(&theirs, b"x", &[reading.as_fd()], SendFlags::empty()).unwrap();
+        drop(ours.charged_to(account.clone()));
+        thread::yield_now();
+    }
 }

@@ -2,22 +2,28 @@
 //! may mount FUSE file systems has such files at will.
 
 use crate::api::{accepted, serve};
-use luassl_keeper_ipc::transport::{PollFlags, wait};
+use luassl_keeper_ipc::transport::{PollFlags, send, wait};
 use luassl_protocol::{
     Bind, Bound, Connect, Connecting, ContextSpec, ErrorCode, Failure, Mode, Request, Role,
 };
 use luassl_tests::agent::Agent;
-use luassl_tests::daemon::Daemon;
+use luassl_tests::daemon::{Daemon, STRANGER};
 use luassl_tests::fuse::{FLUSH, READ, Stalled};
 use luassl_tests::lua::LUA54;
 use luassl_tests::peer::{Server, tcp};
-use luassl_tests::process::{Process, signal_pid};
+use luassl_tests::process::{Process, as_user, signal_pid};
 use luassl_tests::wire::{Control, unverified};
 use luassl_tests::{PATIENCE, until};
 use rustix::net::SendFlags;
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
+
+/// Messages of an attack, each with 253 descriptors.
+const ATTEMPTS: u32 = 60;
 
 /// More than an owner may have on the way to being closed.
 const PIPES: usize = 200;
@@ -25,10 +31,14 @@ const PIPES: usize = 200;
 /// A daemon for a hostile program and, by another control socket, for a good one: two owners.
 fn daemon() -> Daemon {
     Daemon::with_config(
-        "[control]\nsocket = 'SOCKET'\n[socket.hostile]\npath = 'DIR/hostile.sock'\n[identities]\n\
+        "[control]\nsocket = 'SOCKET'\nmode = '0666'\n[socket.hostile]\npath = 'DIR/hostile.sock'\n[identities]\n\
          directory = 'PKI/keys'\n[[grant]]\nuser = UID\nidentities = ['*']\n[[grant]]\nsocket = 'hostile'\n\
          identities = ['*']\n",
     )
+}
+
+fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
 fn hostile(daemon: &Daemon) -> Control {
@@ -148,7 +158,7 @@ mod needs_root {
         assert!(reader.join().expect("the reader ends").is_err());
     }
 
-    /// Issue 14: a front that such a file keeps can be replaced, with its listeners.
+    /// A front that such a file keeps can be replaced, with its listeners.
     #[test]
     fn finding_5_a_front_that_a_file_keeps_is_replaced_and_no_connection_is_refused() {
         if sent_out() {
@@ -186,6 +196,62 @@ mod needs_root {
         assert!(std::path::Path::new(&format!("/proc/{front}")).exists());
         drop(stalled);
         until("the front to be gone", || !std::path::Path::new(&format!("/proc/{front}")).exists());
+    }
+
+    /// A message with the file as often as one can have it, over a connection of its own; the front may reset it.
+    fn message(path: &Path, file: BorrowedFd<'_>) -> Option<UnixStream> {
+        let stream = UnixStream::connect(path).ok()?;
+        let _ = send(&stream, b"\0", &[file; 253], SendFlags::DONTWAIT);
+        Some(stream)
+    }
+
+    /// The most descriptors that the front has open while `attack` goes on, beyond what it had.
+    fn growth(front: u32, mut attack: impl FnMut(u32)) -> usize {
+        let before = descriptors(front);
+        let most = (0..ATTEMPTS).map(|number| {
+            attack(number);
+            descriptors(front)
+        });
+        most.max().unwrap_or(0).saturating_sub(before)
+    }
+
+    #[test]
+    fn finding_5_users_without_a_grant_take_no_descriptor_of_the_front() {
+        if sent_out() {
+            return;
+        }
+        let daemon = daemon();
+        let mut good = Control::open(&daemon.socket());
+        let Some(stalled) = Stalled::mount() else { return };
+        // Never closed by a thread of the test's, which would wait.
+        let file: &File = Box::leak(Box::new(stalled.file().try_clone().expect("a copy")));
+        let mut kept = Vec::new();
+        let most = growth(daemon.front(), |number| {
+            let path = daemon.socket();
+            kept.extend(as_user(STRANGER + number % 4, move || message(&path, file.as_fd())));
+        });
+        // Sixteen connections of theirs, and what is on its way to being closed.
+        assert!(most < 100, "{most} descriptors more");
+        mistakes_are_closed(&mut good);
+        drop(kept);
+    }
+
+    #[test]
+    fn finding_5_a_granted_program_has_few_descriptors_that_wait() {
+        if sent_out() {
+            return;
+        }
+        let daemon = daemon();
+        let mut good = Control::open(&daemon.socket());
+        let path = daemon.directory().join("hostile.sock");
+        let Some(stalled) = Stalled::mount() else { return };
+        let mut kept = Vec::new();
+        let most = growth(daemon.front(), |_| kept.extend(message(&path, stalled.file().as_fd())));
+        // The connections themselves, sixty-four that wait, and one message that came on top.
+        let all = usize::try_from(ATTEMPTS).expect("small") + 64 + 253 + 100;
+        assert!(most < all, "{most} descriptors more");
+        mistakes_are_closed(&mut good);
+        drop(kept);
     }
 
     #[test]
