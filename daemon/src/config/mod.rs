@@ -335,6 +335,7 @@ fn everything(uid: u32) -> Grant {
         key_log: true,
         rsa_key_exchange: false,
         audit: false,
+        trusts: None,
         max_connections: None,
         max_contexts: None,
     }

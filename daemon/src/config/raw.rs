@@ -170,6 +170,8 @@ pub(super) struct Grant {
     pub rsa_key_exchange: bool,
     /// Whether each use is logged.
     pub audit: bool,
+    /// Names of the only trusts that contexts may have.
+    pub trusts: Option<Texts>,
     /// Bound on connections.
     pub max_connections: Option<Spanned<i64>>,
     /// Bound on contexts.
@@ -200,6 +202,10 @@ pub(super) struct Limits {
     pub control_connections_per_owner: Option<Spanned<i64>>,
     pub control_connections: Option<Spanned<i64>>,
     pub blob_bytes_per_owner: Option<Spanned<i64>>,
+    pub parsed_bytes_per_owner: Option<Spanned<i64>>,
+    pub parsed_bytes: Option<Spanned<i64>>,
+    pub parsing_jobs_per_owner: Option<Spanned<i64>>,
+    pub parsing_cpu_per_owner: Option<Spanned<i64>>,
     pub sessions_per_owner: Option<Spanned<i64>>,
     pub sessions: Option<Spanned<i64>>,
     pub signatures_per_identity: Option<Spanned<i64>>,

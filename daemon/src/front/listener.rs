@@ -30,6 +30,7 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
+use tokio::time::{Instant, timeout_at};
 
 /// How long the accepting thread waits before it looks again, where a bound is reached or accepting fails.
 const BACK_OFF: Duration = Duration::from_millis(20);
@@ -324,11 +325,13 @@ impl Acceptor {
 
 /// One accepted connection, from its socket to the hub.
 async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, slots: Slots) {
-    let session =
-        listener.sessions.session(front, Role::Server, None, None, Peer::New(sockets::peer(tcp.as_fd())));
     let deadline = front.limits().handshake();
-    let outcome = match session {
-        Ok(ssl) => handshake::handshake(ssl, tcp, Role::Server, deadline).await,
+    let until = Instant::now() + deadline;
+    let peer = Peer::New(sockets::peer(tcp.as_fd()));
+    // After a reload the context is made anew first; peers do not wait for that longer than for anything else.
+    let session = timeout_at(until, listener.sessions.session(front, Role::Server, None, None, peer)).await;
+    let outcome = match session.unwrap_or_else(|_| Err(handshake::not_in_time(deadline))) {
+        Ok(ssl) => handshake::handshake(ssl, tcp, Role::Server, until - Instant::now()).await,
         Err(failure) => Err(Failed::unsaid(failure)),
     };
     let established = match outcome {

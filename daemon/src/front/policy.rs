@@ -69,6 +69,11 @@ pub(super) fn decide<'s>(
     Err(if objections.all(|other| other == first) { first } else { Denial::Mixed })
 }
 
+/// Whether the caller has any grant at all: without one, nothing is done for it.
+pub(super) fn has_grant(settings: &Settings, caller: Caller<'_>) -> bool {
+    settings.grants.iter().any(|grant| is_for(grant, caller))
+}
+
 /// The largest bound that any of the caller's grants gives, or the default.
 pub(super) fn largest(
     settings: &Settings,
@@ -82,13 +87,7 @@ pub(super) fn largest(
 
 /// The declared name of an identity that answers to `asked`.
 pub(super) fn declared<'s>(settings: &'s Settings, asked: &str) -> Option<&'s str> {
-    if let Some((name, _)) = settings.identities.get_key_value(asked) {
-        return Some(name);
-    }
-    let answers = |(_, identity): &(&String, &crate::settings::IdentitySettings)| {
-        identity.aliases.iter().any(|alias| alias == asked)
-    };
-    settings.identities.iter().find(answers).map(|(name, _)| name.as_str())
+    settings.declared(asked)
 }
 
 /// The text of the path `name` seen from `directory`; `.`, `..` and double slashes are resolved in it as text alone.
@@ -192,6 +191,7 @@ mod tests {
             key_log: false,
             rsa_key_exchange: false,
             audit: false,
+            trusts: None,
             max_connections: None,
             max_contexts: None,
         }

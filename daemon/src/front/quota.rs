@@ -26,6 +26,8 @@ pub(super) enum Kind {
     ControlConnections,
     /// Bytes of blobs.
     BlobBytes,
+    /// Bytes of parsed certificates and CRLs.
+    ParsedBytes,
     /// Descriptors that nobody took and that are not closed yet.
     Closing,
 }
@@ -42,6 +44,7 @@ impl Kind {
             Self::Undelivered => ("connections that nobody has accepted", "undelivered"),
             Self::ControlConnections => ("control connections", "control_connections"),
             Self::BlobBytes => ("bytes of certificates", "blob_bytes"),
+            Self::ParsedBytes => ("bytes of parsed certificates", "parsed_bytes"),
             Self::Closing => ("descriptors that cannot be closed", "closing"),
         }
     }

@@ -203,6 +203,7 @@ fn settings() -> io::Result<()> {
         key_log: false,
         rsa_key_exchange: false,
         audit: true,
+        trusts: None,
         max_connections: Some(7),
         max_contexts: None,
     };
