@@ -1,8 +1,10 @@
 //! Whoever attacks gets no key and no more than was his: each attack on its own, and beside it the same attack on
 //! something without the protection, which has to succeed. The list is in docs/threat-model.md.
 
+mod bystander;
 mod canary;
 mod cores;
+mod costly;
 mod descriptors;
 mod environment;
 mod identities;
@@ -10,6 +12,7 @@ mod kernels;
 mod key_exchange;
 mod misuse;
 mod other_processes;
+mod parsing;
 mod sandbox;
 mod tenants;
 mod tokens;
