@@ -177,7 +177,11 @@ enum Turn {
     Reply(Reply),
     NeedsSignature,
     /// The decision at the ClientHello, for another context: that may have to be made first.
-    Decides { context: u64, alpn: Option<String>, refuse: bool },
+    Decides {
+        context: u64,
+        alpn: Option<String>,
+        refuse: bool,
+    },
     /// The question is not there whole.
     Wait,
     Gone,

@@ -57,7 +57,8 @@ impl Budget {
 
     /// How long until there is some again; none where there is.
     fn wait(&self) -> Option<Duration> {
-        let lacking = u64::try_from(1_i64.saturating_sub(self.left_ns)).ok().filter(|lacking| *lacking > 0)?;
+        let lacking =
+            u64::try_from(1_i64.saturating_sub(self.left_ns)).ok().filter(|lacking| *lacking > 0)?;
         let rate = self.whole.as_secs_f64() / WINDOW.as_secs_f64();
         let seconds = Duration::from_nanos(lacking).as_secs_f64() / rate;
         Some(Duration::try_from_secs_f64(seconds).unwrap_or(WINDOW))

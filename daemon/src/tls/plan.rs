@@ -201,11 +201,7 @@ impl ContextSource {
         }
     }
 
-    fn also(
-        &self,
-        identities: &dyn IdentitySource,
-        charges: &mut Vec<Charge>,
-    ) -> Result<Vec<Also>, Failure> {
+    fn also(&self, identities: &dyn IdentitySource, charges: &mut Vec<Charge>) -> Result<Vec<Also>, Failure> {
         let mut chain = |digest: &Digest, identity: &str| {
             let certificates = self.chain(digest, "chain", charges)?;
             let made_for = identities.current(identity);

@@ -70,7 +70,8 @@ fn finding_6_a_digest_that_is_given_again_and_again_is_parsed_and_charged_once()
 #[test]
 fn finding_6_a_context_that_brings_too_much_is_refused_before_it_is_parsed() {
     let (world, account) = charged_world(u64::MAX);
-    let of = |count: usize| b"-----BEGIN CERTIFICATE-----\nno base64\n-----END CERTIFICATE-----\n".repeat(count);
+    let of =
+        |count: usize| b"-----BEGIN CERTIFICATE-----\nno base64\n-----END CERTIFICATE-----\n".repeat(count);
     let digest = world.blob(&of(513));
     let refusal = world.refusal(&trusting(vec![digest]));
     assert_eq!(refusal.code, ErrorCode::Limit);
@@ -145,8 +146,7 @@ fn finding_4_a_chain_that_is_deeper_than_the_bound_does_not_verify() {
     let issued = |depth: usize| {
         let leaf = authorities[depth].issue(&Wanted::leaf(&["a.test"]), &Kind::P256.generate());
         let der = |certificate: &openssl::x509::X509Ref| certificate.to_der().unwrap();
-        let between =
-            authorities[1..=depth].iter().map(|one| ByteBuf::from(der(&one.certificate))).collect();
+        let between = authorities[1..=depth].iter().map(|one| ByteBuf::from(der(&one.certificate))).collect();
         let anchor = der(&authorities[0].certificate);
         check_issued(&CheckIssued { anchor, certificate: der(&leaf), between }).unwrap()
     };

@@ -48,9 +48,10 @@ pub(crate) fn authority(name: &str, names: usize, constraints: usize, issuer: Op
     builder.set_not_after(&Asn1Time::days_from_now(30).expect("a time")).expect("a time");
     let constraint = BasicConstraints::new().critical().ca().build().expect("an extension");
     builder.append_extension(constraint).expect("an extension");
-    for (oid, count, der) in
-        [("2.5.29.17", names, alternative_names(names)), ("2.5.29.30", constraints, name_constraints(constraints))]
-    {
+    for (oid, count, der) in [
+        ("2.5.29.17", names, alternative_names(names)),
+        ("2.5.29.30", constraints, name_constraints(constraints)),
+    ] {
         if count > 0 {
             builder.append_extension(extension(oid, &der)).expect("an extension");
         }
@@ -71,6 +72,7 @@ pub(crate) fn chain(length: usize, count: usize) -> Vec<X509> {
 
 /// PEM of so many authorities; parsed they take many times the memory.
 pub(crate) fn bundle(name: &str, count: usize, names: usize) -> Vec<u8> {
-    let one = |place| authority(&format!("{name} {place}"), names, 0, None).certificate.to_pem().expect("PEM");
+    let one =
+        |place| authority(&format!("{name} {place}"), names, 0, None).certificate.to_pem().expect("PEM");
     (0..count).flat_map(one).collect()
 }

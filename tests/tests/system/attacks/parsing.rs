@@ -74,7 +74,9 @@ fn finding_6_the_memory_of_what_is_parsed_has_a_bound_for_each_owner() {
     let cheap = store(&mut control, costly::bundle("cheap", 128, 0));
     let context = control.context(trusting(vec![cheap])).expect("a context");
     // The account is the owner's, not the connection's, and what is not used makes room.
-    control.ask::<luassl_protocol::Done>(&Request::FreeContext(luassl_protocol::FreeContext { context })).expect("freed");
+    control
+        .ask::<luassl_protocol::Done>(&Request::FreeContext(luassl_protocol::FreeContext { context }))
+        .expect("freed");
     let other = store(&mut control, costly::bundle("other", 128, 0));
     control.context(trusting(vec![other])).expect("a context");
 }
