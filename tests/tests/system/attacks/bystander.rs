@@ -198,9 +198,10 @@ impl Bystander {
     /// Asks and connects for so long; whatever fails ends the test.
     fn watch(&self, length: Duration) -> Seen {
         let mut seen = Seen::default();
-        let mut control = Control::open(&self.daemon.socket());
         let until = Instant::now() + length;
         while Instant::now() < until {
+            // One for each round: what it makes goes with it.
+            let mut control = seen.requests.of(|| Control::open(&self.daemon.socket()));
             let context = seen.requests.of(|| control.context(unverified()).expect("a context"));
             let free = Request::FreeContext(FreeContext { context });
             seen.requests.of(|| control.ask::<Done>(&free)).expect("it is freed");
