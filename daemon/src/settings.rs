@@ -5,7 +5,11 @@
 use luassl_keeper_ipc::admin::{HANDSHAKE_MS, Rates};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::OnceLock,
+    time::Duration,
+};
 
 /// Everything that a front needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +29,44 @@ pub struct Settings {
     pub limits: Limits,
     /// How long after its full handshake a session can be resumed, in seconds; 0 for never.
     pub session_lifetime_s: u32,
+    /// Identities by everything that they answer to.
+    #[serde(skip)]
+    pub names: NameIndex,
+}
+
+/// Declared names of identities by everything that they answer to: callers ask by thousands of names at once. Made at its
+/// first use; a copy of the settings makes its own, so that it never belongs to others.
+#[derive(Debug, Default)]
+pub struct NameIndex(OnceLock<HashMap<String, String>>);
+
+impl Clone for NameIndex {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for NameIndex {
+    /// It follows from the identities, and says nothing of its own.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for NameIndex {}
+
+impl Settings {
+    /// The declared name of the identity that answers to `asked`.
+    pub(crate) fn declared(&self, asked: &str) -> Option<&str> {
+        let index = self.names.0.get_or_init(|| {
+            let aliases = self.identities.iter().flat_map(|(name, identity)| {
+                identity.aliases.iter().map(move |alias| (alias.clone(), name.clone()))
+            });
+            let own = self.identities.keys().map(|name| (name.clone(), name.clone()));
+            // A name goes before an alias that reads the same.
+            aliases.chain(own).collect()
+        });
+        index.get(asked).map(String::as_str)
+    }
 }
 
 /// What an identity answers to beside its name, and what is wrong with it.
@@ -86,6 +128,8 @@ pub struct Grant {
     pub dhe: bool,
     /// Whether each use is logged.
     pub audit: bool,
+    /// The only trusts that its contexts may have; none where programs may bring what they trust.
+    pub trusts: Option<Vec<String>>,
     /// Bound on the owner's connections; the limits' where none is given.
     pub max_connections: Option<u32>,
     /// Bound on the owner's contexts; the limits' where none is given.
@@ -148,6 +192,14 @@ pub struct Limits {
     pub blob_bytes_per_owner: u32,
     /// Bytes of blobs kept in all.
     pub blob_bytes: u32,
+    /// Bytes that one owner's certificates and CRLs take once they are parsed.
+    pub parsed_bytes_per_owner: u32,
+    /// The same in all.
+    pub parsed_bytes: u32,
+    /// Requests of one owner that wait to be parsed.
+    pub parsing_jobs_per_owner: u32,
+    /// CPU time that parsing for one owner takes, in seconds a minute.
+    pub parsing_cpu_per_owner: u32,
     /// TLS sessions kept for one owner, those of servers and those of clients each.
     pub sessions_per_owner: u32,
     /// TLS sessions kept in all, likewise.
@@ -190,6 +242,10 @@ impl Default for Limits {
             frame_bytes_in_flight: 48 << 20,
             blob_bytes_per_owner: 8 << 20,
             blob_bytes: 64 << 20,
+            parsed_bytes_per_owner: 32 << 20,
+            parsed_bytes: 512 << 20,
+            parsing_jobs_per_owner: 256,
+            parsing_cpu_per_owner: 10,
             sessions_per_owner: 5_000,
             sessions: 20_000,
             signatures_per_identity: Rates::default().identity,
@@ -222,6 +278,12 @@ impl Limits {
     #[must_use]
     pub fn request(&self) -> Duration {
         Duration::from_millis(self.request_ms.into())
+    }
+
+    /// The CPU time that parsing for one owner takes in a minute.
+    #[must_use]
+    pub fn parsing_cpu(&self) -> Duration {
+        Duration::from_secs(self.parsing_cpu_per_owner.into())
     }
 
     /// The deadline of a call to the keeper.

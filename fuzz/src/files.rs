@@ -71,6 +71,8 @@ pub(crate) fn trust(bytes: &[u8]) {
             floors: FLOORS,
             owner: "fuzz".into(),
             again: false,
+            ledger: None,
+            trusts: None,
         };
         let resumption = Arc::new(Resumption::new(Arc::default()));
         let _ = Context::new(source, Arc::new(Nobody), Arc::clone(&trusts), resumption);

@@ -85,8 +85,17 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let _ = trusts.update(&[("system".to_owned(), TrustSettings::default())].into());
     let (identities, trusts) = (Arc::new(Identities(identities)), Arc::new(trusts));
     let context = |spec| {
-        let source =
-            ContextSource { spec, blobs: [].into(), floors: FLOORS, owner: "fuzz".into(), again: true };
+        let (floors, owner) = (FLOORS, "fuzz".into());
+        let (ledger, trusts_of_grant) = (None, None);
+        let source = ContextSource {
+            spec,
+            blobs: [].into(),
+            floors,
+            owner,
+            again: true,
+            ledger,
+            trusts: trusts_of_grant,
+        };
         let made = Context::new(source, identities.clone(), Arc::clone(&trusts), Arc::clone(&resumption));
         made.unwrap_or_else(|failure| panic!("{failure}"))
     };

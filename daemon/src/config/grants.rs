@@ -24,6 +24,10 @@ pub(super) fn check(
             for text in raw.get_ref().listeners.iter().filter(|text| text.get_ref() != "*") {
                 checker.refers(text, "listener", names(&file.listener));
             }
+            let trusts = raw.get_ref().trusts.iter().flatten().filter(|text| text.get_ref() != "system");
+            for text in trusts {
+                checker.refers(text, "trust", names(&file.trust));
+            }
             grant(checker, raw.span(), raw.get_ref(), file)
         })
         .collect()
@@ -103,6 +107,7 @@ fn grant(checker: &mut Checker<'_>, span: Range<usize>, raw: &raw::Grant, file: 
         rsa_key_exchange: raw.rsa_key_exchange,
         dhe: raw.dhe,
         audit: raw.audit,
+        trusts: raw.trusts.as_ref().map(texts),
         max_connections,
         max_contexts,
     })

@@ -338,6 +338,7 @@ fn everything(uid: u32) -> Grant {
         rsa_key_exchange: false,
         dhe: true,
         audit: false,
+        trusts: None,
         max_connections: None,
         max_contexts: None,
     }

@@ -174,6 +174,8 @@ pub(super) struct Grant {
     pub dhe: bool,
     /// Whether each use is logged.
     pub audit: bool,
+    /// Names of the only trusts that contexts may have.
+    pub trusts: Option<Texts>,
     /// Bound on connections.
     pub max_connections: Option<Spanned<i64>>,
     /// Bound on contexts.
@@ -211,6 +213,10 @@ pub(super) struct Limits {
     pub frame_bytes_in_flight: Option<Spanned<i64>>,
     pub blob_bytes_per_owner: Option<Spanned<i64>>,
     pub blob_bytes: Option<Spanned<i64>>,
+    pub parsed_bytes_per_owner: Option<Spanned<i64>>,
+    pub parsed_bytes: Option<Spanned<i64>>,
+    pub parsing_jobs_per_owner: Option<Spanned<i64>>,
+    pub parsing_cpu_per_owner: Option<Spanned<i64>>,
     pub sessions_per_owner: Option<Spanned<i64>>,
     pub sessions: Option<Spanned<i64>>,
     pub signatures_per_identity: Option<Spanned<i64>>,

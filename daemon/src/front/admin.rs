@@ -9,12 +9,29 @@ use rustix::{
     net::{RecvFlags, SendFlags, SocketFlags, accept_with, sockopt::socket_acceptconn},
 };
 use std::{io, os::fd::OwnedFd, sync::Arc};
+use tokio::sync::oneshot;
 
 /// The largest message of the supervisor, in bytes; what is larger comes in a memfd.
 const MAX_MESSAGE: usize = 64 * 1024;
 
+/// Serves the admin socket on a thread of its own, so that neither waits for the other: pushes and what clients ask. What
+/// is returned tells how that ended.
+///
+/// # Errors
+/// When the kernel gives no thread or no epoll instance.
+pub(super) fn start(front: Arc<Front>, admin: OwnedFd) -> io::Result<oneshot::Receiver<io::Result<()>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        crate::tls::may_sign(false);
+        // The front may be ending for another reason.
+        let _ = ended.send(runtime.block_on(serve(front, admin)));
+    })?;
+    Ok(end)
+}
+
 /// Serves the admin socket, whether it is one connection or listens for them.
-pub(super) async fn serve(front: Arc<Front>, admin: OwnedFd) -> io::Result<()> {
+async fn serve(front: Arc<Front>, admin: OwnedFd) -> io::Result<()> {
     if !socket_acceptconn(&admin)? {
         return converse(&front, admin).await;
     }

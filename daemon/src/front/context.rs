@@ -4,10 +4,10 @@ use super::{
     Active, Front,
     owner::Owner,
     policy::{self, Caller, Denial, Operation, Way},
-    quota::Slot,
+    quota::{Bound, Kind, Quotas, Slot},
 };
 use crate::{
-    settings::Grant,
+    settings::{Grant, Limits},
     tls::{self, Floors},
 };
 use luassl_protocol::{ContextSpec, Dane, Digest, ErrorCode, Failure, Role};
@@ -112,34 +112,45 @@ pub(super) struct Sessions {
     listener: Option<String>,
     /// What it gave last, for each role, and under which generation of the configuration.
     current: Mutex<[Option<Current>; 2]>,
+    /// Held by whoever has it made anew; others that need it wait.
+    making: tokio::sync::Mutex<()>,
 }
 
 impl Sessions {
     pub(super) fn new(asker: Asker, recipe: Arc<Recipe>, listener: Option<String>) -> Self {
-        Self { asker, recipe, listener, current: Mutex::default() }
+        Self { asker, recipe, listener, current: Mutex::default(), making: tokio::sync::Mutex::default() }
     }
 
     /// Whether the settings of another use are the same.
-    pub(super) fn is_like(&self, front: &Front, other: &Self) -> bool {
-        let active = front.active();
-        // The same files may be named from different directories.
-        let full = |sessions: &Self| with_full_names(&active, &sessions.recipe.spec);
-        self.asker.owner == other.asker.owner && self.listener == other.listener && full(self) == full(other)
+    ///
+    /// # Errors
+    /// As [`Parsing::run`](super::parsing::Parsing::run).
+    pub(super) async fn is_like(&self, front: &Front, other: &Self) -> Result<bool, Failure> {
+        if self.asker.owner != other.asker.owner || self.listener != other.listener {
+            return Ok(false);
+        }
+        let (active, one, two) = (front.active(), Arc::clone(&self.recipe), Arc::clone(&other.recipe));
+        let owner = &self.asker.owner;
+        let compare = move || {
+            // The same files may be named from different directories.
+            with_full_names(&active, &one.spec) == with_full_names(&active, &two.spec)
+        };
+        front.parsing.run(owner, &front.limits(), compare).await
     }
 
     /// A session for one handshake. A client's to a known `peer` may be one that is taken up again.
     ///
     /// # Errors
     /// Why there is none: no grant (any more), an identity that is not loaded, a host that cannot be checked.
-    pub(super) fn session(
+    pub(super) async fn session(
         &self,
-        front: &Front,
+        front: &Arc<Front>,
         role: Role,
         host: Option<&str>,
         sni: Option<&str>,
         peer: Peer<'_>,
     ) -> Result<Ssl, Failure> {
-        let Granted { context, audit } = self.granted(front, role)?;
+        let Granted { context, audit } = self.granted(front, role).await?;
         let session = match (role, peer, peer.resumable()) {
             (Role::Client, Peer::ByRecords(_, dane), _) => context.session_by_records(host, sni, dane),
             (Role::Client, _, Some(peer)) => context.session_with(host, sni, peer),
@@ -166,8 +177,8 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`Sessions::session`].
-    pub(super) fn floors(&self, front: &Front, role: Role) -> Result<Floors, Failure> {
-        Ok(self.granted(front, role)?.context.floors())
+    pub(super) async fn floors(&self, front: &Arc<Front>, role: Role) -> Result<Floors, Failure> {
+        Ok(self.granted(front, role).await?.context.floors())
     }
 
     /// The OpenSSL context for a server's session that began in another one, whose grant demands `floors`.
@@ -175,13 +186,13 @@ impl Sessions {
     /// # Errors
     /// What the grants have against it, and a grant that demands something else: what is asked of the peer stays as it
     /// began.
-    pub(super) fn chosen(
+    pub(super) async fn chosen(
         &self,
-        front: &Front,
+        front: &Arc<Front>,
         floors: Floors,
         peer: Option<SocketAddr>,
     ) -> Result<SslContext, Failure> {
-        let Granted { context, audit } = self.granted(front, Role::Server)?;
+        let Granted { context, audit } = self.granted(front, Role::Server).await?;
         if context.floors() != floors {
             let message = "the grants of the two contexts demand different things of a peer";
             return Err(Failure::new(ErrorCode::Refused, message));
@@ -196,8 +207,8 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`Sessions::session`].
-    pub(super) fn check(&self, front: &Front, role: Role) -> Result<(), Failure> {
-        self.granted(front, role)?.context.session(role, None, None).map(drop)
+    pub(super) async fn check(&self, front: &Arc<Front>, role: Role) -> Result<(), Failure> {
+        self.granted(front, role).await?.context.session(role, None, None).map(drop)
     }
 
     /// What the audit log says of a session.
@@ -210,28 +221,128 @@ impl Sessions {
         self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener)
     }
 
-    /// The OpenSSL context under the present configuration; made anew when that has changed.
-    fn granted(&self, front: &Front, role: Role) -> Result<Granted, Failure> {
-        let active = front.active();
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = &mut current[usize::from(role == Role::Server)];
-        if let Some((generation, context)) = slot
-            && *generation == active.generation
-        {
-            return Ok(context.clone());
+    /// What was made last for a role, and under which generation.
+    fn last(&self, role: Role) -> Option<Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(role == Role::Server)].clone()
+    }
+
+    /// The OpenSSL context under the present configuration; made anew when that, an identity or a trust has changed.
+    async fn granted(&self, front: &Arc<Front>, role: Role) -> Result<Granted, Failure> {
+        let is_current = |(generation, _): &Current| *generation == front.active().generation;
+        if let Some((_, granted)) = self.last(role).filter(is_current) {
+            if granted.context.is_stale() {
+                self.renew(front, &granted).await;
+            }
+            return Ok(granted);
         }
-        let made = front.contexts.build(front, &active, &self.asker, &self.recipe, Some(role), self.way());
-        let context = match (made, &slot) {
+        let _making = self.making.lock().await;
+        match self.last(role).filter(is_current) {
+            Some((_, granted)) => Ok(granted),
+            None => self.make(front, role).await,
+        }
+    }
+
+    /// Has an identity's or a trust's change followed; while one handshake waits for that, others go on with what there
+    /// is.
+    async fn renew(&self, front: &Front, granted: &Granted) {
+        let Ok(_making) = self.making.try_lock() else { return };
+        let context = Arc::clone(&granted.context);
+        let renewed = front.parsing.run(&self.asker.owner, &front.limits(), move || context.renew()).await;
+        if let Err(failure) = renewed {
+            tracing::warn!("a context keeps its former certificates and trust for now: {failure}");
+        }
+    }
+
+    async fn make(&self, front: &Arc<Front>, role: Role) -> Result<Granted, Failure> {
+        let order = Order {
+            active: front.active(),
+            asker: self.asker.clone(),
+            recipe: Arc::clone(&self.recipe),
+            role: Some(role),
+            listener: self.listener.clone(),
+        };
+        let generation = order.active.generation;
+        let context = match (order.carry_out(front).await, self.last(role)) {
             (Ok(context), _) => context,
             // What a reload has broken leaves the former context in service; what it forbids does not.
             (Err(failure), Some((_, former))) if failure.code != ErrorCode::Refused => {
                 tracing::warn!("a context keeps its former state: {failure}");
-                former.clone()
+                former
             }
             (Err(failure), _) => return Err(failure),
         };
-        *slot = Some((active.generation, context.clone()));
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current[usize::from(role == Role::Server)] = Some((generation, context.clone()));
         Ok(context)
+    }
+}
+
+/// A context that is to be made by a recipe.
+struct Order {
+    active: Arc<Active>,
+    asker: Asker,
+    recipe: Arc<Recipe>,
+    /// None for the check alone, when the client describes it.
+    role: Option<Role>,
+    listener: Option<String>,
+}
+
+impl Order {
+    /// Has it made in its owner's turn, where it holds up nobody else.
+    async fn carry_out(self, front: &Arc<Front>) -> Result<Granted, Failure> {
+        let (owner, limits) = (self.asker.owner.clone(), self.active.settings.limits.clone());
+        let built = {
+            let front = Arc::clone(front);
+            move || front.contexts.build(&front, &self)
+        };
+        front.parsing.run(&owner, &limits, built).await?
+    }
+
+    fn way(&self) -> Way<'_> {
+        match (&self.role, &self.listener) {
+            (None, _) => Way::Context,
+            (_, Some(listener)) => Way::Listener(listener),
+            _ => Way::OwnSocket,
+        }
+    }
+}
+
+/// Makes a recipe's context to see whether it can be made.
+///
+/// # Errors
+/// As [`Sessions::session`].
+pub(super) async fn first(
+    front: &Arc<Front>,
+    asker: &Asker,
+    recipe: &Arc<Recipe>,
+) -> Result<Granted, Failure> {
+    let (active, asker, recipe) = (front.active(), asker.clone(), Arc::clone(recipe));
+    Order { active, asker, recipe, role: None, listener: None }.carry_out(front).await
+}
+
+/// One owner's account for what is parsed.
+struct ParsedBytes {
+    quotas: Quotas,
+    owner: Owner,
+    bound: Bound,
+}
+
+impl ParsedBytes {
+    fn new(quotas: &Quotas, owner: &Owner, limits: &Limits) -> Self {
+        let bound = Bound { owner: limits.parsed_bytes_per_owner, all: Some(limits.parsed_bytes) };
+        Self { quotas: quotas.clone(), owner: owner.clone(), bound }
+    }
+}
+
+impl std::fmt::Debug for ParsedBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the parsed bytes of {:?}", self.owner)
+    }
+}
+
+impl tls::Ledger for ParsedBytes {
+    fn charge(&self, bytes: u64) -> Result<tls::Charge, Failure> {
+        Ok(Box::new(self.quotas.take(&self.owner, Kind::ParsedBytes, bytes, self.bound)?))
     }
 }
 
@@ -241,6 +352,7 @@ struct CacheKey {
     owner: Owner,
     spec: ContextSpec,
     floors: Floors,
+    trusts: Option<Vec<String>>,
     again: bool,
     generation: u64,
 }
@@ -288,72 +400,69 @@ impl Contexts {
     ///
     /// # Errors
     /// Refused by the grants; an identity without a loaded key; a setting that OpenSSL does not take.
-    pub(super) fn build(
-        &self,
-        front: &Front,
-        active: &Active,
-        asker: &Asker,
-        recipe: &Recipe,
-        role: Option<Role>,
-        way: Way<'_>,
-    ) -> Result<Granted, Failure> {
+    fn build(&self, front: &Front, order: &Order) -> Result<Granted, Failure> {
+        let Order { active, asker, recipe, role, .. } = order;
         let spec = with_full_names(active, &recipe.spec);
         let identities = identities_of(&spec);
-        let operation = Operation { identities: &identities, role, way };
+        let operation = Operation { identities: &identities, role: *role, way: order.way() };
         let grant = policy::decide(&active.settings, asker.caller(), operation).map_err(|denial| {
             front.counters.refused();
             front.audit.refused(asker, &operation, &denial);
             as_asked(denial, &identities, &recipe.spec).into_failure()
         })?;
-        let (floors, audit) = (Floors::from(grant), grant.audit);
+        let audit = grant.audit;
         let key = CacheKey {
             owner: asker.owner.clone(),
-            spec: spec.clone(),
-            floors,
+            spec,
+            floors: Floors::from(grant),
+            trusts: grant.trusts.clone(),
             again: recipe.again,
             generation: active.generation,
         };
-        if spec.psk.is_some() {
-            // Keys stay nowhere longer than they are used.
-            let context = Arc::new(make(front, active, asker, &spec, recipe, floors)?);
-            return Ok(Granted { context, audit });
-        }
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = cache.get(&key).and_then(Weak::upgrade) {
+        if let Some(known) = self.known(&key) {
             return Ok(Granted { context: known, audit });
         }
-        let made = make(front, active, asker, &spec, recipe, floors);
+        let made = make(front, active, recipe, &key);
         let context = Arc::new(made.inspect_err(|failure| {
             if failure.code == ErrorCode::Refused {
                 front.counters.refused();
                 front.audit.below_floor(asker, &operation, failure);
             }
         })?);
+        // Keys stay nowhere longer than they are used.
+        if key.spec.psk.is_none() {
+            self.keep(key, &context);
+        }
+        Ok(Granted { context, audit })
+    }
+
+    fn known(&self, key: &CacheKey) -> Option<Arc<tls::Context>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(key).and_then(Weak::upgrade)
+    }
+
+    /// An owner's contexts are made one after the other, so that nobody has made the same one in between.
+    fn keep(&self, key: CacheKey, context: &Arc<tls::Context>) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= SWEEP_AT {
             cache.retain(|_, known| known.strong_count() > 0);
         }
-        cache.insert(key, Arc::downgrade(&context));
-        Ok(Granted { context, audit })
+        cache.insert(key, Arc::downgrade(context));
     }
 }
 
-fn make(
-    front: &Front,
-    active: &Active,
-    asker: &Asker,
-    spec: &ContextSpec,
-    recipe: &Recipe,
-    floors: Floors,
-) -> Result<tls::Context, Failure> {
+fn make(front: &Front, active: &Active, recipe: &Recipe, key: &CacheKey) -> Result<tls::Context, Failure> {
+    let CacheKey { owner, spec, floors, trusts, .. } = key;
     if spec.dh.is_some() && !floors.dhe {
-        front.contexts.warn_of_dhe(&asker.owner);
+        front.contexts.warn_of_dhe(owner);
     }
     let source = tls::ContextSource {
         spec: with_declared_names(active, spec)?,
         blobs: recipe.blobs.clone(),
-        floors,
-        owner: asker.owner.label(),
+        floors: *floors,
+        owner: owner.label(),
         again: recipe.again,
+        ledger: Some(Arc::new(ParsedBytes::new(&front.quotas, owner, &active.settings.limits))),
+        trusts: trusts.as_deref().map(Arc::from),
     };
     let (identities, trusts) = (Arc::clone(&active.identities), Arc::clone(&front.trusts));
     tls::Context::new(source, identities, trusts, Arc::clone(&front.resumption))

@@ -32,6 +32,7 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
+use tokio::time::{Instant, timeout_at};
 
 /// How long the accepting thread waits before it looks again, where a bound is reached or accepting fails.
 const BACK_OFF: Duration = Duration::from_millis(20);
@@ -345,11 +346,14 @@ impl Acceptor {
 
 /// One accepted connection, from its socket to the hub.
 async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, (slots, half_open): (Slots, HalfOpen)) {
-    let session =
-        listener.sessions.session(front, Role::Server, None, None, Peer::New(sockets::peer(tcp.as_fd())));
     let limits = front.limits();
-    let outcome = match session {
-        Ok(ssl) => handshake::accepted(ssl, tcp, limits.client_hello(), limits.handshake()).await,
+    let deadline = limits.handshake();
+    let until = Instant::now() + deadline;
+    let peer = Peer::New(sockets::peer(tcp.as_fd()));
+    // After a reload the context is made anew first; peers do not wait for that longer than for anything else.
+    let session = timeout_at(until, listener.sessions.session(front, Role::Server, None, None, peer)).await;
+    let outcome = match session.unwrap_or_else(|_| Err(handshake::not_in_time(deadline))) {
+        Ok(ssl) => handshake::accepted(ssl, tcp, limits.client_hello(), until - Instant::now()).await,
         Err(failure) => Err(Failed::unsaid(failure)),
     };
     let established = match outcome {

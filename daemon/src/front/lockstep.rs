@@ -24,7 +24,7 @@ use asking::Asking;
 use luassl_protocol::{
     ErrorCode, FRAME_HEADER, Failure, LOOK_DATA, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
 };
-use openssl::ssl::Ssl;
+use openssl::ssl::{Ssl, SslContext};
 use patience::{After, Look, Patience};
 use rustix::{
     io::Errno,
@@ -176,6 +176,12 @@ struct Reply {
 enum Turn {
     Reply(Reply),
     NeedsSignature,
+    /// The decision at the ClientHello, for another context: that may have to be made first.
+    Decides {
+        context: u64,
+        alpn: Option<String>,
+        refuse: bool,
+    },
     /// The question is not there whole.
     Wait,
     Gone,
@@ -377,8 +383,15 @@ impl LockStep {
             Ok(LockStepRequest::Close) => {
                 return Turn::Reply(Reply { frame: self.session.close(), last: true });
             }
+            Ok(LockStepRequest::ClientHello { context: Some(context), alpn, refuse }) => {
+                return Turn::Decides { context, alpn: alpn.map(str::to_owned), refuse };
+            }
             Ok(request) => self.answer(&request),
         };
+        self.turn(answered)
+    }
+
+    fn turn(&mut self, answered: Answered) -> Turn {
         match answered {
             Answered::NeedsSignature => Turn::NeedsSignature,
             Answered::Frame(frame) => {
@@ -405,11 +418,8 @@ impl LockStep {
             LockStepRequest::Shutdown => return session.shutdown(),
             LockStepRequest::Info => return session.tell_info(),
             LockStepRequest::Facts => return session.facts(),
-            LockStepRequest::ClientHello { context, alpn, refuse } => {
-                match self.decision(context, alpn, refuse) {
-                    Ok(decision) => self.session.decided(decision),
-                    Err(failure) => return frame(&LockStepAnswer::failed(failure)),
-                }
+            LockStepRequest::ClientHello { alpn, refuse, .. } => {
+                return self.decided(None, alpn.map(str::to_owned), refuse);
             }
             LockStepRequest::Psk { .. } => return invalid("no handshake waits for a key"),
             LockStepRequest::Close | LockStepRequest::Unknown(_) => {
@@ -417,10 +427,14 @@ impl LockStep {
                 return frame(&LockStepAnswer::failed(failure));
             }
         };
+        self.mind_the_handshake();
+        answered
+    }
+
+    fn mind_the_handshake(&mut self) {
         if !self.session.is_handshaking() && self.handshaking.take().is_some() {
             self.handshake_is_over();
         }
-        answered
     }
 
     fn handshake_is_over(&mut self) {
@@ -433,26 +447,48 @@ impl LockStep {
         }
     }
 
-    fn decision(&self, context: Option<u64>, alpn: Option<&str>, refuse: bool) -> Result<Decision, Failure> {
-        let Some(handshaking) = &self.handshaking else {
-            return Err(Failure::new(ErrorCode::Invalid, "no handshake waits for a decision"));
-        };
-        let context = context
-            .map(|number| {
+    /// Goes on as the program has decided.
+    fn decided(&mut self, context: Option<SslContext>, alpn: Option<String>, refuse: bool) -> Answered {
+        if self.handshaking.is_none() {
+            return invalid("no handshake waits for a decision");
+        }
+        let answered = self.session.decided(Decision { context, alpn, refuse });
+        self.mind_the_handshake();
+        answered
+    }
+
+    /// The same for another context, within the deadline of a handshake.
+    async fn decides(&mut self, number: u64, alpn: Option<String>, refuse: bool) -> Turn {
+        let deadline = self.front.limits().handshake();
+        let context = match &self.handshaking {
+            None => Err(Failure::new(ErrorCode::Invalid, "no handshake waits for a decision")),
+            Some(handshaking) => {
+                let (contexts, floors) = (handshaking.contexts.clone(), handshaking.floors);
                 let peer = sockets::peer(self.session.fd());
-                handshaking.contexts.for_server(&self.front, number, handshaking.floors, peer)
-            })
-            .transpose()?;
-        Ok(Decision { context, alpn: alpn.map(str::to_owned), refuse })
+                let made = contexts.for_server(&self.front, number, floors, peer);
+                timeout(deadline, made).await.unwrap_or_else(|_| Err(handshake::not_in_time(deadline)))
+            }
+        };
+        self.patience.answers(After::Other);
+        let answered = match context {
+            Ok(context) => self.decided(Some(context), alpn, refuse),
+            Err(failure) => frame(&LockStepAnswer::failed(failure)),
+        };
+        self.turn(answered)
     }
 
     /// Sends the answer, and says what comes next.
     async fn finish(&mut self, turn: Turn) -> Next {
+        let turn = match turn {
+            Turn::Decides { context, alpn, refuse } => self.decides(context, alpn, refuse).await,
+            turn => turn,
+        };
         let reply = match turn {
             Turn::Reply(reply) => reply,
             Turn::NeedsSignature => return Next::Sign,
             Turn::Wait => return Next::Ask,
-            Turn::Gone => return Next::Over,
+            // It has been seen to.
+            Turn::Decides { .. } | Turn::Gone => return Next::Over,
         };
         // It fits at once, but for a client that does not read.
         let sent = match self.send_some(&reply.frame) {

@@ -25,6 +25,7 @@ mod lockstep;
 mod lua_end;
 mod operations;
 mod owner;
+mod parsing;
 mod peer;
 mod policy;
 mod pump;
@@ -107,6 +108,7 @@ struct Front {
     sources: half_open::Sources,
     home: Arc<home::Home>,
     contexts: context::Contexts,
+    parsing: parsing::Parsing,
     acceptors: listener::Acceptors,
     counters: counters::Counters,
     audit: audit::Audit,
@@ -149,6 +151,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         sources: half_open::Sources::default(),
         home: Arc::new(home::Home::start(cores)?),
         contexts: context::Contexts::default(),
+        parsing: parsing::Parsing::start()?,
         acceptors: listener::Acceptors::default(),
         counters: counters::Counters::default(),
         audit: audit::Audit::default(),
@@ -181,14 +184,15 @@ async fn serve(front: Arc<Front>, sockets: Vec<(String, OwnedFd)>) -> Result<(),
     front.keep_listeners(listeners);
     let admin = admin.ok_or(FrontError::MissingSocket("admin"))?;
     tokio::spawn(audit::catch_up(Arc::clone(&front)));
-    let admin = tokio::spawn(admin::serve(Arc::clone(&front), admin));
+    let admin = admin::start(Arc::clone(&front), admin)?;
     admin::told(front.notice.as_ref().map(Notice::ready));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok(()),
         ended = admin => match ended {
             Ok(outcome) => Ok(outcome?),
-            Err(_) => Ok(()),
+            // Its thread has gone, and nobody could push any more.
+            Err(_) => Err(io::Error::other("the admin socket is out of service").into()),
         },
     };
     front.counters.tell();
@@ -251,7 +255,10 @@ impl Front {
 
     /// Puts a pushed configuration in force; what is wrong with it is told, and the rest holds.
     fn activate(self: &Arc<Self>, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> Vec<String> {
+        // Parses, and takes its time: before anything is locked.
         let faults = self.trusts.update(&settings.trusts);
+        // Builds the index of names.
+        let _ = settings.declared("");
         self.keeper.set_deadline(settings.limits.keeper());
         let Limits { sessions_per_owner, sessions, .. } = settings.limits;
         self.resumption.configure(settings.session_lifetime_s, sessions_per_owner, sessions);
@@ -277,6 +284,20 @@ impl Front {
         let active = self.active();
         let default = active.settings.limits.connections_per_owner;
         policy::largest(&active.settings, asker.caller(), |grant| grant.max_connections, default)
+    }
+
+    /// Whether any grant is the asker's.
+    ///
+    /// # Errors
+    /// `Refused` where none is; that is in the audit log then.
+    fn granted(&self, asker: &Asker) -> Result<(), luassl_protocol::Failure> {
+        if policy::has_grant(&self.active().settings, asker.caller()) {
+            return Ok(());
+        }
+        let (denial, way) = (policy::Denial::NoGrant, policy::Way::Context);
+        self.counters.refused();
+        self.audit.refused(asker, &policy::Operation { identities: &[], role: None, way }, &denial);
+        Err(denial.into_failure())
     }
 
     /// How many contexts an asker may have, likewise.

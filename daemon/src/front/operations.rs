@@ -3,7 +3,7 @@
 use super::{
     Front,
     connection::{Command, Connection, with_addresses},
-    context::{Asker, Peer, Recipe, Sessions, digests_of, identities_of},
+    context::{self, Asker, Peer, Recipe, Sessions, digests_of, identities_of},
     control::{Answer, Answering},
     handshake, holder,
     listener::{Listener, ListenerKey},
@@ -71,14 +71,14 @@ impl ContextTable {
     ///
     /// # Errors
     /// An unknown number, and as [`Sessions::chosen`].
-    pub(super) fn for_server(
+    pub(super) async fn for_server(
         &self,
-        front: &Front,
+        front: &Arc<Front>,
         number: u64,
         floors: Floors,
         peer: Option<SocketAddr>,
     ) -> Outcome<SslContext> {
-        self.find(number)?.sessions.chosen(front, floors, peer)
+        self.find(number)?.sessions.chosen(front, floors, peer).await
     }
 }
 
@@ -139,11 +139,11 @@ impl Session {
             Request::Blob(blob) => plain(id, self.blob(blob)),
             Request::Context(make) => plain(id, self.context(*make).await),
             Request::FreeContext(free) => plain(id, self.free_context(&free)),
-            Request::Connect(connect) => with_descriptor(id, self.connect(connect, descriptors)),
-            Request::Bind(bind) => with_descriptor(id, self.bind(bind, descriptors)),
+            Request::Connect(connect) => with_descriptor(id, self.connect(connect, descriptors).await),
+            Request::Bind(bind) => with_descriptor(id, self.bind(bind, descriptors).await),
             Request::Status(of) => plain(id, self.status(&of)),
-            Request::Certificate(read) => plain(id, tls::read_certificate(&read)),
-            Request::CheckIssued(check) => plain(id, tls::check_issued(&check)),
+            Request::Certificate(read) => plain(id, self.parse(move || tls::read_certificate(&read)).await),
+            Request::CheckIssued(check) => plain(id, self.parse(move || tls::check_issued(&check)).await),
             Request::Describe(_) => plain(id, Ok(tls::description())),
             Request::Unknown(op) => {
                 let message = format!("operation \"{op}\" is not known to this luassld");
@@ -200,7 +200,17 @@ impl Session {
         Ok(BlobStored { digest: Digest::new(digest) })
     }
 
+    /// Parses something for whoever has a grant, where it holds up nobody else.
+    async fn parse<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Outcome<T> + Send + 'static,
+    ) -> Outcome<T> {
+        self.front.granted(&self.asker)?;
+        self.front.parsing.run(&self.asker.owner, &self.front.limits(), work).await?
+    }
+
     async fn context(&mut self, MakeContext { spec, again }: MakeContext) -> Outcome<ContextMade> {
+        self.front.granted(&self.asker)?;
         let missing: Vec<_> =
             digests_of(&spec).into_iter().filter(|digest| !self.blobs.contains_key(&**digest)).collect();
         if !missing.is_empty() {
@@ -218,9 +228,7 @@ impl Session {
             .filter_map(|digest| Some((*digest, Arc::clone(&self.blobs.get(&**digest)?.0))))
             .collect();
         let recipe = Arc::new(Recipe { spec, blobs, again, _slot: slot });
-        let active = self.front.active();
-        let checked =
-            self.front.contexts.build(&self.front, &active, &self.asker, &recipe, None, Way::Context)?;
+        let checked = context::first(&self.front, &self.asker, &recipe).await?;
         let sessions = Sessions::new(self.asker.clone(), Arc::clone(&recipe), None);
         let number = self.next_context;
         self.next_context += 1;
@@ -242,7 +250,11 @@ impl Session {
 
     // -- connections ---------------------------------------------------------------------------------------------
 
-    fn connect(&self, connect: Connect, descriptors: &mut Vec<OwnedFd>) -> Outcome<(Connecting, OwnedFd)> {
+    async fn connect(
+        &self,
+        connect: Connect,
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> Outcome<(Connecting, OwnedFd)> {
         let tcp = sockets::connected_tcp(descriptors)?;
         let (host, sni) = (connect.host.as_deref(), connect.sni.as_deref());
         let made = self.made(connect.context)?;
@@ -258,7 +270,9 @@ impl Session {
             Mode::LockStep => Peer::New(address),
         };
         let peer = connect.dane.as_ref().map_or(peer, |dane| Peer::ByRecords(address, dane));
-        let ssl = made.sessions.session(&self.front, connect.role, host, sni, peer)?;
+        let ssl = made.sessions.session(&self.front, connect.role, host, sni, peer).await?;
+        // Asked for before anything is taken that would have to be given back.
+        let floors = made.sessions.floors(&self.front, connect.role).await?;
         let limits = self.front.limits();
         let take = |kind, own, all| {
             self.front.quotas.take(&self.asker.owner, kind, 1, Bound { owner: own, all: Some(all) })
@@ -276,7 +290,6 @@ impl Session {
         let token = connection.token;
         let front = Arc::clone(&self.front);
         if connect.mode == Mode::LockStep {
-            let floors = made.sessions.floors(&self.front, connect.role)?;
             let contexts = self.contexts.clone();
             let handshaking = Handshaking { _slot: handshake_slot, contexts, floors, apart };
             let begun = LockStep::new(front, Arc::clone(&connection), (ssl, tcp), ours, handshaking)
@@ -291,14 +304,14 @@ impl Session {
         Ok((Connecting { token }, theirs))
     }
 
-    fn bind(&self, bind: Bind, descriptors: &mut Vec<OwnedFd>) -> Outcome<(BoundAnswer, OwnedFd)> {
+    async fn bind(&self, bind: Bind, descriptors: &mut Vec<OwnedFd>) -> Outcome<(BoundAnswer, OwnedFd)> {
         let recipe = Arc::clone(&self.made(bind.context)?.recipe);
         if recipe.asks_for_keys() {
             return Err(asks_in_lock_step());
         }
         let sessions = Sessions::new(self.asker.clone(), recipe, bind.listener.clone());
         // Refused here, and not at the first peer.
-        sessions.check(&self.front, Role::Server)?;
+        sessions.check(&self.front, Role::Server).await?;
         let (key, socket) = match bind.listener {
             Some(name) => self.named_listener(name)?,
             None => {
@@ -310,7 +323,7 @@ impl Session {
         let address = address.as_ref().map(super::connection::address_text).unwrap_or_default();
         let (ours, theirs) = sockets::delivery_pair()?;
         let ours = Arc::new(ours.charged_to(self.front.quotas.account(&self.asker.owner)));
-        let (listener, holder) = self.join(key, socket, sessions, &ours)?;
+        let (listener, holder) = self.join(key, socket, sessions, &ours).await?;
         tokio::spawn(holder::listen(Arc::clone(&self.front), listener, holder, ours));
         Ok((BoundAnswer { address }, theirs))
     }
@@ -328,7 +341,7 @@ impl Session {
     }
 
     /// Joins the running listener of that key, or starts it.
-    fn join(
+    async fn join(
         &self,
         key: ListenerKey,
         socket: Arc<sockets::Tcp>,
@@ -336,7 +349,7 @@ impl Session {
         delivery: &Arc<sockets::ClientSocket>,
     ) -> Outcome<(Arc<Listener>, u64)> {
         if let Some(running) = self.front.acceptors.find(&key) {
-            if running.owner != self.asker.owner || !running.sessions.is_like(&self.front, &sessions) {
+            if running.owner != self.asker.owner || !running.sessions.is_like(&self.front, &sessions).await? {
                 return Err(Failure::new(
                     ErrorCode::InUse,
                     "the listener is in use with other settings, or by another user",

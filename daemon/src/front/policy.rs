@@ -87,13 +87,7 @@ pub(super) fn largest(
 
 /// The declared name of an identity that answers to `asked`.
 pub(super) fn declared<'s>(settings: &'s Settings, asked: &str) -> Option<&'s str> {
-    if let Some((name, _)) = settings.identities.get_key_value(asked) {
-        return Some(name);
-    }
-    let answers = |(_, identity): &(&String, &crate::settings::IdentitySettings)| {
-        identity.aliases.iter().any(|alias| alias == asked)
-    };
-    settings.identities.iter().find(answers).map(|(name, _)| name.as_str())
+    settings.declared(asked)
 }
 
 /// The text of the path `name` seen from `directory`; `.`, `..` and double slashes are resolved in it as text alone.
@@ -198,6 +192,7 @@ mod tests {
             rsa_key_exchange: false,
             dhe: false,
             audit: false,
+            trusts: None,
             max_connections: None,
             max_contexts: None,
         }

@@ -44,6 +44,8 @@ pub(super) enum Kind {
     FrameBytes,
     /// Bytes of blobs.
     BlobBytes,
+    /// Bytes of parsed certificates and CRLs.
+    ParsedBytes,
     /// Descriptors that nobody has taken and that are not closed yet.
     Closing,
 }
@@ -62,6 +64,7 @@ impl Kind {
             Self::Ungranted => ("control connections without a grant", "ungranted_connections"),
             Self::FrameBytes => ("bytes of requests on their way", "frame_bytes_in_flight"),
             Self::BlobBytes => ("bytes of certificates", "blob_bytes"),
+            Self::ParsedBytes => ("bytes of parsed certificates", "parsed_bytes"),
             Self::Closing => ("descriptors that cannot be closed", "closing"),
         }
     }

@@ -1,7 +1,8 @@
 //! CA certificates and CRLs that clients bring, parsed: programs bring the same ones for context after context.
 
-use super::pem;
+use super::context::{Charge, Ledger};
 use super::trust::store_of;
+use super::{memory, pem, raw};
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
@@ -20,6 +21,60 @@ pub(super) struct Brought {
     pub(super) store: X509Store,
     /// Of everything in it.
     pub(super) digest: [u8; 32],
+    /// Of the memory that it takes.
+    _charge: Option<Charge>,
+}
+
+/// The certificates and CRLs that one context may bring, chains included.
+pub(super) const MAX_CERTIFICATES: usize = 512;
+
+/// The bytes of all these together.
+pub(super) const MAX_BYTES: usize = 1 << 20;
+
+/// Looks at how much one context brings, before any of it is parsed.
+///
+/// # Errors
+/// `Limit`, which says what there is too much of.
+pub fn check_sizes<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Result<(), Failure> {
+    let (mut bytes, mut blocks) = (0, 0);
+    for text in texts {
+        bytes += text.len();
+        if bytes > MAX_BYTES {
+            return Err(too_much(&format!("more than {MAX_BYTES} bytes of certificates and CRLs")));
+        }
+        blocks += pem::count(text);
+        if blocks > MAX_CERTIFICATES {
+            return Err(too_much(&format!("more than {MAX_CERTIFICATES} certificates and CRLs")));
+        }
+    }
+    Ok(())
+}
+
+fn too_much(what: &str) -> Failure {
+    let hint = "leave out what is not needed, or have the operator declare them as a [trust] and name that";
+    Failure::new(ErrorCode::Limit, format!("a context brings {what}: {hint}"))
+}
+
+/// Parses, and charges the memory that this takes. It is measured where libcrypto's allocator counts, and no less than
+/// the text that it is made of.
+pub(super) fn charged<T>(
+    ledger: Option<&dyn Ledger>,
+    text: usize,
+    parse: impl FnOnce() -> Result<T, Failure>,
+) -> Result<(T, Option<Charge>), Failure> {
+    let (parsed, grown) = memory::grown_by(parse);
+    let parsed = parsed?;
+    let charge = ledger.map(|ledger| ledger.charge(grown.max(text as u64))).transpose()?;
+    Ok((parsed, charge))
+}
+
+/// Has OpenSSL decode the extensions of certificates now, which it would keep at their first use.
+pub(super) fn decode_extensions(certificates: &[X509]) {
+    raw::quietly(|| {
+        for certificate in certificates {
+            raw::is_authority(certificate);
+        }
+    });
 }
 
 /// One client's material: whose it is, CA certificates and CRLs, in PEM.
@@ -27,6 +82,7 @@ pub(super) struct Material<'a> {
     pub(super) owner: &'a str,
     pub(super) certificates: Vec<&'a [u8]>,
     pub(super) crls: Vec<&'a [u8]>,
+    pub(super) ledger: Option<&'a dyn Ledger>,
 }
 
 impl Material<'_> {
@@ -46,6 +102,11 @@ impl Material<'_> {
     }
 
     fn parse(&self, digest: [u8; 32]) -> Result<Brought, Failure> {
+        let (brought, charge) = charged(self.ledger, self.size(), || self.parse_all(digest))?;
+        Ok(Brought { _charge: charge, ..brought })
+    }
+
+    fn parse_all(&self, digest: [u8; 32]) -> Result<Brought, Failure> {
         let (mut certificates, mut crls) = (Vec::new(), Vec::new());
         for pem in &self.certificates {
             certificates.extend(pem::certificates(pem).all("trusted certificates")?);
@@ -56,11 +117,13 @@ impl Material<'_> {
         let unusable =
             |error: ErrorStack| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}"));
         let store = store_of(&certificates, &crls).map_err(unusable)?;
-        Ok(Brought { certificates, crls, store, digest })
+        decode_extensions(&certificates);
+        Ok(Brought { certificates, crls, store, digest, _charge: None })
     }
 }
 
 struct Known {
+    owner: String,
     size: usize,
     brought: Arc<Brought>,
 }
@@ -79,9 +142,28 @@ impl Parsed {
         if let Some(known) = self.find(&digest) {
             return Ok(known);
         }
-        let brought = Arc::new(material.parse(digest)?);
-        self.keep(Known { size: material.size(), brought: Arc::clone(&brought) });
+        let parsed = match material.parse(digest) {
+            // What this owner's former contexts left here is on its account, too.
+            Err(failure) if failure.code == ErrorCode::Limit && self.forget_unused(material.owner) => {
+                material.parse(digest)
+            }
+            parsed => parsed,
+        };
+        let brought = Arc::new(parsed?);
+        let owner = material.owner.to_owned();
+        self.keep(Known { owner, size: material.size(), brought: Arc::clone(&brought) });
         Ok(brought)
+    }
+
+    /// Forgets what no context of `owner`'s uses; false where there is nothing of the kind.
+    pub(super) fn forget_unused(&self, owner: &str) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_unused = |known: &Known| known.owner == owner && Arc::strong_count(&known.brought) == 1;
+        let (unused, used): (VecDeque<_>, _) = known.drain(..).partition(is_unused);
+        *known = used;
+        // Freeing takes its time, and others wait for the lock.
+        drop(known);
+        !unused.is_empty()
     }
 
     /// The newest is the last.
@@ -98,10 +180,14 @@ impl Parsed {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.push_back(new);
         let mut size: usize = known.iter().map(|known| known.size).sum();
+        let mut forgotten = Vec::new();
         while size > MOST {
             let Some(oldest) = known.pop_front() else { break };
             size -= oldest.size;
+            forgotten.push(oldest);
         }
+        // Freeing takes its time, and others wait for the lock.
+        drop(known);
     }
 }
 
@@ -112,7 +198,7 @@ mod tests {
     use std::sync::Arc;
 
     fn material<'a>(owner: &'a str, pem: &'a [u8]) -> Material<'a> {
-        Material { owner, certificates: vec![pem], crls: Vec::new() }
+        Material { owner, certificates: vec![pem], crls: Vec::new(), ledger: None }
     }
 
     #[test]

@@ -10,9 +10,27 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::{Id, PKeyRef, Public};
 use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::verify::X509VerifyParam;
 use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref, X509StoreContext};
 use serde_bytes::ByteBuf;
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The largest certificate that is read for a client, in bytes of PEM or DER.
+pub(super) const MAX_CERTIFICATE: usize = 64 << 10;
+
+/// The certificates of one [`check_issued`], all together.
+const MAX_CHECKED: usize = 16;
+
+/// Their bytes. What names and name constraints cost grows with the product of their numbers: within this it is a
+/// fraction of a second.
+const MAX_CHECKED_BYTES: usize = 64 << 10;
+
+/// The longest chain that is built between them, below the trust anchor.
+const MAX_CHECKED_DEPTH: i32 = 8;
+
+fn too_much(what: &str, there: usize, most: usize) -> Failure {
+    Failure::new(ErrorCode::Limit, format!("{there} {what} are too many: at most {most} are looked at"))
+}
 
 fn unreadable() -> Failure {
     Failure::new(ErrorCode::Invalid, "this is no certificate, neither PEM nor DER")
@@ -21,8 +39,11 @@ fn unreadable() -> Failure {
 /// Reads a certificate.
 ///
 /// # Errors
-/// `Invalid` for what is none.
+/// `Invalid` for what is none, `Limit` for what is too large.
 pub fn read_certificate(request: &ReadCertificate) -> Result<CertificateFacts, Failure> {
+    if request.data.len() > MAX_CERTIFICATE {
+        return Err(too_much("bytes of one certificate", request.data.len(), MAX_CERTIFICATE));
+    }
     let certificate = X509::from_pem(&request.data).or_else(|_| X509::from_der(&request.data));
     let certificate = certificate.map_err(|_| unreadable())?;
     raw::quietly(|| facts(&certificate)).map_err(|_| unreadable())
@@ -127,8 +148,16 @@ fn address(octets: &[u8]) -> Option<String> {
 /// Whether a certificate verifies with one other as its only trust anchor.
 ///
 /// # Errors
-/// `Invalid` for what is no certificate.
+/// `Invalid` for what is no certificate, `Limit` for more than are looked at.
 pub fn check_issued(request: &CheckIssued) -> Result<Issued, Failure> {
+    let bytes = request.anchor.len() + request.certificate.len();
+    let bytes = bytes + request.between.iter().map(|one| one.len()).sum::<usize>();
+    if request.between.len() + 2 > MAX_CHECKED {
+        return Err(too_much("certificates", request.between.len() + 2, MAX_CHECKED));
+    }
+    if bytes > MAX_CHECKED_BYTES {
+        return Err(too_much("bytes of certificates", bytes, MAX_CHECKED_BYTES));
+    }
     let read = |der: &[u8]| X509::from_der(der).map_err(|_| unreadable());
     let (anchor, certificate) = (read(&request.anchor)?, read(&request.certificate)?);
     let between = request.between.iter().map(|der| read(der)).collect::<Result<Vec<_>, _>>()?;
@@ -138,6 +167,9 @@ pub fn check_issued(request: &CheckIssued) -> Result<Issued, Failure> {
 fn verify(anchor: X509, certificate: &X509Ref, between: Vec<X509>) -> Result<Issued, ErrorStack> {
     let mut store = X509StoreBuilder::new()?;
     store.add_cert(anchor)?;
+    let mut parameters = X509VerifyParam::new()?;
+    parameters.set_depth(MAX_CHECKED_DEPTH);
+    store.set_param(&parameters)?;
     let mut chain = Stack::new()?;
     between.into_iter().try_for_each(|one| chain.push(one))?;
     X509StoreContext::new()?.init(&store.build(), certificate, &chain, |context| {

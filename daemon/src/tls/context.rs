@@ -29,6 +29,18 @@ pub struct Floors {
     pub key_log: bool,
 }
 
+/// Where the memory of parsed certificates and CRLs is charged.
+pub trait Ledger: std::fmt::Debug + Send + Sync {
+    /// Charges so many bytes, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// `Limit` where that would pass a bound.
+    fn charge(&self, bytes: u64) -> Result<Charge, Failure>;
+}
+
+/// A charge; it lasts as long as this.
+pub type Charge = Box<dyn std::any::Any + Send + Sync>;
+
 /// Everything that a context is made of.
 #[derive(Debug, Clone)]
 pub struct ContextSource {
@@ -43,9 +55,14 @@ pub struct ContextSource {
     /// Whether the client had it before: a chain that it brought then gives way to the identity's own where the
     /// identity was renewed since.
     pub again: bool,
+    /// Where what is parsed is charged; nowhere where there is none.
+    pub ledger: Option<Arc<dyn Ledger>>,
+    /// The only trusts that the grant accepts, by name; none where the client may bring what it trusts.
+    pub trusts: Option<Arc<[String]>>,
 }
 
-/// An immutable context. It follows renewals of its identities and changes of its trusts by itself.
+/// An immutable context. It follows renewals of its identities and changes of its trusts when it is told to
+/// ([`Context::renew`]).
 pub struct Context {
     plan: Plan,
     floors: Floors,
@@ -141,16 +158,26 @@ impl Context {
         Ok(ssl)
     }
 
-    /// What is built, made anew first where identities or trusts have changed. Where that fails, the old one stays.
-    fn current(&self) -> Arc<Built> {
-        let built = Arc::clone(&self.built.read().unwrap_or_else(PoisonError::into_inner));
-        if built.is_fresh(&*self.identities, &self.trusts) {
-            return built;
-        }
+    /// Whether identities or trusts have changed since it was built.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        !self.current().is_fresh(&*self.identities, &self.trusts)
+    }
+
+    /// Builds anew where identities or trusts have changed. Where that fails, what there is stays. It takes its time, and
+    /// is not for a thread that others need.
+    pub fn renew(&self) {
         // One thread builds; the others go on with what there is.
-        let Ok(_rebuilding) = self.rebuilding.try_lock() else { return built };
-        let new = Arc::new(built.renewed(&self.plan, &*self.identities, &self.trusts, &self.resuming));
-        *self.built.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
-        new
+        let Ok(_rebuilding) = self.rebuilding.try_lock() else { return };
+        let built = self.current();
+        if !built.is_fresh(&*self.identities, &self.trusts) {
+            let new = built.renewed(&self.plan, &*self.identities, &self.trusts, &self.resuming);
+            *self.built.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        }
+    }
+
+    /// What was built last.
+    fn current(&self) -> Arc<Built> {
+        Arc::clone(&self.built.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,6 +1,7 @@
 //! What libcrypto gives back is wiped: secrets of sessions lie in many of its structures, and it wipes some of them.
 
 use super::TlsError;
+use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
@@ -10,6 +11,23 @@ unsafe extern "C" {
         realloc: unsafe extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void,
         free: unsafe extern "C" fn(*mut c_void, *const c_char, c_int),
     ) -> c_int;
+}
+
+thread_local! {
+    /// What this thread has taken of libcrypto's memory, less what it has given back, in bytes.
+    static TAKEN: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Does some work, and tells by how many bytes this thread's part of libcrypto's memory has grown.
+pub(super) fn grown_by<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = TAKEN.get();
+    let outcome = work();
+    (outcome, u64::try_from(TAKEN.get().wrapping_sub(before)).unwrap_or(0))
+}
+
+fn count(bytes: usize, count: impl FnOnce(i64, i64) -> i64) {
+    // A thread that ends may still free.
+    let _ = TAKEN.try_with(|taken| taken.set(count(taken.get(), i64::try_from(bytes).unwrap_or(0))));
 }
 
 /// Gives libcrypto an allocator that wipes. Has to come before anything of OpenSSL.
@@ -28,8 +46,12 @@ unsafe extern "C" fn allocate(size: usize, _: *const c_char, _: c_int) -> *mut c
     if size == 0 {
         return ptr::null_mut();
     }
-    // SAFETY: any size may be asked for.
-    unsafe { libc::malloc(size) }
+    // SAFETY: any size may be asked for, and of any block how large it is.
+    unsafe {
+        let block = libc::malloc(size);
+        count(libc::malloc_usable_size(block), i64::wrapping_add);
+        block
+    }
 }
 
 unsafe extern "C" fn reallocate(
@@ -60,7 +82,9 @@ unsafe extern "C" fn release(block: *mut c_void, _: *const c_char, _: c_int) {
     // SAFETY: `block` is null or came from `allocate`, its owner has done with it, and as much as is wiped is its own.
     unsafe {
         if !block.is_null() {
-            libc::explicit_bzero(block, libc::malloc_usable_size(block));
+            let size = libc::malloc_usable_size(block);
+            count(size, i64::wrapping_sub);
+            libc::explicit_bzero(block, size);
         }
         libc::free(block);
     }
@@ -69,6 +93,21 @@ unsafe extern "C" fn release(block: *mut c_void, _: *const c_char, _: c_int) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_is_counted_and_what_is_given_back_is_not() {
+        let (block, grown) = grown_by(|| {
+            // SAFETY: the blocks are given back once.
+            unsafe {
+                release(allocate(4096, ptr::null(), 0), ptr::null(), 0);
+                allocate(1000, ptr::null(), 0)
+            }
+        });
+        assert!((1000..2000).contains(&grown), "{grown}");
+        // SAFETY: as above.
+        let ((), grown) = grown_by(|| unsafe { release(block, ptr::null(), 0) });
+        assert_eq!(grown, 0);
+    }
 
     #[test]
     fn a_block_that_grows_keeps_what_was_in_it() {

@@ -51,8 +51,9 @@ mod trust;
 mod verify;
 mod versions;
 
+pub use brought::check_sizes;
 pub use certificate::{check_issued, read_certificate};
-pub use context::{Context, ContextSource, Floors};
+pub use context::{Charge, Context, ContextSource, Floors, Ledger};
 pub use describe::description;
 pub use facts::facts;
 pub use failure::{failure, failure_of_io, failure_of_stack, reason};

@@ -70,6 +70,16 @@ fn blocks(pem: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
     })
 }
 
+/// How many blocks there may be, of whatever kind.
+pub(super) fn count(pem: &[u8]) -> usize {
+    let mut rest = pem;
+    let begins = std::iter::from_fn(|| {
+        rest = &rest[find(rest, BEGIN)? + BEGIN.len()..];
+        Some(())
+    });
+    begins.count()
+}
+
 fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     text.windows(wanted.len()).position(|window| window == wanted)
 }

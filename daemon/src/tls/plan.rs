@@ -1,8 +1,8 @@
 //! The checked form of a context's description: everything in it that does not change with identities and trusts.
 
-use super::brought::Material;
+use super::brought::{Material, charged, check_sizes, decode_extensions};
 use super::ciphers::{self, DhParameters};
-use super::context::{ContextSource, Floors};
+use super::context::{Charge, ContextSource, Floors};
 use super::credentials::{brought_certificates, foreign_chain, is_anchor, is_chain_of};
 use super::names::is_server_name;
 use super::options::options;
@@ -14,6 +14,7 @@ use crate::identity::{IdentitySource, PublicIdentity};
 use luassl_protocol::{AlsoIdentity, ContextSpec, DaneSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry};
 use openssl::ssl::SslOptions;
 use openssl::x509::X509;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A chain that a client brought for its identity.
@@ -68,6 +69,8 @@ pub(super) struct Plan {
     pub(super) dane: Option<DaneSpec>,
     pub(super) staple: bool,
     pub(super) key_log: bool,
+    /// Of the memory that brought chains take.
+    _charges: Vec<Charge>,
 }
 
 /// What a grant demands, and what goes on without it.
@@ -99,15 +102,18 @@ impl Plan {
     ) -> Result<Self, Failure> {
         let ContextSource { spec, floors, .. } = source;
         let Floors { minimum_protocol, verify_required, rsa_key_exchange, dhe, .. } = *floors;
-        let (chain, anchors) = source.certificates(identities, trusts)?;
         refuse_below(spec, *floors)?;
+        source.check_sizes()?;
+        let mut charges = Vec::new();
+        let (chain, anchors) = source.certificates(identities, trusts, &mut charges)?;
+        source.refuse_other_trusts(&anchors)?;
         Ok(Self {
             identity: spec.identity.clone(),
             identities: spec.identities.clone(),
             sni: server_names(spec)?,
             sni_strict: spec.sni_strict,
             chain,
-            also: source.also(identities)?,
+            also: source.also(identities, &mut charges)?,
             anchors,
             modes: verify::modes(spec.verify, verify_required)?,
             verify_required,
@@ -132,6 +138,7 @@ impl Plan {
             dane: spec.dane,
             staple: spec.staple,
             key_log: spec.key_log,
+            _charges: charges,
         })
     }
 }
@@ -147,6 +154,45 @@ impl ContextSource {
         Ok(blob)
     }
 
+    /// See [`check_sizes`].
+    fn check_sizes(&self) -> Result<(), Failure> {
+        let spec = &self.spec;
+        let chains = spec.chain.iter().chain(&spec.chain_or_trust);
+        let chains = chains.chain(spec.also.iter().filter_map(|also| also.chain.as_ref()));
+        // Chains are parsed each for itself, what is trusted once.
+        let trusted: BTreeSet<&Digest> = spec.trust.certificates.iter().chain(&spec.trust.crls).collect();
+        check_sizes(chains.chain(trusted).filter_map(|digest| self.blobs.get(digest).map(|blob| &**blob)))
+    }
+
+    /// The certificates of a chain that was brought.
+    fn chain(&self, digest: &Digest, what: &str, charges: &mut Vec<Charge>) -> Result<Vec<X509>, Failure> {
+        let blob = self.blob(digest, what)?;
+        let (chain, charge) = charged(self.ledger.as_deref(), blob.len(), || {
+            let chain = brought_certificates(blob, what)?;
+            decode_extensions(&chain);
+            Ok(chain)
+        })?;
+        charges.extend(charge);
+        Ok(chain)
+    }
+
+    /// What the grant names is all that may be trusted; CRLs that were brought can but take away from it.
+    fn refuse_other_trusts(&self, anchors: &Anchors) -> Result<(), Failure> {
+        let Some(accepted) = &self.trusts else { return Ok(()) };
+        let list = accepted.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        let refused = |what: String| {
+            let message = format!("the grant accepts no trust but {list} (`trusts`), and {what}");
+            Err(Failure::new(ErrorCode::Refused, message))
+        };
+        if anchors.has_brought_certificates() {
+            return refused("this context brings certificates of its own to trust: leave them out".into());
+        }
+        match anchors.named().iter().find(|name| !accepted.contains(name)) {
+            Some(other) => refused(format!("this context has {other:?}: name one of those")),
+            None => Ok(()),
+        }
+    }
+
     fn dh_parameters(&self) -> Result<DhParameters, Failure> {
         match &self.spec.dh {
             None | Some(DhSpec::Automatic) => Ok(DhParameters::Automatic),
@@ -155,17 +201,17 @@ impl ContextSource {
         }
     }
 
-    fn also(&self, identities: &dyn IdentitySource) -> Result<Vec<Also>, Failure> {
-        let chain = |digest: &Digest, identity: &str| {
-            let certificates = brought_certificates(self.blob(digest, "chain")?, "chain")?;
+    fn also(&self, identities: &dyn IdentitySource, charges: &mut Vec<Charge>) -> Result<Vec<Also>, Failure> {
+        let mut chain = |digest: &Digest, identity: &str| {
+            let certificates = self.chain(digest, "chain", charges)?;
             let made_for = identities.current(identity);
             Ok::<_, Failure>(made_for.map(|made_for| BroughtChain { certificates, made_for }))
         };
-        let one = |also: &AlsoIdentity| {
+        let mut one = |also: &AlsoIdentity| {
             let chain = also.chain.as_ref().map(|digest| chain(digest, &also.identity)).transpose()?;
             Ok(Also { identity: also.identity.clone(), chain: chain.flatten() })
         };
-        self.spec.also.iter().map(one).collect()
+        self.spec.also.iter().map(&mut one).collect()
     }
 
     /// The chain for the identity, and what the peer's chain must end in.
@@ -173,12 +219,13 @@ impl ContextSource {
         &self,
         identities: &dyn IdentitySource,
         trusts: &TrustStores,
+        charges: &mut Vec<Charge>,
     ) -> Result<(Option<BroughtChain>, Anchors), Failure> {
         let spec = &self.spec;
         let identity = spec.identity.as_deref().and_then(|name| identities.current(name));
         let mut anchors = self.anchors(trusts)?;
         let mut chain = match &spec.chain {
-            Some(digest) => Some(brought_certificates(self.blob(digest, "chain")?, "chain")?),
+            Some(digest) => Some(self.chain(digest, "chain", charges)?),
             None => None,
         };
         if chain.is_some() && spec.identity.is_none() {
@@ -190,7 +237,7 @@ impl ContextSource {
             chain = None;
         }
         if let Some(digest) = &spec.chain_or_trust {
-            let given = brought_certificates(self.blob(digest, "certificate")?, "certificate")?;
+            let given = self.chain(digest, "certificate", charges)?;
             let belongs = identity.as_ref().is_some_and(|identity| is_chain_of(&given, identity));
             let superseded = !is_anchor(&given)
                 && identity.as_ref().is_some_and(|identity| self.is_superseded(&given, identity));
@@ -237,12 +284,16 @@ impl ContextSource {
             anchors.add(name);
         }
         let bytes = |digests: &[Digest], what| {
-            digests.iter().map(|digest| self.blob(digest, what)).collect::<Result<Vec<_>, _>>()
+            // What is given twice is trusted once.
+            let mut seen = BTreeSet::new();
+            let once = digests.iter().filter(|digest| seen.insert(**digest));
+            once.map(|digest| self.blob(digest, what)).collect::<Result<Vec<_>, _>>()
         };
         let certificates = bytes(&trust.certificates, "trusted certificates")?;
         let crls = bytes(&trust.crls, "crls")?;
         if !(certificates.is_empty() && crls.is_empty()) {
-            let material = Material { owner: &self.owner, certificates, crls };
+            let ledger = self.ledger.as_deref();
+            let material = Material { owner: &self.owner, certificates, crls, ledger };
             anchors.brought = Some(trusts.parsed.get(&material)?);
         }
         Ok(anchors)

@@ -10,7 +10,7 @@ use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::{X509, X509Crl};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The name of the operating system's trust.
 pub(super) const SYSTEM: &str = "system";
@@ -28,6 +28,8 @@ pub(super) struct Trust {
 pub struct TrustStores {
     by_name: RwLock<HashMap<String, Arc<Trust>>>,
     epoch: AtomicU64,
+    /// One update at a time; it parses, and contexts need `by_name` meanwhile.
+    updating: Mutex<()>,
     /// What clients bring.
     pub(super) parsed: Parsed,
 }
@@ -42,7 +44,8 @@ impl TrustStores {
     /// Takes over what the supervisor pushed. A trust without one certificate that can be read keeps its former
     /// content, and the others do not suffer from it. Returns what is wrong, one sentence for each.
     pub fn update(&self, settings: &BTreeMap<String, TrustSettings>) -> Vec<String> {
-        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner).clone();
         let before = by_name.len();
         by_name.retain(|name, _| settings.contains_key(name));
         let mut changed = by_name.len() != before;
@@ -61,6 +64,7 @@ impl TrustStores {
             }
         }
         if changed {
+            *self.by_name.write().unwrap_or_else(PoisonError::into_inner) = by_name;
             self.epoch.fetch_add(1, Ordering::AcqRel);
         }
         faults
@@ -165,10 +169,20 @@ impl Anchors {
         }
     }
 
+    /// The configured trusts.
+    pub(super) fn named(&self) -> &[String] {
+        &self.named
+    }
+
+    /// Whether there is a certificate among what is trusted that the client brought.
+    pub(super) fn has_brought_certificates(&self) -> bool {
+        let brought = self.brought.as_ref().is_some_and(|brought| !brought.certificates.is_empty());
+        brought || !self.certificates.is_empty()
+    }
+
     /// Whether nothing is trusted (CRLs alone trust nothing).
     pub(super) fn is_empty(&self) -> bool {
-        let brought = self.brought.as_ref().is_some_and(|brought| !brought.certificates.is_empty());
-        self.named.is_empty() && self.certificates.is_empty() && !brought
+        self.named.is_empty() && !self.has_brought_certificates()
     }
 
     /// The store of all of them; shared with other contexts where it is one configured trust, or what a client brought.

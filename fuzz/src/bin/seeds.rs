@@ -207,6 +207,7 @@ fn settings() -> io::Result<()> {
         rsa_key_exchange: false,
         dhe: false,
         audit: true,
+        trusts: None,
         max_connections: Some(7),
         max_contexts: None,
     };

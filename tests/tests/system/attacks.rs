@@ -1,9 +1,11 @@
 //! Whoever attacks gets no key and no more than was his: each attack on its own, and beside it the same attack on
 //! something without the protection, which has to succeed. The list is in docs/threat-model.md.
 
+mod bystander;
 mod canary;
 mod combined;
 mod cores;
+mod costly;
 mod descriptors;
 mod environment;
 mod identities;
@@ -13,6 +15,7 @@ mod key_exchange;
 mod links;
 mod misuse;
 mod other_processes;
+mod parsing;
 mod peers;
 mod sandbox;
 mod tenants;

@@ -92,6 +92,7 @@ impl Thief {
 }
 
 fn serve(context: &Context) -> Ssl {
+    context.renew();
     context.session(Role::Server, None, None).unwrap()
 }
 

@@ -4,7 +4,7 @@ use super::pipe::{Outcome, shake};
 use super::pki::Authority;
 use crate::identity::{IdentitySource, PublicIdentity};
 use crate::settings::TrustSettings;
-use crate::tls::{Context, ContextSource, Floors, Resumption, TicketKeys, TrustStores, may_sign};
+use crate::tls::{Context, ContextSource, Floors, Ledger, Resumption, TicketKeys, TrustStores, may_sign};
 use luassl_keeper_ipc::front::{EpochKey, Tickets};
 use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion, Role};
 use openssl::sha::sha256;
@@ -21,6 +21,10 @@ pub(crate) struct World {
     pub(crate) resumption: Arc<Resumption>,
     settings: Mutex<BTreeMap<String, TrustSettings>>,
     blobs: Mutex<HashMap<Digest, Arc<[u8]>>>,
+    /// Where contexts are charged.
+    pub(crate) ledger: Mutex<Option<Arc<dyn Ledger>>>,
+    /// The trusts that the grant accepts.
+    pub(crate) accepted: Mutex<Option<Arc<[String]>>>,
 }
 
 /// The identities of a world.
@@ -79,6 +83,8 @@ impl World {
             tickets,
             settings: Mutex::default(),
             blobs: Mutex::default(),
+            ledger: Mutex::default(),
+            accepted: Mutex::default(),
         };
         world.trust("system", &Authority::root().pem(), &[]);
         world.ticket_keys([1, 2, 3]);
@@ -130,7 +136,9 @@ impl World {
         floors: Floors,
     ) -> Result<Context, Failure> {
         let blobs = self.blobs.lock().unwrap().clone();
-        let source = ContextSource { spec: spec.clone(), blobs, floors, owner: owner.into(), again: false };
+        let (spec, owner) = (spec.clone(), owner.into());
+        let (ledger, trusts) = (self.ledger.lock().unwrap().clone(), self.accepted.lock().unwrap().clone());
+        let source = ContextSource { spec, blobs, floors, owner, again: false, ledger, trusts };
         let (trusts, resumption) = (Arc::clone(&self.trusts), Arc::clone(&self.resumption));
         Context::new(source, self.identities.clone(), trusts, resumption)
     }
@@ -139,7 +147,8 @@ impl World {
     pub(super) fn context_again(&self, spec: &ContextSpec) -> Result<Context, Failure> {
         let blobs = self.blobs.lock().unwrap().clone();
         let (spec, owner) = (spec.clone(), "owner".into());
-        let source = ContextSource { spec, blobs, floors: FREE, owner, again: true };
+        let (ledger, trusts) = (None, None);
+        let source = ContextSource { spec, blobs, floors: FREE, owner, again: true, ledger, trusts };
         let (trusts, resumption) = (Arc::clone(&self.trusts), Arc::clone(&self.resumption));
         Context::new(source, self.identities.clone(), trusts, resumption)
     }
@@ -164,6 +173,8 @@ pub(crate) fn of(identity: &str) -> ContextSpec {
 
 /// A handshake between two contexts, whose client expects `host`.
 pub(super) fn meet(server: &Context, client: &Context, host: Option<&str>) -> Outcome {
+    server.renew();
+    client.renew();
     let server = server.session(Role::Server, None, None).unwrap_or_else(|failure| panic!("{failure}"));
     let client = client.session(Role::Client, host, None).unwrap_or_else(|failure| panic!("{failure}"));
     shake(server, client)
