@@ -2,9 +2,11 @@
 
 use super::{
     Active, Front,
+    counters::Refusal,
     owner::Owner,
     policy::{self, Caller, Denial, Operation, Way},
     quota::Slot,
+    standing::Standing,
 };
 use crate::{
     settings::Grant,
@@ -15,7 +17,7 @@ use openssl::ssl::{Ssl, SslContext};
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 /// A context as a client described it, with the bytes that it refers to.
@@ -112,11 +114,20 @@ pub(super) struct Sessions {
     listener: Option<String>,
     /// What it gave last, for each role, and under which generation of the configuration.
     current: Mutex<[Option<Current>; 2]>,
+    /// What connections rest on that it makes, for each role.
+    standings: [OnceLock<Arc<Standing>>; 2],
 }
 
 impl Sessions {
     pub(super) fn new(asker: Asker, recipe: Arc<Recipe>, listener: Option<String>) -> Self {
-        Self { asker, recipe, listener, current: Mutex::default() }
+        Self { asker, recipe, listener, current: Mutex::default(), standings: Default::default() }
+    }
+
+    /// What a connection rests on that it makes.
+    pub(super) fn standing(&self, role: Role) -> Arc<Standing> {
+        let make =
+            || Standing::new(self.asker.clone(), &self.recipe.spec, self.listener.clone(), role).into();
+        Arc::clone(self.standings[usize::from(role == Role::Server)].get_or_init(make))
     }
 
     /// Whether the settings of another use are the same.
@@ -152,7 +163,7 @@ impl Sessions {
                 });
             }
             Err(failure) if failure.code == ErrorCode::Refused => {
-                front.counters.refused();
+                front.counters.refused(&self.asker.owner, Refusal::Floor);
                 self.with_operation(role, |operation| {
                     front.audit.below_floor(&self.asker, operation, failure);
                 });
@@ -223,8 +234,11 @@ impl Sessions {
         let made = front.contexts.build(front, &active, &self.asker, &self.recipe, Some(role), self.way());
         let context = match (made, &slot) {
             (Ok(context), _) => context,
-            // What a reload has broken leaves the former context in service; what it forbids does not.
-            (Err(failure), Some((_, former))) if failure.code != ErrorCode::Refused => {
+            // What a reload has broken leaves the former context in service, unless it forbids that.
+            (Err(failure), Some((_, former)))
+                if failure.code != ErrorCode::Refused
+                    && self.standing(role).judge(&active) == Ok(former.context.floors()) =>
+            {
                 tracing::warn!("a context keeps its former state: {failure}");
                 former.clone()
             }
@@ -283,7 +297,7 @@ impl Contexts {
         let identities = identities_of(&spec);
         let operation = Operation { identities: &identities, role, way };
         let grant = policy::decide(&active.settings, asker.caller(), operation).map_err(|denial| {
-            front.counters.refused();
+            front.counters.refused(&asker.owner, Refusal::Denied(denial.word()));
             front.audit.refused(asker, &operation, &denial);
             as_asked(denial, &identities, &recipe.spec).into_failure()
         })?;
@@ -307,7 +321,7 @@ impl Contexts {
         let made = make(front, active, asker, &spec, recipe, floors);
         let context = Arc::new(made.inspect_err(|failure| {
             if failure.code == ErrorCode::Refused {
-                front.counters.refused();
+                front.counters.refused(&asker.owner, Refusal::Floor);
                 front.audit.below_floor(asker, &operation, failure);
             }
         })?);
@@ -346,15 +360,21 @@ fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
     let also = spec.also.iter_mut().map(|also| &mut also.identity);
     let names = spec.identity.iter_mut().chain(&mut spec.identities).chain(also);
     for name in names.chain(spec.sni.iter_mut().map(|entry| &mut entry.identity)) {
-        let known = directory.is_some() || name.starts_with('/');
-        if known && policy::declared(&active.settings, name).is_none() {
-            let full = policy::joined(directory.as_deref().unwrap_or_default(), name);
-            if policy::declared(&active.settings, &full).is_some() {
-                *name = full;
-            }
+        if let Some(full) = full_name(active, directory.as_deref(), name) {
+            *name = full;
         }
     }
     spec
+}
+
+/// The full name of an identity that nothing answers to as given, seen from `directory`, where something answers to that.
+pub(super) fn full_name(active: &Active, directory: Option<&str>, name: &str) -> Option<String> {
+    let has_full_name = directory.is_some() || name.starts_with('/');
+    if !has_full_name || policy::declared(&active.settings, name).is_some() {
+        return None;
+    }
+    let full = policy::joined(directory.unwrap_or_default(), name);
+    policy::declared(&active.settings, &full).is_some().then_some(full)
 }
 
 /// The same denial in the caller's words: the full name of what it asked for would tell that there is such an identity.

@@ -233,7 +233,7 @@ impl Channel {
     }
 
     async fn receive_some(&mut self, limits: &Limits) -> io::Result<bool> {
-        while self.quotas.take(&self.owner, Kind::Closing, 1, MAX_CLOSING).is_err() {
+        while self.quotas.attempt(&self.owner, Kind::Closing, 1, MAX_CLOSING).is_err() {
             tokio::time::sleep(CLOSING_POLL).await;
         }
         let mut chunk = [0; CHUNK];

@@ -11,7 +11,7 @@ mod session;
 
 use super::{
     Front,
-    connection::{Command, Connection},
+    connection::{Command, Connection, Stage},
     handshake,
     operations::ContextTable,
     quota::Slot,
@@ -427,9 +427,13 @@ impl LockStep {
         tls::ask_for_keys_by(self.session.ssl(), None);
         self.apart_until = None;
         if self.session.is_established() {
-            self.front.counters.handshake_done();
+            self.connection.is_now(Stage::LockStep);
+            self.front.counters.handshake_done(&self.connection.owner);
+            if let Err(failure) = self.front.admit(&self.connection, self.session.ssl()) {
+                self.connection.withdraw(failure);
+            }
         } else if let Some(failure) = self.session.failure() {
-            self.front.counters.handshake_failed(failure);
+            self.front.counters.handshake_failed(&self.connection.owner, failure);
         }
     }
 
@@ -440,7 +444,14 @@ impl LockStep {
         let context = context
             .map(|number| {
                 let peer = sockets::peer(self.session.fd());
-                handshaking.contexts.for_server(&self.front, number, handshaking.floors, peer)
+                let context =
+                    handshaking.contexts.for_server(&self.front, number, handshaking.floors, peer)?;
+                handshaking
+                    .contexts
+                    .standing(number)
+                    .into_iter()
+                    .for_each(|one| self.connection.rests_on(one));
+                Ok::<_, Failure>(context)
             })
             .transpose()?;
         Ok(Decision { context, alpn: alpn.map(str::to_owned), refuse })
@@ -499,6 +510,12 @@ impl LockStep {
                 drop(self.session.close());
                 let _ = reply.send(Ok(luassl_protocol::Done {}));
                 return Next::Over;
+            }
+            Command::Withdraw(failure) => {
+                self.session.withdraw(failure);
+                if self.handshaking.take().is_some() {
+                    self.handshake_is_over();
+                }
             }
         }
         Next::Ask

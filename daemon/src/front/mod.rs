@@ -30,6 +30,8 @@ mod pump;
 mod quota;
 mod readiness;
 mod sockets;
+mod standing;
+mod status;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -38,6 +40,7 @@ mod workers;
 use crate::{
     identity::IdentitySource,
     keeper::KeeperLink,
+    push::PushReply,
     settings::{Limits, Settings},
     tls,
 };
@@ -64,7 +67,8 @@ pub struct FrontOptions {
     pub keeper: PathBuf,
     /// The user to become, where root starts it.
     pub user: Option<User>,
-    /// The sockets that came along, by name: `admin`, `control`, `socket.NAME`, `listener.NAME`.
+    /// The sockets that came along, by name: `admin`, `status`, `control`, `socket.NAME`,
+    /// `listener.NAME`.
     pub sockets: Vec<(String, OwnedFd)>,
 }
 
@@ -104,7 +108,7 @@ struct Front {
     home: Arc<home::Home>,
     contexts: context::Contexts,
     acceptors: listener::Acceptors,
-    counters: counters::Counters,
+    counters: Arc<counters::Counters>,
     audit: audit::Audit,
     notice: Option<Notice>,
 }
@@ -129,6 +133,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     hostile::act(&options.name, &options.keeper);
     let keeper = KeeperLink::start(options.keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
+    let counters = Arc::<counters::Counters>::default();
     let front = Arc::new(Front {
         active: RwLock::new(Arc::new(Active {
             generation: 0,
@@ -140,11 +145,11 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         trusts: Arc::default(),
         resumption: Arc::new(tls::Resumption::new(keeper.tickets())),
         keeper,
-        quotas: quota::Quotas::default(),
+        quotas: quota::Quotas::counted_by(Arc::clone(&counters)),
         home: Arc::new(home::Home::start(cores)?),
         contexts: context::Contexts::default(),
         acceptors: listener::Acceptors::default(),
-        counters: counters::Counters::default(),
+        counters,
         audit: audit::Audit::default(),
         notice,
     });
@@ -159,6 +164,8 @@ async fn serve(front: Arc<Front>, sockets: Vec<(String, OwnedFd)>) -> Result<(),
     for (name, socket) in sockets {
         if name == "admin" {
             admin = Some(socket);
+        } else if name == "status" {
+            tokio::spawn(status::serve(Arc::clone(&front), socket));
         } else if let Some(listener) = name.strip_prefix("listener.") {
             listeners.push((listener.to_owned(), socket));
         } else if name == "control" || name.starts_with("socket.") {
@@ -243,8 +250,9 @@ impl Front {
         *slot = Arc::new(active);
     }
 
-    /// Puts a pushed configuration in force; what is wrong with it is told, and the rest holds.
-    fn activate(self: &Arc<Self>, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> Vec<String> {
+    /// Puts a pushed configuration in force; what is wrong with it is told, and the rest holds. What no grant allows any
+    /// more is ended.
+    fn activate(self: &Arc<Self>, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> PushReply {
         let faults = self.trusts.update(&settings.trusts);
         self.keeper.set_deadline(settings.limits.keeper());
         let Limits { sessions_per_owner, sessions, .. } = settings.limits;
@@ -262,8 +270,9 @@ impl Front {
         });
         drop(slot);
         self.acceptors.follow(self);
+        let warnings = self.end_what_is_withdrawn();
         self.pushed.send_replace(true);
-        faults
+        PushReply { faults, warnings }
     }
 
     /// How many connections an asker may have: the largest that its grants give, or the default.

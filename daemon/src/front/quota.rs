@@ -1,5 +1,6 @@
 //! Bounds: how much of everything one owner, and all together, may hold.
 
+use super::counters::{Counters, Refusal};
 use super::owner::Owner;
 use luassl_protocol::{ErrorCode, Failure};
 use std::{
@@ -64,6 +65,8 @@ impl Counts {
 #[derive(Clone, Default)]
 pub(super) struct Quotas {
     counts: Arc<Mutex<Counts>>,
+    /// Where refusals are counted.
+    counters: Arc<Counters>,
 }
 
 /// A held part of a quota; dropping it gives the part back.
@@ -108,11 +111,38 @@ pub(super) struct Bound {
 }
 
 impl Quotas {
+    /// Counts refusals there.
+    pub(super) fn counted_by(counters: Arc<Counters>) -> Self {
+        Self { counts: Arc::default(), counters }
+    }
+
+    /// What each owner holds of `kind`.
+    pub(super) fn held(&self, kind: Kind) -> Vec<(Owner, u64)> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = counts.owners.iter().filter(|((_, own), _)| *own == kind);
+        own.map(|((owner, _), count)| (owner.clone(), *count)).collect()
+    }
+
+    /// As [`Quotas::attempt`], and a refusal is counted: for what a program asks for.
+    ///
+    /// # Errors
+    /// As [`Quotas::attempt`].
+    pub(super) fn take(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<Slot, Failure> {
+        self.attempt(owner, kind, amount, bound)
+            .inspect_err(|_| self.counters.refused(owner, Refusal::Limit(kind.words().1)))
+    }
+
     /// Takes `amount` of `kind` for `owner`.
     ///
     /// # Errors
     /// [`ErrorCode::Limit`] where that would pass a bound; nothing is taken then.
-    pub(super) fn take(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<Slot, Failure> {
+    pub(super) fn attempt(
+        &self,
+        owner: &Owner,
+        kind: Kind,
+        amount: u64,
+        bound: Bound,
+    ) -> Result<Slot, Failure> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let all = counts.all.get(&kind).copied().unwrap_or(0) + amount;
         let own = counts.owners.get(&(owner.clone(), kind)).copied().unwrap_or(0) + amount;

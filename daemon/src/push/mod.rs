@@ -7,12 +7,14 @@ mod files;
 mod front;
 mod keeper;
 mod settings;
+mod status;
 mod system_trust;
 mod trust;
 
 pub use front::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, receive_settings, send_settings};
 pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper};
 pub use settings::for_front;
+pub use status::{Open, OwnerStatus, StatusReply, StatusRequest, front_status};
 pub use trust::{Trusts, certificates_in, read_trusts};
 
 use luassl_keeper_ipc::transport::{self, Received, RecvError, RecvFlags, SendFlags};

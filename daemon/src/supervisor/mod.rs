@@ -18,6 +18,7 @@ use child::{Event, Keep};
 use launch::Program;
 use luassl_keeper_ipc::notice::Notice;
 use parts::{FrontPart, KeeperPart, Reported};
+pub use state::STATUS_SUFFIX;
 use state::{Sockets, State};
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -23,6 +23,7 @@ mod key_log;
 #[allow(unsafe_code)]
 mod memory;
 mod names;
+mod negotiated;
 mod options;
 mod peer;
 mod pem;
@@ -54,11 +55,12 @@ pub use certificate::{check_issued, read_certificate};
 pub use context::{Context, ContextSource, Floors};
 pub use describe::description;
 pub use facts::facts;
-pub use failure::{failure, failure_of_io, failure_of_stack, reason};
+pub use failure::{failure, failure_of_io, failure_of_stack, is_alert, is_nothing_in_common, reason};
 pub use gate::{may_sign, signing_is_allowed};
 pub use hello::{Decision, decide, take_hello};
 pub use info::info;
 pub use memory::wipe_what_is_freed;
+pub use negotiated::{Negotiated, negotiated};
 pub use peer::{peer_certificate, peer_matches};
 pub use psk::{AskForKey, ask_for_keys_by};
 pub use renew::{
