@@ -15,3 +15,4 @@ mod tenants;
 mod tokens;
 mod unanswered;
 mod users;
+mod withdrawn;
