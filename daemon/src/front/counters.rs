@@ -199,7 +199,7 @@ impl Table {
         let count = || Line::new("front", "count");
         let mut lines = vec![total.line(count())];
         let mut owners: Vec<_> = self.owners.iter_mut().collect();
-        owners.sort_by(|(one, _), (other, _)| one.cmp(other));
+        owners.sort_by_key(|(one, _)| *one);
         for (owner, row) in owners {
             let events = row.events();
             if std::mem::replace(&mut row.told, events) != events {
@@ -255,7 +255,7 @@ impl Counters {
     pub(super) fn status(&self, mut open: BTreeMap<Owner, Open>) -> Vec<OwnerStatus> {
         let table = self.table();
         let mut owners: Vec<_> = table.owners.iter().collect();
-        owners.sort_by(|(one, _), (other, _)| one.cmp(other));
+        owners.sort_by_key(|(one, _)| *one);
         let mut rows: Vec<_> = owners
             .into_iter()
             .map(|(owner, row)| row.status(Some(owner), open.remove(owner).unwrap_or_default()))

@@ -6,7 +6,7 @@ use luassl_tests::daemon::{Daemon, fill_in};
 use luassl_tests::lua::LUA54;
 use luassl_tests::peer::{self, Tls};
 use luassl_tests::process::Process;
-use luassl_tests::{built, repository, until};
+use luassl_tests::{built, echo, pki, repository, until};
 use openssl::ssl::ShutdownState;
 use rustix::process::Signal;
 use std::io::{Read, Write};
@@ -14,6 +14,8 @@ use std::process::Command;
 
 const TENANT: &str = "[[grant]]\nsocket = 'tenant'\nidentities = ['site']\n";
 const NEIGHBOUR: &str = "[[grant]]\nsocket = 'neighbour'\nidentities = ['site']\n";
+
+const STRANGER: &str = "[[grant]]\nuser = 54321\nidentities = ['*']\n";
 
 /// A configuration with two control sockets, and these grants.
 fn config(grants: &str) -> String {
@@ -23,8 +25,8 @@ fn config(grants: &str) -> String {
     )
 }
 
-fn reload(daemon: &Daemon, grants: &str, serial: u32) {
-    let text = fill_in(&config(grants), daemon.directory());
+fn reload(daemon: &Daemon, config: &str, serial: u32) {
+    let text = fill_in(config, daemon.directory());
     std::fs::write(daemon.directory().join("luassl.toml"), text).expect("a configuration");
     daemon.signal(Signal::HUP);
     daemon.expect_log(&format!("keeper and fronts serve configuration {serial}"));
@@ -76,11 +78,11 @@ fn finding_withdrawn_grants_end_open_connections_of_their_owner_alone() {
     until("all to be shown as open", || shown("tenant", "1") && shown("neighbour", "0"));
 
     // A reload that changes nothing for them, though the front gets a push, ends nothing.
-    reload(&daemon, &[TENANT, NEIGHBOUR, "[[grant]]\nuser = 54321\nidentities = ['*']\n"].concat(), 2);
+    reload(&daemon, &config(&[TENANT, NEIGHBOUR, STRANGER].concat()), 2);
     assert_open(&mut tenant, &mut tls);
     assert_open(&mut neighbour, &mut other);
 
-    reload(&daemon, NEIGHBOUR, 3);
+    reload(&daemon, &config(NEIGHBOUR), 3);
     daemon.expect_log("2 open connections of uid");
     daemon.expect_log("a listener of uid");
     assert_ended(&mut tenant, &mut tls);
@@ -101,10 +103,31 @@ fn finding_withdrawn_a_raised_floor_ends_what_is_below_it() {
         ends.push(peer::connect_with(&connector, port));
         agent.answer();
     }
-    reload(&daemon, &format!("{NEIGHBOUR}minimum_protocol = 'TLSv1.3'\n"), 2);
+    reload(&daemon, &config(&format!("{NEIGHBOUR}minimum_protocol = 'TLSv1.3'\n")), 2);
     daemon.expect_log("its protocol version is below the grant's minimum_protocol");
     assert_ended(&mut agents[0], &mut ends[0]);
     assert_open(&mut agents[1], &mut ends[1]);
+}
+
+#[test]
+fn finding_withdrawn_a_connection_in_lock_step_ends_too() {
+    let start = "[control]\nsocket = 'SOCKET'\n[identities]\ndirectory = 'PKI/bare'\n";
+    let granted = format!("{start}[[grant]]\nuser = UID\nidentities = ['*']\n");
+    let daemon = Daemon::with_config(&granted);
+    let programs = repository().join("tests/luasec");
+    let mut command = LUA54.luasec_command(&daemon, &[&programs]);
+    command.arg(programs.join("echo.lua")).arg(pki::file("").display().to_string().trim_end_matches('/'));
+    let mut server = Process::start(&mut command);
+    let port = server.line().trim().parse().expect("a port");
+    let mut client = peer::connect(port);
+    echo::echo(&mut client, "before\n").expect("an echo");
+    reload(&daemon, &[&granted, STRANGER].concat(), 2);
+    echo::echo(&mut client, "after a reload that takes nothing away\n").expect("an echo");
+    reload(&daemon, &[start, STRANGER].concat(), 3);
+    daemon.expect_log("1 open connection of uid");
+    assert!(!matches!(client.read(&mut [0; 16]), Ok(1..)));
+    assert!(!client.get_shutdown().contains(ShutdownState::RECEIVED), "no close_notify");
+    assert!(!server.line().is_empty(), "the program has learnt it from its next question");
 }
 
 #[test]
