@@ -103,7 +103,8 @@ pub enum LuasslctlCommand {
     Push(PushArgs),
     /// Read everything again, and hand it to the keeper and to every front
     Reload(ReloadArgs),
-    /// Say what the keeper has signed and refused, for each front and identity, since it was started
+    /// Say what the keeper has signed and refused, for each front and identity, and what each front has open, has shaken
+    /// hands on and has refused, for each owner
     Status(StatusArgs),
 }
 
@@ -154,6 +155,13 @@ pub struct StatusArgs {
     /// The keeper's admin socket; /run/luassl/keeper-admin.sock without it
     #[arg(long, value_name = "PATH")]
     pub keeper_admin: Option<PathBuf>,
+    /// A front's admin socket; all of /run/luassl without it
+    #[arg(long, value_name = "NAME=PATH", value_parser = named_path)]
+    pub front_admin: Vec<(String, PathBuf)>,
+    /// The control socket of a `luassld run`, whose fronts are asked; without it the units, or where there are none the
+    /// `luassld run` with the default control socket
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["keeper_admin", "front_admin"])]
+    pub socket: Option<PathBuf>,
 }
 
 fn named_path(text: &str) -> Result<(String, PathBuf), String> {

@@ -36,7 +36,7 @@ pub fn take() -> io::Result<Vec<(String, OwnedFd)>> {
 /// AF_INET stands for both address families here.
 fn kind_of(name: &str) -> Option<(AddressFamily, SocketType)> {
     match name.split_once('.').map_or(name, |(kind, _)| kind) {
-        "admin" => Some((AddressFamily::UNIX, SocketType::SEQPACKET)),
+        "admin" | "status" => Some((AddressFamily::UNIX, SocketType::SEQPACKET)),
         "control" | "socket" => Some((AddressFamily::UNIX, SocketType::STREAM)),
         "listener" => Some((AddressFamily::INET, SocketType::STREAM)),
         _ => None,
@@ -50,6 +50,7 @@ mod tests {
     #[test]
     fn a_name_says_what_kind_of_socket_it_is() {
         assert_eq!(kind_of("admin"), Some((AddressFamily::UNIX, SocketType::SEQPACKET)));
+        assert_eq!(kind_of("status"), kind_of("admin"));
         assert_eq!(kind_of("socket.a.b"), Some((AddressFamily::UNIX, SocketType::STREAM)));
         assert_eq!(kind_of("listener.https"), Some((AddressFamily::INET, SocketType::STREAM)));
         assert_eq!(kind_of("front.default"), None);

@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "trust_files", run: files::trust },
     Target { name: "configuration", run: configuration::configuration },
     Target { name: "settings", run: push::settings },
+    Target { name: "status", run: push::status },
     Target { name: "client_hello", run: network::client_hello },
     Target { name: "server_hello", run: network::server_hello },
 ];

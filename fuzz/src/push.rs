@@ -1,7 +1,7 @@
 //! What supervisor and front say to each other.
 
 use crate::files::file;
-use luassl_daemon::push::{PushReply, receive_settings};
+use luassl_daemon::push::{MAX_MESSAGE, PushReply, StatusReply, StatusRequest, receive_settings};
 use luassl_daemon::settings::Settings;
 
 /// The header of a push, and the settings in its memory file; the front's answer. What can be read is written again
@@ -17,4 +17,22 @@ pub(crate) fn settings(bytes: &[u8]) {
     if let Ok(reply) = rmp_serde::from_slice::<PushReply>(bytes) {
         assert!(reply.encode().len() <= luassl_daemon::push::MAX_MESSAGE);
     }
+}
+
+/// The question for a front's status, and its answer. What is a question gets an answer within its bound; what is an
+/// answer has nothing in it that a terminal would obey, and its rows are told again in the same order.
+pub(crate) fn status(bytes: &[u8]) {
+    let reply = StatusReply::decode(bytes);
+    let rows = reply.map(|reply| reply.rows).unwrap_or_default();
+    for row in &rows {
+        let words = row.failed.keys().chain(row.refused.keys());
+        assert!(words.chain([&row.socket]).all(|text| !text.chars().any(char::is_control)));
+    }
+    if let Some(request) = StatusRequest::decode(bytes) {
+        assert!(request.answer(rows.clone()).len() <= MAX_MESSAGE);
+    }
+    let first =
+        StatusRequest::decode(b"\x82\xa7version\x01\xacstatus_after\xc0").expect("the first question");
+    let again = StatusReply::decode(&first.answer(rows.clone())).expect("what was written can be read");
+    assert!(again.rows == rows || again.more);
 }

@@ -12,10 +12,11 @@ fn main() -> ExitCode {
     let outcome = match Luasslctl::parse().command {
         LuasslctlCommand::Push(args) => ctl::push(args),
         LuasslctlCommand::Reload(args) => ctl::reload(args),
-        LuasslctlCommand::Status(args) => ctl::status(args).map(|table| {
-            print!("{table}");
-            Vec::new()
-        }),
+        LuasslctlCommand::Status(args) => {
+            let (tables, findings) = ctl::status(args);
+            print!("{tables}");
+            if findings.is_empty() { Ok(findings) } else { Err(findings) }
+        }
     };
     let code = if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) };
     let findings = outcome.unwrap_or_else(|findings| findings);

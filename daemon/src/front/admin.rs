@@ -1,6 +1,6 @@
 //! The supervisor's door: pushes of the configuration and the trust bundles.
 
-use super::{Front, readiness};
+use super::{Front, readiness, status};
 use crate::push::{self, Push, PushReply};
 use luassl_keeper_ipc::notice::Notice;
 use luassl_keeper_ipc::transport::{self, RecvError};
@@ -56,14 +56,20 @@ async fn serve(front: Arc<Front>, admin: OwnedFd) -> io::Result<()> {
 
 /// Root's and the front's own user's alone, whatever the socket's mode says.
 async fn admit(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
-    let uid = super::peer::credentials(&socket)?.uid;
+    check_peer(&socket)?;
+    converse(front, socket).await
+}
+
+/// Looks whether root or the front's own user is at the other end.
+pub(super) fn check_peer(socket: &OwnedFd) -> io::Result<()> {
+    let uid = super::peer::credentials(socket)?.uid;
     if uid != 0 && uid != rustix::process::geteuid().as_raw() {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!("uid {uid} is not the supervisor's"),
         ));
     }
-    converse(front, socket).await
+    Ok(())
 }
 
 async fn converse(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
@@ -85,13 +91,16 @@ async fn converse(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
 }
 
 fn take(front: &Arc<Front>, message: &[u8], descriptors: Vec<OwnedFd>) -> Vec<u8> {
+    if let Some(reply) = status::answer(front, message) {
+        return reply;
+    }
     told(front.notice.as_ref().map(Notice::reloading));
-    let faults = match push::receive_settings(message, descriptors) {
+    let reply = match push::receive_settings(message, descriptors) {
         Ok(Push { settings, listeners }) => front.activate(settings, listeners),
-        Err(error) => vec![format!("the push cannot be read: {error}")],
+        Err(error) => PushReply::faulty(format!("the push cannot be read: {error}")),
     };
     told(front.notice.as_ref().map(Notice::ready));
-    luassl_protocol::to_body(&PushReply { faults }).unwrap_or_default()
+    reply.encode()
 }
 
 /// Looks whether the service manager could be told.

@@ -3,14 +3,16 @@
 use super::{
     owner::Owner,
     quota::{Account, Slot},
+    standing::Standing,
 };
+use crate::tls::Negotiated;
 use luassl_protocol::{Done, ErrorCode, Failure, Info, Status, Token};
 use openssl::ssl::SslRef;
 use std::{
     collections::{HashMap, VecDeque},
     os::fd::BorrowedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    task::{Poll, Waker},
 };
 use tokio::sync::oneshot;
 
@@ -34,6 +36,8 @@ pub(super) enum Command {
     Close(oneshot::Sender<Result<Done, Failure>>),
     /// Renegotiate, update keys or ask for a certificate, whichever fits.
     Renegotiate(oneshot::Sender<Result<Done, Failure>>),
+    /// End it at once, without close_notify: no grant allows it any more.
+    Withdraw(Failure),
 }
 
 #[derive(Default)]
@@ -41,6 +45,29 @@ struct Inbox {
     commands: VecDeque<Command>,
     waker: Option<Waker>,
     ended: bool,
+    /// Why no grant allows it any more.
+    withdrawn: Option<Failure>,
+    /// That has been said to whoever has the connection.
+    withdrawal_told: bool,
+}
+
+/// What a connection rests on.
+#[derive(Default)]
+struct Basis {
+    standing: Option<Arc<Standing>>,
+    /// None as long as the handshake lasts.
+    negotiated: Option<Negotiated>,
+}
+
+/// How far a connection has come, for those who count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Before the end of the handshake, or not taken by anybody.
+    Early,
+    /// In stream mode.
+    Stream,
+    /// In lock-step mode.
+    LockStep,
 }
 
 /// One connection, as the control socket sees it.
@@ -49,6 +76,8 @@ pub(super) struct Connection {
     pub(super) owner: Owner,
     /// Whether the server role is played.
     pub(super) server: bool,
+    basis: Mutex<Basis>,
+    stage: Mutex<Stage>,
     inbox: Mutex<Inbox>,
     end: Mutex<Option<Failure>>,
     slot: Slot,
@@ -60,7 +89,68 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Connection {
     pub(super) fn new(token: Token, owner: Owner, server: bool, slot: Slot) -> Self {
-        Self { token, owner, server, inbox: Mutex::default(), end: Mutex::default(), slot }
+        Self {
+            token,
+            owner,
+            server,
+            basis: Mutex::default(),
+            stage: Mutex::new(Stage::Early),
+            inbox: Mutex::default(),
+            end: Mutex::default(),
+            slot,
+        }
+    }
+
+    /// Notes what it rests on.
+    pub(super) fn rests_on(&self, standing: Arc<Standing>) {
+        lock(&self.basis).standing = Some(standing);
+    }
+
+    /// Notes what its handshake has come to.
+    pub(super) fn negotiated(&self, negotiated: Negotiated) {
+        lock(&self.basis).negotiated = Some(negotiated);
+    }
+
+    /// What it rests on, and what its handshake has come to.
+    pub(super) fn standing(&self) -> (Option<Arc<Standing>>, Option<Negotiated>) {
+        let basis = lock(&self.basis);
+        (basis.standing.clone(), basis.negotiated)
+    }
+
+    pub(super) fn is_now(&self, stage: Stage) {
+        *lock(&self.stage) = stage;
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        *lock(&self.stage)
+    }
+
+    /// Ends it: no grant allows it any more.
+    pub(super) fn withdraw(&self, failure: Failure) {
+        self.record_end(failure.clone());
+        let mut inbox = lock(&self.inbox);
+        inbox.withdrawn.get_or_insert(failure);
+        if let Some(waker) = inbox.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether no grant allows it any more.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        lock(&self.inbox).withdrawn.is_some()
+    }
+
+    /// Waits until no grant allows it any more, where nobody hears its commands yet.
+    pub(super) async fn withdrawn(&self) -> Failure {
+        std::future::poll_fn(|cx| {
+            let mut inbox = lock(&self.inbox);
+            if let Some(failure) = &inbox.withdrawn {
+                return Poll::Ready(failure.clone());
+            }
+            inbox.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 
     /// Where what its owner sends is closed.
@@ -90,6 +180,12 @@ impl Connection {
     /// The next command; the waker is kept for the one after.
     pub(super) fn next_command(&self, waker: &Waker) -> Option<Command> {
         let mut inbox = lock(&self.inbox);
+        if !inbox.withdrawal_told
+            && let Some(failure) = inbox.withdrawn.clone()
+        {
+            inbox.withdrawal_told = true;
+            return Some(Command::Withdraw(failure));
+        }
         let command = inbox.commands.pop_front();
         if command.is_none() && !inbox.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             inbox.waker = Some(waker.clone());
@@ -190,6 +286,11 @@ impl Connections {
             return;
         }
         table.ended.remember(token, &connection.owner, connection.status());
+    }
+
+    /// All that are live.
+    pub(super) fn all(&self) -> Vec<Arc<Connection>> {
+        lock(&self.table).live.values().cloned().collect()
     }
 
     /// The live connection of that token, for its owner alone.

@@ -2,9 +2,11 @@
 
 use super::{
     Active, Front,
+    counters::Refusal,
     owner::Owner,
     policy::{self, Caller, Denial, Operation, Way},
     quota::{Bound, Kind, Quotas, Slot},
+    standing::Standing,
 };
 use crate::{
     settings::{Grant, Limits},
@@ -15,7 +17,7 @@ use openssl::ssl::{Ssl, SslContext};
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 /// A context as a client described it, with the bytes that it refers to.
@@ -114,11 +116,21 @@ pub(super) struct Sessions {
     current: Mutex<[Option<Current>; 2]>,
     /// Held by whoever has it made anew; others that need it wait.
     making: tokio::sync::Mutex<()>,
+    /// What connections rest on that it makes, for each role.
+    standings: [OnceLock<Arc<Standing>>; 2],
 }
 
 impl Sessions {
     pub(super) fn new(asker: Asker, recipe: Arc<Recipe>, listener: Option<String>) -> Self {
-        Self { asker, recipe, listener, current: Mutex::default(), making: tokio::sync::Mutex::default() }
+        let (current, standings) = (Mutex::default(), Default::default());
+        Self { asker, recipe, listener, current, making: tokio::sync::Mutex::default(), standings }
+    }
+
+    /// What a connection rests on that it makes.
+    pub(super) fn standing(&self, role: Role) -> Arc<Standing> {
+        let make =
+            || Standing::new(self.asker.clone(), &self.recipe.spec, self.listener.clone(), role).into();
+        Arc::clone(self.standings[usize::from(role == Role::Server)].get_or_init(make))
     }
 
     /// Whether the settings of another use are the same.
@@ -163,7 +175,7 @@ impl Sessions {
                 });
             }
             Err(failure) if failure.code == ErrorCode::Refused => {
-                front.counters.refused();
+                front.counters.refused(&self.asker.owner, Refusal::Floor);
                 self.with_operation(role, |operation| {
                     front.audit.below_floor(&self.asker, operation, failure);
                 });
@@ -261,18 +273,21 @@ impl Sessions {
             role: Some(role),
             listener: self.listener.clone(),
         };
-        let generation = order.active.generation;
+        let active = Arc::clone(&order.active);
         let context = match (order.carry_out(front).await, self.last(role)) {
             (Ok(context), _) => context,
-            // What a reload has broken leaves the former context in service; what it forbids does not.
-            (Err(failure), Some((_, former))) if failure.code != ErrorCode::Refused => {
+            // What a reload has broken leaves the former context in service, unless it forbids that.
+            (Err(failure), Some((_, former)))
+                if failure.code != ErrorCode::Refused
+                    && self.standing(role).judge(&active) == Ok(former.context.floors()) =>
+            {
                 tracing::warn!("a context keeps its former state: {failure}");
                 former
             }
             (Err(failure), _) => return Err(failure),
         };
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current[usize::from(role == Role::Server)] = Some((generation, context.clone()));
+        current[usize::from(role == Role::Server)] = Some((active.generation, context.clone()));
         Ok(context)
     }
 }
@@ -406,7 +421,7 @@ impl Contexts {
         let identities = identities_of(&spec);
         let operation = Operation { identities: &identities, role: *role, way: order.way() };
         let grant = policy::decide(&active.settings, asker.caller(), operation).map_err(|denial| {
-            front.counters.refused();
+            front.counters.refused(&asker.owner, Refusal::Denied(denial.word()));
             front.audit.refused(asker, &operation, &denial);
             as_asked(denial, &identities, &recipe.spec).into_failure()
         })?;
@@ -425,7 +440,7 @@ impl Contexts {
         let made = make(front, active, recipe, &key);
         let context = Arc::new(made.inspect_err(|failure| {
             if failure.code == ErrorCode::Refused {
-                front.counters.refused();
+                front.counters.refused(&asker.owner, Refusal::Floor);
                 front.audit.below_floor(asker, &operation, failure);
             }
         })?);
@@ -476,15 +491,21 @@ fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
     let also = spec.also.iter_mut().map(|also| &mut also.identity);
     let names = spec.identity.iter_mut().chain(&mut spec.identities).chain(also);
     for name in names.chain(spec.sni.iter_mut().map(|entry| &mut entry.identity)) {
-        let known = directory.is_some() || name.starts_with('/');
-        if known && policy::declared(&active.settings, name).is_none() {
-            let full = policy::joined(directory.as_deref().unwrap_or_default(), name);
-            if policy::declared(&active.settings, &full).is_some() {
-                *name = full;
-            }
+        if let Some(full) = full_name(active, directory.as_deref(), name) {
+            *name = full;
         }
     }
     spec
+}
+
+/// The full name of an identity that nothing answers to as given, seen from `directory`, where something answers to that.
+pub(super) fn full_name(active: &Active, directory: Option<&str>, name: &str) -> Option<String> {
+    let has_full_name = directory.is_some() || name.starts_with('/');
+    if !has_full_name || policy::declared(&active.settings, name).is_some() {
+        return None;
+    }
+    let full = policy::joined(directory.unwrap_or_default(), name);
+    policy::declared(&active.settings, &full).is_some().then_some(full)
 }
 
 /// The same denial in the caller's words: the full name of what it asked for would tell that there is such an identity.

@@ -385,7 +385,7 @@ async fn take_room(slot: &mut Option<Slot>, quotas: &Quotas, owner: &Owner, amou
     loop {
         let taken = match slot {
             Some(slot) => slot.resize(amount, bound),
-            None => quotas.take(owner, Kind::FrameBytes, amount, bound).map(|taken| *slot = Some(taken)),
+            None => quotas.attempt(owner, Kind::FrameBytes, amount, bound).map(|taken| *slot = Some(taken)),
         };
         if taken.is_ok() {
             return;

@@ -152,9 +152,26 @@ impl Hub {
         self.ready.drain(..).collect()
     }
 
-    /// A handshake has ended well; given back where the listener has ended.
+    /// Returns what nobody has taken and no grant allows any more. What is on its way to a holder stays in its place, and
+    /// its pump will tell of the end; its peer is cut off here.
+    pub(super) fn drop_withdrawn(&mut self) -> Vec<Finished> {
+        let (withdrawn, ready): (Vec<_>, Vec<_>) =
+            self.ready.drain(..).partition(|finished| finished.connection.is_withdrawn());
+        self.ready = ready.into();
+        for (finished, _) in self.holders.values().flat_map(|holder| &holder.unconfirmed) {
+            if let Some(tcp) =
+                finished.established.tls.get_ref().fd().filter(|_| finished.connection.is_withdrawn())
+            {
+                // Fails only where the peer has gone already.
+                let _ = shutdown(tcp, Shutdown::Both);
+            }
+        }
+        withdrawn
+    }
+
+    /// A handshake has ended well; given back where the listener has ended, or no grant allows it any more.
     pub(super) fn finished(&mut self, finished: Finished) -> Option<Finished> {
-        if self.closed {
+        if self.closed || finished.connection.is_withdrawn() {
             return Some(finished);
         }
         self.ready.push_back(finished);

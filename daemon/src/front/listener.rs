@@ -4,7 +4,7 @@
 //! that is non-blocking by call. So each listener has a thread of its own, which may be held by nobody but itself.
 
 use super::{
-    Front,
+    Active, Front,
     connection::address_text,
     context::{Asker, Peer, Sessions},
     half_open::{self, Dropped, HalfOpen, OfListener},
@@ -198,7 +198,7 @@ impl Listener {
     }
 
     /// The listening socket will accept nothing any more: holders are told by the end of their sockets.
-    fn fail(&self) {
+    pub(super) fn fail(&self) {
         let undelivered = self.hub().fail();
         self.abandon(undelivered);
     }
@@ -370,7 +370,7 @@ async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, (slots, half_o
     drop((slots.handshake, half_open));
     match finish(listener, front, established, slots.connection) {
         Ok(finished) => {
-            front.counters.handshake_done();
+            front.counters.handshake_done(&listener.owner);
             listener.finished(finished);
         }
         Err(failure) => refuse(listener, front, failure),
@@ -388,11 +388,17 @@ fn finish(
     // on top, and these have a bound of their own.
     let undelivered = front.quotas.take(&listener.owner, Kind::Undelivered, 1, UNBOUNDED)?;
     let connection = front.home.connections.enter(listener.owner.clone(), true, slot)?;
+    connection.rests_on(listener.sessions.standing(Role::Server));
+    if let Err(failure) = front.admit(&connection, established.tls.ssl()) {
+        connection.record_end(failure.clone());
+        front.home.connections.leave(&connection);
+        return Err(failure);
+    }
     Ok(Finished { connection, established, _slot: undelivered })
 }
 
 fn refuse(listener: &Listener, front: &Front, failure: Failure) {
-    front.counters.handshake_failed(&failure);
+    front.counters.handshake_failed(&listener.owner, &failure);
     listener.failed(failure);
 }
 
@@ -405,8 +411,9 @@ struct Slots {
 impl Slots {
     fn take(front: &Front, asker: &Asker) -> Result<Self, Failure> {
         let limits = front.limits();
-        let take =
-            |kind, own, all| front.quotas.take(&asker.owner, kind, 1, Bound { owner: own, all: Some(all) });
+        let take = |kind, own, all| {
+            front.quotas.attempt(&asker.owner, kind, 1, Bound { owner: own, all: Some(all) })
+        };
         let connections = front.connection_bound(asker);
         // A look at the bound only: the part is taken when there is something to deliver.
         drop(take(Kind::Undelivered, limits.undelivered_per_owner, limits.undelivered)?);
@@ -467,6 +474,22 @@ impl Acceptors {
                     listener.fail();
                 }
             }
+        }
+    }
+
+    /// The running listeners that no grant allows any more.
+    pub(super) fn withdrawn(&self, active: &Active) -> Vec<Arc<Listener>> {
+        let running = self.running();
+        let open = running.iter().map(|(listener, _)| listener).filter(|one| !one.hub().is_closed());
+        open.filter(|one| one.sessions.standing(Role::Server).judge(active).is_err()).cloned().collect()
+    }
+
+    /// Ends the connections that nobody has taken and that no grant allows any more.
+    pub(super) fn drop_withdrawn(&self) {
+        let running: Vec<_> = self.running().iter().map(|(listener, _)| Arc::clone(listener)).collect();
+        for listener in running {
+            let withdrawn = listener.hub().drop_withdrawn();
+            listener.abandon(withdrawn);
         }
     }
 

@@ -11,7 +11,7 @@ mod session;
 
 use super::{
     Front,
-    connection::{Command, Connection},
+    connection::{Command, Connection, Stage},
     handshake,
     operations::ContextTable,
     quota::Slot,
@@ -441,9 +441,13 @@ impl LockStep {
         tls::ask_for_keys_by(self.session.ssl(), None);
         self.apart_until = None;
         if self.session.is_established() {
-            self.front.counters.handshake_done();
+            self.connection.is_now(Stage::LockStep);
+            self.front.counters.handshake_done(&self.connection.owner);
+            if let Err(failure) = self.front.admit(&self.connection, self.session.ssl()) {
+                self.connection.withdraw(failure);
+            }
         } else if let Some(failure) = self.session.failure() {
-            self.front.counters.handshake_failed(failure);
+            self.front.counters.handshake_failed(&self.connection.owner, failure);
         }
     }
 
@@ -466,7 +470,11 @@ impl LockStep {
                 let (contexts, floors) = (handshaking.contexts.clone(), handshaking.floors);
                 let peer = sockets::peer(self.session.fd());
                 let made = contexts.for_server(&self.front, number, floors, peer);
-                timeout(deadline, made).await.unwrap_or_else(|_| Err(handshake::not_in_time(deadline)))
+                let made = timeout(deadline, made).await;
+                let made = made.unwrap_or_else(|_| Err(handshake::not_in_time(deadline)));
+                made.inspect(|_| {
+                    contexts.standing(number).into_iter().for_each(|one| self.connection.rests_on(one));
+                })
             }
         };
         self.patience.answers(After::Other);
@@ -535,6 +543,12 @@ impl LockStep {
                 drop(self.session.close());
                 let _ = reply.send(Ok(luassl_protocol::Done {}));
                 return Next::Over;
+            }
+            Command::Withdraw(failure) => {
+                self.session.withdraw(failure);
+                if self.handshaking.take().is_some() {
+                    self.handshake_is_over();
+                }
             }
         }
         Next::Ask

@@ -32,6 +32,8 @@ mod pump;
 mod quota;
 mod readiness;
 mod sockets;
+mod standing;
+mod status;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -40,6 +42,7 @@ mod workers;
 use crate::{
     identity::IdentitySource,
     keeper::KeeperLink,
+    push::PushReply,
     settings::{Limits, Settings},
     tls,
 };
@@ -68,7 +71,8 @@ pub struct FrontOptions {
     pub user: Option<User>,
     /// How to leave the file system and the network, where `luassld run` starts it.
     pub isolation: Option<Isolation>,
-    /// The sockets that came along, by name: `admin`, `control`, `socket.NAME`, `listener.NAME`.
+    /// The sockets that came along, by name: `admin`, `status`, `control`, `socket.NAME`,
+    /// `listener.NAME`.
     pub sockets: Vec<(String, OwnedFd)>,
 }
 
@@ -110,7 +114,7 @@ struct Front {
     contexts: context::Contexts,
     parsing: parsing::Parsing,
     acceptors: listener::Acceptors,
-    counters: counters::Counters,
+    counters: Arc<counters::Counters>,
     audit: audit::Audit,
     notice: Option<Notice>,
 }
@@ -136,6 +140,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     hostile::act(&options.name, &keeper);
     let keeper = KeeperLink::start(keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
+    let counters = Arc::<counters::Counters>::default();
     let front = Arc::new(Front {
         active: RwLock::new(Arc::new(Active {
             generation: 0,
@@ -147,13 +152,13 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         trusts: Arc::default(),
         resumption: Arc::new(tls::Resumption::new(keeper.tickets())),
         keeper,
-        quotas: quota::Quotas::default(),
+        quotas: quota::Quotas::counted_by(Arc::clone(&counters)),
         sources: half_open::Sources::default(),
         home: Arc::new(home::Home::start(cores)?),
         contexts: context::Contexts::default(),
         parsing: parsing::Parsing::start()?,
         acceptors: listener::Acceptors::default(),
-        counters: counters::Counters::default(),
+        counters,
         audit: audit::Audit::default(),
         notice,
     });
@@ -168,6 +173,8 @@ async fn serve(front: Arc<Front>, sockets: Vec<(String, OwnedFd)>) -> Result<(),
     for (name, socket) in sockets {
         if name == "admin" {
             admin = Some(socket);
+        } else if name == "status" {
+            tokio::spawn(status::serve(Arc::clone(&front), socket));
         } else if let Some(listener) = name.strip_prefix("listener.") {
             listeners.push((listener.to_owned(), socket));
         } else if name == "control" || name.starts_with("socket.") {
@@ -253,8 +260,9 @@ impl Front {
         *slot = Arc::new(active);
     }
 
-    /// Puts a pushed configuration in force; what is wrong with it is told, and the rest holds.
-    fn activate(self: &Arc<Self>, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> Vec<String> {
+    /// Puts a pushed configuration in force; what is wrong with it is told, and the rest holds. What no grant allows any
+    /// more is ended.
+    fn activate(self: &Arc<Self>, settings: Settings, listeners: Vec<(String, OwnedFd)>) -> PushReply {
         // Parses, and takes its time: before anything is locked.
         let faults = self.trusts.update(&settings.trusts);
         // Builds the index of names.
@@ -275,8 +283,9 @@ impl Front {
         });
         drop(slot);
         self.acceptors.follow(self);
+        let warnings = self.end_what_is_withdrawn();
         self.pushed.send_replace(true);
-        faults
+        PushReply { faults, warnings }
     }
 
     /// How many connections an asker may have: the largest that its grants give, or the default.
@@ -295,7 +304,7 @@ impl Front {
             return Ok(());
         }
         let (denial, way) = (policy::Denial::NoGrant, policy::Way::Context);
-        self.counters.refused();
+        self.counters.refused(&asker.owner, counters::Refusal::Denied(denial.word()));
         self.audit.refused(asker, &policy::Operation { identities: &[], role: None, way }, &denial);
         Err(denial.into_failure())
     }

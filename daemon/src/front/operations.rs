@@ -5,13 +5,16 @@ use super::{
     connection::{Command, Connection, with_addresses},
     context::{self, Asker, Peer, Recipe, Sessions, digests_of, identities_of},
     control::{Answer, Answering},
-    handshake, holder,
+    counters::Refusal,
+    handshake::{self, Failed},
+    holder,
     listener::{Listener, ListenerKey},
     lockstep::{Handshaking, LockStep},
     policy::{Denial, Operation, Way},
     pump::Pump,
     quota::{Bound, Kind, Slot},
     sockets,
+    standing::Standing,
 };
 use crate::tls::{self, Floors};
 use luassl_protocol::{
@@ -65,6 +68,11 @@ impl ContextTable {
 
     fn find(&self, number: u64) -> Outcome<Arc<Made>> {
         self.lock().get(&number).cloned().ok_or_else(|| unknown_context(number))
+    }
+
+    /// What a server's session by the context of `number` rests on.
+    pub(super) fn standing(&self, number: u64) -> Option<Arc<Standing>> {
+        self.lock().get(&number).map(|made| made.sessions.standing(Role::Server))
     }
 
     /// The OpenSSL context of `number` for a server's session that began in another one, whose grant demands `floors`.
@@ -154,7 +162,7 @@ impl Session {
 
     /// The refusal of whatever a caller without a grant asks for.
     fn without_grant(&self) -> Failure {
-        self.front.counters.refused();
+        self.front.counters.refused(&self.asker.owner, Refusal::Denied(Denial::NoGrant.word()));
         let operation = Operation { identities: &[], role: None, way: Way::Context };
         self.front.audit.refused(&self.asker, &operation, &Denial::NoGrant);
         Denial::NoGrant.into_failure()
@@ -287,6 +295,7 @@ impl Session {
         let server = connect.role == Role::Server;
         let connection =
             self.front.home.connections.enter(self.asker.owner.clone(), server, connection_slot)?;
+        connection.rests_on(made.sessions.standing(connect.role));
         let token = connection.token;
         let front = Arc::clone(&self.front);
         if connect.mode == Mode::LockStep {
@@ -366,6 +375,10 @@ impl Session {
         let listener = Listener::start(&self.front, owner, key, socket, sessions, slot)?;
         // A reload in between may have brought another socket.
         self.front.acceptors.follow(&self.front);
+        // Or other grants.
+        if listener.sessions.standing(Role::Server).judge(&self.front.active()).is_err() {
+            listener.fail();
+        }
         let Some(holder) = listener.add_holder(Arc::clone(delivery)) else {
             self.front.acceptors.stop(&listener, Arc::clone(delivery));
             return Err(Failure::new(ErrorCode::Descriptor, "the socket listens no more"));
@@ -493,11 +506,15 @@ async fn run_outgoing(
     let limits = front.limits();
     let outcome = tokio::select! {
         outcome = handshake::handshake(ssl, tcp, role, limits.handshake()) => outcome,
+        failure = connection.withdrawn() => Err(Failed::unsaid(failure)),
         () = holder::hung_up(&stream) => {
             front.home.connections.leave(&connection);
             return;
         }
     };
+    let outcome = outcome.and_then(|established| {
+        front.admit(&connection, established.tls.ssl()).map_err(Failed::unsaid).map(|()| established)
+    });
     let result = match &outcome {
         Ok(established) => HandshakeResult { error: None, info: Some(established.info.clone()) },
         Err(failed) => HandshakeResult { error: Some(failed.failure.clone()), info: None },
@@ -507,12 +524,12 @@ async fn run_outgoing(
     let _ = send(&stream, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     match outcome {
         Ok(established) => {
-            front.counters.handshake_done();
+            front.counters.handshake_done(&connection.owner);
             Pump::new(Arc::clone(&front.home), connection, established.tls, stream, limits.shutdown())
                 .start();
         }
         Err(failed) => {
-            front.counters.handshake_failed(&failed.failure);
+            front.counters.handshake_failed(&connection.owner, &failed.failure);
             connection.record_end(failed.failure.clone());
             front.home.connections.leave(&connection);
             failed.part().await;

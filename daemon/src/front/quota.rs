@@ -1,5 +1,6 @@
 //! Bounds: how much of everything one owner, and all together, may hold.
 
+use super::counters::{Counters, Refusal};
 use super::owner::Owner;
 use luassl_protocol::{ErrorCode, Failure};
 use std::{
@@ -121,6 +122,8 @@ pub(super) struct Quotas {
     counts: Arc<Mutex<Counts>>,
     /// As many as [`Kind::Closing`] has in all, for threads that look before each receive.
     waiting: Arc<AtomicU64>,
+    /// Where refusals are counted.
+    counters: Arc<Counters>,
 }
 
 /// A held part of a quota; dropping it gives the part back.
@@ -172,11 +175,38 @@ pub(super) struct Bound {
 }
 
 impl Quotas {
+    /// Counts refusals there.
+    pub(super) fn counted_by(counters: Arc<Counters>) -> Self {
+        Self { counters, ..Self::default() }
+    }
+
+    /// What each owner holds of `kind`.
+    pub(super) fn held(&self, kind: Kind) -> Vec<(Owner, u64)> {
+        let counts = self.lock();
+        let own = counts.owners.iter().filter(|((_, own), _)| *own == kind);
+        own.map(|((owner, _), count)| (owner.clone(), *count)).collect()
+    }
+
+    /// As [`Quotas::attempt`], and a refusal is counted: for what a program asks for.
+    ///
+    /// # Errors
+    /// As [`Quotas::attempt`].
+    pub(super) fn take(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<Slot, Failure> {
+        self.attempt(owner, kind, amount, bound)
+            .inspect_err(|_| self.counters.refused(owner, Refusal::Limit(kind.words().1)))
+    }
+
     /// Takes `amount` of `kind` for `owner`.
     ///
     /// # Errors
     /// [`ErrorCode::Limit`] where that would pass a bound; nothing is taken then.
-    pub(super) fn take(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<Slot, Failure> {
+    pub(super) fn attempt(
+        &self,
+        owner: &Owner,
+        kind: Kind,
+        amount: u64,
+        bound: Bound,
+    ) -> Result<Slot, Failure> {
         let mut counts = self.lock();
         counts.check(owner, kind, amount, bound)?;
         counts.add(owner, kind, amount);

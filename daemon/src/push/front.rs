@@ -17,10 +17,10 @@ const MAX_SETTINGS: u64 = 64 << 20;
 pub const MAX_MESSAGE: usize = 64 << 10;
 /// Descriptors that may come with a push.
 pub const MAX_DESCRIPTORS: usize = transport::DESCRIPTORS_MAX;
-/// Faults in an answer; those beyond it are counted only.
+/// Faults in an answer, and warnings; those beyond it are counted only.
 const MAX_FAULTS: usize = 64;
-/// A fault's text in an answer, in characters.
-const MAX_FAULT: usize = 500;
+/// The text of one of these, in bytes: all of them together fit into the datagram.
+const MAX_FAULT: usize = 490;
 /// The version of the push that this code speaks: supervisor and front are of one package.
 const VERSION: u32 = 1;
 
@@ -45,24 +45,39 @@ pub struct Push {
 pub struct PushReply {
     /// What could not be used, for people.
     pub faults: Vec<String>,
+    /// What an operator should know, though everything is in force: what was ended since no grant allows it any more.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl PushReply {
+    /// The answer to a push that is not in force.
+    #[must_use]
+    pub fn faulty(fault: String) -> Self {
+        Self { faults: vec![fault], warnings: Vec::new() }
+    }
+
     /// The answer's datagram, cut to what fits.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut faults: Vec<String> = self
-            .faults
-            .iter()
-            .take(MAX_FAULTS)
-            .map(|fault| fault.chars().take(MAX_FAULT).collect())
-            .collect();
-        if let Some(more) = self.faults.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
-            faults.push(format!("and {more} more"));
-        }
+        let reply = Self { faults: cut(&self.faults), warnings: cut(&self.warnings) };
         // Texts alone: nothing in it can fail to be written, and an empty answer would be malformed, not lost.
-        rmp_serde::to_vec_named(&Self { faults }).unwrap_or_default()
+        rmp_serde::to_vec_named(&reply).unwrap_or_default()
     }
+}
+
+/// As many texts as an answer has room for, each no longer than it may be.
+fn cut(texts: &[String]) -> Vec<String> {
+    let mut cut: Vec<String> = texts.iter().take(MAX_FAULTS).map(|text| cut_text(text)).collect();
+    if let Some(more) = texts.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
+        cut.push(format!("and {more} more"));
+    }
+    cut
+}
+
+fn cut_text(text: &str) -> String {
+    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_FAULT).last().unwrap_or(0);
+    if text.len() <= MAX_FAULT { text.to_owned() } else { text[..end].to_owned() }
 }
 
 /// Sends `settings` and the sockets of `listeners`, and waits for the front's answer.
@@ -174,7 +189,7 @@ mod tests {
             assert_eq!(push.settings, settings);
             let (name, socket) = push.listeners.into_iter().next().expect("one listener");
             assert_eq!((name.as_str(), TcpListener::from(socket).local_addr().ok()), ("a", Some(address)));
-            let reply = PushReply { faults: vec!["trust x: no certificate".into()] };
+            let reply = PushReply::faulty("trust x: no certificate".into());
             send(&front, &reply.encode(), &[], SendFlags::empty()).expect("sent");
             sender.join().expect("no panic")
         });
@@ -204,7 +219,8 @@ mod tests {
 
     #[test]
     fn an_answer_of_any_size_fits() {
-        let reply = PushReply { faults: vec!["x".repeat(100_000); 1_000] }.encode();
+        let texts = vec!["ü".repeat(100_000); 1_000];
+        let reply = PushReply { faults: texts.clone(), warnings: texts }.encode();
         assert!(reply.len() <= MAX_MESSAGE);
         let read: PushReply = rmp_serde::from_slice(&reply).expect("well-formed");
         assert_eq!(read.faults.last().map(String::as_str), Some("and 936 more"));

@@ -22,6 +22,7 @@ pub use isolation::Isolations;
 use launch::Program;
 use luassl_keeper_ipc::notice::Notice;
 use parts::{FrontPart, KeeperPart, Reported};
+pub use state::STATUS_SUFFIX;
 use state::{Sockets, State};
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -221,6 +221,9 @@ impl Part for FrontPart {
         for (name, socket) in self.sockets.named.iter().filter(|(name, _)| front.sockets.contains(*name)) {
             sockets.push(held(format!("socket.{name}"), socket)?);
         }
+        if let Some(status) = self.sockets.status.get(&self.name) {
+            sockets.push(held("status".to_owned(), status)?);
+        }
         let listeners = state.listeners.iter().filter(|(name, _)| front.listeners.contains(*name));
         self.handed = listeners.map(|(name, socket)| (name.clone(), Arc::clone(socket))).collect();
         for (name, socket) in &self.handed {

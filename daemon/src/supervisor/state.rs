@@ -13,6 +13,10 @@ use std::path::{Path, PathBuf};
 
 /// The keeper's sockets: their fronts alone connect to them.
 const KEEPER_MODE: u32 = 0o600;
+/// Sockets for `luasslctl status`: for whoever started the supervisor, and root.
+const STATUS_MODE: u32 = 0o600;
+/// What follows the control socket's path in theirs; then `-NAME` for every front but the default one.
+pub const STATUS_SUFFIX: &str = ".admin";
 /// The directory of the sockets, where it is made here.
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -47,6 +51,8 @@ pub(super) struct Sockets {
     pub(super) named: BTreeMap<String, UnixSocket>,
     /// The keeper's, by front.
     pub(super) keeper: BTreeMap<String, UnixSocket>,
+    /// On which the fronts tell their status, by front.
+    pub(super) status: BTreeMap<String, UnixSocket>,
 }
 
 impl Sockets {
@@ -77,7 +83,16 @@ impl Sockets {
                 Ok((name.clone(), socket))
             })
             .collect::<Result<_, Finding>>()?;
-        Ok(Self { control, named, keeper })
+        let status = config
+            .fronts
+            .keys()
+            .map(|name| {
+                let file = SocketFile { mode: STATUS_MODE, ..SocketFile::default() };
+                let path = beside(&path, STATUS_SUFFIX, name);
+                Ok((name.clone(), UnixSocket::bind(&path, &file, SocketType::SEQPACKET)?))
+            })
+            .collect::<Result<_, Finding>>()?;
+        Ok(Self { control, named, keeper, status })
     }
 }
 
@@ -115,14 +130,17 @@ fn make_directory(directory: &Path) -> Result<(), Finding> {
 }
 
 fn keeper_path(control: &Path, name: &str, front: &Front) -> PathBuf {
-    front.keeper_socket.clone().unwrap_or_else(|| {
-        let mut path = control.as_os_str().to_owned();
-        path.push(".keeper");
-        if name != DEFAULT_FRONT {
-            path.push(format!("-{name}"));
-        }
-        path.into()
-    })
+    front.keeper_socket.clone().unwrap_or_else(|| beside(control, ".keeper", name))
+}
+
+/// A front's socket beside the control socket.
+fn beside(control: &Path, suffix: &str, name: &str) -> PathBuf {
+    let mut path = control.as_os_str().to_owned();
+    path.push(suffix);
+    if name != DEFAULT_FRONT {
+        path.push(format!("-{name}"));
+    }
+    path.into()
 }
 
 /// What a reload cannot change, as warnings; or an error where it cannot be applied at all.

@@ -49,6 +49,23 @@ pub fn failure_of_stack(stack: &ErrorStack, ssl: &SslRef) -> Failure {
     })
 }
 
+/// How the sentence about a peer's alert begins.
+const ALERT: &str = "the peer sent the alert ";
+/// What the sentences have in them that name something which the peer lacks.
+const IN_COMMON: &str = " in common with the peer";
+
+/// Whether a failure is an alert that the peer sent.
+#[must_use]
+pub fn is_alert(failure: &Failure) -> bool {
+    failure.code == ErrorCode::Tls && failure.message.starts_with(ALERT)
+}
+
+/// Whether a failure is that both sides have no version, cipher, group, algorithm or protocol in common.
+#[must_use]
+pub fn is_nothing_in_common(failure: &Failure) -> bool {
+    failure.code == ErrorCode::Tls && failure.message.contains(IN_COMMON)
+}
+
 /// OpenSSL's own words for why a session failed, or the system's; none where the connection just ended.
 #[must_use]
 pub fn reason(error: &ssl::Error) -> Option<String> {
@@ -183,7 +200,7 @@ fn alert(number: i32) -> Failure {
         120 => "; no application protocol (alpn) in common",
         _ => "",
     };
-    let message = format!("the peer sent the alert {} ({number}){hint}", alert_name(number));
+    let message = format!("{ALERT}{} ({number}){hint}", alert_name(number));
     Failure::new(ErrorCode::Tls, message)
 }
 

@@ -75,7 +75,7 @@ fn extras(plan: &Plan, ssl: &mut Ssl, role: Role, host: Option<&str>) -> Result<
 
 /// Says what is asked of the peer's certificates.
 fn verification(plan: &Plan, ssl: &mut Ssl, host: Option<&str>, mode: SslVerifyMode) -> Result<(), Failure> {
-    remember(ssl, host);
+    remember(ssl, host, plan.verify_required);
     if plan.ignore_purpose {
         ssl.param_mut().set_purpose(X509PurposeId::SSL_SERVER).map_err(internal)?;
     }

@@ -84,6 +84,8 @@ pub(super) struct Fault {
 pub(super) struct Remembered {
     /// The host that was expected, as it was given.
     pub(super) host: Option<String>,
+    /// Whether the grant that it began under requires verification.
+    pub(super) required: bool,
     fault: Mutex<Option<Fault>>,
     all: Mutex<Vec<VerifyFault>>,
 }
@@ -94,9 +96,12 @@ const MOST_FAULTS: usize = 64;
 static REMEMBERED: LazyLock<Option<Index<Ssl, Remembered>>> = LazyLock::new(|| Ssl::new_ex_index().ok());
 
 /// Prepares a session for [`record`].
-pub(super) fn remember(ssl: &mut SslRef, host: Option<&str>) {
+pub(super) fn remember(ssl: &mut SslRef, host: Option<&str>, required: bool) {
     if let Some(index) = *REMEMBERED {
-        ssl.set_ex_data(index, Remembered { host: host.map(str::to_owned), ..Remembered::default() });
+        ssl.set_ex_data(
+            index,
+            Remembered { host: host.map(str::to_owned), required, ..Remembered::default() },
+        );
     }
 }
 

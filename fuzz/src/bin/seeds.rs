@@ -225,7 +225,7 @@ fn settings() -> io::Result<()> {
     write("settings", "full", named(&settings)?)?;
     write("settings", "empty", named(&Settings::default())?)?;
     write("settings", "header", b"\x82\xa7version\x01\xa9listeners\x91\xa5https")?;
-    let reply = luassl_daemon::push::PushReply { faults: vec!["trust x is bad".to_owned()] };
+    let reply = luassl_daemon::push::PushReply::faulty("trust x is bad".to_owned());
     write("settings", "reply", reply.encode())
 }
 

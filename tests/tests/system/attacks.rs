@@ -23,3 +23,4 @@ mod tokens;
 mod unanswered;
 mod ungranted;
 mod users;
+mod withdrawn;

@@ -11,6 +11,7 @@ use openssl::{
     error::ErrorStack,
     ssl::{self, ShutdownResult, Ssl, SslRef, SslStream},
 };
+use rustix::net::{Shutdown, shutdown};
 use serde_bytes::Bytes;
 use std::os::fd::BorrowedFd;
 
@@ -343,6 +344,16 @@ impl Session {
     pub(super) fn facts(&self) -> Answered {
         let facts: Box<Facts> = Box::new(tls::facts(self.tls.ssl()));
         frame(&LockStepAnswer { facts: Some(facts), ..ok() })
+    }
+
+    /// Ends it without a word to the peer; every later question is answered with `failure`. The program has the TCP socket,
+    /// too, and learns from it that there is something to ask.
+    pub(super) fn withdraw(&mut self, failure: Failure) {
+        // Fails only where the peer has gone already.
+        let _ = shutdown(self.fd(), Shutdown::Both);
+        self.stage = Stage::Failed;
+        self.tls.get_mut().forget();
+        self.end = Some((failure, None));
     }
 
     /// Sends close_notify where that can go at once.

@@ -72,7 +72,7 @@ impl Pump {
         self.outbound == Outbound::Ended && !self.tls.get_ref().is_backlogged()
     }
 
-    fn close_tcp(&mut self) {
+    pub(super) fn close_tcp(&mut self) {
         self.tls.get_mut().close();
         self.tcp_closed = true;
         self.drain = None;

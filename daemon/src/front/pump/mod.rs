@@ -14,7 +14,7 @@ mod tests;
 
 use super::{
     buffers::{self, Leftover},
-    connection::{Command, Connection},
+    connection::{Command, Connection, Stage},
     home::Home,
     lua_end::LuaEnd,
     sockets::ClientSocket,
@@ -96,6 +96,7 @@ impl Pump {
         shutdown_after: Duration,
     ) -> Self {
         tls.get_mut().park();
+        connection.is_now(Stage::Stream);
         Self {
             home,
             connection,
@@ -207,6 +208,10 @@ impl Pump {
                     let _ = reply.send(Ok(Done {}));
                 }
                 Command::Renegotiate(reply) => self.begin_renegotiation(cx, reply),
+                Command::Withdraw(failure) => {
+                    self.break_off(failure);
+                    self.close_tcp();
+                }
             }
             drop(ErrorStack::get());
         }

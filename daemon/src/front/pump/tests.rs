@@ -551,3 +551,14 @@ fn a_peer_that_asks_for_new_keys_and_never_reads_is_bounded() {
     lose_lua(&mut rig);
     rig.wait_for_end();
 }
+
+#[test]
+fn a_connection_that_no_grant_allows_any_more_ends_without_close_notify_and_says_why() {
+    let mut rig = Rig::new(SslVersion::TLS1_3);
+    let failure = luassl_protocol::Failure::new(ErrorCode::Refused, "no grant");
+    rig.connection.withdraw(failure);
+    assert_eq!(read_peer(&mut rig.peer), (0, Ended::WithoutCloseNotify));
+    assert_eq!(read_lua(&rig.lua), 0);
+    assert_eq!(rig.end(), Some(ErrorCode::Refused));
+    rig.wait_for_end();
+}

@@ -271,3 +271,20 @@ fn a_half_closed_stream_has_not_hung_up() {
         hung_up(&ours).await;
     });
 }
+
+#[test]
+fn what_no_grant_allows_any_more_is_delivered_to_nobody() {
+    let mut hub = Hub::default();
+    let mut process = Process::join(&mut hub);
+    let tokens = add(&mut hub, 2);
+    let failure = || Failure::new(ErrorCode::Refused, "no grant");
+    let (late, _) = finished(Info::default());
+    late.connection.withdraw(failure());
+    assert!(hub.finished(late).is_some(), "it was ended while its handshake was");
+    for connection in HOME.connections.all().iter().filter(|one| one.token == tokens[0]) {
+        connection.withdraw(failure());
+    }
+    assert_eq!(hub.drop_withdrawn().len(), 1);
+    hub.heard(process.id, b"aa");
+    assert_eq!(process.tokens(), [tokens[1]], "the other one waits as before");
+}

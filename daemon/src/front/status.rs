@@ -1,0 +1,105 @@
+//! What a front says to a question for its status, on its admin socket, and under `luassld run` on a socket for that
+//! alone.
+
+use super::{Front, admin, connection::Stage, owner::Owner, quota::Kind, readiness};
+use crate::push::{Open, OwnerStatus, StatusRequest};
+use luassl_keeper_ipc::transport::{self, RecvError};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags, SocketFlags, accept_with},
+};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, time::timeout};
+
+/// Connections that ask at a time; more wait to be accepted.
+const MAX_ASKING: usize = 8;
+/// How long one of them may last.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The largest question, in bytes.
+const MAX_QUESTION: usize = 512;
+/// How long accepting rests after a failure.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// Serves the socket for the status, for ever.
+pub(super) async fn serve(front: Arc<Front>, listening: OwnedFd) {
+    if let Err(error) = accept_all(front, listening).await {
+        tracing::error!("the socket for the status is out of service: {error}");
+    }
+}
+
+async fn accept_all(front: Arc<Front>, listening: OwnedFd) -> io::Result<()> {
+    rustix::io::ioctl_fionbio(&listening, true)?;
+    let listening = readiness::register(listening)?;
+    let places = Arc::new(Semaphore::new(MAX_ASKING));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+        let mut guard = listening.readable().await?;
+        match accept_with(listening.get_ref(), SocketFlags::CLOEXEC) {
+            Ok(socket) => {
+                let front = Arc::clone(&front);
+                tokio::spawn(async move {
+                    if let Ok(Err(error)) = timeout(DEADLINE, converse(&front, socket)).await {
+                        tracing::warn!("a question for the status was not answered: {error}");
+                    }
+                    drop(place);
+                });
+            }
+            Err(Errno::WOULDBLOCK) => guard.clear_ready(),
+            Err(error) => {
+                tracing::warn!("accept on the socket for the status failed: {error}");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+async fn converse(front: &Front, socket: OwnedFd) -> io::Result<()> {
+    admin::check_peer(&socket)?;
+    let socket = readiness::register(socket)?;
+    let mut question = [0; MAX_QUESTION];
+    loop {
+        let mut guard = socket.readable().await?;
+        match transport::recv(socket.get_ref(), &mut question, 0, RecvFlags::DONTWAIT) {
+            Ok(received) if received.len == 0 => return Ok(()),
+            Ok(received) => {
+                let reply = answer(front, &question[..received.len]);
+                let reply = reply.ok_or_else(|| io::Error::other("it is none of this version"))?;
+                transport::send(socket.get_ref(), &reply, &[], SendFlags::DONTWAIT)?;
+            }
+            Err(RecvError::System(Errno::WOULDBLOCK)) => guard.clear_ready(),
+            Err(error) => return Err(io::Error::other(error.to_string())),
+        }
+    }
+}
+
+/// The answer; none where `message` is no such question.
+pub(super) fn answer(front: &Front, message: &[u8]) -> Option<Vec<u8>> {
+    StatusRequest::decode(message).map(|request| request.answer(status(front)))
+}
+
+fn status(front: &Front) -> Vec<OwnerStatus> {
+    front.counters.status(open(front))
+}
+
+/// What each owner has open.
+fn open(front: &Front) -> BTreeMap<Owner, Open> {
+    let mut owners: BTreeMap<Owner, Open> = BTreeMap::new();
+    for connection in front.home.connections.all() {
+        let open = owners.entry(connection.owner.clone()).or_default();
+        match connection.stage() {
+            // Counted by what is held for them.
+            Stage::Early => {}
+            Stage::Stream if connection.server => open.server += 1,
+            Stage::Stream => open.client += 1,
+            Stage::LockStep => open.lock_step += 1,
+        }
+    }
+    for (owner, count) in front.quotas.held(Kind::Handshakes) {
+        owners.entry(owner).or_default().handshaking = count;
+    }
+    for (owner, count) in front.quotas.held(Kind::Undelivered) {
+        owners.entry(owner).or_default().undelivered = count;
+    }
+    owners.retain(|_, open| *open != Open::default());
+    owners
+}

@@ -1,0 +1,298 @@
+//! The status of a front: what it has open and what it has counted, for each owner. One datagram asks, one answers with
+//! as many rows as it holds; the next question names the last row that came.
+//!
+//! A front reads the network, so nothing of its answer is believed: lengths, words and order are checked before an
+//! operator sees it.
+
+use super::{MAX_MESSAGE, PushError, receive_within, send_within};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::Add;
+use std::os::fd::BorrowedFd;
+
+/// The version of question and answer that this code speaks.
+const VERSION: u32 = 1;
+/// Rows of one front: its bound on owners, and one for the others.
+const MAX_ROWS: usize = 1025;
+/// Reasons of one row, of either kind.
+const MAX_REASONS: usize = 64;
+/// A reason's word, in bytes.
+const MAX_WORD: usize = 64;
+/// A control socket's name, in bytes: what fits into a line of the audit log.
+const MAX_SOCKET: usize = 255;
+
+/// What an owner has open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Handshakes under way.
+    pub handshaking: u64,
+    /// Finished connections that no program has taken.
+    pub undelivered: u64,
+    /// Connections in stream mode, as server.
+    pub server: u64,
+    /// Connections in stream mode, as client.
+    pub client: u64,
+    /// Connections in lock-step mode.
+    pub lock_step: u64,
+}
+
+impl Add for Open {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            handshaking: self.handshaking + other.handshaking,
+            undelivered: self.undelivered + other.undelivered,
+            server: self.server + other.server,
+            client: self.client + other.client,
+            lock_step: self.lock_step + other.lock_step,
+        }
+    }
+}
+
+/// One owner's row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerStatus {
+    /// The named control socket, or `control`; empty for the others.
+    pub socket: String,
+    /// The user; none for all who have no row of their own.
+    pub uid: Option<u32>,
+    /// What is open now.
+    pub open: Open,
+    /// Handshakes that ended well, since the front's start.
+    pub done: u64,
+    /// Handshakes that failed, by reason.
+    pub failed: BTreeMap<String, u64>,
+    /// What was refused, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// Where a row stands: those of the others last, all else by control socket and user.
+type Key = (bool, String, u32);
+
+impl OwnerStatus {
+    fn key(&self) -> Key {
+        (self.uid.is_none(), self.socket.clone(), self.uid.unwrap_or_default())
+    }
+
+    fn is_sound(&self) -> bool {
+        let is_word = |word: &String| {
+            let bare = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            (1..=MAX_WORD).contains(&word.len()) && word.bytes().all(bare)
+        };
+        let sound =
+            |counts: &BTreeMap<String, u64>| counts.len() <= MAX_REASONS && counts.keys().all(is_word);
+        self.socket.len() <= MAX_SOCKET
+            && !self.socket.chars().any(char::is_control)
+            && sound(&self.failed)
+            && sound(&self.refused)
+    }
+}
+
+/// The question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusRequest {
+    version: u32,
+    /// The last row that came; none at the beginning.
+    status_after: Option<Key>,
+}
+
+impl StatusRequest {
+    /// Reads a question; none where the datagram is something else, or of another version.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let bounded = bytes.len() <= MAX_SOCKET + 64;
+        let request: Self = bounded.then(|| rmp_serde::from_slice(bytes).ok()).flatten()?;
+        (request.version == VERSION).then_some(request)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, PushError> {
+        rmp_serde::to_vec_named(self).map_err(|error| PushError::Malformed(error.to_string()))
+    }
+
+    /// The answer, from all `rows`: as many of those that are asked for as one datagram holds.
+    #[must_use]
+    pub fn answer(&self, mut rows: Vec<OwnerStatus>) -> Vec<u8> {
+        rows.sort_by_key(OwnerStatus::key);
+        let mut rows = rows
+            .into_iter()
+            .filter(|row| self.status_after.as_ref().is_none_or(|after| row.key() > *after))
+            .peekable();
+        let mut reply = StatusReply { version: VERSION, rows: Vec::new(), more: false };
+        let mut room = MAX_MESSAGE - 64;
+        while let Some(row) = rows.next_if(|row| encoded_len(row) <= room) {
+            room -= encoded_len(&row);
+            reply.rows.push(row);
+        }
+        // A row that no datagram holds is left out, not asked for without end.
+        reply.more = !reply.rows.is_empty() && rows.peek().is_some();
+        rmp_serde::to_vec_named(&reply).unwrap_or_default()
+    }
+}
+
+fn encoded_len(row: &OwnerStatus) -> usize {
+    rmp_serde::to_vec_named(row).map_or(usize::MAX, |bytes| bytes.len())
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReply {
+    version: u32,
+    /// Rows, in their order.
+    pub rows: Vec<OwnerStatus>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+impl StatusReply {
+    /// Reads an answer, and looks whether everything in it is within its bounds.
+    ///
+    /// # Errors
+    /// [`PushError::Malformed`] where it is no such answer.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PushError> {
+        let malformed = |fault: &str| PushError::Malformed(fault.to_owned());
+        if bytes.len() > MAX_MESSAGE {
+            return Err(malformed("the status is too long"));
+        }
+        let reply: Self =
+            rmp_serde::from_slice(bytes).map_err(|error| PushError::Malformed(error.to_string()))?;
+        if reply.version != VERSION {
+            return Err(malformed("the status is of another version: restart the unit after an update"));
+        }
+        let ordered = reply.rows.windows(2).all(|pair| pair[0].key() < pair[1].key());
+        if reply.rows.len() > MAX_ROWS || !ordered || !reply.rows.iter().all(OwnerStatus::is_sound) {
+            return Err(malformed("a row of the status is out of its bounds"));
+        }
+        Ok(reply)
+    }
+}
+
+/// Asks a front for all its rows.
+///
+/// # Errors
+/// [`PushError`] where it does not answer, or not as it should.
+pub fn front_status(admin: BorrowedFd<'_>) -> Result<Vec<OwnerStatus>, PushError> {
+    let mut rows: Vec<OwnerStatus> = Vec::new();
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let status_after = rows.last().map(OwnerStatus::key);
+        let request = StatusRequest { version: VERSION, status_after };
+        send_within(admin, &request.encode()?, &[])?;
+        let length = receive_within(admin, &mut buffer)?;
+        let StatusReply { rows: next, more, .. } = StatusReply::decode(&buffer[..length])?;
+        let advances = next.first().is_none_or(|row| Some(row.key()) > request.status_after);
+        if !advances || (more && next.is_empty()) {
+            return Err(PushError::Malformed("the rows of the status do not come in their order".to_owned()));
+        }
+        rows.extend(next);
+        // Rows that came in between, while others went, may be one too many.
+        rows.truncate(MAX_ROWS);
+        if !more || rows.len() == MAX_ROWS {
+            return Ok(rows);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
+    use proptest::prelude::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::os::fd::AsFd;
+
+    fn row(uid: u32) -> OwnerStatus {
+        let counts: BTreeMap<String, u64> =
+            [("cut".to_owned(), u64::from(uid)), ("timeout".to_owned(), 1)].into();
+        let (failed, refused) = (counts.clone(), counts);
+        OwnerStatus { socket: "control".into(), uid: Some(uid), failed, refused, ..OwnerStatus::default() }
+    }
+
+    /// What a front says to whoever asks, with these rows.
+    fn asked(rows: Vec<OwnerStatus>) -> Result<Vec<OwnerStatus>, PushError> {
+        let (ours, fronts) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut buffer = vec![0; MAX_MESSAGE];
+                loop {
+                    let received = recv(&fronts, &mut buffer, 0, RecvFlags::empty()).unwrap();
+                    let Some(request) = StatusRequest::decode(&buffer[..received.len]) else { return };
+                    let answer = request.answer(rows.clone());
+                    assert!(answer.len() <= MAX_MESSAGE);
+                    send(&fronts, &answer, &[], SendFlags::empty()).unwrap();
+                }
+            });
+            let answer = front_status(ours.as_fd());
+            drop(ours);
+            answer
+        })
+    }
+
+    #[test]
+    fn every_row_comes_whatever_their_number() {
+        assert_eq!(asked(Vec::new()).unwrap(), []);
+        let mut rows: Vec<_> = (0..1024).map(row).collect();
+        rows.push(OwnerStatus { done: 7, ..OwnerStatus::default() });
+        let length = rmp_serde::to_vec_named(&rows).unwrap().len();
+        assert!(length > MAX_MESSAGE, "more than one datagram is needed: {length}");
+        assert_eq!(asked(rows.clone()).unwrap(), rows);
+    }
+
+    #[test]
+    fn what_a_hostile_front_says_does_not_reach_the_terminal() {
+        let reply = |row: OwnerStatus| {
+            let reply = StatusReply { version: VERSION, rows: vec![row], more: false };
+            StatusReply::decode(&rmp_serde::to_vec_named(&reply).unwrap())
+        };
+        assert!(reply(row(1)).is_ok());
+        assert!(reply(OwnerStatus { socket: "\x1b[2J".into(), ..row(1) }).is_err());
+        assert!(reply(OwnerStatus { socket: "x".repeat(256), ..row(1) }).is_err());
+        for word in ["", "UPPER", "a b", "\n", &"x".repeat(65)] {
+            assert!(reply(OwnerStatus { failed: [(word.to_owned(), 1)].into(), ..row(1) }).is_err());
+        }
+        let many = (0..65).map(|n| (format!("reason-{n}"), 1)).collect();
+        assert!(reply(OwnerStatus { refused: many, ..row(1) }).is_err());
+    }
+
+    #[test]
+    fn a_push_is_no_question() {
+        assert_eq!(StatusRequest::decode(b"\x82\xa7version\x01\xa9listeners\x90"), None);
+        let question = StatusRequest { version: VERSION, status_after: None }.encode().unwrap();
+        assert!(super::super::receive_settings(&question, Vec::new()).is_err());
+        assert!(StatusRequest::decode(&question).is_some());
+        let newer = StatusRequest { version: VERSION + 1, status_after: None }.encode().unwrap();
+        assert_eq!(StatusRequest::decode(&newer), None);
+    }
+
+    prop_compose! {
+        fn any_row()(
+            socket in "[a-z]{1,12}", uid in any::<u32>(), done in any::<u64>(), server in any::<u64>(),
+            failed in prop::collection::btree_map("[a-z-]{1,20}", any::<u64>(), 0..8),
+            refused in prop::collection::btree_map("[a-z-]{1,20}", any::<u64>(), 0..8),
+        ) -> OwnerStatus {
+            let open = Open { server, ..Open::default() };
+            OwnerStatus { socket, uid: Some(uid), open, done, failed, refused }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_reads_as_it_was_written(rows in prop::collection::vec(any_row(), 0..20)) {
+            let mut rows = rows;
+            rows.sort_by_key(OwnerStatus::key);
+            rows.dedup_by_key(|row| row.key());
+            let request = StatusRequest { version: VERSION, status_after: None };
+            prop_assert_eq!(StatusRequest::decode(&request.encode().unwrap()), Some(request.clone()));
+            let reply = StatusReply::decode(&request.answer(rows.clone())).unwrap();
+            prop_assert_eq!(reply, StatusReply { version: VERSION, rows, more: false });
+        }
+
+        #[test]
+        fn any_bytes_are_an_answer_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let _ = StatusRequest::decode(&bytes);
+            let _ = StatusReply::decode(&bytes);
+        }
+    }
+}
