@@ -228,7 +228,7 @@ fn finding_23_a_service_takes_a_bounded_part_of_the_machine() {
     let unit = directory.path().join("luassld.service");
     let text = std::fs::read_to_string(&unit).expect("a unit");
     std::fs::write(&unit, text.replace("MemoryMax=", "MemoryMax=much")).expect("written");
-    assert!(verified(&[unit]).contains("MemoryMax"));
+    assert!(verified(&[unit]).contains("Invalid memory limit"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::{
 use crate::tls::{self, Renewal};
 use ending::Drain;
 use luassl_protocol::{Done, ErrorCode, Failure};
-use openssl::error::ErrorStack;
+use openssl::{error::ErrorStack, ssl::SslVersion};
 use std::{
     io,
     pin::{Pin, pin},
@@ -254,13 +254,15 @@ impl Pump {
 
     /// Answers a request to renegotiate once the handshake that it began is over. What it computes is the business of a
     /// signing thread: goes there with a handshake that has begun, and back when it is over. A client's has only sent its
-    /// ClientHello by then, since nothing of the peer's that answers it can have come before it was flushed.
+    /// ClientHello by then, since nothing of the peer's that answers it can have come before it was flushed. In TLS 1.3 a
+    /// handshake is never taken up again: a key update that cannot be sent yet looks like one, and computes nothing.
     fn settle_renegotiation(&mut self) {
         let at_rest = self.inbound_ended || self.tls.ssl().is_init_finished();
         if at_rest && tls::signing_is_allowed() && self.next.is_none() {
             self.next = Some(Next::Pump);
         }
-        if !at_rest && !tls::signing_is_allowed() && self.next.is_none() {
+        let may_compute = self.tls.ssl().version2() != Some(SslVersion::TLS1_3);
+        if !at_rest && may_compute && !tls::signing_is_allowed() && self.next.is_none() {
             self.next = Some(Next::Sign);
         }
         if self.renegotiation.is_some()
