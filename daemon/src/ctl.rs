@@ -77,8 +77,13 @@ pub fn status(args: StatusArgs) -> (String, Vec<Finding>) {
         Some(socket) => Vec::from([fronts_table(&args.front_admin, || run_fronts(socket))]),
         None => {
             let fronts = || fronts_in(Path::new(RUN), "front", "-admin.sock");
-            let keeper = args.keeper_admin.clone().unwrap_or_else(keeper_admin);
-            Vec::from([keeper_table(&keeper), fronts_table(&args.front_admin, fronts)])
+            let keeper = || keeper_table(&args.keeper_admin.clone().unwrap_or_else(keeper_admin));
+            // Who names sockets of one side asks that side alone.
+            match (&args.keeper_admin, &args.front_admin[..]) {
+                (Some(_), []) => Vec::from([keeper()]),
+                (None, [_, ..]) => Vec::from([fronts_table(&args.front_admin, fronts)]),
+                _ => Vec::from([keeper(), fronts_table(&args.front_admin, fronts)]),
+            }
         }
     };
     let (texts, findings): (Vec<String>, Vec<Vec<Finding>>) = asked.into_iter().unzip();

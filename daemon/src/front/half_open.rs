@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-/// The probability of an early drop where it begins, at half of a listener's bound, in thousandths. It rises evenly, and
+/// The probability of an early drop where it begins, beyond half of a listener's bound, in thousandths. It rises evenly, and
 /// at the bound it is [`ALL`]. sshd's default for `MaxStartups` has the same share.
 const FIRST: u32 = 300;
 /// Everything, in thousandths.
@@ -108,11 +108,11 @@ impl Drop for HalfOpen {
 /// How likely the next connection is dropped, in thousandths.
 fn early(open: u32, bound: u32) -> u32 {
     let begins = bound.div_ceil(2);
-    if open < begins {
-        return 0;
-    }
     if open >= bound {
         return ALL;
+    }
+    if open <= begins {
+        return 0;
     }
     FIRST + (ALL - FIRST) * (open - begins) / (bound - begins)
 }
@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn finding_11_drops_begin_at_half_of_a_listeners_bound_and_are_certain_at_it() {
-        let shares = [0, 49, 50, 75, 99, 100, 200].map(|open| early(open, 100));
-        assert_eq!(shares, [0, 0, 300, 650, 986, 1000, 1000]);
+        let shares = [0, 49, 50, 51, 75, 99, 100, 200].map(|open| early(open, 100));
+        assert_eq!(shares, [0, 0, 0, 314, 650, 986, 1000, 1000]);
         assert_eq!([early(0, 1), early(1, 1)], [0, 1000]);
         let (sources, listener, limits) = (Sources::default(), OfListener::default(), limits(100, 4));
         let from = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
@@ -190,8 +190,8 @@ mod tests {
         assert_eq!(sources.admit(from(11), &OfListener::default(), &limits, 0).err(), None, "another's");
         drop(kept);
         assert!(sources.open().is_empty());
-        let two = [1, 2].map(|last| sources.admit(from(last), &listener, &limits, LUCKY).ok().unwrap());
-        assert_eq!(sources.admit(from(3), &listener, &limits, 299).err(), Some(Dropped::Early));
-        drop(two);
+        let three = [1, 2, 3].map(|last| sources.admit(from(last), &listener, &limits, LUCKY).ok().unwrap());
+        assert_eq!(sources.admit(from(4), &listener, &limits, 299).err(), Some(Dropped::Early));
+        drop(three);
     }
 }

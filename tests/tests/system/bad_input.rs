@@ -294,7 +294,8 @@ fn a_file_above_the_daemons_limit() {
     let mut agent = Agent::start(&daemon, LUA54);
     let large = scratch();
     let file = large.path().join("large.pem");
-    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\n".repeat(1000)).expect("a file");
+    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n".repeat(1000))
+        .expect("a file");
     let answer = agent.run(&format!("return ssl.wrap{{cafile = '{}'}}", file.display()));
     refused(&answer, -7, &[&file.display().to_string(), "16384", "frame_bytes"]);
 }
