@@ -178,7 +178,9 @@ fn finding_17_a_front_does_not_take_in_what_it_cannot_parse_and_keeps_the_former
     }
     let seen = identities.epoch();
     keeper.front("web", BOTH, None);
-    ["a", "b", "c"].map(|name| keeper.load(name));
+    for name in ["a", "b", "c"] {
+        keeper.load(name);
+    }
     keeper.commit();
     until(|| identities.epoch() == seen + 2);
     assert_eq!(identities.current("a").expect("an identity").generation, 3);

@@ -137,7 +137,6 @@ fn days(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use openssl::pkey::PKey;
     use openssl::sha::sha256;
     use std::process::Command;
 
@@ -165,6 +164,10 @@ mod tests {
         assert_eq!(issuer, ["an issuer's certificate in the chain expired 2 hours ago: renew it"]);
     }
 
+    fn key_id(certificate: &X509Ref) -> [u8; 32] {
+        sha256(&certificate.public_key().and_then(|key| key.public_key_to_der()).expect("DER"))
+    }
+
     /// A directory in which a shell script with the openssl command has run.
     struct Made(tempfile::TempDir);
 
@@ -181,14 +184,13 @@ mod tests {
             std::fs::read(self.0.path().join(file)).expect(file)
         }
 
-        /// What is said of these files of one certificate, as the chain of leaf.key.
+        /// What is said of these files of one certificate, as the chain of the key in leaf.crt.
         fn look(&self, files: &[&str]) -> Result<Facts, Unfit> {
-            let key = PKey::private_key_from_pem(&self.read("leaf.key")).expect("a key");
-            let key_id = sha256(&key.public_key_to_der().expect("DER"));
+            let own = X509::from_pem(&self.read("leaf.crt")).expect("a certificate");
             let der =
                 |file: &&str| X509::from_pem(&self.read(file)).and_then(|one| one.to_der()).expect("DER");
             let ders: Vec<_> = files.iter().map(der).collect();
-            look(&ders.iter().map(Vec::as_slice).collect::<Vec<_>>(), &key_id)
+            look(&ders.iter().map(Vec::as_slice).collect::<Vec<_>>(), &key_id(&own))
         }
 
         fn warnings(&self, files: &[&str]) -> Vec<String> {
@@ -255,7 +257,7 @@ mod tests {
             sign -startdate 20200101000000Z -enddate 20210101000000Z -out old
             sign -startdate 20900101000000Z -enddate 20910101000000Z -out new
             sign -days 13 -out soon
-            sign -days 15 -out good",
+            sign -days 15 -out good; cp good leaf.crt",
         );
         assert_eq!(made.warnings(&["good"]), [""; 0]);
         for (file, text) in [("old", "expired"), ("new", "not valid before"), ("soon", "expires in")] {
@@ -269,7 +271,7 @@ mod tests {
         let made = Made::by(&format!("{SELF_SIGNED}self leaf 365"));
         let certificate = X509::from_pem(&made.read("leaf.crt")).expect("a certificate");
         let der = certificate.to_der().expect("DER");
-        let key_id = sha256(&certificate.public_key().and_then(|key| key.public_key_to_der()).expect("DER"));
+        let key_id = key_id(&certificate);
         assert!(look(&[&der], &key_id).is_ok());
         let cut = &der[..der.len() - 1];
         for chain in [&[cut][..], &[b"garbage"], &[&der, cut]] {
