@@ -1,5 +1,6 @@
 //! luassld as a library: the front (control sockets, grants, contexts, connections) and the supervisor.
 
+mod chain;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{luassld, pair, shell};
+use common::{damage, luassld, pair, shell};
 use std::path::Path;
 use std::process::Command;
 
@@ -43,6 +43,22 @@ fn finding_17_a_staple_that_fronts_cannot_parse_is_no_fault_of_the_keepers_and_i
     let said = "warning: luassl.toml:4: identity `a`: the staple cannot be parsed, and is left out\n\
                 hint: name an OCSP response in DER\n1 identities, 0 errors, 1 warnings\n";
     expect(&format!("{}{STAPLE}", pair("a", 100)), text, 1, said);
+}
+
+#[test]
+fn finding_17_a_certificate_that_the_supervisor_cannot_parse_is_found() {
+    let text = "[identity.a]\nkey='a.key'\ncertificate='a.crt'\n";
+    let directory = tempfile::tempdir().expect("a directory");
+    shell(directory.path(), &(pair("a", 100) + &damage("a")));
+    let (code, said) = check(directory.path(), text);
+    assert_eq!(code, 2, "{said}");
+    let cause = "error: luassl.toml:3: identity `a`: a certificate in the file cannot be read: ";
+    assert!(said.starts_with(cause), "{said}");
+    let hint = "\nhint: name a PEM file with the certificate first and its issuers behind it\n\
+                0 identities, 1 errors, 0 warnings\n";
+    assert!(said.ends_with(hint), "{said}");
+    // Positive control: the same pair, undamaged.
+    expect(&pair("a", 100), text, 0, "1 identities, 0 errors, 0 warnings\n");
 }
 
 #[test]

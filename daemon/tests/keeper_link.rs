@@ -154,6 +154,59 @@ fn changes_are_told_and_counted() {
 }
 
 #[test]
+fn finding_17_a_front_does_not_take_in_what_it_cannot_parse_and_keeps_the_former_one() {
+    let keeper = Keeper::serving(&["web"], "a", P256);
+    let link = link(&keeper);
+    let identities = synced(&link);
+    let (former, seen) = (identities.current("a").expect("an identity"), identities.epoch());
+    keeper.bench.identity("b", P256);
+    keeper.bench.identity("c", P256);
+    keeper.bench.garbage("a", "a.crt");
+    keeper.bench.garbage("b", "b.crt");
+    keeper.front("web", BOTH, None);
+    let generations = ["a", "b", "c"].map(|name| keeper.load(name).generation);
+    assert_eq!(generations, [2, 1, 1], "the keeper hands them out");
+    keeper.commit();
+    // They are told in the order of their names: once `c` is there, the others have been seen.
+    changed(&identities, seen);
+    assert!(identities.current("c").is_some());
+    assert!(identities.current("b").is_none());
+    assert_eq!(identities.current("a"), Some(former));
+    // Positive control: certificates that can be parsed.
+    for name in ["a", "b"] {
+        keeper.bench.self_sign(name, "-days 365");
+    }
+    let seen = identities.epoch();
+    keeper.front("web", BOTH, None);
+    for name in ["a", "b", "c"] {
+        keeper.load(name);
+    }
+    keeper.commit();
+    until(|| identities.epoch() == seen + 2);
+    assert_eq!(identities.current("a").expect("an identity").generation, 3);
+}
+
+#[test]
+fn a_front_puts_a_chain_in_order() {
+    let keeper = Keeper::start(&["web"]);
+    let bench = &keeper.bench;
+    bench.identity("ca", P256);
+    bench.identity("stranger", P256);
+    bench.openssl(&format!("genpkey {P256} -out a.key"));
+    bench.openssl("req -new -key a.key -subj /CN=a -out a.csr");
+    bench.openssl("x509 -req -in a.csr -CA ca.crt -CAkey ca.key -days 100 -out leaf.crt");
+    bench.join("a.crt", &["stranger.crt", "ca.crt", "leaf.crt"]);
+    keeper.push_a();
+    let link = link(&keeper);
+    let chain = &synced(&link).current("a").expect("an identity").chain;
+    let der = |file: &str| {
+        let certificate = openssl::x509::X509::from_pem(&bench.read(file)).expect("a certificate");
+        certificate.to_der().expect("DER")
+    };
+    assert_eq!(*chain, [der("leaf.crt"), der("ca.crt")]);
+}
+
+#[test]
 fn a_call_before_the_first_push_waits_for_it() {
     let keeper = Keeper::start(&["web"]);
     keeper.bench.identity("a", P256);

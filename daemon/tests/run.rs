@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{luassld, pair, shell};
+use common::{damage, luassld, pair, shell};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -233,6 +233,22 @@ fn an_identity_that_is_bad_harms_no_other() {
     shell(directory.path(), "umask 077; openssl genpkey -algorithm ED25519 -out b.key");
     supervisor.signal(Signal::HUP);
     supervisor.expect_log("the keeper serves 2 of 2 identities");
+}
+
+#[test]
+fn finding_17_a_certificate_that_cannot_be_parsed_leaves_the_former_one_in_service() {
+    let directory = prepared("");
+    let supervisor = Supervisor::start(directory.path());
+    supervisor.expect_log("the keeper serves 1 of 1 identities");
+    shell(directory.path(), &(pair("a", 50) + &damage("a")));
+    supervisor.signal(Signal::HUP);
+    supervisor.expect_log("identity `a`: a certificate in the file cannot be read: ");
+    supervisor.expect_log("; the former one stays in service");
+    supervisor.expect_log("the keeper serves 1 of 1 identities, 1 of them as before: `a`");
+    // Positive control: a good pair takes its place, and the bad one was no generation.
+    shell(directory.path(), &pair("a", 60));
+    supervisor.signal(Signal::HUP);
+    supervisor.expect_log("identity `a` is renewed: P-256, generation 2");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::arena::{self, Kind};
 use crate::crypto::{SecretFile, TicketRoot};
-use crate::identity::{Files, LoadFault, Report};
+use crate::identity::{Files, Identity, LoadFault};
 use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, LOAD_ROOM, RETRY_PAUSE, TICKET_ROOT_MAX};
 use crate::log;
 use crate::registry::{Push, Registry};
@@ -18,9 +18,6 @@ use rustix::net::sockopt::socket_peercred;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Names of a certificate that an answer carries, in bytes: for people, so some are enough.
-const NAMES_MAX: usize = 16 << 10;
 
 /// Why a connection of the supervisor's was dropped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -182,7 +179,7 @@ impl Session<'_> {
             .and_then(|()| assign(files, descriptors))
             .and_then(|files| self.signers.run(|| load(files)))
         {
-            Ok(report) => self.loaded(name, report),
+            Ok(identity) => self.loaded(name, identity),
             Err(fault) => {
                 let named = fault.kind != Fault::Limit || self.push.has_room_for(name);
                 if named {
@@ -225,22 +222,19 @@ impl Session<'_> {
         self.send(&Answer::Counted)
     }
 
-    fn loaded(&mut self, name: &str, report: Report) -> Result<(), Broken> {
-        let (changed, generation) = self.registry.preview(name, &report.identity.public);
-        let key_type = report.identity.key.kind().to_string();
-        let key_id = report.identity.public.key_id;
+    fn loaded(&mut self, name: &str, identity: Identity) -> Result<(), Broken> {
+        let public = Arc::clone(&identity.public);
+        let (changed, generation) = self.registry.preview(name, &public);
+        let key_type = identity.key.kind().to_string();
         // What is in service already is not kept twice.
-        self.push.identity(name, changed.then_some(report.identity));
+        self.push.identity(name, changed.then_some(identity));
         self.send(&Answer::Loaded(Loaded {
             name,
             generation,
             changed,
             key_type: &key_type,
-            not_before: report.validity.0,
-            not_after: report.validity.1,
-            names: some(&report.names),
-            warnings: report.warnings.iter().map(String::as_str).collect(),
-            key_id,
+            key_id: public.key_id,
+            chain: public.chain.iter().map(Vec::as_slice).collect(),
         }))
     }
 
@@ -258,19 +252,6 @@ fn attack(front: &str) {
         let outcome = luassl_sandbox::hostile::attempt(attempt);
         log::line(format_args!("hostile: {attempt}: {outcome:?}"));
     }
-}
-
-/// As many names as fit into [`NAMES_MAX`].
-fn some(names: &[String]) -> Vec<&str> {
-    let mut left = NAMES_MAX;
-    let fits = |name: &&str| match left.checked_sub(name.len() + 2) {
-        Some(rest) => {
-            left = rest;
-            true
-        }
-        None => false,
-    };
-    names.iter().map(String::as_str).take_while(fits).collect()
 }
 
 /// Reads the root of the ticket keys.
@@ -295,7 +276,7 @@ fn check_memory() -> Result<(), LoadFault> {
 }
 
 /// Loads; what failed for want of memory is not blamed on the file.
-fn load(files: Files) -> Result<Report, LoadFault> {
+fn load(files: Files) -> Result<Identity, LoadFault> {
     let before = arena::refused();
     files.load().map_err(|fault| match arena::room() {
         Some((_, all)) if arena::refused() != before => out_of_memory(all),

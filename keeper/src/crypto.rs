@@ -4,15 +4,15 @@
 //! `String` ever has them. So the allocator that libcrypto is given decides where keys lie, and [`start`], which runs
 //! before anything else, is the place to give it one.
 
-mod certificate;
 mod decrypt;
 mod key;
+mod pem;
 mod point;
 mod secret;
 mod ticket;
 
-pub(crate) use certificate::Certificate;
 pub(crate) use key::{KeyFault, PrivateKey};
+pub(crate) use pem::certificates;
 pub(crate) use point::is_on_curve;
 pub(crate) use secret::{ReadFault, SecretFile};
 pub(crate) use ticket::TicketRoot;

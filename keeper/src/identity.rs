@@ -2,14 +2,13 @@
 //!
 //! All or nothing: whatever is wrong with one file, the identity is not loaded, and what was in service stays.
 
-use crate::chain::Chain;
-use crate::crypto::{Certificate, CryptoError, KeyFault, PrivateKey, ReadFault, SecretFile, sha256};
-use crate::limits::{EXPIRES_SOON, FILE_MAX, PASSPHRASE_MAX, STAPLE_MAX};
+use crate::chain;
+use crate::crypto::{CryptoError, KeyFault, PrivateKey, ReadFault, SecretFile, certificates, sha256};
+use crate::limits::{FILE_MAX, PASSPHRASE_MAX, STAPLE_MAX};
 use luassl_keeper_ipc::admin::{Blamed, Fault};
 use luassl_keeper_ipc::front::{CHAIN_MAX, PUBLIC_MAX};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What fronts get: no part of it is secret.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,7 +17,8 @@ pub(crate) struct Public {
     pub(crate) key_id: [u8; 32],
     /// DER SubjectPublicKeyInfo.
     pub(crate) public_key: Vec<u8>,
-    /// DER certificates, the key's own first; empty for a bare key.
+    /// Certificates, not parsed: one with the public key in it first, the others as the file has them; empty for a bare
+    /// key.
     pub(crate) chain: Vec<Vec<u8>>,
     /// DER OCSP response; empty where there is none.
     pub(crate) staple: Vec<u8>,
@@ -30,18 +30,6 @@ pub(crate) struct Identity {
     pub(crate) key: Arc<PrivateKey>,
     /// The rest.
     pub(crate) public: Arc<Public>,
-}
-
-/// An identity with what there is to say about it.
-pub(crate) struct Report {
-    /// The identity.
-    pub(crate) identity: Identity,
-    /// The leaf's validity, in seconds since 1970; zeros for a bare key.
-    pub(crate) validity: (i64, i64),
-    /// The leaf's host names and addresses.
-    pub(crate) names: Vec<String>,
-    /// For people.
-    pub(crate) warnings: Vec<String>,
 }
 
 /// Why an identity was not loaded.
@@ -73,27 +61,16 @@ impl Files {
     ///
     /// # Errors
     /// [`LoadFault`] for the first thing that is wrong.
-    pub(crate) fn load(self) -> Result<Report, LoadFault> {
+    pub(crate) fn load(self) -> Result<Identity, LoadFault> {
         let file = read(&self.key, Blamed::Key, FILE_MAX)?;
         let key = self.key(&file)?;
-        let chain = self.chain(&file, &key)?;
-        drop(file);
         let public_key = key.public_key().map_err(|error| internal(&error))?;
         let key_id = sha256(&public_key).map_err(|error| internal(&error))?;
-        let mut warnings = chain.warnings;
-        let dates = validities(&chain.certificates)?;
-        warnings.extend(date_warnings(&dates, now()));
-        let names = chain.certificates.first().map(Certificate::names).unwrap_or_default();
-        let der = chain.certificates.iter().map(Certificate::der).collect::<Result<_, _>>();
-        let public = Public {
-            key_id,
-            public_key,
-            chain: der.map_err(|error| internal(&error))?,
-            staple: self.staple()?,
-        };
+        let chain = self.chain(&file, &public_key)?;
+        drop(file);
+        let public = Public { key_id, public_key, chain, staple: self.staple()? };
         public.check_size()?;
-        let identity = Identity { key: Arc::new(key), public: Arc::new(public) };
-        Ok(Report { identity, validity: dates.first().copied().unwrap_or_default(), names, warnings })
+        Ok(Identity { key: Arc::new(key), public: Arc::new(public) })
     }
 
     fn key(&self, file: &SecretFile) -> Result<PrivateKey, LoadFault> {
@@ -103,18 +80,18 @@ impl Files {
     }
 
     /// The chain of the certificate's file, else of the key's; empty where the latter has none.
-    fn chain(&self, key_file: &SecretFile, key: &PrivateKey) -> Result<Chain, LoadFault> {
+    fn chain(&self, key_file: &SecretFile, public_key: &[u8]) -> Result<Vec<Vec<u8>>, LoadFault> {
         let Some(descriptor) = &self.certificate else {
-            let given = certificates(key_file, Blamed::Key)?;
-            return if given.is_empty() { Ok(bare()) } else { ordered(key, given, Blamed::Key) };
+            let given = pick(key_file, Blamed::Key)?;
+            return if given.is_empty() { Ok(given) } else { leaf_first(public_key, given, Blamed::Key) };
         };
         let file = read(descriptor, Blamed::Certificate, FILE_MAX)?;
-        let given = certificates(&file, Blamed::Certificate)?;
+        let given = pick(&file, Blamed::Certificate)?;
         if given.is_empty() {
             let reason = "no certificate in PEM in the file".to_owned();
             return Err(LoadFault { file: Blamed::Certificate, kind: Fault::BadCertificate, reason });
         }
-        ordered(key, given, Blamed::Certificate)
+        leaf_first(public_key, given, Blamed::Certificate)
     }
 
     fn staple(&self) -> Result<Vec<u8>, LoadFault> {
@@ -155,8 +132,8 @@ pub fn examine(
     certificate: Option<OwnedFd>,
     staple: Option<OwnedFd>,
 ) -> Result<String, String> {
-    let report = Files { key, certificate, password: None, staple }.load();
-    report.map(|report| report.identity.key.kind().to_string()).map_err(|fault| fault.reason)
+    let identity = Files { key, certificate, password: None, staple }.load();
+    identity.map(|identity| identity.key.kind().to_string()).map_err(|fault| fault.reason)
 }
 
 impl From<KeyFault> for LoadFault {
@@ -184,93 +161,18 @@ fn read(descriptor: &OwnedFd, file: Blamed, max: usize) -> Result<SecretFile, Lo
     })
 }
 
-fn certificates(file: &SecretFile, blamed: Blamed) -> Result<Vec<Certificate>, LoadFault> {
-    Certificate::read_all(file).map_err(|error| LoadFault {
+fn pick(file: &SecretFile, blamed: Blamed) -> Result<Vec<Vec<u8>>, LoadFault> {
+    certificates(file).map_err(|error| LoadFault {
         file: blamed,
         kind: Fault::BadCertificate,
         reason: format!("a certificate in the file cannot be read: {error}"),
     })
 }
 
-fn bare() -> Chain {
-    Chain { certificates: Vec::new(), warnings: Vec::new() }
-}
-
-fn ordered(key: &PrivateKey, given: Vec<Certificate>, file: Blamed) -> Result<Chain, LoadFault> {
-    Chain::of(key, given).ok_or_else(|| LoadFault {
+fn leaf_first(public_key: &[u8], given: Vec<Vec<u8>>, file: Blamed) -> Result<Vec<Vec<u8>>, LoadFault> {
+    chain::leaf_first(public_key, given).ok_or_else(|| LoadFault {
         file,
         kind: Fault::Mismatch,
         reason: "no certificate in the file belongs to the private key".to_owned(),
     })
-}
-
-fn validities(chain: &[Certificate]) -> Result<Vec<(i64, i64)>, LoadFault> {
-    let dates = chain.iter().map(Certificate::validity).collect::<Result<_, _>>();
-    dates.map_err(|error| LoadFault {
-        file: Blamed::Certificate,
-        kind: Fault::BadCertificate,
-        reason: format!("a certificate has no readable dates: {error}"),
-    })
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// The leaf first; of the others only what is already wrong.
-fn date_warnings(dates: &[(i64, i64)], now: i64) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (place, (before, after)) in dates.iter().enumerate() {
-        let which = if place == 0 { "the certificate" } else { "an issuer's certificate in the chain" };
-        let soon = EXPIRES_SOON.as_secs().cast_signed();
-        if *after < now {
-            warnings.push(format!("{which} expired {} ago: renew it", days(now - after)));
-        } else if *before > now {
-            warnings.push(format!(
-                "{which} is not valid before {} from now: check the clock",
-                days(before - now)
-            ));
-        } else if after - now < soon && place == 0 {
-            warnings.push(format!("{which} expires in {}: renew it", days(after - now)));
-        }
-    }
-    warnings
-}
-
-fn days(seconds: i64) -> String {
-    match seconds / 86_400 {
-        0 => format!("{} hours", seconds / 3600),
-        1 => "1 day".to_owned(),
-        days => format!("{days} days"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: i64 = 86_400;
-
-    fn warnings(dates: &[(i64, i64)]) -> Vec<String> {
-        date_warnings(dates, 1_000 * DAY)
-    }
-
-    #[test]
-    fn good_dates_are_not_warned_of() {
-        assert!(warnings(&[(0, 1_014 * DAY), (0, 1_001 * DAY)]).is_empty());
-        assert!(warnings(&[]).is_empty());
-    }
-
-    #[test]
-    fn each_bad_date_has_its_warning() {
-        let expired = warnings(&[(0, 997 * DAY)]);
-        assert_eq!(expired, ["the certificate expired 3 days ago: renew it"]);
-        let early = warnings(&[(1_001 * DAY, 2_000 * DAY)]);
-        assert_eq!(early, ["the certificate is not valid before 1 day from now: check the clock"]);
-        let soon = warnings(&[(0, 1_014 * DAY - 1)]);
-        assert_eq!(soon, ["the certificate expires in 13 days: renew it"]);
-        let issuer = warnings(&[(0, 2_000 * DAY), (0, 1_000 * DAY - 7200)]);
-        assert_eq!(issuer, ["an issuer's certificate in the chain expired 2 hours ago: renew it"]);
-    }
 }

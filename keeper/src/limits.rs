@@ -61,9 +61,6 @@ pub(crate) const ADMIN_IDLE: Duration = Duration::from_secs(30);
 /// How long a failed accept or thread is waited out.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// A certificate that ends within this time is worth a warning.
-pub(crate) const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
-
 /// The name of the account of all identities that a front does not reach: in a configuration it is no name.
 pub(crate) const UNREACHED: &str = "*";
 

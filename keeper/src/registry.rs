@@ -404,7 +404,7 @@ mod tests {
         assert!(command.status().expect("the openssl command is installed").success());
         let key = file.reopen().expect("opened").into();
         let files = Files { key, certificate: None, password: None, staple: None };
-        files.load().expect("an identity").identity
+        files.load().expect("an identity")
     }
 
     fn push(identity: Option<Identity>, deadline: Duration) -> Push {

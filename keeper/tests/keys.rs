@@ -15,6 +15,12 @@ fn key_alone(keeper: &Keeper, file: &str) -> kit::Outcome {
     keeper.identity("a", [Some(file), None, None, None])
 }
 
+/// The only certificate of a PEM file, by the openssl command.
+fn der(bench: &Bench, file: &str) -> Vec<u8> {
+    bench.openssl(&format!("x509 -in {file} -outform DER -out {file}.der"));
+    bench.read(&format!("{file}.der"))
+}
+
 fn refusal(keeper: &Keeper, file: &str) -> (Blamed, Fault, String) {
     key_alone(keeper, file).failed()
 }
@@ -34,11 +40,9 @@ fn every_kind_of_key_loads() {
     ];
     for (name, kind) in kinds {
         keeper.bench.identity("a", kind);
-        let Loaded { generation, changed, key_type, validity, names, warnings } = keeper.load("a");
+        let Loaded { generation, changed, key_type, chain } = keeper.load("a");
         assert_eq!((generation, changed, key_type.as_str()), (1, true, name));
-        assert_eq!(names, ["a.example", "192.0.2.1"]);
-        assert_eq!(validity.1 - validity.0, 365 * 86_400);
-        assert_eq!(warnings, [""; 0]);
+        assert_eq!(chain, [der(&keeper.bench, "a.crt")]);
     }
 }
 
@@ -46,8 +50,7 @@ fn every_kind_of_key_loads() {
 fn a_key_without_a_certificate_loads() {
     let keeper = Keeper::start(&[]);
     keeper.bench.identity("a", P256);
-    let loaded = key_alone(&keeper, "a.key").loaded();
-    assert_eq!((loaded.validity, loaded.names.len()), ((0, 0), 0));
+    assert!(key_alone(&keeper, "a.key").loaded().chain.is_empty());
 }
 
 #[test]
@@ -72,7 +75,8 @@ fn the_chain_is_found_in_the_keys_file() {
     keeper.bench.join("key-first.pem", &["a.key", "a.crt"]);
     keeper.bench.join("key-last.pem", &["a.crt", "a.key"]);
     for file in ["key-first.pem", "key-last.pem"] {
-        assert_eq!(key_alone(&keeper, file).loaded().names, ["a.example", "192.0.2.1"], "{file}");
+        let chain = key_alone(&keeper, file).loaded().chain;
+        assert_eq!(chain, [der(&keeper.bench, "a.crt")], "{file}");
     }
 }
 
@@ -205,60 +209,87 @@ fn issue(bench: &Bench, name: &str, issuer: &str, extensions: &str) {
     ));
 }
 
-fn warnings(keeper: &Keeper, certificate: &str) -> Vec<String> {
-    keeper.identity("a", [Some("leaf.key"), Some(certificate), None, None]).loaded().warnings
-}
-
 #[test]
-fn a_chain_is_put_in_order_and_looked_at() {
+fn the_certificate_with_the_key_comes_first_and_the_others_as_they_are() {
     let keeper = Keeper::start(&[]);
     let bench = &keeper.bench;
     authority(bench);
     bench.identity("stranger", ED25519);
-    bench.join("good", &["leaf.crt", "middle.crt"]);
-    bench.join("with-root", &["leaf.crt", "middle.crt", "root.crt"]);
-    bench.join("backwards", &["root.crt", "middle.crt", "leaf.crt"]);
-    bench.join("mixed", &["leaf.crt", "root.crt", "middle.crt"]);
-    bench.join("more", &["leaf.crt", "stranger.crt", "middle.crt"]);
-    assert_eq!(warnings(&keeper, "good"), [""; 0]);
-    assert_eq!(warnings(&keeper, "with-root"), [""; 0]);
-    for (file, text) in [
-        ("backwards", "not in order"),
-        ("mixed", "not in order"),
-        ("more", "left out"),
-        ("leaf.crt", "incomplete"),
+    for files in [
+        &["leaf.crt", "middle.crt"][..],
+        &["root.crt", "middle.crt", "leaf.crt"],
+        &["leaf.crt", "root.crt", "middle.crt"],
+        &["stranger.crt", "leaf.crt", "middle.crt"],
     ] {
-        let warnings = warnings(&keeper, file);
-        assert!(warnings.len() == 1 && warnings[0].contains(text), "{file}: {warnings:?}");
+        bench.join("chain", files);
+        let chain = keeper.identity("a", [Some("leaf.key"), Some("chain"), None, None]).loaded().chain;
+        let others = files.iter().copied().filter(|file| *file != "leaf.crt");
+        let expected: Vec<_> =
+            std::iter::once("leaf.crt").chain(others).map(|file| der(bench, file)).collect();
+        assert_eq!(chain, expected, "{files:?}");
     }
 }
 
 #[test]
-fn dates_are_looked_at() {
+fn finding_17_the_keeper_parses_no_certificate() {
+    let keeper = Keeper::start(&["web"]);
+    let bench = &keeper.bench;
+    bench.identity("a", P256);
+    let certificate = bench.garbage("a", "garbage.crt");
+    let loaded = keeper.identity("a", [Some("a.key"), Some("garbage.crt"), None, None]).loaded();
+    assert_eq!(loaded.chain, [certificate]);
+    // Control: a good one is handed out the same way, and one with another key in it is not.
+    assert_eq!(keeper.load("a").chain, [der(bench, "a.crt")]);
+    bench.identity("b", P256);
+    let (file, kind, reason) =
+        keeper.identity("b", [Some("b.key"), Some("garbage.crt"), None, None]).failed();
+    assert_eq!((file, kind), (Blamed::Certificate, Fault::Mismatch), "{reason}");
+}
+
+#[test]
+fn finding_17_a_key_that_is_called_a_certificate_is_not_handed_out() {
     let keeper = Keeper::start(&[]);
     let bench = &keeper.bench;
-    bench.openssl(&format!("genpkey {P256} -out leaf.key"));
-    bench.openssl("req -new -key leaf.key -subj /CN=leaf -out leaf.csr");
-    bench.write("index", "");
-    bench.write("serial", "01\n");
-    bench.write(
-        "ca.conf",
-        "[ca]\ndefault_ca=c\n[c]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n\
-         unique_subject=no\n[p]\ncommonName=supplied\n",
-    );
-    let sign = |file: &str, dates: &str| {
-        let ca = "ca -batch -config ca.conf -selfsign -keyfile leaf.key -in leaf.csr -notext";
-        bench.openssl(&format!("{ca} {dates} -out {file}"));
-    };
-    sign("old", "-startdate 20200101000000Z -enddate 20210101000000Z");
-    sign("new", "-startdate 20900101000000Z -enddate 20910101000000Z");
-    sign("soon", "-days 13");
-    sign("good", "-days 15");
-    assert_eq!(warnings(&keeper, "good"), [""; 0]);
-    for (file, text) in [("old", "expired"), ("new", "not valid before"), ("soon", "expires in")] {
-        let warnings = warnings(&keeper, file);
-        assert!(warnings.len() == 1 && warnings[0].contains(text), "{file}: {warnings:?}");
+    bench.identity("a", P256);
+    bench.identity("rsa", RSA);
+    bench.openssl("pkey -in a.key -outform DER -out pkcs8");
+    bench.openssl("ec -in a.key -outform DER -out sec1");
+    bench.openssl("rsa -in rsa.key -traditional -outform DER -out pkcs1");
+    bench.openssl("pkcs8 -topk8 -in a.key -passout pass:secret -outform DER -out encrypted");
+    bench.openssl("pkcs12 -export -inkey a.key -in a.crt -passout pass:secret -out pkcs12");
+    for form in ["pkcs8", "sec1", "pkcs1", "encrypted", "pkcs12"] {
+        for label in ["CERTIFICATE", "X509 CERTIFICATE"] {
+            bench.pem("disguised", label, &bench.read(form));
+            bench.join("both", &["a.crt", "disguised"]);
+            let (file, kind, reason) =
+                keeper.identity("a", [Some("a.key"), Some("both"), None, None]).failed();
+            assert_eq!((file, kind), (Blamed::Certificate, Fault::BadCertificate), "{form}: {reason}");
+            assert!(reason.contains("not built as one"), "{form}: {reason}");
+        }
     }
+}
+
+/// libcrypto's functions that read certificates, extensions and names are neither declared nor called.
+#[test]
+fn finding_17_the_keepers_sources_name_no_parser_of_certificates() {
+    let mut files = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut sources = 0;
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(
+                std::fs::read_dir(path).expect("a directory").map(|entry| entry.expect("read").path()),
+            );
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a source");
+        for parser in
+            ["X509_", "d2i_", "PEM_read_bio_X509", "GENERAL_NAME", "ASN1_", "OCSP_", "PKCS7_", "PKCS12_"]
+        {
+            assert!(!text.contains(parser), "{} names {parser}", path.display());
+        }
+        sources += 1;
+    }
+    assert!(sources > 20, "{sources}");
 }
 
 #[test]
@@ -358,9 +389,14 @@ fn a_chain_beyond_the_bound_is_refused() {
     let keeper = Keeper::start(&[]);
     let bench = &keeper.bench;
     bench.identity("a", P256);
-    let many = vec!["a.crt"; 65];
-    bench.join("many", &many);
-    let (_, kind, reason) = keeper.identity("a", [Some("a.key"), Some("many"), None, None]).failed();
+    let of = |count: usize| {
+        bench.join("many", &vec!["a.crt"; count]);
+        keeper.identity("a", [Some("a.key"), Some("many"), None, None])
+    };
+    assert_eq!(of(16).loaded().chain.len(), 16);
+    let (_, kind, reason) = of(17).failed();
+    assert!(kind == Fault::Limit && reason.contains("the chain has 17 certificates"), "{reason}");
+    let (_, kind, reason) = of(65).failed();
     assert!(kind == Fault::BadCertificate && reason.contains("more than 64"), "{reason}");
     let names: Vec<_> =
         (0..2000).map(|n| format!("DNS:{n}.a-long-name-that-fills-certificates.example")).collect();
@@ -369,6 +405,11 @@ fn a_chain_beyond_the_bound_is_refused() {
     bench.openssl("x509 -req -in a.csr -signkey a.key -extfile ext -out a.crt");
     let (_, kind, reason) = keeper.identity("a", [Some("a.key"), Some("a.crt"), None, None]).failed();
     assert_eq!(kind, Fault::Limit, "{reason}");
+    // An answer to the supervisor has room for the longest chain.
+    bench.write("ext", format!("subjectAltName={}", names[..1280].join(",")));
+    bench.openssl("x509 -req -in a.csr -signkey a.key -extfile ext -out a.crt");
+    let chain = keeper.load("a").chain.concat();
+    assert!((60 << 10..64 << 10).contains(&chain.len()), "{}", chain.len());
 }
 
 #[test]

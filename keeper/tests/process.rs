@@ -135,3 +135,17 @@ fn no_openssl_configuration_changes_what_it_does() {
     keeper.push_a();
     assert!(keeper.connect("web").sign("a", keeper.key_id("a"), 0x0403, &server_message()).is_ok());
 }
+
+/// libcrypto is a library of its own, so that the program has the names of what it calls there.
+#[test]
+fn finding_17_the_program_imports_no_parser_of_certificates() {
+    let program = std::fs::read(PROGRAM).expect("the program");
+    let program = String::from_utf8_lossy(&program);
+    // Control: calls are found like this.
+    for called in ["PEM_read_bio_PrivateKey", "i2d_PUBKEY"] {
+        assert!(program.contains(called), "{called}");
+    }
+    for parser in ["X509_", "d2i_", "OCSP_", "GENERAL_NAMES_"] {
+        assert!(!program.contains(parser), "{parser}");
+    }
+}

@@ -138,6 +138,8 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     lockdown::lock_down()?;
     #[cfg(feature = "hostile")]
     hostile::act(&options.name, &keeper);
+    // The link's thread parses certificates.
+    tls::prepare()?;
     let keeper = KeeperLink::start(keeper, Limits::default().keeper())?;
     tls::install(Arc::clone(&keeper) as Arc<_>)?;
     let counters = Arc::<counters::Counters>::default();

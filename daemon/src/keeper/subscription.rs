@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::call::dial;
+use crate::chain::{Chain, ChainFault};
 use crate::identity::{KeyId, PublicIdentity};
 use luassl_keeper_ipc::Malformed;
 use luassl_keeper_ipc::front::{ANSWER_MAX, Answer, Identity, Request};
@@ -119,7 +120,15 @@ impl Subscription<'_> {
             Answer::Identity(identity) => {
                 tracing::debug!("identity {} is in generation {}", identity.name, identity.generation);
                 self.named.insert(identity.name.to_owned());
-                self.shared.identities.put(public(&identity));
+                match public(&identity) {
+                    Ok(public) => self.shared.identities.put(public),
+                    // The keeper parses no certificate. The supervisor does before a push: whoever pushed this did not.
+                    Err(why) => tracing::warn!(
+                        "identity {:?} of generation {} is not taken, and the former one is used: {why}",
+                        identity.name,
+                        identity.generation
+                    ),
+                }
             }
             Answer::Withdrawn { name } => {
                 tracing::debug!("identity {name} is withdrawn");
@@ -141,13 +150,14 @@ impl Subscription<'_> {
     }
 }
 
-fn public(identity: &Identity<'_>) -> PublicIdentity {
-    PublicIdentity {
+fn public(identity: &Identity<'_>) -> Result<PublicIdentity, ChainFault> {
+    let chain = Chain::of(&identity.chain, &identity.key_id)?;
+    Ok(PublicIdentity {
         name: identity.name.to_owned(),
         generation: identity.generation,
         key_id: KeyId(identity.key_id),
         public_key: identity.public_key.to_vec(),
-        chain: identity.chain.iter().map(|certificate| certificate.to_vec()).collect(),
+        chain: chain.to_der()?,
         staple: Some(identity.staple.to_vec()).filter(|staple| !staple.is_empty()),
-    }
+    })
 }

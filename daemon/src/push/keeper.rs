@@ -1,5 +1,6 @@
 //! The push to the keeper: which front has which identities, and each identity's open files.
 
+use super::chain::{self, Facts, Unfit};
 use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
 use super::{PushError, receive_within, send_within, shared};
@@ -64,7 +65,7 @@ impl Outcome {
     }
 }
 
-/// What the keeper says about an identity that it serves.
+/// What is known of an identity that the keeper serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedIdentity {
     /// Counts up with each change.
@@ -208,24 +209,52 @@ impl Channel<'_> {
         self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors())?;
         match self.answer()? {
             Answer::Loaded(loaded) if loaded.name == name => {
-                findings.extend(opened.too_open.clone());
-                findings.extend(warnings(name, identity, &loaded));
-                Ok(Outcome::Loaded(loaded.into()))
+                match chain::look(&loaded.chain, &loaded.key_id) {
+                    Ok(facts) => {
+                        findings.extend(opened.too_open.clone());
+                        findings.extend(warnings(name, identity, &facts.warnings));
+                        Ok(Outcome::Loaded(LoadedIdentity::new(&loaded, facts)))
+                    }
+                    Err(unfit) => self.unfit(name, identity, &unfit, findings),
+                }
             }
             Answer::Failed(failed) if failed.name == name => Ok(failure(identity, &failed, findings)),
             _ => Err(PushError::Malformed(format!("no answer about identity `{name}`"))),
         }
     }
 
-    /// Names an identity without its files, so that the keeper keeps what it has of it, and no more.
+    /// Takes an identity back whose chain is not the key's, or cannot be parsed.
+    fn unfit(
+        &mut self,
+        name: &str,
+        identity: &Identity,
+        unfit: &Unfit,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Outcome, PushError> {
+        let stays = self.keep_former(name)?;
+        let (kind, reason) = (unfit.kind, unfit.reason.as_str());
+        let failed = Failed { name, file: Blamed::Certificate, kind, stays, reason };
+        Ok(failure(identity, &failed, findings))
+    }
+
+    /// Names an identity without its files, so that the keeper keeps what it has of it, and no more; says whether it has
+    /// anything.
+    fn keep_former(&mut self, name: &str) -> Result<bool, PushError> {
+        self.send(&Request::Identity { name, files: Files::default() }, &[])?;
+        match self.answer()? {
+            Answer::Failed(failed) if failed.name == name => Ok(failed.stays),
+            _ => Err(PushError::Malformed(format!("no answer about identity `{name}`"))),
+        }
+    }
+
+    /// An identity whose files are not passed to the keeper.
     fn without_files(
         &mut self,
         name: &str,
         mut finding: Finding,
         findings: &mut Vec<Finding>,
     ) -> Result<Outcome, PushError> {
-        self.send(&Request::Identity { name, files: Files::default() }, &[])?;
-        let stays = matches!(self.answer()?, Answer::Failed(failed) if failed.stays);
+        let stays = self.keep_former(name)?;
         finding.cause.push_str(former(stays));
         findings.push(finding.clone());
         Ok(Outcome::Failed { cause: finding.cause, stays })
@@ -337,28 +366,28 @@ impl Opened {
     }
 }
 
-impl From<Loaded<'_>> for LoadedIdentity {
-    fn from(loaded: Loaded<'_>) -> Self {
+impl LoadedIdentity {
+    fn new(loaded: &Loaded<'_>, facts: Facts) -> Self {
         Self {
             generation: loaded.generation,
             changed: loaded.changed,
             key_type: loaded.key_type.to_owned(),
-            not_before: loaded.not_before,
-            not_after: loaded.not_after,
-            names: loaded.names.into_iter().map(str::to_owned).collect(),
+            not_before: facts.validity.0,
+            not_after: facts.validity.1,
+            names: facts.names,
             key_id: loaded.key_id,
         }
     }
 }
 
-fn warnings(name: &str, identity: &Identity, loaded: &Loaded<'_>) -> Vec<Finding> {
+fn warnings(name: &str, identity: &Identity, warnings: &[String]) -> Vec<Finding> {
     let place = &identity.certificate.as_ref().unwrap_or(&identity.key).place;
-    let finding = |warning: &&str| {
-        // The keeper puts the remedy behind the cause.
-        let (cause, hint) = warning.split_once(": ").unwrap_or((warning, "see the certificate's file"));
+    let finding = |warning: &String| {
+        let (cause, hint) =
+            warning.split_once(": ").unwrap_or((warning.as_str(), "see the certificate's file"));
         Finding::warning(place.clone(), format!("identity `{name}`: {cause}")).hint(hint)
     };
-    loaded.warnings.iter().map(finding).collect()
+    warnings.iter().map(finding).collect()
 }
 
 /// The keeper puts the remedy behind the cause.

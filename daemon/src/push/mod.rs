@@ -3,6 +3,7 @@
 //! Everything that is opened is opened here or below, with the rights of whoever pushes: `luassld run`, or `luasslctl`
 //! under systemd. Keeper and front get descriptors and read them; they open nothing themselves.
 
+mod chain;
 mod files;
 mod front;
 mod keeper;

@@ -66,6 +66,7 @@ pub use negotiated::{Negotiated, negotiated};
 pub use peer::{peer_certificate, peer_matches};
 pub use peer_bounds::{excess, hello_has_come};
 pub use psk::{AskForKey, ask_for_keys_by};
+pub(crate) use raw::quietly;
 pub use renew::{
     HasSession, Renewal, peer_finished, peer_has_closed, renegotiate, renegotiation_is_pending,
     request_client_certificate,
@@ -92,8 +93,24 @@ pub enum TlsError {
     OpenSsl(#[from] ErrorStack),
 }
 
-/// Prepares OpenSSL for this process: no openssl.cnf, and a provider through which every key of the keeper signs by
-/// `signer`. Must be called once, before anything else touches OpenSSL.
+/// Prepares OpenSSL for this process: no openssl.cnf, and a provider for keys of the keeper. Must be called before
+/// anything else touches OpenSSL.
+///
+/// # Errors
+/// [`TlsError::OpenSsl`] when OpenSSL is not usable.
+pub fn prepare() -> Result<(), TlsError> {
+    Ok(provider::prepare()?)
+}
+
+/// As [`prepare`], for a process that parses certificates and makes no session.
+///
+/// # Errors
+/// [`TlsError::OpenSsl`] when OpenSSL is not usable.
+pub(crate) fn prepare_to_parse() -> Result<(), TlsError> {
+    Ok(provider::initialise()?)
+}
+
+/// Has every key of the keeper sign by `signer`; does what [`prepare`] does, where nobody has. Must be called once.
 ///
 /// # Errors
 /// [`TlsError`] when it was called before, or when OpenSSL is not usable.

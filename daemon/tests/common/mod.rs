@@ -28,6 +28,14 @@ pub(crate) fn shell(directory: &Path, script: &str) {
     assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A shell command that damages the dates in `NAME.crt`: the keeper hands it out, as it parses none, and nobody can parse it.
+pub(crate) fn damage(name: &str) -> String {
+    format!(
+        "openssl x509 -in {name}.crt -outform DER | LC_ALL=C sed 's/\\x17\\x0d/\\xff\\x0d/' >{name}.der
+         {{ echo -----BEGIN CERTIFICATE-----; openssl base64 -in {name}.der; echo -----END CERTIFICATE-----; }} >{name}.crt\n"
+    )
+}
+
 /// A shell command that makes the P-256 key `NAME.key` and its own certificate `NAME.crt`, valid for `days`.
 pub(crate) fn pair(name: &str, days: u32) -> String {
     format!(

@@ -112,11 +112,8 @@ fn keeper_messages() -> io::Result<()> {
         generation: 3,
         changed: true,
         key_type: "P-256",
-        not_before: 1,
-        not_after: -1,
-        names: vec!["www.example.org"],
-        warnings: vec!["it expires: renew it"],
         key_id: [7; 32],
+        chain: vec![b"leaf", b"issuer"],
     };
     let refused = vec![(front::Refusal::Rate, 3), (front::Refusal::NotHandshake, 1)];
     let count = admin::Count { front: "default", identity: "www", signed: 7, decrypted: 0, refused };

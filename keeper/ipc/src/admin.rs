@@ -306,16 +306,11 @@ pub struct Loaded<'a> {
     pub changed: bool,
     /// For people: `RSA 2048`, `P-256`, `P-384`, `P-521`, `Ed25519`, `Ed448`.
     pub key_type: &'a str,
-    /// Start of the leaf's validity, in seconds since 1970; 0 for a bare key.
-    pub not_before: i64,
-    /// End of the leaf's validity, in seconds since 1970; 0 for a bare key.
-    pub not_after: i64,
-    /// The leaf's subject alternative names: host names and IP addresses.
-    pub names: Vec<&'a str>,
-    /// What an operator should know, for people.
-    pub warnings: Vec<&'a str>,
-    /// SHA-256 of the public key: two identities that have the same one have the same private key.
+    /// SHA-256 of the public key (DER SubjectPublicKeyInfo): two identities that have the same one have the same private
+    /// key.
     pub key_id: [u8; 32],
+    /// Certificates that the keeper has not parsed, as in [`Identity`](crate::front::Identity); empty for a bare key.
+    pub chain: Vec<&'a [u8]>,
 }
 
 /// Why an identity is not usable.
@@ -472,11 +467,8 @@ impl<'a> Loaded<'a> {
             generation: reader.u64()?,
             changed: reader.bool()?,
             key_type: reader.text()?,
-            not_before: reader.i64()?,
-            not_after: reader.i64()?,
-            names: reader.list(Reader::text)?,
-            warnings: reader.list(Reader::text)?,
             key_id: reader.array()?,
+            chain: reader.list(Reader::bytes)?,
         })
     }
 
@@ -486,10 +478,7 @@ impl<'a> Loaded<'a> {
         writer.raw(&self.generation.to_le_bytes())?;
         writer.raw(&[u8::from(self.changed)])?;
         writer.text(self.key_type)?;
-        writer.raw(&self.not_before.to_le_bytes())?;
-        writer.raw(&self.not_after.to_le_bytes())?;
-        writer.list(&self.names, Writer::text)?;
-        writer.list(&self.warnings, Writer::text)?;
-        writer.raw(&self.key_id)
+        writer.raw(&self.key_id)?;
+        writer.list(&self.chain, Writer::bytes)
     }
 }

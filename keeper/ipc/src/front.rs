@@ -234,7 +234,8 @@ pub struct Identity<'a> {
     pub key_id: [u8; 32],
     /// DER SubjectPublicKeyInfo.
     pub public_key: &'a [u8],
-    /// DER certificates, leaf first; empty for a bare key.
+    /// Certificates that the keeper has not parsed: one with the public key in it first, the others as the file has them;
+    /// empty for a bare key.
     pub chain: Vec<&'a [u8]>,
     /// DER OCSP response; empty where there is none.
     pub staple: &'a [u8],

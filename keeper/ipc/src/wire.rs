@@ -73,10 +73,6 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    pub(crate) fn i64(&mut self) -> Result<i64, Malformed> {
-        self.array().map(i64::from_le_bytes)
-    }
-
     /// A byte that is 0 or 1.
     pub(crate) fn bool(&mut self) -> Result<bool, Malformed> {
         match self.u8()? {

@@ -129,13 +129,13 @@ proptest! {
 
     #[test]
     fn admin_answers_survive(
-        name in name(), generation: u64, changed: bool, dates: (i64, i64), names in vec(".{0,30}", 0..6),
-        warnings in vec(".{0,60}", 0..4), file in 0u8..5, kind in 0u8..9,
+        name in name(), generation: u64, changed: bool, names in vec(".{0,30}", 0..6),
+        chain in vec(vec(any::<u8>(), 0..60), 0..4), file in 0u8..5, kind in 0u8..9,
     ) {
         use admin::{Blamed, Fault};
         let loaded = admin::Loaded {
-            name: &name, generation, changed, key_type: "RSA 2048", not_before: dates.0, not_after: dates.1,
-            names: strs(&names), warnings: strs(&warnings), key_id: [kind; 32],
+            name: &name, generation, changed, key_type: "RSA 2048", key_id: [kind; 32],
+            chain: chain.iter().map(Vec::as_slice).collect(),
         };
         survives!(admin::Answer, admin::Answer::Loaded(loaded));
         let file = [Blamed::None, Blamed::Key, Blamed::Certificate, Blamed::Password, Blamed::Staple]

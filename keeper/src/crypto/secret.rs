@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 
 unsafe extern "C" {
     fn CRYPTO_zalloc(len: usize, file: *const c_char, line: c_int) -> *mut c_void;
-    fn CRYPTO_clear_free(bytes: *mut c_void, len: usize, file: *const c_char, line: c_int);
+    pub(super) fn CRYPTO_clear_free(bytes: *mut c_void, len: usize, file: *const c_char, line: c_int);
 }
 
 /// Bytes that may be secret. The type has neither Debug nor Clone, and its bytes stay within `crypto`.

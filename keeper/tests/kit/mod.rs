@@ -82,6 +82,27 @@ impl Bench {
         self.write(name, content);
     }
 
+    /// DER as a block of PEM.
+    pub fn pem(&self, name: &str, label: &str, der: &[u8]) {
+        self.write("der", der);
+        self.openssl("base64 -in der -out base64");
+        let body = String::from_utf8(self.read("base64")).expect("base64");
+        self.write(name, format!("-----BEGIN {label}-----\n{body}-----END {label}-----\n"));
+    }
+
+    /// A certificate for KEY.key that nobody can parse: its bytes are wrong, but for how it is built at its start and
+    /// end, and for the public key in it. As PEM in FILE; what comes back is DER.
+    pub fn garbage(&self, key: &str, file: &str) -> Vec<u8> {
+        self.openssl(&format!("pkey -in {key}.key -pubout -outform DER -out spki"));
+        let of =
+            |content: &[u8]| [&[0x30, 0x81, u8::try_from(content.len()).expect("short")], content].concat();
+        let start = [0xa0, 3, 2, 1, 2, 2, 1, 1, 0x30, 1, 0xff, 0x30, 1, 0xff];
+        let signed = of(&[&start, &[0xff; 40][..], &self.read("spki"), &[0xff; 40]].concat());
+        let certificate = of(&[&signed[..], &[0x30, 1, 0xff, 3, 1, 0xff]].concat());
+        self.pem(file, "CERTIFICATE", &certificate);
+        certificate
+    }
+
     pub fn open(&self, name: &str) -> OwnedFd {
         File::open(self.path(name)).expect("opened").into()
     }
@@ -207,22 +228,17 @@ pub struct Loaded {
     pub generation: u64,
     pub changed: bool,
     pub key_type: String,
-    pub validity: (i64, i64),
-    pub names: Vec<String>,
-    pub warnings: Vec<String>,
+    pub chain: Vec<Vec<u8>>,
 }
 
 impl Outcome {
     fn of(answer: &admin::Answer<'_>, asked: &str) -> Self {
-        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         match answer {
             admin::Answer::Loaded(loaded) if loaded.name == asked => Self::Loaded(Loaded {
                 generation: loaded.generation,
                 changed: loaded.changed,
                 key_type: loaded.key_type.to_owned(),
-                validity: (loaded.not_before, loaded.not_after),
-                names: owned(&loaded.names),
-                warnings: owned(&loaded.warnings),
+                chain: loaded.chain.iter().map(|certificate| certificate.to_vec()).collect(),
             }),
             admin::Answer::Failed(failed) if failed.name == asked => {
                 let admin::Failed { file, kind, stays, .. } = *failed;

@@ -31,15 +31,20 @@ pub(crate) const REASON_REFUSED: c_int = 2;
 const NAME: &CStr = c"luassl";
 const PROPERTIES: &CStr = c"provider=luassl";
 
-/// Registers and loads the provider in the default library context.
+/// Has the provider's keys sign by `signer`.
 pub(super) fn install(signer: SharedSigner) -> Result<(), TlsError> {
     SIGNER.set(signer).map_err(|_| TlsError::Installed)?;
-    initialise()?;
-    load()?;
-    Ok(())
+    Ok(prepare()?)
 }
 
-fn initialise() -> Result<(), ErrorStack> {
+/// Registers and loads the provider in the default library context, once.
+pub(super) fn prepare() -> Result<(), ErrorStack> {
+    static PREPARED: OnceLock<Result<(), ErrorStack>> = OnceLock::new();
+    PREPARED.get_or_init(|| initialise().and_then(|()| load())).clone()
+}
+
+/// Starts OpenSSL without openssl.cnf, and so without OPENSSL_CONF. What comes later does not read it either.
+pub(super) fn initialise() -> Result<(), ErrorStack> {
     const OPTIONS: u64 = ffi::OPENSSL_INIT_NO_LOAD_CONFIG | openssl_sys::OPENSSL_INIT_NO_ATEXIT;
     // SAFETY: no preconditions; the settings may be null.
     check(unsafe { openssl_sys::OPENSSL_init_ssl(OPTIONS, ptr::null()) })?;

@@ -1,0 +1,140 @@
+//! The certificates of a PEM file as opaque bytes: libcrypto undoes the text form, and parses none of them.
+
+use super::secret::CRYPTO_clear_free;
+use super::{CryptoError, Owned, SecretFile};
+use crate::chain::{self, NoCertificate};
+use openssl_sys as ffi;
+use std::ffi::{CStr, c_char, c_int, c_long};
+use std::ptr;
+
+unsafe extern "C" {
+    fn PEM_read_bio(
+        bio: *mut ffi::BIO,
+        name: *mut *mut c_char,
+        header: *mut *mut c_char,
+        data: *mut *mut u8,
+        len: *mut c_long,
+    ) -> c_int;
+}
+
+/// Certificates that one file may have.
+const CERTIFICATES_MAX: usize = 64;
+
+/// Labels of certificates.
+const LABELS: [&CStr; 2] = [c"CERTIFICATE", c"X509 CERTIFICATE"];
+
+/// Why the certificates of a file are not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PemFault {
+    /// libcrypto cannot undo the text form.
+    #[error("{0}")]
+    Text(#[from] CryptoError),
+    /// The block has a header.
+    #[error("it is encrypted")]
+    Encrypted,
+    /// The bytes are something else.
+    #[error("{0}")]
+    Other(#[from] NoCertificate),
+    /// More than [`CERTIFICATES_MAX`].
+    #[error("more than {CERTIFICATES_MAX} certificates")]
+    TooMany,
+}
+
+/// The certificates of a PEM file, which may have other blocks as well.
+///
+/// # Errors
+/// [`PemFault`].
+pub(crate) fn certificates(file: &SecretFile) -> Result<Vec<Vec<u8>>, PemFault> {
+    let bio = file.bio()?;
+    let mut all = Vec::new();
+    while let Some(block) = Block::next(&bio)? {
+        if !block.is_certificate() {
+            continue;
+        }
+        if all.len() == CERTIFICATES_MAX {
+            return Err(PemFault::TooMany);
+        }
+        all.push(block.public()?);
+    }
+    Ok(all)
+}
+
+/// A PEM block. It may be a private key, so its bytes stay in libcrypto's memory and are wiped.
+struct Block {
+    name: *mut c_char,
+    header: *mut c_char,
+    data: *mut u8,
+    len: usize,
+}
+
+impl Block {
+    /// The next block; none at the end of the file.
+    fn next(bio: &Owned<ffi::BIO>) -> Result<Option<Self>, CryptoError> {
+        let mut block =
+            Self { name: ptr::null_mut(), header: ptr::null_mut(), data: ptr::null_mut(), len: 0 };
+        let mut len = 0;
+        // SAFETY: the BIO is live, and there are places for what the block consists of, which is ours then.
+        let read = unsafe {
+            let (name, header) = (&raw mut block.name, &raw mut block.header);
+            PEM_read_bio(bio.as_ptr(), name, header, &raw mut block.data, &raw mut len)
+        };
+        if read == 1 {
+            block.len = usize::try_from(len).unwrap_or(0);
+            return Ok(Some(block));
+        }
+        if is_end_of_pem() { Ok(None) } else { Err(CryptoError::last()) }
+    }
+
+    fn is_certificate(&self) -> bool {
+        LABELS.contains(&self.text(self.name))
+    }
+
+    /// The bytes, where they are built as a certificate; nothing of them was copied otherwise.
+    fn public(&self) -> Result<Vec<u8>, PemFault> {
+        if !self.text(self.header).is_empty() {
+            return Err(PemFault::Encrypted);
+        }
+        if self.data.is_null() {
+            return Err(NoCertificate.into());
+        }
+        // SAFETY: libcrypto has written so many bytes there, and they live as long as `self`.
+        let bytes = unsafe { std::slice::from_raw_parts(self.data, self.len) };
+        chain::check(bytes)?;
+        Ok(bytes.to_vec())
+    }
+
+    /// One of the block's own texts.
+    fn text(&self, own: *const c_char) -> &CStr {
+        if own.is_null() {
+            return c"";
+        }
+        // SAFETY: the texts of a block are zero-terminated, and live as long as the block.
+        unsafe { CStr::from_ptr(own) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let file = c"keeper".as_ptr();
+        // SAFETY: libcrypto has allocated the three for us, or left them null; they are freed here alone.
+        unsafe {
+            ffi::CRYPTO_free(self.name.cast(), file, 0);
+            ffi::CRYPTO_free(self.header.cast(), file, 0);
+            CRYPTO_clear_free(self.data.cast(), self.len, file, 0);
+        }
+    }
+}
+
+/// Whether the newest error says that no PEM block is left; forgets it then.
+fn is_end_of_pem() -> bool {
+    // SAFETY: works on the thread's own queue.
+    unsafe {
+        let error = ffi::ERR_peek_last_error();
+        let end = ffi::ERR_GET_LIB(error) == ffi::ERR_LIB_PEM
+            && ffi::ERR_GET_REASON(error) == ffi::PEM_R_NO_START_LINE;
+        if end {
+            ffi::ERR_clear_error();
+        }
+        end
+    }
+}
