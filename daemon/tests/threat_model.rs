@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The attacks are numbered up to here.
 const ATTACKS: u32 = 18;
+/// The findings of the review likewise.
+const FINDINGS: u32 = 24;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -66,15 +68,33 @@ fn a_name_that_is_no_tests_would_be_found() {
     assert!(!tests().contains("this_is_no_test"));
 }
 
+/// The rows of a section's table by their numbers.
+fn rows<'a>(page: &'a str, section: &str) -> BTreeMap<u32, &'a str> {
+    let part = page.split_once(&format!("\n## {section}\n")).unwrap().1.split_once("\n## ").unwrap().0;
+    part.lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .filter_map(|(number, rest)| Some((number.parse().ok()?, rest)))
+        .collect()
+}
+
+#[test]
+fn every_finding_has_its_row_with_every_test_of_its_number() {
+    let page = page();
+    let rows = rows(&page, "What a review found");
+    assert!(rows.keys().copied().eq(1..=FINDINGS), "{rows:?}");
+    for (number, row) in rows {
+        let own = format!("finding_{number}_");
+        let tests: BTreeSet<String> = tests().into_iter().filter(|test| test.starts_with(&own)).collect();
+        let named: BTreeSet<String> =
+            names(row).filter(|name| name.starts_with(&own)).map(str::to_owned).collect();
+        assert!(!tests.is_empty() && tests == named, "{number}: {tests:?}");
+    }
+}
+
 #[test]
 fn every_attack_has_its_row_and_its_tests() {
     let page = page();
-    let part = page.split_once("\n## The attacks\n").unwrap().1.split_once("\n## ").unwrap().0;
-    let rows: BTreeMap<u32, &str> = part
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
-        .filter_map(|(number, rest)| Some((number.parse().ok()?, rest)))
-        .collect();
+    let rows = rows(&page, "The attacks");
     assert!(rows.keys().copied().eq(1..=ATTACKS), "{rows:?}");
     let untested = rows.iter().filter(|(_, rest)| names(rest).next().is_none()).map(|(number, _)| *number);
     assert_eq!(untested.collect::<Vec<_>>(), [0_u32; 0]);
