@@ -88,7 +88,8 @@ mod needs_luasec_samples {
         fs::write(&password, "foobar\n").expect("a file");
         let mut config = "[control]\nsocket = 'SOCKET'\n".to_owned();
         for (number, key) in found.iter().enumerate() {
-            let _ = writeln!(config, "[identity.key-{number}]\nkey = '{}'", key.display());
+            // The copies for TLS 1.2 have the keys of the samples.
+            let _ = writeln!(config, "[identity.key-{number}]\nkey = '{}'\nshared_key = true", key.display());
             if key.file_name().is_some_and(|name| name == "key.pem") {
                 let _ = writeln!(config, "password_file = '{}'", password.display());
             }
