@@ -3,6 +3,7 @@
 //! It opens no file, connects to nothing but its keeper's socket and binds nothing: what it needs is passed to it.
 
 mod admin;
+mod allocator;
 mod audit;
 mod buffers;
 mod closing;
@@ -130,6 +131,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     tls::wipe_what_is_freed()?;
     // Asked of files, which may be out of reach below.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    allocator::bound_arenas(cores);
     let keeper = lockdown::close(options.isolation, options.user, options.keeper)?;
     raise_descriptor_limit();
     interrupt::install()?;
