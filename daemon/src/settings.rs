@@ -242,7 +242,7 @@ impl Default for Limits {
             frame_bytes_in_flight: 48 << 20,
             blob_bytes_per_owner: 8 << 20,
             blob_bytes: 64 << 20,
-            parsed_bytes_per_owner: 32 << 20,
+            parsed_bytes_per_owner: 16 << 20,
             parsed_bytes: 512 << 20,
             parsing_jobs_per_owner: 256,
             parsing_cpu_per_owner: 10,

@@ -2,10 +2,12 @@
 
 use crate::process::Process;
 use crate::{PATIENCE, pki};
+use foreign_types_shared::ForeignTypeRef;
 use openssl::ssl::{
-    Ssl, SslAcceptor, SslConnector, SslConnectorBuilder, SslContextBuilder, SslFiletype, SslMethod,
-    SslStream, SslVerifyMode, SslVersion,
+    ErrorCode, Ssl, SslAcceptor, SslConnector, SslConnectorBuilder, SslContextBuilder, SslFiletype,
+    SslMethod, SslStream, SslVerifyMode, SslVersion,
 };
+use std::ffi::{c_int, c_void};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -183,6 +185,32 @@ pub fn raw_client(stream: TcpStream) -> Tls {
     let context = SslContextBuilder::new(SslMethod::tls_client()).expect("a context").build();
     let session = Ssl::new(&context).expect("a session");
     SslStream::new(session, stream).expect("a stream")
+}
+
+unsafe extern "C" {
+    fn SSL_renegotiate(ssl: *mut c_void) -> c_int;
+    fn SSL_key_update(ssl: *mut c_void, kind: c_int) -> c_int;
+}
+
+/// The client is to send a new key as well.
+const SSL_KEY_UPDATE_REQUESTED: c_int = 1;
+
+/// A server of TLS 1.2 asks its client for a renegotiation, and reads until its turn is over. False once the connection is.
+pub fn renegotiate(tls: &mut Tls) -> bool {
+    // SAFETY: the session is live, and nobody else uses it.
+    let begun = unsafe { SSL_renegotiate(tls.ssl().as_ptr().cast()) } == 1;
+    begun && tls.do_handshake().is_ok() && goes_on(tls.ssl_read(&mut [0]))
+}
+
+/// A peer of TLS 1.3 sends a new key and asks for one, and reads nothing. False once the connection is over.
+pub fn update_keys(tls: &mut Tls) -> bool {
+    // SAFETY: the session is live, and nobody else uses it.
+    let begun = unsafe { SSL_key_update(tls.ssl().as_ptr().cast(), SSL_KEY_UPDATE_REQUESTED) } == 1;
+    begun && tls.do_handshake().is_ok()
+}
+
+fn goes_on(read: Result<usize, openssl::ssl::Error>) -> bool {
+    read.is_ok() || read.is_err_and(|error| error.code() == ErrorCode::WANT_READ)
 }
 
 /// `openssl s_client` to a port of this machine, with more `options`.

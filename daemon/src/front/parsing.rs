@@ -8,7 +8,7 @@
 mod tests;
 
 use super::owner::Owner;
-use crate::settings::Limits;
+use crate::{settings::Limits, tls};
 use luassl_protocol::{ErrorCode, Failure};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
@@ -29,6 +29,10 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// Owners are swept out when there are this many: those that have no job and have used none of their CPU time.
 const SWEEP_AT: usize = 64;
+
+/// A job that took this much of libcrypto's memory at a time returns to the system what is free after it. Its thread would
+/// keep as much as the largest job took, for each of the threads.
+const TRIM_AT: u64 = 1 << 20;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -195,7 +199,11 @@ impl Shared {
     fn work(&self) {
         while let Some((owner, job)) = self.take() {
             let before = thread_time();
-            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            let (outcome, taken) = tls::peak_of(|| catch_unwind(AssertUnwindSafe(job)));
+            if taken >= TRIM_AT {
+                tls::trim();
+            }
+            if outcome.is_err() {
                 tracing::error!(uid = owner.uid, "a request with certificates panicked, and has failed");
             }
             let spent = thread_time().saturating_sub(before);
@@ -225,7 +233,7 @@ impl Parsing {
         for _ in 0..THREADS {
             let shared = Arc::clone(&parsing.0);
             thread::Builder::new().name("parse".to_owned()).spawn(move || {
-                crate::tls::may_sign(false);
+                tls::may_sign(false);
                 shared.work();
             })?;
         }

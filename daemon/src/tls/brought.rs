@@ -22,7 +22,7 @@ pub(super) struct Brought {
     /// Of everything in it.
     pub(super) digest: [u8; 32],
     /// Of the memory that it takes.
-    _charge: Option<Charge>,
+    _charges: Vec<Charge>,
 }
 
 /// The certificates and CRLs that one context may bring, chains included.
@@ -68,6 +68,36 @@ pub(super) fn charged<T>(
     Ok((parsed, charge))
 }
 
+/// Decoded extensions are charged when they have taken this many bytes more. What is beyond an owner's bound is noticed by
+/// then, and not when everything is decoded: names take up to thirty times their text.
+const STEP: u64 = 256 << 10;
+
+/// As [`decode_extensions`], and charges the memory that this takes.
+fn decode_charged(
+    ledger: Option<&dyn Ledger>,
+    certificates: &[X509],
+    charges: &mut Vec<Charge>,
+) -> Result<(), Failure> {
+    let mut rest = certificates;
+    while !rest.is_empty() {
+        let (decoded, charge) = charged(ledger, 0, || Ok(decode_some(rest)))?;
+        charges.extend(charge);
+        rest = &rest[decoded..];
+    }
+    Ok(())
+}
+
+/// Decodes extensions until they take [`STEP`]: those of how many certificates.
+fn decode_some(certificates: &[X509]) -> usize {
+    let mut taken = 0;
+    let mut decoded = 0;
+    while decoded < certificates.len() && taken < STEP {
+        taken += memory::grown_by(|| decode_extensions(&certificates[decoded..=decoded])).1;
+        decoded += 1;
+    }
+    decoded
+}
+
 /// Has OpenSSL decode the extensions of certificates now, which it would keep at their first use.
 pub(super) fn decode_extensions(certificates: &[X509]) {
     raw::quietly(|| {
@@ -102,11 +132,17 @@ impl Material<'_> {
     }
 
     fn parse(&self, digest: [u8; 32]) -> Result<Brought, Failure> {
-        let (brought, charge) = charged(self.ledger, self.size(), || self.parse_all(digest))?;
-        Ok(Brought { _charge: charge, ..brought })
+        let ((certificates, crls), charge) = charged(self.ledger, self.size(), || self.read())?;
+        let mut charges = Vec::from_iter(charge);
+        decode_charged(self.ledger, &certificates, &mut charges)?;
+        let unusable =
+            |error: ErrorStack| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}"));
+        let (store, charge) = charged(self.ledger, 0, || store_of(&certificates, &crls).map_err(unusable))?;
+        charges.extend(charge);
+        Ok(Brought { certificates, crls, store, digest, _charges: charges })
     }
 
-    fn parse_all(&self, digest: [u8; 32]) -> Result<Brought, Failure> {
+    fn read(&self) -> Result<(Vec<X509>, Vec<X509Crl>), Failure> {
         let (mut certificates, mut crls) = (Vec::new(), Vec::new());
         for pem in &self.certificates {
             certificates.extend(pem::certificates(pem).all("trusted certificates")?);
@@ -114,11 +150,7 @@ impl Material<'_> {
         for pem in &self.crls {
             crls.extend(pem::revocation_lists(pem).all("crls")?);
         }
-        let unusable =
-            |error: ErrorStack| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}"));
-        let store = store_of(&certificates, &crls).map_err(unusable)?;
-        decode_extensions(&certificates);
-        Ok(Brought { certificates, crls, store, digest, _charge: None })
+        Ok((certificates, crls))
     }
 }
 

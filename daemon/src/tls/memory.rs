@@ -16,6 +16,8 @@ unsafe extern "C" {
 thread_local! {
     /// What this thread has taken of libcrypto's memory, less what it has given back, in bytes.
     static TAKEN: Cell<i64> = const { Cell::new(0) };
+    /// The most that this was since [`peak_of`] began.
+    static PEAK: Cell<i64> = const { Cell::new(0) };
 }
 
 /// Does some work, and tells by how many bytes this thread's part of libcrypto's memory has grown.
@@ -25,9 +27,30 @@ pub(super) fn grown_by<T>(work: impl FnOnce() -> T) -> (T, u64) {
     (outcome, u64::try_from(TAKEN.get().wrapping_sub(before)).unwrap_or(0))
 }
 
+/// Returns what has been freed to the system: glibc keeps it in the arena that it came from, each thread's in another
+/// one, and returns of it only what lies at the end.
+pub(crate) fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number alone, and any thread may call it at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Does some work, and tells the most bytes that this thread's part of libcrypto's memory had grown by meanwhile.
+pub(crate) fn peak_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = TAKEN.get();
+    PEAK.set(before);
+    let outcome = work();
+    (outcome, u64::try_from(PEAK.get().wrapping_sub(before)).unwrap_or(0))
+}
+
 fn count(bytes: usize, count: impl FnOnce(i64, i64) -> i64) {
     // A thread that ends may still free.
-    let _ = TAKEN.try_with(|taken| taken.set(count(taken.get(), i64::try_from(bytes).unwrap_or(0))));
+    let _ = TAKEN.try_with(|taken| {
+        taken.set(count(taken.get(), i64::try_from(bytes).unwrap_or(0)));
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(taken.get())));
+    });
 }
 
 /// Gives libcrypto an allocator that wipes. Has to come before anything of OpenSSL.
@@ -107,6 +130,15 @@ mod tests {
         // SAFETY: as above.
         let ((), grown) = grown_by(|| unsafe { release(block, ptr::null(), 0) });
         assert_eq!(grown, 0);
+    }
+
+    #[test]
+    fn the_most_that_was_taken_is_told_though_it_is_given_back() {
+        // SAFETY: the blocks are given back once.
+        let take = |size| unsafe { release(allocate(size, ptr::null(), 0), ptr::null(), 0) };
+        take(1 << 20);
+        let ((), peak) = peak_of(|| take(4096));
+        assert!((4096..8192).contains(&peak), "{peak}");
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub use gate::{may_sign, signing_is_allowed};
 pub use hello::{Decision, decide, take_hello};
 pub use info::info;
 pub use memory::wipe_what_is_freed;
+pub(crate) use memory::{peak_of, trim};
 pub use negotiated::{Negotiated, negotiated};
 pub use peer::{peer_certificate, peer_matches};
 pub use peer_bounds::{excess, hello_has_come};

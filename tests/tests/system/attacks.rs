@@ -8,6 +8,7 @@ mod cores;
 mod costly;
 mod descriptors;
 mod environment;
+mod hostile_peers;
 mod identities;
 mod isolation;
 mod kernels;

@@ -2,19 +2,28 @@
 //! while a user without a grant attacks, then one with a grant. None of the bystander's may fail, and the front's memory and
 //! descriptors stay within bounds. The times are told, and not judged: the machine may be busy with something else.
 //!
-//! The attacks are those of the review's findings 4 to 7, each at its bounds. Those by peers (8 and 11) belong into
-//! [`ALL`], too.
+//! The attacks are those of the review's findings 4 to 8 and 11, each at its bounds; what peers do is in
+//! [`hostile_peers`].
 
 use super::costly;
+use super::hostile_peers::{self, Servers};
 use super::parsing::{check, read, store, trusting};
-use luassl_protocol::{Blob, CertificateFacts, Done, FreeContext, Hello, Issued, Request, VERSION};
+use super::peers::raise_descriptor_limit;
+use luassl_keeper_ipc::transport::{self, PollFlags, RecvFlags, SendFlags};
+use luassl_protocol::{
+    Blob, CertificateFacts, Delivery, Done, FreeContext, Hello, Issued, MAX_RESULT, Request, VERSION,
+    from_body, holder,
+};
+use luassl_tests::PATIENCE;
 use luassl_tests::daemon::Daemon;
-use luassl_tests::peer::{Server, tcp};
+use luassl_tests::peer::{Server, connect_with, connector, tcp};
 use luassl_tests::process::as_user;
 use luassl_tests::wire::{Control, unverified};
+use openssl::ssl::SslConnector;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -41,25 +50,42 @@ const PARSING: [Attack; 3] =
     [("4, constraints", costly_checks), ("4, certificates", certificates), ("6, contexts", contexts)];
 
 /// Everything.
-const ALL: [Attack; 5] =
-    [PARSING[0], PARSING[1], PARSING[2], ("5, descriptors", descriptors), ("7, frames", partial_frames)];
+const ALL: [Attack; 10] = [
+    PARSING[0],
+    PARSING[1],
+    PARSING[2],
+    ("5, descriptors", descriptors),
+    ("7, frames", partial_frames),
+    ("8, renegotiations", hostile_peers::renegotiations),
+    ("8, key updates", hostile_peers::key_updates),
+    ("8, large primes", hostile_peers::large_primes),
+    ("11, own listener", hostile_peers::idle_at_its_own_listener),
+    ("11, bystander's", hostile_peers::idle_at_the_bystanders_listener),
+];
+
+/// Findings 8 and 11: what peers do.
+const PEERS: &[Attack] = ALL.split_at(5).1;
 
 /// What all attacks share.
-struct Attacker {
-    socket: PathBuf,
+pub(crate) struct Attacker {
+    pub(crate) socket: PathBuf,
+    /// The bystander's listener.
+    pub(crate) port: u16,
+    pub(crate) servers: Servers,
     over: AtomicBool,
     check: Request,
     bundles: Vec<Vec<u8>>,
 }
 
 impl Attacker {
-    fn new(socket: PathBuf) -> Arc<Self> {
+    fn new(socket: PathBuf, port: u16) -> Arc<Self> {
         // As many bytes and certificates as one context may bring.
         let bundles = (0..3).map(|number| costly::bundle(&format!("bundle {number}"), 500, 250)).collect();
-        Arc::new(Self { socket, over: AtomicBool::new(false), check: check(9, 750), bundles })
+        let (servers, over) = (Servers::start(), AtomicBool::new(false));
+        Arc::new(Self { socket, port, servers, over, check: check(9, 750), bundles })
     }
 
-    fn goes_on(&self) -> bool {
+    pub(crate) fn goes_on(&self) -> bool {
         !self.over.load(Ordering::SeqCst)
     }
 }
@@ -87,8 +113,7 @@ fn descriptors(attacker: &Attacker) {
         let held: Vec<_> = (0..HELD).filter_map(|_| UnixStream::connect(&attacker.socket).ok()).collect();
         for stream in &held {
             // The length of a frame that does not come.
-            let flags = luassl_keeper_ipc::transport::SendFlags::DONTWAIT;
-            let _ = luassl_keeper_ipc::transport::send(stream, &[0, 0, 1, 0], &many, flags);
+            let _ = transport::send(stream, &[0, 0, 1, 0], &many, SendFlags::DONTWAIT);
         }
     }
 }
@@ -127,6 +152,8 @@ fn attack(attacker: &Arc<Attacker>, attacks: &[Attack], uid: u32) -> Vec<JoinHan
     let start = |&(name, attack): &Attack| {
         let attacker = Arc::clone(attacker);
         let again = move || {
+            // What the front does for them is measured, and not the processor time that they take themselves.
+            rustix::process::setpriority_process(None, 19).expect("a priority");
             while attacker.goes_on() {
                 let _ = catch_unwind(AssertUnwindSafe(|| attack(&attacker)));
             }
@@ -161,6 +188,8 @@ impl Times {
 struct Seen {
     requests: Times,
     handshakes: Times,
+    /// Handshakes of its own clients with its listener.
+    accepted: Times,
     /// The front's largest resident memory, in KiB.
     memory: u64,
     /// Its largest number of open descriptors.
@@ -169,9 +198,11 @@ struct Seen {
 
 impl Seen {
     fn tell(&self, phase: &str, calm: &Self) {
-        for (what, times, before) in
-            [("requests", &self.requests, &calm.requests), ("handshakes", &self.handshakes, &calm.handshakes)]
-        {
+        for (what, times, before) in [
+            ("requests", &self.requests, &calm.requests),
+            ("handshakes as a client", &self.handshakes, &calm.handshakes),
+            ("handshakes as a server", &self.accepted, &calm.accepted),
+        ] {
             let (half, most) = (times.percentile(50), times.percentile(99));
             let ratio = most.as_secs_f64() / before.percentile(99).as_secs_f64();
             println!("{phase}: {} {what}, p50 {half:?}, p99 {most:?} ({ratio:.1} of calm)", times.0.len());
@@ -184,6 +215,38 @@ impl Seen {
 struct Bystander {
     daemon: Daemon,
     server: Server,
+    listener: Listening,
+}
+
+/// The bystander's listener, and a client of it.
+struct Listening {
+    port: u16,
+    delivery: OwnedFd,
+    client: SslConnector,
+}
+
+impl Listening {
+    fn new(socket: &Path) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        // As many may wait as at a listener of the configuration.
+        rustix::net::listen(&listener, 4096).expect("listening");
+        let delivery = hostile_peers::bound(&mut Control::open(socket), &listener);
+        let port = listener.local_addr().expect("an address").port();
+        Self { port, delivery, client: connector(|_| {}) }
+    }
+
+    /// A client connects, and the program takes the connection.
+    fn accept(&self) {
+        transport::send(&self.delivery, &[holder::ASK], &[], SendFlags::empty()).expect("asked");
+        let _client = connect_with(&self.client, self.port);
+        let waited = transport::wait([self.delivery.as_fd()], PollFlags::IN, Some(PATIENCE));
+        assert_eq!(waited.expect("a wait"), [true], "no connection comes");
+        let mut message = [0; MAX_RESULT];
+        let received = transport::recv(&self.delivery, &mut message, 1, RecvFlags::empty()).expect("one");
+        let delivery: Delivery = from_body(&message[..received.len]).expect("a delivery");
+        assert!(delivery.result.error.is_none() && received.descriptors.len() == 1, "{delivery:?}");
+        transport::send(&self.delivery, &[holder::TAKEN], &[], SendFlags::empty()).expect("taken");
+    }
 }
 
 impl Bystander {
@@ -192,7 +255,8 @@ impl Bystander {
             "[control]\nsocket = 'SOCKET'\n[identities]\ndirectory = 'PKI/keys'\n\
              [[grant]]\nuser = UID\nidentities = ['*']\n[[grant]]\nuser = {GRANTED}\nidentities = ['*']\n"
         ));
-        Self { daemon, server: Server::start("server-p256", |_| {}) }
+        let listener = Listening::new(&daemon.socket());
+        Self { daemon, server: Server::start("server-p256", |_| {}), listener }
     }
 
     /// Asks and connects for so long; whatever fails ends the test.
@@ -208,6 +272,7 @@ impl Bystander {
             let tcp = tcp(self.server.port()).expect("a connection");
             let shaken = seen.handshakes.of(|| control.stream(&tcp, || self.server.accept()));
             let _peer = shaken.1.expect("a handshake");
+            seen.accepted.of(|| self.listener.accept());
             seen.memory = seen.memory.max(memory(self.daemon.front()));
             seen.descriptors = seen.descriptors.max(descriptors_of(self.daemon.front()));
         }
@@ -216,7 +281,7 @@ impl Bystander {
 
     /// While a user attacks.
     fn watch_under_attack(&self, uid: u32, attacks: &[Attack], length: Duration) -> Seen {
-        let attacker = Attacker::new(self.daemon.socket());
+        let attacker = Attacker::new(self.daemon.socket(), self.listener.port);
         let threads = attack(&attacker, attacks, uid);
         let seen = catch_unwind(AssertUnwindSafe(|| self.watch(length)));
         attacker.over.store(true, Ordering::SeqCst);
@@ -243,6 +308,7 @@ fn descriptors_of(pid: u32) -> usize {
 
 /// The three phases, each for so long.
 fn bystander(attacks: &[Attack], length: Duration) {
+    raise_descriptor_limit();
     let bystander = Bystander::new();
     let most = status(&format!("/proc/{}/limits", bystander.daemon.front()), "Max open files");
     let calm = bystander.watch(length);
@@ -270,7 +336,12 @@ mod needs_root {
     }
 
     #[test]
-    #[ignore = "needs the bounds on descriptors and frames of findings 5 and 7"]
+    fn a_bystander_is_served_while_peers_do_their_worst() {
+        bystander(PEERS, SHORT);
+    }
+
+    #[test]
+    #[ignore = "with a grant, a request waits for seconds or its control connection is closed: the cause is not found"]
     fn a_bystander_is_served_while_others_do_their_worst() {
         bystander(&ALL, SHORT);
     }
@@ -287,7 +358,12 @@ mod long {
         }
 
         #[test]
-        #[ignore = "needs the bounds on descriptors and frames of findings 5 and 7"]
+        fn a_bystander_is_served_while_peers_do_their_worst_for_a_minute() {
+            bystander(PEERS, LONG);
+        }
+
+        #[test]
+        #[ignore = "with a grant, a request waits for seconds or its control connection is closed: the cause is not found"]
         fn a_bystander_is_served_while_others_do_their_worst_for_a_minute() {
             bystander(&ALL, LONG);
         }

@@ -31,8 +31,9 @@ fn daemon(limits: &str) -> Daemon {
 }
 
 /// A connection from another address of this machine.
-fn tcp_from(source: Ipv4Addr, port: u16) -> TcpStream {
+pub(crate) fn tcp_from(source: Ipv4Addr, port: u16) -> TcpStream {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE)).expect("a timeout");
     rustix::net::bind(&socket, &SocketAddr::from((source, 0))).expect("an address");
     rustix::net::connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).expect("connected");
     let stream = TcpStream::from(socket);
@@ -41,7 +42,7 @@ fn tcp_from(source: Ipv4Addr, port: u16) -> TcpStream {
 }
 
 /// This process holds both the flood and what it is for.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).expect("a limit");
 }
