@@ -35,7 +35,7 @@ type Place = (Option<Owner>, What);
 /// gave none: the next thing to be closed asks again.
 #[derive(Default)]
 struct Closer {
-    queue: VecDeque<(OwnedFd, Option<Slot>)>,
+    queue: VecDeque<(Vec<OwnedFd>, Option<Slot>)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -45,22 +45,24 @@ static CLOSERS: Mutex<BTreeMap<Place, Closer>> = Mutex::new(BTreeMap::new());
 /// A thread that closes needs next to nothing.
 const STACK: usize = 64 * 1024;
 
-/// Closes a descriptor of unknown kind on a thread of its owner's. Whoever brings it does not wait.
-pub(super) fn close(fd: OwnedFd, account: Option<&Account>) {
-    enter(fd, account, What::Received);
+/// Closes descriptors of unknown kind on a thread of their owner's. Whoever brings them does not wait.
+pub(super) fn close(fds: Vec<OwnedFd>, account: Option<&Account>) {
+    if !fds.is_empty() {
+        enter(fds, account, What::Received);
+    }
 }
 
 /// Closes a Unix socket in which descriptors lie unread, likewise.
 pub(super) fn close_socket(fd: OwnedFd, account: Option<&Account>) {
-    enter(fd, account, What::Sockets);
+    enter(vec![fd], account, What::Sockets);
 }
 
-fn enter(fd: OwnedFd, account: Option<&Account>, what: What) {
-    let slot = account.map(|account| account.waiting(1));
+fn enter(fds: Vec<OwnedFd>, account: Option<&Account>, what: What) {
+    let slot = account.map(|account| account.waiting(fds.len()));
     let place = (account.map(|account| account.owner().clone()), what);
     let mut closers = closers();
     let closer = closers.entry(place.clone()).or_default();
-    closer.queue.push_back((fd, slot));
+    closer.queue.push_back((fds, slot));
     if let Some(busy) = &closer.thread {
         // Ends the wait for a peer that does not read (SO_LINGER), however often a client makes one.
         return interrupt::interrupt(busy);
@@ -79,14 +81,14 @@ fn start(place: Place) -> io::Result<JoinHandle<()>> {
 
 /// A socket of any kind may linger, and only the options of sockets are touched by this.
 fn close_all(place: &Place) {
-    while let Some((fd, slot)) = next(place) {
-        drop(Tcp::new(fd));
+    while let Some((fds, slot)) = next(place) {
+        fds.into_iter().for_each(|fd| drop(Tcp::new(fd)));
         drop(slot);
     }
 }
 
 /// The next thing to close; without one the thread ends, and is forgotten while the lock is held.
-fn next(place: &Place) -> Option<(OwnedFd, Option<Slot>)> {
+fn next(place: &Place) -> Option<(Vec<OwnedFd>, Option<Slot>)> {
     let mut closers = closers();
     let next = closers.get_mut(place)?.queue.pop_front();
     if next.is_none() {

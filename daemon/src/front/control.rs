@@ -128,7 +128,8 @@ fn ungranted_slot(front: &Front) -> Option<Slot> {
 }
 
 async fn converse(front: &Arc<Front>, asker: Asker, socket: ClientSocket) -> io::Result<()> {
-    let socket = socket.charged_to(front.quotas.account(&asker.owner));
+    // Nothing that comes before hello has a descriptor.
+    let socket = socket.without_descriptors().charged_to(front.quotas.account(&asker.owner));
     let mut channel = Channel::new(socket, asker.owner.clone(), front.quotas.clone())?;
     let limits = front.limits();
     let bound = Bound { owner: limits.control_connections_per_owner, all: Some(limits.control_connections) };
@@ -239,6 +240,9 @@ impl Channel {
             if id.is_none() || !session.is_introduced() {
                 return Ok(());
             }
+            if self.has_grant {
+                self.socket.get_mut().take_descriptors();
+            }
         }
     }
 
@@ -277,9 +281,7 @@ impl Channel {
 
     /// Closes what no request took, where nobody waits for it, on this owner's account.
     fn dispose(&self, descriptors: Vec<OwnedFd>) {
-        for descriptor in descriptors {
-            closing::close(descriptor, Some(&self.quotas.account(&self.owner)));
-        }
+        closing::close(descriptors, Some(&self.quotas.account(&self.owner)));
     }
 
     /// Receives some bytes, by the deadline where there is one; false at the end.

@@ -95,6 +95,11 @@ impl ClientSocket {
         self
     }
 
+    /// From now on descriptors are received, as far as there is room for them.
+    pub(super) fn take_descriptors(&mut self) {
+        self.takes = Takes::Descriptors;
+    }
+
     /// What comes over it is closed on that account.
     pub(super) fn charged_to(mut self, account: Account) -> Self {
         self.account = Some(account);
@@ -108,7 +113,7 @@ impl ClientSocket {
     pub(super) fn receive(&self, room: &mut [u8]) -> Result<Received, Errno> {
         let received = self.receive_all(room)?;
         let had_descriptors = !received.descriptors.is_empty();
-        received.descriptors.into_iter().for_each(|fd| closing::close(fd, self.account.as_ref()));
+        closing::close(received.descriptors, self.account.as_ref());
         Ok(Received { count: received.len, had_descriptors })
     }
 

@@ -18,6 +18,10 @@ use std::sync::Arc;
 /// Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
+/// The same of Unix sockets: whoever connects waits behind these, also behind those of others, who may have gone already.
+/// Beyond them connect(2) waits, in the order of the calls.
+const UNIX_BACKLOG: i32 = 128;
+
 /// A Unix socket that listens; its file goes with it.
 #[derive(Debug)]
 pub(super) struct UnixSocket {
@@ -51,7 +55,7 @@ impl UnixSocket {
             bound.give(None, Gid::from_raw(group)).map_err(|errno| fault("given to its group", errno))?;
         }
         // Until here every connection is refused, whoever makes it.
-        listen(&bound.socket, BACKLOG).map_err(|errno| fault("listened on", errno))?;
+        listen(&bound.socket, UNIX_BACKLOG).map_err(|errno| fault("listened on", errno))?;
         Ok(bound)
     }
 

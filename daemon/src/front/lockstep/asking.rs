@@ -91,7 +91,7 @@ impl Asking {
     fn receive_some(&self, room: &mut [u8]) -> Result<usize, Errno> {
         match transport::recv(&self.lua, room, DESCRIPTORS_MAX, RecvFlags::DONTWAIT) {
             Ok(Received { len, descriptors, .. }) => {
-                descriptors.into_iter().for_each(|fd| closing::close(fd, Some(&self.account)));
+                closing::close(descriptors, Some(&self.account));
                 Ok(len)
             }
             Err(RecvError::System(error)) => Err(error),

@@ -87,7 +87,7 @@ fn a_socket_that_lingers_is_closed_without_waiting() {
     let (socket, _peer) = lingering();
     at_once(move || drop(Tcp::new(socket)));
     let (socket, _peer) = lingering();
-    at_once(move || closing::close(socket, None));
+    at_once(move || closing::close(vec![socket], None));
 }
 
 #[test]

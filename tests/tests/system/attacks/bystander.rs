@@ -341,7 +341,6 @@ mod needs_root {
     }
 
     #[test]
-    #[ignore = "with a grant, a request waits for seconds or its control connection is closed: the cause is not found"]
     fn a_bystander_is_served_while_others_do_their_worst() {
         bystander(&ALL, SHORT);
     }
@@ -363,7 +362,6 @@ mod long {
         }
 
         #[test]
-        #[ignore = "with a grant, a request waits for seconds or its control connection is closed: the cause is not found"]
         fn a_bystander_is_served_while_others_do_their_worst_for_a_minute() {
             bystander(&ALL, LONG);
         }
