@@ -314,6 +314,14 @@ fn a_der_structure_in_the_shape_of_dhe_is_refused() {
     assert_eq!(Shape::of(&message), Err(Misshape::Foreign("a DER structure")));
     message[3] ^= 1;
     assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
+    // The same with more octets of length than are needed, and without a length: parsers take both.
+    let length = u16::try_from(message.len() - 7).expect("short").to_be_bytes();
+    message[..7].copy_from_slice(&[0x30, 0x85, 0, 0, 0, length[0], length[1]]);
+    assert_eq!(Shape::of(&message), Err(Misshape::Foreign("a DER structure")));
+    message[1] = 0x80;
+    let end = message.len();
+    message[end - 2..].copy_from_slice(&[0, 0]);
+    assert_eq!(Shape::of(&message), Err(Misshape::Foreign("a DER structure")));
 }
 
 #[test]
@@ -424,7 +432,13 @@ fn finding_2_what_other_protocols_sign_is_no_key_exchange() {
     let mut ike = behind(&[]);
     ike[16..24].copy_from_slice(&[33, 0x20, 34, 0x20, 0, 0, 0, 0]);
     refused(&ike, "an IKEv2 message");
+    ike[17] = 0x21;
+    refused(&ike, "an IKEv2 message");
     refused(&ecdhe(&[b'a'; 64], 29, &[0x42; 32]), "a text");
+    // The payload of a token that is not encoded need not be text (RFC 7797).
+    refused(&behind(b"eyJhbGciOiJFZERTQSIsImI2NCI6ZmFsc2V9.\xc3\xa9"), "a text");
+    refused(&behind(b"SSHSIG\0\0\0\x04file"), "an SSH signature");
+    refused(&behind(&[3, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0]), "a PASETO token");
     // The signed attributes of CMS in the 124 bytes of X448: the end of the last value lies where the point is.
     let mut cms = ecdhe(&[0x04; 64], 30, &[0x42; 56]);
     cms[..4].copy_from_slice(&[0x31, 122, 0x04, 120]);

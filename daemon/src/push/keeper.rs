@@ -309,7 +309,9 @@ impl Channel<'_> {
 
 /// What a grant has a front ask the keeper for.
 fn rights(roles: Roles, grant: &Grant) -> Rights {
-    let (server, client) = (grant.server && roles.server, grant.client && roles.client);
+    let accepts = grant.listen || grant.connect || !grant.listeners.is_empty();
+    let (server, client) =
+        (grant.server && roles.server && accepts, grant.client && roles.client && grant.connect);
     let tls12 = grant.minimum_protocol == ProtocolVersion::Tls12;
     Rights {
         tls13_server: server,

@@ -2,12 +2,13 @@
 //! supervisor hand out what that user could not read.
 //!
 //! Root and the user that runs the supervisor are trusted. A link of anybody else's is followed to that user's own files
-//! alone; and in a directory that somebody else may write to, a file has to belong to one of these three. Everything is
-//! checked on the descriptor that is handed out.
+//! alone; and in a directory that somebody else may write to, a file has to belong to one of these three. Nothing is opened
+//! before its owner was looked at, and everything is checked again on the descriptor that is handed out. A FUSE file system
+//! is a program of its user's, which can say of any file that it is root's: nothing on one is looked at.
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, StatxFlags, fstat, openat, readlinkat, statx};
 use rustix::io::Errno;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -47,6 +48,9 @@ pub(super) enum OpenFault {
         /// Whether it has other names.
         linked: bool,
     },
+    /// On a file system that a program makes up.
+    #[error("{} is a FUSE file system, whose owners cannot be relied on", .0.display())]
+    Fuse(PathBuf),
     /// It was replaced between the check and the opening.
     #[error("it changed while it was opened: try again")]
     Changed,
@@ -59,8 +63,9 @@ impl OpenFault {
             Self::System(_) => "check the path, and that luassl's supervisor may read it",
             Self::Link { .. } => "name the file itself, or let root or the file's owner make the link",
             Self::Foreign { .. } => {
-                "give the file to the directory's owner, or keep it in a directory that root alone writes to"
+                "give the file to the directory's owner, or let root alone write to the directory (chmod go-w)"
             }
+            Self::Fuse(_) => "keep it on a file system of the kernel's own",
             Self::Changed => "reload again when nothing changes there",
         }
     }
@@ -97,6 +102,8 @@ struct Walk {
     links: usize,
     /// Those that nobody trusted has made, with their owners.
     untrusted: Vec<(PathBuf, u32)>,
+    /// Devices of FUSE file systems.
+    fuse: BTreeSet<(u32, u32)>,
 }
 
 impl Walk {
@@ -108,6 +115,7 @@ impl Walk {
             left: VecDeque::new(),
             links: 0,
             untrusted: Vec::new(),
+            fuse: fuse_devices(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()),
         };
         walk.put_before(path)?;
         Ok(walk)
@@ -132,6 +140,11 @@ impl Walk {
     fn step(&mut self, name: &OsStr) -> Result<Option<OwnedFd>, OpenFault> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let next = openat(&self.directory, name, flags, Mode::empty())?;
+        // Not asked of the file system, which may never answer: its root is in the kernel's memory.
+        let at = statx(&next, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::empty())?;
+        if self.fuse.contains(&(at.stx_dev_major, at.stx_dev_minor)) {
+            return Err(OpenFault::Fuse(self.at.join(name)));
+        }
         let stat = fstat(&next)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => self.follow(name, &next, &stat).map(|()| None),
@@ -173,6 +186,8 @@ impl Walk {
 
     /// Opens the file itself. What was seen of it is compared with what was opened.
     fn open(&self, name: &OsStr, seen: &Stat) -> Result<OwnedFd, OpenFault> {
+        // To open a device can do something, and a link may lead to one.
+        self.judge(seen)?;
         // Without NONBLOCK the open of a pipe would wait for its writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = openat(&self.directory, name, flags, Mode::empty()).map_err(|errno| match errno {
@@ -197,13 +212,32 @@ impl Walk {
         let users = !self.trusts(owner) && file.st_uid != owner;
         let foreign = users && !self.trusts(file.st_uid);
         // Whoever may write to the directory may have made the second name.
-        let linked = file.st_nlink > 1 && (users || directory.st_mode & OTHERS_WRITE != 0);
+        let by_others = directory.st_mode & OTHERS_WRITE != 0 && !is_safe_from_links(file);
+        let linked = file.st_nlink > 1 && (users || by_others);
         let is_file = FileType::from_raw_mode(file.st_mode) != FileType::Directory;
         if is_file && (foreign || linked) {
             return Err(OpenFault::Foreign { directory: owner, owner: file.st_uid, linked });
         }
         Ok(())
     }
+}
+
+/// Whether the kernel lets nobody but its owner give the file another name: it asks for the right to write it
+/// (`fs.protected_hardlinks`, proc_sys_fs(5)).
+fn is_safe_from_links(file: &Stat) -> bool {
+    let protected = std::fs::read_to_string("/proc/sys/fs/protected_hardlinks");
+    file.st_mode & OTHERS_WRITE == 0 && protected.is_ok_and(|text| text.trim() == "1")
+}
+
+/// The devices of FUSE file systems in a list of mounts (proc_pid_mountinfo(5)).
+fn fuse_devices(mounts: &str) -> BTreeSet<(u32, u32)> {
+    let device = |line: &str| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let is_fuse = kind.starts_with("fuse ") || kind.starts_with("fuse.") || kind.starts_with("fuseblk");
+        let (major, minor) = mount.split(' ').nth(2)?.split_once(':')?;
+        is_fuse.then_some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    mounts.lines().filter_map(device).collect()
 }
 
 fn root() -> Result<OwnedFd, Errno> {
@@ -251,8 +285,34 @@ mod tests {
         Ok(text)
     }
 
+    #[test]
+    fn finding_9_mounts_of_fuse_are_told_from_others() {
+        let mounts = "21 1 0:45 / /mnt/a rw - fuse.sshfs x rw\n22 1 0:46 / /mnt/b rw shared:1 - fuse /dev/fuse rw\n\
+                      23 1 8:1 / / rw - ext4 /dev/vda rw\n24 1 0:7 / /sys/fs/fuse rw - fusectl x rw\n";
+        assert_eq!(fuse_devices(mounts), BTreeSet::from([(0, 45), (0, 46)]));
+    }
+
     mod needs_root {
         use super::*;
+
+        #[test]
+        fn finding_9_a_users_link_to_a_pipe_of_roots_opens_nothing() {
+            let tree = tree();
+            let pipe = tree.path().join("root/pipe");
+            rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
+            link("../root/pipe", &tree.path().join("tenant/link"), TENANT);
+            link("pipe", &tree.path().join("root/link"), 0);
+            let writer = || {
+                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                rustix::fs::open(&pipe, flags, Mode::empty()).is_ok()
+            };
+            assert!(open_for(&tree.path().join("tenant/link"), 0).is_err());
+            // Positive control: a writer that does not wait finds out whether somebody has the other end.
+            assert!(!writer());
+            let open = open_for(&tree.path().join("root/link"), 0).expect("root's link");
+            assert!(writer());
+            drop(open);
+        }
 
         #[test]
         fn finding_9_a_users_link_leads_to_that_users_files_alone() {

@@ -17,6 +17,10 @@ pub(super) fn name(message: &[u8]) -> Option<&'static str> {
         Some("an SSH authentication request")
     } else if is_ike(message) {
         Some("an IKEv2 message")
+    } else if is_sshsig(message) {
+        Some("an SSH signature")
+    } else if is_paseto(message) {
+        Some("a PASETO token")
     } else {
         None
     }
@@ -26,7 +30,12 @@ pub(super) fn name(message: &[u8]) -> Option<&'static str> {
 ///
 /// With the length in long form, one random in 2^23 begins so for P-256 and one in 2^31 for DHE. Below 128 bytes
 /// (X25519, X448) one in 2^15 would, so the content has to be whole values as well.
+///
+/// BER's other forms of a length count as well: parsers take them, and sign and verify what they were given.
 fn is_der(message: &[u8]) -> bool {
+    if matches!(message, [0x30 | 0x31, 0x80, .., 0, 0]) {
+        return true;
+    }
     let mut fields = Fields::new(message);
     let Ok((tag, content)) = der_value(&mut fields) else { return false };
     matches!(tag, 0x30 | 0x31) && fields.is_empty() && (message.len() >= 128 || is_chain_of_values(content))
@@ -49,17 +58,20 @@ fn der_value<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Cut> {
     if form < 0x80 {
         return Ok((tag, fields.take(usize::from(form))?));
     }
-    let octets = usize::from(form & 0x7f);
-    Cut::unless((1..=4).contains(&octets))?;
-    let length = fields.take(octets)?.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    let octets = fields.take(usize::from(form & 0x7f))?;
+    let significant = octets.iter().position(|octet| *octet != 0).map_or(&[][..], |first| &octets[first..]);
+    Cut::unless(significant.len() <= 4)?;
+    let length = significant.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
     Ok((tag, fields.take(length)?))
 }
 
-/// A token (RFC 7515, 7797), a script, a message of a text protocol: 64 bytes of ASCII text stand where the randoms
-/// would. One pair of randoms in 2^89 is such.
+/// A token (RFC 7515, 7797), a script, a message of a text protocol: ASCII text stands where the first random would. One
+/// random in 2^44 is such. A token's payload need not be text, so its beginning is looked for by itself (one in 2^24).
 fn is_text(message: &[u8]) -> bool {
+    const RANDOM: usize = super::RANDOMS / 2;
     let text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
-    message.get(..super::RANDOMS).is_some_and(|randoms| randoms.iter().all(text))
+    let random = message.get(..RANDOM).is_some_and(|random| random.iter().all(text));
+    random || message.starts_with(b"eyJ")
 }
 
 /// Sig_structure of COSE (RFC 9052, 4.4): an array of four or five, then the context in words.
@@ -84,9 +96,20 @@ fn is_ssh(message: &[u8]) -> bool {
     rest.get(usize::from(*length)) == Some(&USERAUTH_REQUEST)
 }
 
-/// The first message of IKEv2 (RFC 7296, 2.15 and 3.1), which its signature begins with: version 2, IKE_SA_INIT,
-/// message 0. One pair of randoms in 2^47.
+/// The first message of IKEv2 (RFC 7296, 2.15 and 3.1), which its signature begins with: version 2, whatever the minor
+/// one, IKE_SA_INIT, message 0. One pair of randoms in 2^43.
 fn is_ike(message: &[u8]) -> bool {
     const IKE_SA_INIT: u8 = 34;
-    matches!(message.get(17..24), Some([0x20, IKE_SA_INIT, _, 0, 0, 0, 0]))
+    matches!(message.get(17..24), Some([0x20..=0x2f, IKE_SA_INIT, _, 0, 0, 0, 0]))
+}
+
+/// A signature of a file by an SSH key (SSHSIG): one random in 2^48.
+fn is_sshsig(message: &[u8]) -> bool {
+    message.starts_with(b"SSHSIG")
+}
+
+/// PASETO's and DSSE's way to put parts together (PAE): how many there are, and the first one's length, in eight bytes
+/// each. One random in 2^118.
+fn is_paseto(message: &[u8]) -> bool {
+    matches!(message, [0..16, 0, 0, 0, 0, 0, 0, 0, 0..64, 0, 0, 0, 0, 0, 0, 0, ..])
 }

@@ -159,16 +159,19 @@ fn first_certificate(body: &[u8]) -> Option<Range<usize>> {
 }
 
 fn is_foreign(m: &[u8]) -> bool {
-    let text = m.len() >= 64
-        && m[..64].iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, 9 | 10 | 13 | 32));
+    let readable = |byte: &u8| byte.is_ascii_graphic() || matches!(byte, 9 | 10 | 13 | 32);
+    let text = m.len() >= 32 && m[..32].iter().all(readable) || m.get(..3) == Some(b"eyJ");
+    let sshsig = m.get(..6) == Some(b"SSHSIG");
+    let little = |place: usize| m.get(place..place + 8).map(|bytes| (bytes[0], bytes[1..] == [0; 7]));
+    let paseto = matches!((little(0), little(8)), (Some((0..=15, true)), Some((0..=63, true))));
     let cose = m.starts_with(b"\x84jSignature1")
         || m.starts_with(b"\x85iSignature")
         || m.starts_with(b"\x84pCounterSignature")
         || m.starts_with(b"\x85pCounterSignature");
     let ssh = number(m, 0, 4)
         .is_some_and(|length| [20, 32, 48, 64].contains(&length) && m.get(4 + length) == Some(&50));
-    let ike = m.len() >= 24 && m[17] == 0x20 && m[18] == 34 && m[20..24] == [0; 4];
-    text || cose || ssh || ike || is_der(m)
+    let ike = m.len() >= 24 && m[17] >> 4 == 2 && m[18] == 34 && m[20..24] == [0; 4];
+    text || cose || ssh || ike || sshsig || paseto || is_der(m)
 }
 
 /// Where the DER value at `place` has its content.
@@ -176,8 +179,14 @@ fn der(m: &[u8], place: usize) -> Option<Range<usize>> {
     let first = usize::from(*m.get(place + 1)?);
     let (start, length) = match first {
         0..=127 => (place + 2, first),
-        129..=132 => (place + 2 + first - 128, number(m, place + 2, first - 128)?),
-        _ => return None,
+        _ => {
+            let octets = m.get(place + 2..place + 2 + first - 128)?;
+            let zeros = octets.iter().take_while(|octet| **octet == 0).count();
+            if octets.len() - zeros > 4 {
+                return None;
+            }
+            (place + 2 + octets.len(), number(m, place + 2 + zeros, octets.len() - zeros)?)
+        }
     };
     let end = start.checked_add(length)?;
     (end <= m.len()).then_some(start..end)
@@ -186,6 +195,9 @@ fn der(m: &[u8], place: usize) -> Option<Range<usize>> {
 fn is_der(m: &[u8]) -> bool {
     if !matches!(m.first(), Some(0x30 | 0x31)) {
         return false;
+    }
+    if m.get(1) == Some(&0x80) && m.ends_with(&[0, 0]) && m.len() >= 4 {
+        return true;
     }
     let Some(content) = der(m, 0) else { return false };
     if content.end != m.len() {

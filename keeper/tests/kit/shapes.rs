@@ -48,7 +48,7 @@ pub(crate) fn message(choices: &mut Choices<'_>) -> Vec<u8> {
     message
 }
 
-const TEMPLATES: [fn(&mut Choices<'_>) -> Vec<u8>; 16] = [
+const TEMPLATES: [fn(&mut Choices<'_>) -> Vec<u8>; 20] = [
     tls13,
     ecdhe,
     dhe,
@@ -65,6 +65,10 @@ const TEMPLATES: [fn(&mut Choices<'_>) -> Vec<u8>; 16] = [
     ocsp,
     quic,
     noise,
+    token,
+    ber,
+    sshsig,
+    paseto,
 ];
 
 /// How many sorts of messages there are.
@@ -201,6 +205,34 @@ fn jws(choices: &mut Choices<'_>) -> Vec<u8> {
     let size = choices.pick(&[20, 100, 700]);
     let header = "eyJhbGciOiJFUzI1NiIsImI2NCI6ZmFsc2UsImNyaXQiOlsiYjY0Il19.";
     [header.as_bytes(), b"payload", &choices.noise(size)].concat()
+}
+
+/// A token whose payload is not encoded, and not text (RFC 7797).
+fn token(choices: &mut Choices<'_>) -> Vec<u8> {
+    let header = "eyJhbGciOiJFZERTQSIsImI2NCI6ZmFsc2UsImNyaXQiOlsiYjY0Il19.";
+    [header.as_bytes(), &choices.noise(43)].concat()
+}
+
+/// A SEQUENCE with more octets of length than it needs, or none.
+fn ber(choices: &mut Choices<'_>) -> Vec<u8> {
+    let size = choices.pick(&[93_u8, 94, 120]);
+    let content = choices.noise(size.into());
+    let head: &[u8] = choices.pick(&[&[0x30, 0x81], &[0x30, 0x83, 0, 0], &[0x30, 0x85, 0, 0, 0, 0]]);
+    match choices.byte() & 1 {
+        0 => [head, &[size], &content].concat(),
+        _ => [&[0x30, 0x80], &content[..], &[0, 0]].concat(),
+    }
+}
+
+fn sshsig(choices: &mut Choices<'_>) -> Vec<u8> {
+    let parts: Vec<u8> = [&b"file"[..], b"", b"sha512"].iter().flat_map(|text| vector::<4>(text)).collect();
+    [&b"SSHSIG"[..], &parts, &vector::<4>(&choices.noise(64))].concat()
+}
+
+fn paseto(choices: &mut Choices<'_>) -> Vec<u8> {
+    let length = |bytes: &[u8]| u64::try_from(bytes.len()).expect("short").to_le_bytes();
+    let (header, payload) = (&b"v2.public."[..], choices.noise(60));
+    [&[3, 0, 0, 0, 0, 0, 0, 0][..], &length(header), header, &length(&payload), &payload].concat()
 }
 
 fn script(choices: &mut Choices<'_>) -> Vec<u8> {
