@@ -34,6 +34,9 @@ pub enum PemFault {
     /// It has a private key in it.
     #[error("it has a private key in it")]
     PrivateKey,
+    /// A block has the label of a certificate or of a revocation list, and is a private key.
+    #[error("it has a private key in it that is called something else")]
+    CalledOtherwise,
     /// A block that is wanted does not end as it began.
     #[error("a PEM block in it is not whole")]
     Unfinished,
@@ -48,6 +51,8 @@ pub struct PemBlocks {
     mark: Zeroizing<Vec<u8>>,
     /// The block that has begun, with its label.
     open: Option<(&'static str, Vec<u8>)>,
+    /// The first characters of its content, until it was looked at.
+    first: Option<Vec<u8>>,
     found: Vec<Vec<u8>>,
 }
 
@@ -67,7 +72,7 @@ impl PemBlocks {
     #[must_use]
     pub fn new(labels: &'static [&'static str], on_key: OnKey) -> Self {
         let mark = Zeroizing::new(Vec::with_capacity(LONGEST_MARK));
-        Self { labels, on_key, scan: Scan::Text(0), mark, open: None, found: Vec::new() }
+        Self { labels, on_key, scan: Scan::Text(0), mark, open: None, first: None, found: Vec::new() }
     }
 
     /// Takes the next piece of the file.
@@ -94,7 +99,7 @@ impl PemBlocks {
             }
             (Scan::Text(dashes), b'-') => Scan::Text(dashes + 1),
             (Scan::Text(0), _) => {
-                self.content(byte);
+                self.content(byte)?;
                 Scan::Text(0)
             }
             // A line of dashes has an empty mark, however long it is.
@@ -114,9 +119,23 @@ impl PemBlocks {
         Ok(())
     }
 
-    fn content(&mut self, byte: u8) {
-        if let Some((_, block)) = &mut self.open {
-            block.push(byte);
+    fn content(&mut self, byte: u8) -> Result<(), PemFault> {
+        let Some((_, block)) = &mut self.open else { return Ok(()) };
+        block.push(byte);
+        if let Some(first) = self.first.as_mut().filter(|_| !byte.is_ascii_whitespace()) {
+            first.push(byte);
+            if first.len() == FIRST {
+                return self.look_at_first();
+            }
+        }
+        Ok(())
+    }
+
+    /// A private key that has another's label is found before more than its header is kept.
+    fn look_at_first(&mut self) -> Result<(), PemFault> {
+        match self.first.take() {
+            Some(first) if begins_as_key(&decoded(&first)) => Err(PemFault::CalledOtherwise),
+            _ => Ok(()),
         }
     }
 
@@ -136,13 +155,59 @@ impl PemBlocks {
             if mark.strip_prefix("END ") != Some(label) {
                 return Err(PemFault::Unfinished);
             }
+            if self.first.take().is_some_and(|first| begins_as_key(&decoded(&first))) {
+                return Err(PemFault::CalledOtherwise);
+            }
             block.extend_from_slice(format!("-----{mark}-----\n").as_bytes());
             self.found.push(block);
         } else if let Some(label) = begins.and_then(|label| self.labels.iter().find(|own| **own == label)) {
             self.open = Some((label, format!("-----BEGIN {label}-----").into_bytes()));
+            // Parameters have no signature, and begin as a key does.
+            self.first = (!DH_LABELS.contains(label)).then(Vec::new);
         }
         Ok(())
     }
+}
+
+/// Characters of base64 that are looked at: the header of a key, and nothing of what is secret in it.
+const FIRST: usize = 16;
+
+/// The bytes of a piece of base64, up to what is none.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let value = |byte: &u8| match byte {
+        b'A'..=b'Z' => Some(u32::from(byte - b'A')),
+        b'a'..=b'z' => Some(u32::from(byte - b'a') + 26),
+        b'0'..=b'9' => Some(u32::from(byte - b'0') + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let values: Vec<u32> = text.iter().map_while(value).collect();
+    let group = |four: &[u32]| {
+        let sum = four.iter().fold(0, |sum, value| sum << 6 | value);
+        sum.to_be_bytes()[1..].to_vec()
+    };
+    values.chunks_exact(4).flat_map(group).collect()
+}
+
+/// Whether DER begins as a private key does: PKCS#8, PKCS#1 and SEC1 are a SEQUENCE that begins with an INTEGER, an
+/// encrypted key one whose first SEQUENCE begins with an OBJECT IDENTIFIER. Certificates and revocation lists begin with a
+/// SEQUENCE, and that with a version, a number or a SEQUENCE.
+fn begins_as_key(der: &[u8]) -> bool {
+    const INTEGER: u8 = 2;
+    const OBJECT_IDENTIFIER: u8 = 6;
+    const SEQUENCE: u8 = 0x30;
+    let Some(inner) = inside(der, SEQUENCE) else { return false };
+    inner.first() == Some(&INTEGER)
+        || inside(inner, SEQUENCE).is_some_and(|innermost| innermost.first() == Some(&OBJECT_IDENTIFIER))
+}
+
+/// What stands behind tag and length of a DER value.
+fn inside(der: &[u8], tag: u8) -> Option<&[u8]> {
+    let (first, rest) = der.split_first()?;
+    let (form, rest) = rest.split_first()?;
+    let octets = if *form < 0x80 { 0 } else { usize::from(form & 0x7f) };
+    (*first == tag).then(|| rest.get(octets..)).flatten()
 }
 
 fn is_of_mark(byte: u8) -> bool {
@@ -197,6 +262,48 @@ mod tests {
                 assert!(kept.contains("AA==") && !kept.contains("c2VjcmV0"), "{kept}");
             }
         }
+    }
+
+    #[test]
+    fn finding_3_a_private_key_that_is_called_a_certificate_is_refused_at_its_header() {
+        // The first bytes of keys as the openssl command writes them: PKCS#8 of RSA, of P-256 and of Ed25519, PKCS#1, SEC1,
+        // an encrypted one.
+        let keys = [
+            "MIIEvgIBADANBgkqhkiG9w0BAQEFAASC",
+            "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49",
+            "MC4CAQAwBQYDK2VwBCIEIA==",
+            "MIIEpAIBAAKCAQEA0000000000000000",
+            "MHcCAQEEIAAAAAAAAAAAAAAAAAAAAAAA",
+            "MIIFLTBXBgkqhkiG9w0BBQ0wSjApBgkq",
+        ];
+        // Of a certificate of version 3 and one of version 1, and of a revocation list.
+        let public = [
+            "MIIDazCCAlOgAwIBAgIUNYYYYYYYYYYY",
+            "MIIC0DCCAbgCFAYYYYYYYYYYYYYYYYYY",
+            "MIIBtjCBnwIBATANBgkqhkiG9w0BAQsF",
+        ];
+        for label in ["CERTIFICATE", "TRUSTED CERTIFICATE"] {
+            for key in keys {
+                for on_key in [OnKey::Refuse, OnKey::Skip] {
+                    assert_eq!(read(&block(label, key), on_key), Err(PemFault::CalledOtherwise), "{key}");
+                }
+            }
+            for good in public {
+                assert_eq!(read(&block(label, good), OnKey::Refuse), Ok(block(label, good)));
+            }
+        }
+        // Nothing behind the header is kept.
+        let mut blocks = PemBlocks::new(CERTIFICATE_LABELS, OnKey::Refuse);
+        let begun = format!("-----BEGIN CERTIFICATE-----\n{}", keys[0]);
+        assert_eq!(blocks.push(begun.as_bytes()), Err(PemFault::CalledOtherwise));
+        let kept =
+            blocks.open.map_or(0, |(label, block)| block.len() - label.len() - "-----BEGIN -----\n".len());
+        assert_eq!(kept, FIRST);
+        // Parameters of DH have two numbers, and begin as a key does.
+        let parameters = block("DH PARAMETERS", "MIIBCAKCAQEA0000000000000000");
+        let mut blocks = PemBlocks::new(DH_LABELS, OnKey::Refuse);
+        blocks.push(parameters.as_bytes()).expect("parameters");
+        assert_eq!(blocks.finish().map(|found| found.len()), Ok(1));
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn read_system(file: &Path, directory: &Path) -> (TrustSettings, Vec<Finding>) {
     for (path, kind) in std::iter::once((file.to_owned(), Kind::Certificate)).chain(files) {
         match reader.file(&path, kind, open_any) {
             Ok(()) => {}
-            Err(fault @ Fault::Pem(PemFault::PrivateKey)) => {
+            Err(fault @ Fault::Pem(PemFault::PrivateKey | PemFault::CalledOtherwise)) => {
                 let cause =
                     format!("the system's certificates: {}; the file is left out", fault.about(&path));
                 findings.push(Finding::warning(Place::file(&path), cause).hint(fault.hint()));
@@ -112,6 +112,9 @@ impl Fault {
     fn about(&self, path: &Path) -> String {
         match self {
             Self::Pem(PemFault::PrivateKey) => format!("{} has a private key in it", path.display()),
+            Self::Pem(PemFault::CalledOtherwise) => {
+                format!("{} has a private key in it that is called something else", path.display())
+            }
             _ => format!("{} cannot be read: {self}", path.display()),
         }
     }
@@ -120,7 +123,7 @@ impl Fault {
         match self {
             Self::Open(fault) => fault.hint(),
             Self::Read(_) => "check the path, and that luassl's supervisor may read it",
-            Self::Pem(PemFault::PrivateKey) => {
+            Self::Pem(PemFault::PrivateKey | PemFault::CalledOtherwise) => {
                 "trusts go to processes that must have no key: name a file of certificates alone (`openssl x509 -in \
                  FILE -out NEW` writes the first one)"
             }
