@@ -1,5 +1,8 @@
 //! Contexts of clients: what they asked for, and the OpenSSL contexts that this gives under each grant.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     Active, Front,
     counters::Refusal,
@@ -13,9 +16,13 @@ use crate::{
     tls::{self, Floors},
 };
 use luassl_protocol::{ContextSpec, Dane, Digest, ErrorCode, Failure, Role};
-use openssl::ssl::{Ssl, SslContext};
+use openssl::{
+    sha::Sha256,
+    ssl::{Ssl, SslContext},
+};
 use std::{
     collections::{HashMap, HashSet},
+    hash::{Hash, Hasher},
     net::SocketAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
@@ -96,12 +103,27 @@ impl Peer<'_> {
     }
 }
 
+/// What a grant says of the contexts that are made under it.
+#[derive(Debug, PartialEq, Eq)]
+struct Terms {
+    floors: Floors,
+    trusts: Option<Vec<String>>,
+    /// Whether each use is logged.
+    audit: bool,
+}
+
+impl From<&Grant> for Terms {
+    fn from(grant: &Grant) -> Self {
+        Self { floors: grant.into(), trusts: grant.trusts.clone(), audit: grant.audit }
+    }
+}
+
 /// An OpenSSL context under a grant.
 #[derive(Clone)]
 pub(super) struct Granted {
     pub(super) context: Arc<tls::Context>,
-    /// Whether each use is logged.
-    audit: bool,
+    /// The grant's when it was made.
+    terms: Arc<Terms>,
 }
 
 /// What was granted, and the generation of the configuration that it was made under.
@@ -162,14 +184,14 @@ impl Sessions {
         sni: Option<&str>,
         peer: Peer<'_>,
     ) -> Result<Ssl, Failure> {
-        let Granted { context, audit } = self.granted(front, role).await?;
+        let Granted { context, terms } = self.granted(front, role).await?;
         let session = match (role, peer, peer.resumable()) {
             (Role::Client, Peer::ByRecords(_, dane), _) => context.session_by_records(host, sni, dane),
             (Role::Client, _, Some(peer)) => context.session_with(host, sni, peer),
             _ => context.session(role, host, sni),
         };
         match &session {
-            Ok(_) if audit => {
+            Ok(_) if terms.audit => {
                 self.with_operation(role, |operation| {
                     front.audit.used(&self.asker, operation, peer.address())
                 });
@@ -204,12 +226,12 @@ impl Sessions {
         floors: Floors,
         peer: Option<SocketAddr>,
     ) -> Result<SslContext, Failure> {
-        let Granted { context, audit } = self.granted(front, Role::Server).await?;
+        let Granted { context, terms } = self.granted(front, Role::Server).await?;
         if context.floors() != floors {
             let message = "the grants of the two contexts demand different things of a peer";
             return Err(Failure::new(ErrorCode::Refused, message));
         }
-        if audit {
+        if terms.audit {
             self.with_operation(Role::Server, |operation| front.audit.used(&self.asker, operation, peer));
         }
         Ok(context.current_context())
@@ -276,12 +298,15 @@ impl Sessions {
         let active = Arc::clone(&order.active);
         let context = match (order.carry_out(front).await, self.last(role)) {
             (Ok(context), _) => context,
-            // What a reload has broken leaves the former context in service, unless it forbids that.
+            // What a reload has broken leaves the former context in service, unless the grant says something else now.
             (Err(failure), Some((_, former)))
                 if failure.code != ErrorCode::Refused
-                    && self.standing(role).judge(&active) == Ok(former.context.floors()) =>
+                    && self.is_under_the_same_terms(role, &active, &former) =>
             {
                 tracing::warn!("a context keeps its former state: {failure}");
+                if is_passing(&failure) {
+                    return Ok(former);
+                }
                 former
             }
             (Err(failure), _) => return Err(failure),
@@ -290,6 +315,17 @@ impl Sessions {
         current[usize::from(role == Role::Server)] = Some((active.generation, context.clone()));
         Ok(context)
     }
+
+    /// Whether the grant in force says the same as when a context was made.
+    fn is_under_the_same_terms(&self, role: Role, active: &Active, former: &Granted) -> bool {
+        self.standing(role).grant(active).is_ok_and(|grant| Terms::from(grant) == *former.terms)
+    }
+}
+
+/// Whether the next attempt may succeed without a reload. A program can bring such a failure about, so it decides for one
+/// use only.
+fn is_passing(failure: &Failure) -> bool {
+    matches!(failure.code, ErrorCode::Limit | ErrorCode::Timeout)
 }
 
 /// A context that is to be made by a recipe.
@@ -365,11 +401,33 @@ impl tls::Ledger for ParsedBytes {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct CacheKey {
     owner: Owner,
-    spec: ContextSpec,
+    /// Of the description, which may be large, and the entry of a context that is no more stays for a while.
+    spec: [u8; 32],
     floors: Floors,
     trusts: Option<Vec<String>>,
     again: bool,
     generation: u64,
+}
+
+/// Feeds what is hashed to SHA-256. Equal values feed the same bytes, and other values feed others.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Not used: the digest is what counts.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+/// The SHA-256 of a description, for this process only.
+fn digest_of(spec: &ContextSpec) -> [u8; 32] {
+    let mut hasher = Sha256Hasher(Sha256::new());
+    spec.hash(&mut hasher);
+    hasher.0.finish()
 }
 
 impl From<&Grant> for Floors {
@@ -425,19 +483,19 @@ impl Contexts {
             front.audit.refused(asker, &operation, &denial);
             as_asked(denial, &identities, &recipe.spec).into_failure()
         })?;
-        let audit = grant.audit;
+        let terms = Arc::new(Terms::from(grant));
         let key = CacheKey {
             owner: asker.owner.clone(),
-            spec,
-            floors: Floors::from(grant),
-            trusts: grant.trusts.clone(),
+            spec: digest_of(&spec),
+            floors: terms.floors,
+            trusts: terms.trusts.clone(),
             again: recipe.again,
             generation: active.generation,
         };
         if let Some(known) = self.known(&key) {
-            return Ok(Granted { context: known, audit });
+            return Ok(Granted { context: known, terms });
         }
-        let made = make(front, active, recipe, &key);
+        let made = make(front, order, &spec, &terms);
         let context = Arc::new(made.inspect_err(|failure| {
             if failure.code == ErrorCode::Refused {
                 front.counters.refused(&asker.owner, Refusal::Floor);
@@ -445,10 +503,10 @@ impl Contexts {
             }
         })?);
         // Keys stay nowhere longer than they are used.
-        if key.spec.psk.is_none() {
+        if spec.psk.is_none() {
             self.keep(key, &context);
         }
-        Ok(Granted { context, audit })
+        Ok(Granted { context, terms })
     }
 
     fn known(&self, key: &CacheKey) -> Option<Arc<tls::Context>> {
@@ -465,8 +523,9 @@ impl Contexts {
     }
 }
 
-fn make(front: &Front, active: &Active, recipe: &Recipe, key: &CacheKey) -> Result<tls::Context, Failure> {
-    let CacheKey { owner, spec, floors, trusts, .. } = key;
+fn make(front: &Front, order: &Order, spec: &ContextSpec, terms: &Terms) -> Result<tls::Context, Failure> {
+    let Order { active, asker: Asker { owner, .. }, recipe, .. } = order;
+    let Terms { floors, trusts, .. } = terms;
     if spec.dh.is_some() && !floors.dhe {
         front.contexts.warn_of_dhe(owner);
     }

@@ -7,7 +7,10 @@ use super::{
     context::{Asker, full_name},
     policy::{self, Denial, Operation, Way},
 };
-use crate::tls::{self, Floors};
+use crate::{
+    settings::Grant,
+    tls::{self, Floors},
+};
 use luassl_protocol::{ContextSpec, ErrorCode, Failure, Role};
 use openssl::ssl::SslRef;
 use std::{
@@ -40,6 +43,14 @@ impl Standing {
     /// # Errors
     /// Why none allows it.
     pub(super) fn judge(&self, active: &Active) -> Result<Floors, Denial> {
+        self.grant(active).map(Floors::from)
+    }
+
+    /// The grant in force that allows it.
+    ///
+    /// # Errors
+    /// Why none does.
+    pub(super) fn grant<'a>(&self, active: &'a Active) -> Result<&'a Grant, Denial> {
         let directory = self.directory.as_deref();
         let identities: Vec<_> = self
             .identities
@@ -48,7 +59,7 @@ impl Standing {
             .collect();
         let way = self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener);
         let operation = Operation { identities: &identities, role: Some(self.role), way };
-        policy::decide(&active.settings, self.asker.caller(), operation).map(Floors::from)
+        policy::decide(&active.settings, self.asker.caller(), operation)
     }
 
     /// Whose it is, for the log.

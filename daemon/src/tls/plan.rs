@@ -103,10 +103,12 @@ impl Plan {
         let ContextSource { spec, floors, .. } = source;
         let Floors { minimum_protocol, verify_required, rsa_key_exchange, dhe, .. } = *floors;
         refuse_below(spec, *floors)?;
+        source.refuse_other_trusts(source.brings_trust(), &source.named_trusts())?;
         source.check_sizes()?;
         let mut charges = Vec::new();
         let (chain, anchors) = source.certificates(identities, trusts, &mut charges)?;
-        source.refuse_other_trusts(&anchors)?;
+        // Whether what is a chain or a trust is a trust is known only now.
+        source.refuse_other_trusts(anchors.has_brought_certificates(), anchors.named())?;
         Ok(Self {
             identity: spec.identity.clone(),
             identities: spec.identities.clone(),
@@ -176,18 +178,32 @@ impl ContextSource {
         Ok(chain)
     }
 
+    /// Whether it has certificates of its own to trust, as far as that can be told before they are parsed.
+    fn brings_trust(&self) -> bool {
+        let spec = &self.spec;
+        !spec.trust.certificates.is_empty() || (spec.chain_or_trust.is_some() && spec.identity.is_none())
+    }
+
+    /// The configured trusts that the description names. Where it names and brings none, that is the system's.
+    fn named_trusts(&self) -> Vec<String> {
+        let trust = &self.spec.trust;
+        let none = trust.named.is_empty() && trust.certificates.is_empty() && !trust.nobody;
+        let system = (trust.system || none).then(|| SYSTEM.to_owned());
+        system.into_iter().chain(trust.named.iter().cloned()).collect()
+    }
+
     /// What the grant names is all that may be trusted; CRLs that were brought can but take away from it.
-    fn refuse_other_trusts(&self, anchors: &Anchors) -> Result<(), Failure> {
+    fn refuse_other_trusts(&self, brings: bool, named: &[String]) -> Result<(), Failure> {
         let Some(accepted) = &self.trusts else { return Ok(()) };
         let list = accepted.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
         let refused = |what: String| {
             let message = format!("the grant accepts no trust but {list} (`trusts`), and {what}");
             Err(Failure::new(ErrorCode::Refused, message))
         };
-        if anchors.has_brought_certificates() {
+        if brings {
             return refused("this context brings certificates of its own to trust: leave them out".into());
         }
-        match anchors.named().iter().find(|name| !accepted.contains(name)) {
+        match named.iter().find(|name| !accepted.contains(name)) {
             Some(other) => refused(format!("this context has {other:?}: name one of those")),
             None => Ok(()),
         }

@@ -192,3 +192,20 @@ fn finding_16_a_grant_that_names_trusts_takes_no_other_and_none_of_the_programs_
     with_crl.trust.crls = vec![crl];
     assert!(world.context_with(&with_crl, VERIFIED).is_ok());
 }
+
+#[test]
+fn finding_16_a_trust_that_the_grant_does_not_accept_is_neither_parsed_nor_charged() {
+    let (world, account) = charged_world(0);
+    let brought = world.blob(&Authority::new("of the program's making").pem());
+    let as_trust = ContextSpec { chain_or_trust: Some(brought), ..ContextSpec::default() };
+    let specs = [trusting(vec![brought]), as_trust];
+    // Positive control: without the key it would be parsed, and there is no room for that.
+    for spec in &specs {
+        assert_eq!(code(world.context_with(spec, VERIFIED)), Some(ErrorCode::Limit));
+    }
+    *world.accepted.lock().unwrap() = Some(["own".to_owned()].into());
+    for spec in &specs {
+        assert_eq!(code(world.context_with(spec, VERIFIED)), Some(ErrorCode::Refused));
+    }
+    assert!(account.charges.lock().unwrap().is_empty());
+}

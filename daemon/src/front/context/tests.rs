@@ -1,0 +1,184 @@
+//! Which context a program gets, on a front without sockets and without a keeper.
+
+use super::*;
+use crate::{
+    front::{audit, counters, half_open, home, listener, parsing, quota, tests::rig::block_on},
+    keeper::KeeperLink,
+    settings::{Grantee, Settings, TrustSettings},
+    tls::tests::pki::Authority,
+};
+use luassl_protocol::{ProtocolVersion, TrustSpec};
+use openssl::sha::sha256;
+use serde_bytes::{ByteArray, ByteBuf};
+use std::sync::RwLock;
+use tokio::sync::watch;
+
+const UID: u32 = 1;
+
+fn front() -> Arc<Front> {
+    let keeper = KeeperLink::start("/nonexistent/keeper".into(), Limits::default().keeper()).unwrap();
+    let active = Active {
+        generation: 0,
+        settings: Settings::default(),
+        identities: keeper.identities(),
+        listeners: HashMap::new(),
+    };
+    Arc::new(Front {
+        active: RwLock::new(Arc::new(active)),
+        pushed: watch::Sender::new(false),
+        trusts: Arc::default(),
+        resumption: Arc::new(tls::Resumption::new(keeper.tickets())),
+        keeper,
+        quotas: quota::Quotas::default(),
+        sources: half_open::Sources::default(),
+        home: Arc::new(home::Home::start(1).unwrap()),
+        contexts: Contexts::default(),
+        parsing: parsing::Parsing::start().unwrap(),
+        acceptors: listener::Acceptors::default(),
+        counters: Arc::<counters::Counters>::default(),
+        audit: audit::Audit::default(),
+        notice: None,
+    })
+}
+
+/// A grant to be a client whose servers are verified.
+fn grant() -> Grant {
+    Grant {
+        grantee: Grantee::User(UID),
+        identities: vec![],
+        server: false,
+        client: true,
+        listeners: vec![],
+        listen: false,
+        connect: true,
+        minimum_protocol: ProtocolVersion::Tls12,
+        verify_required: true,
+        key_log: false,
+        rsa_key_exchange: false,
+        dhe: false,
+        audit: false,
+        trusts: None,
+        max_connections: None,
+        max_contexts: None,
+    }
+}
+
+/// Puts a grant in force. With no room, nothing is parsed: as where a program's own requests fill its queue.
+fn reload(front: &Arc<Front>, grant: Grant, room: bool) {
+    let own = TrustSettings { certificates: vec![ByteBuf::from(Authority::root().pem())], crls: vec![] };
+    let parsing_jobs_per_owner = if room { Limits::default().parsing_jobs_per_owner } else { 0 };
+    let settings = Settings {
+        grants: vec![grant],
+        trusts: [("own".to_owned(), own)].into(),
+        limits: Limits { parsing_jobs_per_owner, ..Limits::default() },
+        ..Settings::default()
+    };
+    let reply = front.activate(settings, vec![]);
+    assert!(reply.faults.is_empty(), "{:?}", reply.faults);
+}
+
+fn asker() -> Asker {
+    Asker { owner: Owner { socket: "control".into(), uid: UID }, gid: UID, gids: [].into(), pid: None }
+}
+
+fn sessions(spec: ContextSpec, blobs: HashMap<Digest, Arc<[u8]>>) -> Sessions {
+    let bound = Bound { owner: 1, all: None };
+    let slot = Quotas::default().take(&asker().owner, Kind::Contexts, 1, bound).unwrap();
+    let recipe = Recipe { spec, blobs, again: false, _slot: slot };
+    Sessions::new(asker(), recipe.into(), None)
+}
+
+/// A context that trusts an authority of the program's own making.
+fn self_made() -> Sessions {
+    let pem = Authority::new("of the program's making").pem();
+    let digest = ByteArray::new(sha256(&pem));
+    let trust = TrustSpec { certificates: vec![digest], ..TrustSpec::default() };
+    sessions(ContextSpec { trust, ..ContextSpec::default() }, [(digest, pem.into())].into())
+}
+
+fn code(outcome: Result<Granted, Failure>) -> Option<ErrorCode> {
+    outcome.err().map(|failure| failure.code)
+}
+
+#[test]
+fn finding_16_a_full_queue_keeps_no_context_in_service_that_the_grant_no_longer_accepts() {
+    let front = front();
+    let narrowed = || Grant { trusts: Some(vec!["own".to_owned()]), ..grant() };
+    reload(&front, grant(), true);
+    block_on(async {
+        let sessions = self_made();
+        let before = sessions.granted(&front, Role::Client).await.unwrap();
+        // Positive control: under the same terms the former serves, for this use.
+        reload(&front, grant(), false);
+        let former = sessions.granted(&front, Role::Client).await.unwrap();
+        assert!(Arc::ptr_eq(&before.context, &former.context));
+        // The program fills its queue before the reload that withdraws its trust.
+        reload(&front, narrowed(), false);
+        for _ in 0..2 {
+            assert_eq!(code(sessions.granted(&front, Role::Client).await), Some(ErrorCode::Limit));
+        }
+        reload(&front, narrowed(), true);
+        assert_eq!(code(sessions.granted(&front, Role::Client).await), Some(ErrorCode::Refused));
+    });
+}
+
+#[test]
+fn finding_16_a_full_queue_does_not_decide_for_a_whole_generation() {
+    let front = front();
+    reload(&front, grant(), true);
+    block_on(async {
+        let sessions = self_made();
+        let before = sessions.granted(&front, Role::Client).await.unwrap();
+        let generation = front.active().generation;
+        reload(&front, grant(), false);
+        assert!(sessions.granted(&front, Role::Client).await.is_ok());
+        assert_eq!(sessions.last(Role::Client).unwrap().0, generation, "not stored as of the new one");
+        reload(&front, grant(), true);
+        let anew = sessions.granted(&front, Role::Client).await.unwrap();
+        assert!(!Arc::ptr_eq(&before.context, &anew.context));
+        assert_eq!(sessions.last(Role::Client).unwrap().0, front.active().generation);
+    });
+}
+
+#[test]
+fn finding_16_a_full_queue_keeps_no_use_out_of_the_audit_log() {
+    let front = front();
+    let audited = || Grant { audit: true, ..grant() };
+    reload(&front, grant(), true);
+    block_on(async {
+        let sessions = self_made();
+        assert!(!sessions.granted(&front, Role::Client).await.unwrap().terms.audit);
+        reload(&front, audited(), false);
+        assert_eq!(code(sessions.granted(&front, Role::Client).await), Some(ErrorCode::Limit));
+        reload(&front, audited(), true);
+        assert!(sessions.granted(&front, Role::Client).await.unwrap().terms.audit);
+    });
+}
+
+#[test]
+fn finding_6_the_cache_keeps_no_description_of_a_context_that_is_no_more() {
+    let front = front();
+    reload(&front, grant(), true);
+    let own = TrustSpec { named: vec!["own".to_owned()], ..TrustSpec::default() };
+    let large = |last: &str| {
+        let mut alpn: Vec<_> = (0..200).map(|number| format!("{number:0>250}")).collect();
+        alpn.push(last.to_owned());
+        ContextSpec { alpn, trust: own.clone(), ..ContextSpec::default() }
+    };
+    block_on(async {
+        let made = |last: &str| sessions(large(last), HashMap::new());
+        let uses = [made("one"), made("one"), made("two")];
+        let mut granted = Vec::new();
+        for sessions in &uses {
+            granted.push(sessions.granted(&front, Role::Client).await.unwrap().context);
+        }
+        // Positive control: the same description gives the same context, and another one another.
+        assert!(Arc::ptr_eq(&granted[0], &granted[1]) && !Arc::ptr_eq(&granted[0], &granted[2]));
+        assert!(format!("{:?}", large("one")).len() > 50_000);
+        drop((granted, uses));
+        let cache = front.contexts.cache.lock().unwrap();
+        assert!(cache.len() == 2 && cache.values().all(|context| context.strong_count() == 0));
+        let kept: usize = cache.keys().map(|key| format!("{key:?}").len()).sum();
+        assert!(kept < 2 * 1_024, "{kept}");
+    });
+}
