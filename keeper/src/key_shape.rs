@@ -196,7 +196,6 @@ fn long_integer(place: usize, integer: &[u8]) -> ShapeFault {
 /// A version, the private half, and the curve, which may be missing where the algorithm has it.
 fn ec(bytes: &[u8], alone: bool) -> Result<Algorithm, ShapeFault> {
     if bytes.len() > EC_KEY_MAX {
-        // One with explicit parameters may be as long, but the file may be anything.
         return Err(ShapeFault::Unsupported(format!(
             "an EC key of more than {EC_KEY_MAX} bytes is not taken"
         )));

@@ -70,6 +70,9 @@ pub(crate) const COUNTS_EVERY: Duration = Duration::from_secs(300);
 /// How often it is looked whether lines were held back that nobody was told of.
 pub(crate) const HELD_EVERY: Duration = Duration::from_secs(10);
 
+/// A private key in DER, encrypted or not, in bytes: one of RSA 4096 takes about 2,400.
+pub(crate) const KEY_MAX: usize = 16 << 10;
+
 /// An INTEGER of an RSA key, in bytes: 4096 bits and what is in front of them.
 pub(crate) const RSA_INTEGER_MAX: usize = 520;
 

@@ -251,6 +251,11 @@ fn a_costly_key_is_refused_before_it_is_decoded_encrypted() {
         bench.pem("good", "ENCRYPTED PRIVATE KEY", &encrypt(options, "a.key"));
         assert_eq!(load("good").loaded().key_type, "P-256", "{options}");
     }
+    let mut long = b"\x30\x82\x75\x55\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x03\x30\x0d\x04\x08saltsalt\x02\x01\x01".to_vec();
+    long.extend(element(4, &[0x5a; 30_005]));
+    bench.pem("long", "ENCRYPTED PRIVATE KEY", &long);
+    let (_, kind, reason) = load("long").failed();
+    assert!(kind == Fault::Unsupported && reason.contains("more than 16384 bytes"), "{reason}");
     // What is inside is looked at as well.
     bench.openssl("dsaparam -genkey -noout -out dsa.key 1024");
     bench.pem("inside", "ENCRYPTED PRIVATE KEY", &encrypt("-v2 aes256", "dsa.key"));

@@ -3,6 +3,7 @@
 use super::pem::Block;
 use super::{CryptoError, KeyFault, Owned, SecretFile};
 use crate::key_shape::{self, Algorithm, Form, ShapeFault};
+use crate::limits::KEY_MAX;
 use openssl_sys as ffi;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
@@ -82,8 +83,17 @@ fn first_key(file: &SecretFile) -> Result<Option<Block>, CryptoError> {
 /// Looks at the bytes of a key, and has libcrypto decode them as what they are, and as nothing else.
 fn decode(form: Form, block: &Block) -> Result<Owned<ffi::EVP_PKEY>, KeyFault> {
     let algorithm = key_shape::check(form, block.bytes())?;
+    bounded(block)?;
     let structure = if form == Form::Pkcs8 { c"PrivateKeyInfo" } else { c"type-specific" };
     decode_as(structure, name(algorithm), block.bytes()).map_err(KeyFault::Unreadable)
+}
+
+/// Attributes or a salt may be of any length; libcrypto copies them several times.
+fn bounded(block: &Block) -> Result<(), KeyFault> {
+    if block.bytes().len() <= KEY_MAX {
+        return Ok(());
+    }
+    Err(KeyFault::Unsupported(format!("a private key of more than {KEY_MAX} bytes is not taken")))
 }
 
 fn name(algorithm: Algorithm) -> &'static CStr {
@@ -126,6 +136,7 @@ fn open(
         return Err(ShapeFault::Malformed.into());
     }
     key_shape::check_encryption(block.bytes())?;
+    bounded(block)?;
     let passphrase = passphrase.ok_or(KeyFault::NeedsPassphrase)?;
     let bio = file.bio().map_err(KeyFault::Unreadable)?;
     let opened = decrypt(&bio, passphrase).map_err(|_| KeyFault::WrongPassphrase)?;
@@ -157,6 +168,7 @@ fn decrypted(
     block: &mut Block,
     passphrase: Option<&[u8]>,
 ) -> Result<Owned<ffi::EVP_PKEY>, KeyFault> {
+    bounded(block)?;
     let mut asked = Asked { passphrase, times: 0 };
     // SAFETY: the callback gets `asked`, which outlives the call.
     let opened = unsafe { block.decrypt(Some(give_passphrase), (&raw mut asked).cast()) };
