@@ -7,9 +7,9 @@
 #[error("it is not built as one")]
 pub(crate) struct NoCertificate;
 
-const INTEGER: u8 = 0x02;
+pub(crate) const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
-const SEQUENCE: u8 = 0x30;
+pub(crate) const SEQUENCE: u8 = 0x30;
 /// The tag of the version, which certificates of version 1 do not have.
 const VERSION: u8 = 0xa0;
 
@@ -37,7 +37,7 @@ pub(crate) fn leaf_first(public_key: &[u8], mut certificates: Vec<Vec<u8>>) -> O
 }
 
 /// The content of a sequence that ends with `bytes`.
-fn whole(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn whole(bytes: &[u8]) -> Option<&[u8]> {
     element(SEQUENCE, bytes).filter(|(_, rest)| rest.is_empty()).map(|(content, _)| content)
 }
 
@@ -47,7 +47,7 @@ fn elements<'a>(bytes: &'a [u8], tags: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// The content of an element with this tag, and what is behind it. Lengths are the shortest, as DER has them.
-fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (first, behind) = bytes.strip_prefix(&[tag])?.split_first()?;
     let octets = match first {
         0..=0x7f => return behind.split_at_checked(usize::from(*first)),

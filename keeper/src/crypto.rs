@@ -6,6 +6,7 @@
 
 mod decrypt;
 mod key;
+mod load;
 mod pem;
 mod point;
 mod secret;

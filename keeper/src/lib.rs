@@ -16,6 +16,7 @@ mod crypto;
 mod front;
 mod identity;
 mod intake;
+mod key_shape;
 mod ledger;
 mod limits;
 mod lockdown;

@@ -69,3 +69,21 @@ pub(crate) const COUNTS_EVERY: Duration = Duration::from_secs(300);
 
 /// How often it is looked whether lines were held back that nobody was told of.
 pub(crate) const HELD_EVERY: Duration = Duration::from_secs(10);
+
+/// A private key in DER, encrypted or not, in bytes: one of RSA 4096 takes about 2,400.
+pub(crate) const KEY_MAX: usize = 16 << 10;
+
+/// An INTEGER of an RSA key, in bytes: 4096 bits and what is in front of them.
+pub(crate) const RSA_INTEGER_MAX: usize = 520;
+
+/// An ECPrivateKey, in bytes: one of P-521 takes about 220.
+pub(crate) const EC_KEY_MAX: usize = 1 << 10;
+
+/// Iterations of PBKDF2 or PBES1 with which a key is encrypted.
+pub(crate) const PBKDF2_ITERATIONS_MAX: u64 = 10_000_000;
+
+/// Memory of scrypt with which a key is encrypted, in bytes: N * r * 128.
+pub(crate) const SCRYPT_MEMORY_MAX: u64 = 64 << 20;
+
+/// The parallelization of scrypt.
+pub(crate) const SCRYPT_PARALLEL_MAX: u64 = 16;

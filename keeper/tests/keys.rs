@@ -158,6 +158,111 @@ fn an_encrypted_key_opens_with_its_passphrase_file() {
     }
 }
 
+/// An element with the shortest length.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [.., high, low] = content.len().to_be_bytes();
+    match (high, low) {
+        (0, 0..0x80) => [&[tag, low], content].concat(),
+        (0, _) => [&[tag, 0x81, low], content].concat(),
+        _ => [&[tag, 0x82, high, low], content].concat(),
+    }
+}
+
+/// A DSA key of 128,000 bits.
+fn costly_dsa() -> Vec<u8> {
+    let integer = element(2, &[&[0x7f; 15_999][..], &[0x7b]].concat());
+    let parameters = element(0x30, &[&integer[..], &integer, &element(2, &[2])].concat());
+    let algorithm = element(0x30, &[element(6, b"\x2a\x86\x48\xce\x38\x04\x01"), parameters].concat());
+    element(0x30, &[element(2, &[0]), algorithm, element(4, &integer)].concat())
+}
+
+#[test]
+fn a_costly_key_is_refused_before_it_is_decoded_dsa() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    for label in ["PRIVATE KEY", "DSA PRIVATE KEY"] {
+        bench.pem("a.key", label, &costly_dsa());
+        let (_, kind, reason) = refusal(&keeper, "a.key");
+        assert!(kind == Fault::Unsupported && reason.contains("DSA is not taken"), "{reason}");
+    }
+    // Only the first key is looked at, and nothing else of the file is decoded.
+    bench.pem("costly", "PRIVATE KEY", &costly_dsa());
+    bench.identity("b", P256);
+    bench.join("both", &["b.key", "costly"]);
+    assert_eq!(key_alone(&keeper, "both").loaded().key_type, "P-256");
+    bench.pem("hollow", "PRIVATE KEY", b"\x30\x00");
+    bench.join("both", &["hollow", "costly"]);
+    let (_, kind, reason) = refusal(&keeper, "both");
+    assert!(kind == Fault::NoKey && reason.contains("not built as one"), "{reason}");
+}
+
+#[test]
+fn a_costly_key_is_refused_before_it_is_decoded_rsa() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    let (short, long) = (element(2, &[5]), element(2, &[0x7f; 16_000]));
+    for (place, what) in [(0, "an RSA key of 127999 bits"), (2, "an RSA key with a number of 127999 bits")] {
+        let integers = (0..8).map(|index| if index == place { &long[..] } else { &short });
+        let key = element(
+            0x30,
+            &std::iter::once(&element(2, &[0])[..]).chain(integers).collect::<Vec<_>>().concat(),
+        );
+        bench.pem("pkcs1", "RSA PRIVATE KEY", &key);
+        let algorithm = element(0x30, b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00");
+        let info = element(0x30, &[element(2, &[0]), algorithm, element(4, &key)].concat());
+        bench.pem("pkcs8", "PRIVATE KEY", &info);
+        for file in ["pkcs1", "pkcs8"] {
+            let (_, kind, reason) = refusal(&keeper, file);
+            assert!(kind == Fault::Unsupported && reason.contains(what), "{file}: {reason}");
+        }
+    }
+}
+
+/// Makes 70000 iterations 0x7fffffff. The salt before them gives the byte that the number needs, so all lengths stay.
+fn raise_count(key: &mut [u8]) {
+    let place = key.windows(5).position(|part| part == [2, 3, 1, 0x11, 0x70]).expect("the count");
+    let salted = |len: &usize| key[place - len - 2..place - len] == [4, u8::try_from(*len).expect("short")];
+    let salt = [8, 16].into_iter().find(salted).expect("the salt");
+    key[place - salt - 1] -= 1;
+    key[place - 1..place + 5].copy_from_slice(&[2, 4, 0x7f, 0xff, 0xff, 0xff]);
+}
+
+#[test]
+fn a_costly_key_is_refused_before_it_is_decoded_encrypted() {
+    let keeper = Keeper::start(&[]);
+    let bench = &keeper.bench;
+    bench.identity("a", P256);
+    bench.write("secret", "secret");
+    let load = |file| keeper.identity("a", [Some(file), None, Some("secret"), None]);
+    let encrypt = |options: &str, input: &str| {
+        let of = "-passout pass:secret -outform DER -out encrypted.der";
+        bench.openssl(&format!("pkcs8 -topk8 -in {input} {options} {of}"));
+        bench.read("encrypted.der")
+    };
+    for options in ["-v2 aes256", "-v1 PBE-SHA1-3DES"] {
+        let mut key = encrypt(&format!("{options} -iter 70000"), "a.key");
+        raise_count(&mut key);
+        bench.pem("costly", "ENCRYPTED PRIVATE KEY", &key);
+        let (_, kind, reason) = load("costly").failed();
+        assert!(kind == Fault::Unsupported && reason.contains("10000000 iterations"), "{options}: {reason}");
+    }
+    // Controls: the same with usual counts, and scrypt.
+    for options in ["-v2 aes256", "-v2 aes256 -iter 70000", "-v1 PBE-SHA1-3DES", "-scrypt"] {
+        bench.pem("good", "ENCRYPTED PRIVATE KEY", &encrypt(options, "a.key"));
+        assert_eq!(load("good").loaded().key_type, "P-256", "{options}");
+    }
+    let mut long = b"\x30\x82\x75\x55\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x03\x30\x0d\x04\x08saltsalt\x02\x01\x01".to_vec();
+    long.extend(element(4, &[0x5a; 30_005]));
+    bench.pem("long", "ENCRYPTED PRIVATE KEY", &long);
+    let (_, kind, reason) = load("long").failed();
+    assert!(kind == Fault::Unsupported && reason.contains("more than 16384 bytes"), "{reason}");
+    // What is inside is looked at as well.
+    bench.openssl("dsaparam -genkey -noout -out dsa.key 1024");
+    bench.pem("inside", "ENCRYPTED PRIVATE KEY", &encrypt("-v2 aes256", "dsa.key"));
+    let (_, kind, reason) = load("inside").failed();
+    assert!(kind == Fault::Unsupported && reason.contains("DSA is not taken"), "{reason}");
+}
+
 #[test]
 fn a_key_and_a_certificate_of_another_do_not_match() {
     let keeper = Keeper::start(&[]);
@@ -281,7 +386,8 @@ fn finding_17_the_keepers_sources_name_no_parser_of_certificates() {
             );
             continue;
         }
-        let text = std::fs::read_to_string(&path).expect("a source");
+        // Frees an EncryptedPrivateKeyInfo, which libcrypto calls so; it is no part of a certificate.
+        let text = std::fs::read_to_string(&path).expect("a source").replace("X509_SIG_free", "");
         for parser in
             ["X509_", "d2i_", "PEM_read_bio_X509", "GENERAL_NAME", "ASN1_", "OCSP_", "PKCS7_", "PKCS12_"]
         {

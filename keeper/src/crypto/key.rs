@@ -1,9 +1,9 @@
 //! Private keys: read from PEM, looked at, signed with. They are never written out.
 
-use super::{CryptoError, Owned, SecretFile, to_der};
+use super::{CryptoError, Owned, SecretFile, load, to_der};
 use crate::scheme::{Digest, KeyKind, Scheme};
 use openssl_sys as ffi;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_int};
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -89,7 +89,7 @@ impl PrivateKey {
         if file.contains("BEGIN OPENSSH PRIVATE KEY") {
             return Err(KeyFault::Unsupported("a key in OpenSSH's own format".to_owned()));
         }
-        let key = read_pem(file, passphrase)?;
+        let key = load::read(file, passphrase)?.ok_or_else(|| KeyFault::Missing(hint(file)))?;
         let kind = kind(&key)?;
         let key = Self { key, kind, begun: [const { OnceLock::new() }; SCHEMES], rejection: OnceLock::new() };
         if key.proves_itself() { Ok(key) } else { Err(KeyFault::Damaged) }
@@ -242,44 +242,6 @@ fn hint(file: &SecretFile) -> &'static str {
     } else {
         ": convert DER with openssl pkey -inform DER -in FILE -out FILE.pem"
     }
-}
-
-/// What the passphrase callback has to give, and whether it was called.
-struct Asked<'a> {
-    passphrase: Option<&'a [u8]>,
-    times: u32,
-}
-
-/// libcrypto's default would ask at the terminal; this one gives what the operator named, or nothing.
-unsafe extern "C" fn give_passphrase(buffer: *mut c_char, size: c_int, _: c_int, user: *mut c_void) -> c_int {
-    // SAFETY: `user` is the `Asked` that `read_pem` keeps alive during the call that runs this.
-    let asked = unsafe { &mut *user.cast::<Asked<'_>>() };
-    asked.times += 1;
-    let Some(passphrase) = asked.passphrase else { return -1 };
-    match c_int::try_from(passphrase.len()) {
-        Ok(length) if length <= size => {
-            // SAFETY: `buffer` has room for `size` bytes, and is libcrypto's own.
-            unsafe { ptr::copy_nonoverlapping(passphrase.as_ptr(), buffer.cast(), passphrase.len()) };
-            length
-        }
-        _ => -1,
-    }
-}
-
-fn read_pem(file: &SecretFile, passphrase: Option<&SecretFile>) -> Result<Owned<ffi::EVP_PKEY>, KeyFault> {
-    let bio = file.bio().map_err(KeyFault::Unreadable)?;
-    let mut asked = Asked { passphrase: passphrase.map(SecretFile::passphrase), times: 0 };
-    // SAFETY: the BIO reads `file`, which outlives it; the callback gets `asked`, which outlives the call.
-    let key = unsafe {
-        let user = (&raw mut asked).cast();
-        let key = ffi::PEM_read_bio_PrivateKey(bio.as_ptr(), ptr::null_mut(), Some(give_passphrase), user);
-        Owned::new(key, ffi::EVP_PKEY_free)
-    };
-    key.map_err(|error| match (asked.times, asked.passphrase) {
-        (0, _) => KeyFault::Unreadable(error),
-        (_, None) => KeyFault::NeedsPassphrase,
-        (_, Some(_)) => KeyFault::WrongPassphrase,
-    })
 }
 
 fn kind(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {

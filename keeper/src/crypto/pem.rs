@@ -1,10 +1,10 @@
-//! The certificates of a PEM file as opaque bytes: libcrypto undoes the text form, and parses none of them.
+//! The blocks of a PEM file, and its certificates as opaque bytes: libcrypto undoes the text form, and parses none of them.
 
 use super::secret::CRYPTO_clear_free;
 use super::{CryptoError, Owned, SecretFile};
 use crate::chain::{self, NoCertificate};
 use openssl_sys as ffi;
-use std::ffi::{CStr, c_char, c_int, c_long};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr;
 
 unsafe extern "C" {
@@ -15,6 +15,21 @@ unsafe extern "C" {
         data: *mut *mut u8,
         len: *mut c_long,
     ) -> c_int;
+    fn PEM_get_EVP_CIPHER_INFO(header: *mut c_char, cipher: *mut CipherInfo) -> c_int;
+    fn PEM_do_header(
+        cipher: *mut CipherInfo,
+        data: *mut u8,
+        len: *mut c_long,
+        callback: ffi::pem_password_cb,
+        user: *mut c_void,
+    ) -> c_int;
+}
+
+/// `EVP_CIPHER_INFO` of `<openssl/evp.h>`.
+#[repr(C)]
+struct CipherInfo {
+    cipher: *const ffi::EVP_CIPHER,
+    iv: [u8; 16],
 }
 
 /// Certificates that one file may have.
@@ -60,7 +75,7 @@ pub(crate) fn certificates(file: &SecretFile) -> Result<Vec<Vec<u8>>, PemFault> 
 }
 
 /// A PEM block. It may be a private key, so its bytes stay in libcrypto's memory and are wiped.
-struct Block {
+pub(super) struct Block {
     name: *mut c_char,
     header: *mut c_char,
     data: *mut u8,
@@ -69,7 +84,7 @@ struct Block {
 
 impl Block {
     /// The next block; none at the end of the file.
-    fn next(bio: &Owned<ffi::BIO>) -> Result<Option<Self>, CryptoError> {
+    pub(super) fn next(bio: &Owned<ffi::BIO>) -> Result<Option<Self>, CryptoError> {
         let mut block =
             Self { name: ptr::null_mut(), header: ptr::null_mut(), data: ptr::null_mut(), len: 0 };
         let mut len = 0;
@@ -86,21 +101,65 @@ impl Block {
     }
 
     fn is_certificate(&self) -> bool {
-        LABELS.contains(&self.text(self.name))
+        LABELS.contains(&self.label())
+    }
+
+    /// Takes bytes that libcrypto has allocated.
+    ///
+    /// # Safety
+    /// `data` is null or has `len` bytes, and is nobody else's.
+    pub(super) unsafe fn of(data: *mut u8, len: usize) -> Self {
+        Self { name: ptr::null_mut(), header: ptr::null_mut(), data, len }
+    }
+
+    pub(super) fn label(&self) -> &CStr {
+        self.text(self.name)
+    }
+
+    /// Whether there is a header, which encrypted blocks have.
+    pub(super) fn has_header(&self) -> bool {
+        !self.text(self.header).is_empty()
+    }
+
+    /// Decrypts the bytes in their place, as the header says.
+    ///
+    /// # Errors
+    /// [`CryptoError`]; the bytes are nothing then.
+    ///
+    /// # Safety
+    /// `callback` may be called with `user`.
+    pub(super) unsafe fn decrypt(
+        &mut self,
+        callback: ffi::pem_password_cb,
+        user: *mut c_void,
+    ) -> Result<(), CryptoError> {
+        let mut info = CipherInfo { cipher: ptr::null(), iv: [0; 16] };
+        let mut len = c_long::try_from(self.len).unwrap_or(0);
+        // SAFETY: header and bytes are the block's own, and `len` says how many there are; the rest is the caller's.
+        let done = unsafe {
+            PEM_get_EVP_CIPHER_INFO(self.header, &raw mut info) == 1
+                && PEM_do_header(&raw mut info, self.data, &raw mut len, callback, user) == 1
+        };
+        self.len = usize::try_from(len).unwrap_or(0).min(self.len);
+        if done { Ok(()) } else { Err(CryptoError::last()) }
+    }
+
+    /// The bytes. Never to be copied into Rust's memory before they are known to be public.
+    pub(super) fn bytes(&self) -> &[u8] {
+        if self.data.is_null() {
+            return &[];
+        }
+        // SAFETY: libcrypto has written so many bytes there, and they live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.data, self.len) }
     }
 
     /// The bytes, where they are built as a certificate; nothing of them was copied otherwise.
     fn public(&self) -> Result<Vec<u8>, PemFault> {
-        if !self.text(self.header).is_empty() {
+        if self.has_header() {
             return Err(PemFault::Encrypted);
         }
-        if self.data.is_null() {
-            return Err(NoCertificate.into());
-        }
-        // SAFETY: libcrypto has written so many bytes there, and they live as long as `self`.
-        let bytes = unsafe { std::slice::from_raw_parts(self.data, self.len) };
-        chain::check(bytes)?;
-        Ok(bytes.to_vec())
+        chain::check(self.bytes())?;
+        Ok(self.bytes().to_vec())
     }
 
     /// One of the block's own texts.
