@@ -8,11 +8,14 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, accept_with, sockopt::socket_acceptconn},
 };
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 /// The largest message of the supervisor, in bytes; what is larger comes in a memfd.
 const MAX_MESSAGE: usize = 64 * 1024;
+
+/// How long accepting waits after it has failed, as without descriptors.
+const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// Serves the admin socket on a thread of its own, so that neither waits for the other: pushes and what clients ask. What
 /// is returned tells how that ended.
@@ -49,7 +52,11 @@ async fn serve(front: Arc<Front>, admin: OwnedFd) -> io::Result<()> {
                 });
             }
             Err(Errno::WOULDBLOCK) => guard.clear_ready(),
-            Err(error) => tracing::warn!("accept on the admin socket failed: {error}"),
+            Err(Errno::CONNABORTED | Errno::INTR) => {}
+            Err(error) => {
+                tracing::warn!("accept on the admin socket failed: {error}");
+                tokio::time::sleep(BACK_OFF).await;
+            }
         }
     }
 }

@@ -35,7 +35,6 @@ use session::{Answered, frame, invalid};
 use std::{
     cell::RefCell,
     io,
-    os::fd::AsFd,
     sync::Arc,
     task::{self, Poll},
     thread,
@@ -111,9 +110,9 @@ impl LockStep {
         let limit = |error: io::Error| {
             Failure::new(ErrorCode::Limit, format!("no thread for a handshake of its own: {error}"))
         };
-        let lua = self.lua.get().map(|lua| lua.as_fd().try_clone_to_owned());
+        let lua = self.lua.get().map(ClientSocket::copy);
         let lua = lua.unwrap_or_else(|| Err(Errno::NOTCONN.into())).map_err(limit)?;
-        let asking = Asking { lua, until: until.into_std(), account: self.connection.account() };
+        let asking = Asking { lua, until: until.into_std() };
         tls::ask_for_keys_by(self.session.ssl(), Some(Arc::new(move |question| asking.ask(question))));
         workers::run_apart("luassl-psk", self.into_job(true)).map_err(limit)
     }

@@ -19,7 +19,8 @@ const RESERVE: u64 = 8;
 const SMALL_SHARE: u64 = 32;
 
 /// Descriptors that came from clients and that nobody has taken or closed yet. A program with more gets its connection
-/// reset when it sends another one.
+/// reset when it sends another one. One receive may bring an owner far above its bound: towards the bound for all no more
+/// of an owner's count than its own bound, and nothing of callers without a grant, from whom none is received.
 const MAX_WAITING: Bound = Bound { owner: 64, all: Some(256) };
 
 /// What is counted.
@@ -92,6 +93,17 @@ impl Counts {
         }
     }
 
+    /// Whether one more descriptor of `owner` may wait, with [`MAX_WAITING`].
+    fn has_room_for_descriptors(&self, owner: &Owner) -> bool {
+        let most = u64::from(MAX_WAITING.owner);
+        let own = self.owners.get(&(owner.clone(), Kind::Closing)).copied().unwrap_or(0) + 1;
+        let ungranted = Owner::ungranted();
+        let waiting =
+            self.owners.iter().filter(|((owner, kind), _)| *kind == Kind::Closing && *owner != ungranted);
+        let all = waiting.map(|(_, count)| (*count).min(most)).sum::<u64>() + 1;
+        own <= most && MAX_WAITING.all.is_none_or(|most| all <= open_to(most.into(), own))
+    }
+
     fn add(&mut self, owner: &Owner, kind: Kind, amount: u64) {
         *self.all.entry(kind).or_default() += amount;
         *self.owners.entry((owner.clone(), kind)).or_default() += amount;
@@ -155,7 +167,7 @@ impl Account {
     pub(super) fn has_room_for_descriptors(&self) -> bool {
         // As long as all have less than one may have, no owner has too many, and the lock is not needed.
         self.quotas.waiting() < MAX_WAITING.owner.into()
-            || self.quotas.lock().check(&self.owner, Kind::Closing, 1, MAX_WAITING).is_ok()
+            || self.quotas.lock().has_room_for_descriptors(&self.owner)
     }
 }
 
@@ -336,6 +348,24 @@ mod tests {
         assert!(!hostile.has_room_for_descriptors() && good.has_room_for_descriptors());
         drop((waiting, more));
         assert!(hostile.has_room_for_descriptors());
+        assert_eq!(quotas.waiting(), 0);
+    }
+
+    #[test]
+    fn finding_5_what_owners_have_above_their_bounds_takes_no_room_from_others() {
+        let quotas = Quotas::default();
+        let good = quotas.account(&owner(100));
+        let above = |uid| quotas.account(&owner(uid)).waiting(63 + 253);
+        let held: Vec<_> = (1..=3).map(above).collect();
+        let ungranted = quotas.account(&Owner::ungranted()).waiting(1_000);
+        assert!(!quotas.account(&owner(1)).has_room_for_descriptors());
+        assert!(good.has_room_for_descriptors());
+        // Positive control: there is a bound for all.
+        let last = above(4);
+        assert!(!good.has_room_for_descriptors());
+        drop((last, held));
+        assert!(good.has_room_for_descriptors(), "whatever callers without a grant have");
+        drop(ungranted);
         assert_eq!(quotas.waiting(), 0);
     }
 }

@@ -8,6 +8,7 @@ use rustix::{
     net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, ipproto, shutdown, sockopt},
 };
 use std::{
+    io,
     mem::ManuallyDrop,
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
@@ -59,6 +60,8 @@ pub(super) struct ClientSocket {
     takes: Takes,
     /// SOCK_SEQPACKET: an empty message looks like the end.
     has_messages: bool,
+    /// Of a socket that is another value's: its drop ends nothing.
+    is_copy: bool,
 }
 
 /// Whether descriptors are received at all.
@@ -86,7 +89,18 @@ pub(super) struct Received {
 
 impl ClientSocket {
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd: ManuallyDrop::new(fd), account: None, takes: Takes::Descriptors, has_messages: false }
+        let (takes, has_messages) = (Takes::Descriptors, false);
+        Self { fd: ManuallyDrop::new(fd), account: None, takes, has_messages, is_copy: false }
+    }
+
+    /// Another descriptor of the same socket. No descriptor is received over it, and the connection goes on without it.
+    ///
+    /// # Errors
+    /// When the descriptors are used up.
+    pub(super) fn copy(&self) -> io::Result<Self> {
+        let fd = ManuallyDrop::new(self.fd.try_clone()?);
+        let (account, has_messages) = (self.account.clone(), self.has_messages);
+        Ok(Self { fd, account, takes: Takes::Nothing, has_messages, is_copy: true })
     }
 
     /// No descriptor is received over it.
@@ -156,6 +170,12 @@ impl ClientSocket {
         }
     }
 
+    /// Whether nothing with descriptors lies in a copy. Where the socket is closed already but for this copy, it is shut
+    /// down, and what had no descriptors has been thrown away.
+    fn has_no_descriptors(&self) -> bool {
+        matches!(self.peek(&mut [0]), Ok(Peeked { has_descriptors: false, .. }) | Err(Errno::AGAIN))
+    }
+
     /// Takes nothing more from the client, whose writes fail from now on, and throws away what it sent.
     pub(super) fn refuse(&self) {
         // Fails only where the other end has gone already.
@@ -186,8 +206,12 @@ impl Drop for ClientSocket {
     /// Closes the socket here only where no descriptor lies in it. Nothing can come in once it is shut down.
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        let _ = shutdown(&*self.fd, Shutdown::Both);
-        let is_empty = self.throw_away();
+        let is_empty = if self.is_copy {
+            self.has_no_descriptors()
+        } else {
+            let _ = shutdown(&*self.fd, Shutdown::Both);
+            self.throw_away()
+        };
         // SAFETY: the value is being dropped, and nothing uses the field after this.
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
         if !is_empty {

@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Runs what must not wait, and fails where it does.
-fn at_once(work: impl FnOnce() + Send + 'static) {
+pub(in crate::front) fn at_once(work: impl FnOnce() + Send + 'static) {
     let (sender, done) = mpsc::channel();
     thread::spawn(move || {
         work();
@@ -32,7 +32,7 @@ fn at_once(work: impl FnOnce() + Send + 'static) {
 }
 
 /// A TCP socket whose close waits for a peer that does not read, and that peer.
-fn lingering() -> (OwnedFd, TcpStream) {
+pub(in crate::front) fn lingering() -> (OwnedFd, TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (socket, _) = listener.accept().unwrap();

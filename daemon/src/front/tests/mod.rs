@@ -1,7 +1,7 @@
 //! What the front's tests share: certificates, sessions, sockets. Everything waits within a bound, and no peer is
 //! anything but OpenSSL itself.
 
-mod descriptors;
+pub(super) mod descriptors;
 mod handshakes;
 mod hub;
 mod lua_end;
