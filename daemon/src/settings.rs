@@ -168,7 +168,8 @@ pub struct Limits {
     pub handshakes: u32,
     /// Handshakes under way of connections that one listener has accepted.
     pub handshakes_per_listener: u32,
-    /// Handshakes under way of connections that listeners have accepted from one source: an IPv4 address, or a /64 of IPv6.
+    /// Handshakes under way of connections that listeners of one owner have accepted from one source: an IPv4 address, or a
+    /// /64 of IPv6.
     pub handshakes_per_source: u32,
     /// Handshakes of one owner that may ask its program for a key, each on a thread of its own.
     pub psk_handshakes_per_owner: u32,

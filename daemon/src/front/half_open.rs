@@ -1,8 +1,10 @@
-//! Handshakes of accepted connections that have not ended: how many a listener and a source of connections may have.
+//! Handshakes of accepted connections that have not ended: how many a listener, and a source of an owner's connections, may have.
 //!
 //! They cost a peer nothing and a front a descriptor each. A source is an IPv4 address, or the network of 64 bits that an
-//! IPv6 address lies in, since whoever has one address there has all of them.
+//! IPv6 address lies in, since whoever has one address there has all of them. It is counted for each owner apart: an owner
+//! who listens in a network namespace of its own can connect from any address there.
 
+use super::owner::Owner;
 use crate::settings::Limits;
 use std::{
     collections::HashMap,
@@ -39,14 +41,17 @@ impl Source {
 pub(super) enum Dropped {
     /// Its listener has many handshakes under way, and chance has chosen it.
     Early,
-    /// Its source has as many as one may have.
+    /// Its source has as many as one may have at its owner.
     Source,
 }
 
-/// Handshakes of accepted connections by source, over all listeners of a front.
+/// A source of connections to listeners of this owner.
+type OfOwner = (Owner, Source);
+
+/// Handshakes of accepted connections by owner and source, over all listeners of the owner.
 #[derive(Clone, Default)]
 pub(super) struct Sources {
-    open: Arc<Mutex<HashMap<Source, u32>>>,
+    open: Arc<Mutex<HashMap<OfOwner, u32>>>,
 }
 
 /// How many handshakes of a listener's connections are under way.
@@ -56,7 +61,7 @@ pub(super) struct OfListener(Arc<AtomicU32>);
 /// One handshake's part of both counts; dropping it gives the part back.
 pub(super) struct HalfOpen {
     sources: Sources,
-    source: Source,
+    source: OfOwner,
     listener: OfListener,
 }
 
@@ -67,12 +72,13 @@ impl Sources {
     /// [`Dropped`] for one that is to be reset.
     pub(super) fn admit(
         &self,
+        owner: &Owner,
         address: IpAddr,
         listener: &OfListener,
         limits: &Limits,
         chance: u32,
     ) -> Result<HalfOpen, Dropped> {
-        let source = Source::of(address);
+        let source = (owner.clone(), Source::of(address));
         let mut open = self.open();
         let count = open.get(&source).copied().unwrap_or(0);
         if count >= limits.handshakes_per_source {
@@ -82,14 +88,14 @@ impl Sources {
         if chance < early(listener.0.load(Ordering::Relaxed), limits.handshakes_per_listener) {
             return Err(Dropped::Early);
         }
-        open.insert(source, count + 1);
+        open.insert(source.clone(), count + 1);
         drop(open);
         listener.0.fetch_add(1, Ordering::Relaxed);
         Ok(HalfOpen { sources: self.clone(), source, listener: listener.clone() })
     }
 
     /// Every change under the lock is one insertion or removal.
-    fn open(&self) -> MutexGuard<'_, HashMap<Source, u32>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<OfOwner, u32>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,6 +148,10 @@ mod tests {
     /// What no probability but certainty covers.
     const LUCKY: u32 = ALL - 1;
 
+    fn owner(uid: u32) -> Owner {
+        Owner { socket: "control".into(), uid }
+    }
+
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
@@ -149,7 +159,7 @@ mod tests {
     #[test]
     fn finding_11_one_source_leaves_room_for_another_and_gets_its_part_back() {
         let (sources, listener, limits) = (Sources::default(), OfListener::default(), limits(2, 100));
-        let admit = |from: &str| sources.admit(address(from), &listener, &limits, LUCKY);
+        let admit = |from: &str| sources.admit(&owner(1), address(from), &listener, &limits, LUCKY);
         let first = admit("192.0.2.1");
         let _second = admit("192.0.2.1").ok().unwrap();
         assert_eq!(admit("192.0.2.1").err(), Some(Dropped::Source));
@@ -162,19 +172,35 @@ mod tests {
     #[test]
     fn finding_11_a_source_of_ipv6_is_its_network() {
         let (sources, listener, limits) = (Sources::default(), OfListener::default(), limits(1, 100));
-        let _one = sources.admit(address("2001:db8::1"), &listener, &limits, LUCKY).ok().unwrap();
-        let admit = |from: &str| sources.admit(address(from), &listener, &limits, LUCKY).err();
+        let admit = |from: &str| sources.admit(&owner(1), address(from), &listener, &limits, LUCKY);
+        let _one = admit("2001:db8::1").ok().unwrap();
+        let admit = |from: &str| admit(from).err();
         assert_eq!(admit("2001:db8::ffff:1:2:3"), Some(Dropped::Source));
         assert_eq!(admit("2001:db8:0:1::1"), None);
     }
 
     #[test]
-    fn finding_11_a_source_is_bounded_over_all_listeners() {
+    fn finding_11_a_source_is_bounded_over_all_listeners_of_one_owner() {
         let (sources, limits) = (Sources::default(), limits(1, 100));
-        let from = address("192.0.2.1");
-        let _one = sources.admit(from, &OfListener::default(), &limits, LUCKY).ok().unwrap();
-        let another = sources.admit(from, &OfListener::default(), &limits, LUCKY);
-        assert_eq!(another.err(), Some(Dropped::Source));
+        let admit = |uid| {
+            let from = address("192.0.2.1");
+            sources.admit(&owner(uid), from, &OfListener::default(), &limits, LUCKY)
+        };
+        let _one = admit(1).ok().unwrap();
+        assert_eq!(admit(1).err(), Some(Dropped::Source));
+    }
+
+    #[test]
+    fn finding_11_a_source_that_one_owner_fills_is_free_for_another() {
+        let (sources, listener, limits) = (Sources::default(), OfListener::default(), limits(2, 100));
+        let admit = |owner: &Owner| sources.admit(owner, address("192.0.2.1"), &listener, &limits, LUCKY);
+        let other_socket = Owner { socket: "tenant".into(), uid: 1 };
+        let _tenant = [admit(&owner(1)).ok().unwrap(), admit(&owner(1)).ok().unwrap()];
+        // Positive control: the count of the owner itself is full.
+        assert_eq!(admit(&owner(1)).err(), Some(Dropped::Source));
+        let others = [admit(&owner(2)).ok().unwrap(), admit(&other_socket).ok().unwrap()];
+        drop(others);
+        assert_eq!(admit(&owner(1)).err(), Some(Dropped::Source), "each gives back its own part");
     }
 
     #[test]
@@ -184,14 +210,18 @@ mod tests {
         assert_eq!([early(0, 1), early(1, 1)], [0, 1000]);
         let (sources, listener, limits) = (Sources::default(), OfListener::default(), limits(100, 4));
         let from = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
-        let kept: Vec<_> =
-            (0..10).filter_map(|last| sources.admit(from(last), &listener, &limits, LUCKY).ok()).collect();
+        let admit = |last| sources.admit(&owner(1), from(last), &listener, &limits, LUCKY);
+        let kept: Vec<_> = (0..10).filter_map(|last| admit(last).ok()).collect();
         assert_eq!(kept.len(), 4);
-        assert_eq!(sources.admit(from(11), &OfListener::default(), &limits, 0).err(), None, "another's");
+        assert_eq!(
+            sources.admit(&owner(1), from(11), &OfListener::default(), &limits, 0).err(),
+            None,
+            "another's"
+        );
         drop(kept);
         assert!(sources.open().is_empty());
-        let three = [1, 2, 3].map(|last| sources.admit(from(last), &listener, &limits, LUCKY).ok().unwrap());
-        assert_eq!(sources.admit(from(4), &listener, &limits, 299).err(), Some(Dropped::Early));
+        let three = [1, 2, 3].map(|last| admit(last).ok().unwrap());
+        assert_eq!(sources.admit(&owner(1), from(4), &listener, &limits, 299).err(), Some(Dropped::Early));
         drop(three);
     }
 }

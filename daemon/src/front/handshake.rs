@@ -25,6 +25,8 @@ pub(super) struct Established {
 
 /// Why a handshake did not end well.
 enum Broken {
+    /// The peer has passed a bound ([`tls::excess`]), whatever libssl says of the session.
+    Excess(Failure),
     Tls(openssl::ssl::Error),
     Tcp(io::Error),
 }
@@ -141,6 +143,7 @@ fn why(broken: &Broken, tls: &SslStream<Transport>) -> Failure {
         Failure::new(ErrorCode::Cut, format!("the connection was cut during the handshake: {error}"))
     };
     match broken {
+        Broken::Excess(failure) => failure.clone(),
         _ if tls.get_ref().end_of_file => {
             Failure::new(ErrorCode::Cut, "the peer closed the connection during the handshake")
         }
@@ -176,6 +179,10 @@ fn poll_handshake(
             Role::Client => Pin::new(&mut *tls).poll_connect(cx),
         };
         let sent = tls.get_mut().poll_send(cx);
+        // A session that reads no further would otherwise wait for its deadline, or be established.
+        if let Some(excess) = tls::excess(tls.ssl()) {
+            return Poll::Ready(Err(Broken::Excess(excess)));
+        }
         match (shaken, sent) {
             (Poll::Ready(Err(error)), _) => Poll::Ready(Err(Broken::Tls(error))),
             (_, Poll::Ready(Err(error))) => Poll::Ready(Err(Broken::Tcp(error))),

@@ -280,8 +280,8 @@ impl Acceptor {
         let from = from.and_then(|from| SocketAddr::try_from(from).ok());
         // Those that have gone already share a source that nobody else has.
         let from = from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.ip());
-        let of_listener = &self.listener.half_open;
-        match front.sources.admit(from, of_listener, &front.limits(), half_open::chance()) {
+        let (owner, of_listener) = (&self.listener.sessions.asker.owner, &self.listener.half_open);
+        match front.sources.admit(owner, from, of_listener, &front.limits(), half_open::chance()) {
             Ok(half_open) => return Some(half_open),
             Err(Dropped::Early) => front.counters.dropped_early(),
             Err(Dropped::Source) => front.counters.dropped_by_source(),

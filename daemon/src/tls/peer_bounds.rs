@@ -1,8 +1,8 @@
-//! What a peer may ask of a session once its handshake is over, and the Diffie-Hellman groups that it may choose.
+//! What a peer may ask of a session during its handshake and afterwards, and the Diffie-Hellman groups that it may choose.
 //!
 //! Each renegotiation, each request for a certificate and each new key is work that a peer asks for with a few bytes, on a
-//! thread that serves others too. libssl bounds none of them, and processes all that has arrived in one call. So they are
-//! counted where libssl shows each message before it processes it (`docs/decisions/0015-message-callback.md`).
+//! thread that serves others too. A HelloRequest during a handshake is skipped, and the next one is read in the same call.
+//! libssl bounds none of them, and processes all that has arrived in one call. So they are counted where libssl shows each message before it processes it (`docs/decisions/0015-message-callback.md`).
 
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
@@ -14,13 +14,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Renegotiations that a peer may ask for in one connection, refused ones included.
+/// HelloRequests that a server may send before its first Finished. Nobody has a reason to send one.
+const MAX_EARLY_HELLO_REQUESTS: u32 = 4;
+/// Handshake messages that a peer may send up to its first Finished; no handshake has more than about ten.
+const MAX_EARLY_MESSAGES: u32 = 64;
+/// Renegotiations that a peer may ask for at once, refused ones included.
 const MAX_RENEGOTIATIONS: u32 = 4;
-/// Certificates that a server may ask for in one connection after its handshake; each is a signature.
+/// Certificates that a server may ask for at once after its handshake; each is a signature.
 const MAX_CERTIFICATE_REQUESTS: u32 = 4;
+/// How long until it may ask for one more renegotiation, or for one more certificate.
+const NEXT_REQUEST: Duration = Duration::from_secs(60);
 /// Handshake messages (key updates and tickets are such) that a peer may send at once after its handshake.
 const MAX_MESSAGES: u32 = 64;
-/// How long until it may send one more.
+/// How long until it may send one more of these.
 const NEXT_MESSAGE: Duration = Duration::from_millis(250);
 /// What one renegotiation of the program's own takes of [`MAX_MESSAGES`] at most.
 const MESSAGES_OF_A_HANDSHAKE: u32 = 16;
@@ -62,17 +68,30 @@ pub(super) enum Verdict {
 /// A number of messages that grows again with time.
 struct Bucket {
     left: u32,
+    most: u32,
+    /// How long it takes to grow by one.
+    interval: Duration,
     since: Option<Instant>,
 }
 
 impl Bucket {
+    fn full(most: u32, interval: Duration) -> Self {
+        Self { left: most, most, interval, since: None }
+    }
+
+    /// Adds what belongs to a wish of the program's own.
+    fn allow(&mut self, more: u32) {
+        self.left = self.left.saturating_add(more);
+    }
+
     /// False where none is left.
     fn take(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
-        let grown = now.saturating_duration_since(since).as_nanos() / NEXT_MESSAGE.as_nanos();
+        let grown = now.saturating_duration_since(since).as_nanos() / self.interval.as_nanos();
         if let Ok(grown @ 1..) = u32::try_from(grown) {
-            self.left = self.left.max(self.left.saturating_add(grown).min(MAX_MESSAGES));
-            self.since = Some(now);
+            self.left = self.left.max(self.left.saturating_add(grown).min(self.most));
+            // What is left of the interval counts for the next one.
+            self.since = Some(since + self.interval.saturating_mul(grown));
         }
         match self.left.checked_sub(1) {
             Some(left) => self.left = left,
@@ -87,10 +106,10 @@ struct Heard {
     hello: bool,
     /// The peer's first Finished has come: what follows is after the handshake.
     finished: bool,
-    renegotiations: u32,
-    certificate_requests: u32,
-    /// Renegotiations that the program has asked for.
-    own: u32,
+    early_hello_requests: u32,
+    early_messages: u32,
+    renegotiations: Bucket,
+    certificate_requests: Bucket,
     messages: Bucket,
     fault: Option<String>,
 }
@@ -100,10 +119,11 @@ impl Heard {
         Self {
             hello: false,
             finished: false,
-            renegotiations: 0,
-            certificate_requests: 0,
-            own: 0,
-            messages: Bucket { left: MAX_MESSAGES, since: None },
+            early_hello_requests: 0,
+            early_messages: 0,
+            renegotiations: Bucket::full(MAX_RENEGOTIATIONS, NEXT_REQUEST),
+            certificate_requests: Bucket::full(MAX_CERTIFICATE_REQUESTS, NEXT_REQUEST),
+            messages: Bucket::full(MAX_MESSAGES, NEXT_MESSAGE),
             fault: None,
         }
     }
@@ -121,28 +141,34 @@ impl Heard {
             return Verdict::Spoil(at);
         }
         self.hello |= kind == message::CLIENT_HELLO;
-        if !self.finished {
-            self.finished = kind == message::FINISHED;
-            return Verdict::Process;
-        }
-        let fault = match self.excess(kind, now) {
-            Some(fault) => fault,
-            None => return Verdict::Process,
-        };
+        let excess = if self.finished { self.excess(kind, now) } else { self.early_excess(kind) };
+        self.finished |= kind == message::FINISHED;
+        let Some(fault) = excess else { return Verdict::Process };
         self.fault.get_or_insert_with(|| fault.to_owned());
         Verdict::Stop
     }
 
+    /// Which bound a message of the first handshake passes.
+    fn early_excess(&mut self, kind: u8) -> Option<&'static str> {
+        self.early_messages = self.early_messages.saturating_add(1);
+        if kind == message::HELLO_REQUEST {
+            self.early_hello_requests = self.early_hello_requests.saturating_add(1);
+        }
+        if self.early_hello_requests > MAX_EARLY_HELLO_REQUESTS {
+            Some("the peer sends one HelloRequest after another during the handshake")
+        } else if self.early_messages > MAX_EARLY_MESSAGES {
+            Some("the peer's handshake has too many messages")
+        } else {
+            None
+        }
+    }
+
     /// Which bound a message after the handshake passes.
     fn excess(&mut self, kind: u8, now: Instant) -> Option<&'static str> {
-        match kind {
-            message::HELLO_REQUEST | message::CLIENT_HELLO => self.renegotiations += 1,
-            message::CERTIFICATE_REQUEST => self.certificate_requests += 1,
-            _ => {}
-        }
-        if self.renegotiations > MAX_RENEGOTIATIONS + self.own {
+        let renegotiates = matches!(kind, message::HELLO_REQUEST | message::CLIENT_HELLO);
+        if renegotiates && !self.renegotiations.take(now) {
             Some("the peer asks for one renegotiation after another")
-        } else if self.certificate_requests > MAX_CERTIFICATE_REQUESTS + self.own {
+        } else if kind == message::CERTIFICATE_REQUEST && !self.certificate_requests.take(now) {
             Some("the peer asks for one certificate after another")
         } else if !self.messages.take(now) {
             Some("the peer sends one handshake message (a key update, a ticket) after another")
@@ -226,8 +252,9 @@ pub(super) fn hear(ssl: &SslRef, bytes: &[u8]) -> Verdict {
 pub(super) fn renegotiates_itself(ssl: &SslRef) {
     if let Some(watched) = watched(ssl) {
         let mut heard = watched.heard();
-        heard.own = heard.own.saturating_add(1);
-        heard.messages.left = heard.messages.left.saturating_add(MESSAGES_OF_A_HANDSHAKE);
+        heard.renegotiations.allow(1);
+        heard.certificate_requests.allow(1);
+        heard.messages.allow(MESSAGES_OF_A_HANDSHAKE);
     }
 }
 
@@ -281,12 +308,45 @@ mod tests {
     }
 
     #[test]
-    fn the_handshake_itself_is_not_counted() {
+    fn finding_8_requests_are_allowed_again_with_time_and_for_the_programs_own() {
+        for kind in [message::HELLO_REQUEST, message::CERTIFICATE_REQUEST] {
+            let (mut heard, now) = (finished(), Instant::now());
+            let at = |seconds| now + Duration::from_secs(seconds);
+            assert_eq!(processed(&mut heard, kind, now), 4);
+            assert_eq!(processed(&mut heard, kind, at(59)), 0);
+            assert_eq!(processed(&mut heard, kind, at(60)), 1);
+            assert_eq!(processed(&mut heard, kind, at(179)), 1);
+            assert_eq!(processed(&mut heard, kind, at(180)), 1, "half an interval is not lost");
+            assert_eq!(processed(&mut heard, kind, at(36_000)), 4);
+            heard.renegotiations.allow(1);
+            heard.certificate_requests.allow(1);
+            assert_eq!(processed(&mut heard, kind, at(36_000)), 1);
+        }
+    }
+
+    #[test]
+    fn finding_8_messages_before_the_first_finished_are_bounded() {
         let (mut heard, now) = (Heard::new(), Instant::now());
-        assert_eq!(processed(&mut heard, message::CERTIFICATE_REQUEST, now), 1000);
-        assert!(!heard.hello);
-        heard.hear(&[message::CLIENT_HELLO, 0, 0, 0], None, now);
-        assert!(heard.hello);
+        assert_eq!(processed(&mut heard, message::HELLO_REQUEST, now), 4);
+        assert!(heard.fault.unwrap().contains("HelloRequest"));
+        let mut heard = Heard::new();
+        assert_eq!(processed(&mut heard, message::CERTIFICATE_REQUEST, now), 64);
+        assert!(heard.fault.unwrap().contains("too many messages"));
+        // Positive control: the handshake does not count for what follows.
+        let mut heard = Heard::new();
+        for kind in std::iter::repeat_n(message::HELLO_REQUEST, 4).chain([message::FINISHED]) {
+            assert_eq!(heard.hear(&[kind, 0, 0, 0], None, now), Verdict::Process);
+        }
+        assert_eq!(processed(&mut heard, KEY_UPDATE, now), 64);
+    }
+
+    #[test]
+    fn a_client_hello_is_noticed() {
+        let mut heard = Heard::new();
+        for (kind, hello) in [(message::CERTIFICATE_REQUEST, false), (message::CLIENT_HELLO, true)] {
+            heard.hear(&[kind, 0, 0, 0], None, Instant::now());
+            assert_eq!(heard.hello, hello);
+        }
     }
 
     /// A ServerKeyExchange with a prime of so many bits, behind `hint`.

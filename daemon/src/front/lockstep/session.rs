@@ -117,6 +117,13 @@ impl Session {
         call(&mut self.tls).map_err(|error| self.hindrance(&error))
     }
 
+    /// Goes on with the handshake. One that has ended well in spite of an excess has failed all the same.
+    fn shake(&mut self) -> Result<(), Hindrance> {
+        self.call(SslStream::do_handshake)?;
+        let excess = tls::excess(self.tls.ssl());
+        excess.map_or(Ok(()), |excess| Err(self.fail(excess, None)))
+    }
+
     fn hindrance(&mut self, error: &ssl::Error) -> Hindrance {
         let excess = tls::excess(self.tls.ssl());
         if let Some(excess) = excess {
@@ -179,7 +186,7 @@ impl Session {
             Stage::Open => return self.shaken(),
             Stage::Handshaking => {}
         }
-        match self.call(SslStream::do_handshake) {
+        match self.shake() {
             Ok(()) => {
                 self.stage = Stage::Open;
                 self.established = true;
