@@ -140,9 +140,10 @@ fn no_openssl_configuration_changes_what_it_does() {
 #[test]
 fn finding_17_the_program_imports_no_parser_of_certificates() {
     let program = std::fs::read(PROGRAM).expect("the program");
-    let program = String::from_utf8_lossy(&program);
+    // X509_SIG is what an encrypted private key is called (PKCS#8).
+    let program = String::from_utf8_lossy(&program).replace("X509_SIG_", "");
     // Control: calls are found like this.
-    for called in ["PEM_read_bio_PrivateKey", "i2d_PUBKEY"] {
+    for called in ["PEM_read_bio", "i2d_PUBKEY"] {
         assert!(program.contains(called), "{called}");
     }
     for parser in ["X509_", "d2i_", "OCSP_", "GENERAL_NAMES_"] {

@@ -130,6 +130,10 @@ impl Heard {
 
     fn hear(&mut self, bytes: &[u8], dhe: Option<Dhe>, now: Instant) -> Verdict {
         let Some(&kind) = bytes.first() else { return Verdict::Process };
+        if self.fault.is_some() {
+            // The session is over, and libssl is to notice that with any message.
+            return Verdict::Stop;
+        }
         if kind == message::SERVER_KEY_EXCHANGE
             && let Some(dhe) = dhe
             && let Some((at, bits)) = prime(bytes, dhe).filter(|(_, bits)| !DH_BITS.contains(bits))
@@ -286,6 +290,8 @@ mod tests {
 
     /// How many of a message are processed at one moment.
     fn processed(heard: &mut Heard, kind: u8, now: Instant) -> usize {
+        // Whatever ended a session before, the counts go on.
+        heard.fault = None;
         (0..1000).take_while(|_| heard.hear(&[kind, 0, 0, 0], None, now) == Verdict::Process).count()
     }
 
