@@ -309,7 +309,7 @@ impl Channel<'_> {
 
 /// What a grant has a front ask the keeper for.
 fn rights(roles: Roles, grant: &Grant) -> Rights {
-    let accepts = grant.listen || grant.connect || !grant.listeners.is_empty();
+    let accepts = grant.listen || !grant.listeners.is_empty();
     let (server, client) =
         (grant.server && roles.server && accepts, grant.client && roles.client && grant.connect);
     let tls12 = grant.minimum_protocol == ProtocolVersion::Tls12;
@@ -446,5 +446,55 @@ fn remedy(identity: &Identity, kind: Fault) -> &'static str {
         Fault::BadStaple => "name an OCSP response in DER",
         Fault::Limit => "stay below that bound, or raise it",
         Fault::Internal => "see the keeper's log",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Grantee;
+
+    const BOTH: Roles = Roles { server: true, client: true };
+
+    fn grant() -> Grant {
+        Grant {
+            grantee: Grantee::User(1),
+            identities: vec!["*".to_owned()],
+            server: true,
+            client: true,
+            listeners: Vec::new(),
+            listen: true,
+            connect: true,
+            minimum_protocol: ProtocolVersion::Tls12,
+            verify_required: false,
+            key_log: false,
+            rsa_key_exchange: true,
+            dhe: true,
+            audit: false,
+            trusts: None,
+            max_connections: None,
+            max_contexts: None,
+        }
+    }
+
+    #[test]
+    fn finding_2_a_grant_gives_what_its_operations_need_and_no_more() {
+        let all = rights(BOTH, &grant());
+        assert!(all.tls13_server && all.tls12_server && all.dhe && all.rsa_key_exchange);
+        assert!(all.tls13_client && all.tls12_client);
+        let newest = rights(BOTH, &Grant { minimum_protocol: ProtocolVersion::Tls13, ..grant() });
+        let tls13 = Rights { tls13_server: true, tls13_client: true, ..Rights::default() };
+        assert_eq!(newest, tls13);
+        let server = rights(Roles { client: false, ..BOTH }, &grant());
+        assert!(server.tls12_server && !server.tls13_client && !server.tls12_client);
+        // Without sockets to connect there is no client's handshake, and without any none at all.
+        let listening = rights(BOTH, &Grant { connect: false, ..grant() });
+        assert_eq!(listening, server);
+        let connecting = rights(BOTH, &Grant { listen: false, ..grant() });
+        assert_eq!(connecting, rights(Roles { server: false, ..BOTH }, &grant()));
+        let none = rights(BOTH, &Grant { connect: false, listen: false, ..grant() });
+        assert_eq!(none, Rights::default());
+        let named = Grant { connect: false, listen: false, listeners: vec!["web".to_owned()], ..grant() };
+        assert_eq!(rights(BOTH, &named), server);
     }
 }
