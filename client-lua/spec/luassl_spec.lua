@@ -97,7 +97,7 @@ describe("options of wrap", function()
   end)
 
   it("refuse files without what they are for, by option and file", function()
-    local file = "client-lua/spec/luassl_spec.lua"
+    local file = "client-lua/spec/runner.lua"
     local labels = { cafile = "CERTIFICATE", chain = "CERTIFICATE", crl = "X509 CRL", dhfile = "DH PARAMETERS" }
     for option, label in pairs(labels) do
       local named = "option '" .. option .. "': " .. file:gsub("%p", "%%%0")
