@@ -33,7 +33,8 @@ pub(super) struct Recipe {
     pub(super) blobs: HashMap<Digest, Arc<[u8]>>,
     /// Whether the client had it before.
     pub(super) again: bool,
-    pub(super) _slot: Slot,
+    /// Its parts of the bounds on contexts and on what is parsed.
+    pub(super) _slots: Vec<Slot>,
 }
 
 impl Recipe {

@@ -13,11 +13,12 @@ use super::{
     quota::{Bound, Kind, Quotas, Slot},
     readiness,
     sockets::ClientSocket,
+    turns::Turn,
 };
 use crate::settings::Limits;
 use bytes::{Bytes, BytesMut};
 use luassl_keeper_ipc::transport;
-use luassl_protocol::{ErrorCode, FRAME_HEADER, Failure, Request, reply_frame, take_frame};
+use luassl_protocol::{BadRequest, ErrorCode, FRAME_HEADER, Failure, Request, reply_frame, take_frame};
 use rustix::{
     io::Errno,
     net::{SendFlags, SocketFlags, accept_with},
@@ -52,8 +53,11 @@ const POLL: Duration = Duration::from_millis(10);
 /// Answers of one control connection that may wait for their connections; with more, no request is read.
 const MAX_PENDING: usize = 64;
 
-/// How much one receive takes, in bytes.
-const CHUNK: usize = 16 * 1024;
+/// How much one receive takes, in bytes. A larger frame is decoded where its owner's certificates are parsed.
+pub(super) const CHUNK: usize = 16 * 1024;
+
+/// Control connections that are accepted before the sockets of those that there are are looked at again.
+const ACCEPTS_AT_A_TIME: usize = 16;
 
 /// An answer, with the descriptors that ride on it.
 pub(super) struct Answer {
@@ -75,7 +79,10 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
     front.ready().await;
     rustix::io::ioctl_fionbio(&listening, true)?;
     let listening = readiness::register(listening)?;
-    loop {
+    for accepted in 1_usize.. {
+        if accepted.is_multiple_of(ACCEPTS_AT_A_TIME) {
+            tokio::task::yield_now().await;
+        }
         while front.quotas.waiting() >= MAX_UNCLOSED {
             tokio::time::sleep(POLL).await;
         }
@@ -90,6 +97,7 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
             }
         }
     }
+    Ok(())
 }
 
 fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: ClientSocket) {
@@ -130,7 +138,8 @@ fn ungranted_slot(front: &Front) -> Option<Slot> {
 async fn converse(front: &Arc<Front>, asker: Asker, socket: ClientSocket) -> io::Result<()> {
     // Nothing that comes before hello has a descriptor.
     let socket = socket.without_descriptors().charged_to(front.quotas.account(&asker.owner));
-    let mut channel = Channel::new(socket, asker.owner.clone(), front.quotas.clone())?;
+    let turn = front.turns.of(&asker.owner);
+    let mut channel = Channel::new(socket, asker.owner.clone(), front.quotas.clone(), turn)?;
     let limits = front.limits();
     let bound = Bound { owner: limits.control_connections_per_owner, all: Some(limits.control_connections) };
     let slot = match front.quotas.take(&asker.owner, Kind::ControlConnections, 1, bound) {
@@ -147,7 +156,8 @@ async fn converse(front: &Arc<Front>, asker: Asker, socket: ClientSocket) -> io:
 async fn refuse_all(front: &Arc<Front>, asker: Asker, socket: ClientSocket, slot: Slot) -> io::Result<()> {
     let all = Owner::ungranted();
     let socket = socket.without_descriptors().charged_to(front.quotas.account(&all));
-    let mut channel = Channel::new(socket, all, front.quotas.clone())?;
+    let turn = front.turns.of(&all);
+    let mut channel = Channel::new(socket, all, front.quotas.clone(), turn)?;
     channel.has_grant = false;
     let mut session = Session::new(Arc::clone(front), asker, false);
     let outcome = channel.run(front, &mut session).await;
@@ -160,6 +170,7 @@ struct Channel {
     socket: AsyncFd<ClientSocket>,
     owner: Owner,
     quotas: Quotas,
+    turn: Turn,
     /// Without one frames are small, and each has a deadline from the end of the one before.
     has_grant: bool,
     /// Its part of the bound on bytes of frames.
@@ -182,7 +193,7 @@ fn takes_descriptor(request: &Request) -> bool {
 }
 
 impl Channel {
-    fn new(socket: ClientSocket, owner: Owner, quotas: Quotas) -> io::Result<Self> {
+    fn new(socket: ClientSocket, owner: Owner, quotas: Quotas, turn: Turn) -> io::Result<Self> {
         let socket = readiness::register(socket)?;
         let (buffer, descriptors) = (BytesMut::new(), Descriptors::default());
         let (has_grant, in_flight) = (true, None);
@@ -190,6 +201,7 @@ impl Channel {
             socket,
             owner,
             quotas,
+            turn,
             has_grant,
             in_flight,
             buffer,
@@ -219,10 +231,11 @@ impl Channel {
                 }
                 return Ok(());
             };
-            let id = match Request::decode(&frame) {
+            let size = frame.len() as u64;
+            let id = match self.decode(front, &limits, frame).await? {
                 Ok((id, request)) => {
                     let mut descriptors = self.claim(first, &request);
-                    let answering = session.answer(id, request, &mut descriptors).await;
+                    let answering = session.answer(id, request, size, &mut descriptors).await;
                     self.dispose(descriptors);
                     match answering {
                         Answering::Now(answer) => self.send(answer, limits.request()).await?,
@@ -246,11 +259,27 @@ impl Channel {
         }
     }
 
+    /// Decodes a frame; a large one where it holds up nobody else.
+    async fn decode(
+        &self,
+        front: &Front,
+        limits: &Limits,
+        frame: Bytes,
+    ) -> io::Result<Result<(u64, Request), BadRequest>> {
+        if frame.len() <= CHUNK {
+            return Ok(Request::decode(&frame));
+        }
+        let decoded = front.parsing.run_frame(&self.owner, limits, move || Request::decode(&frame)).await;
+        decoded.map_err(io::Error::other)
+    }
+
     /// The next frame, and the place in the stream of its first byte; none at the end, or after a frame above the
     /// bound. A frame that has begun, and the first one, have a deadline. May be dropped and called again.
     async fn next_frame(&mut self, limits: &Limits, introduced: bool) -> io::Result<Option<(u64, Bytes)>> {
         loop {
             let most = self.frame_bytes(limits) as usize;
+            // Also for what was received together with the frame before.
+            self.turn.wait().await;
             match take_frame(&mut self.buffer, most) {
                 Ok(Some(frame)) => {
                     let first = self.consumed;

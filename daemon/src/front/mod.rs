@@ -38,6 +38,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod turns;
 mod workers;
 
 use crate::{
@@ -110,6 +111,7 @@ struct Front {
     resumption: Arc<tls::Resumption>,
     keeper: Arc<KeeperLink>,
     quotas: quota::Quotas,
+    turns: turns::Turns,
     sources: half_open::Sources,
     home: Arc<home::Home>,
     contexts: context::Contexts,
@@ -157,6 +159,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         resumption: Arc::new(tls::Resumption::new(keeper.tickets())),
         keeper,
         quotas: quota::Quotas::counted_by(Arc::clone(&counters)),
+        turns: turns::Turns::default(),
         sources: half_open::Sources::default(),
         home: Arc::new(home::Home::start(cores)?),
         contexts: context::Contexts::default(),

@@ -4,7 +4,7 @@ use super::{
     Front,
     connection::{Command, Connection, with_addresses},
     context::{self, Asker, Peer, Recipe, Sessions, digests_of, identities_of},
-    control::{Answer, Answering},
+    control::{Answer, Answering, CHUNK},
     counters::Refusal,
     handshake::{self, Failed},
     holder,
@@ -41,6 +41,10 @@ const MAX_EXPORT: u32 = 255 * 48;
 
 /// What a blob costs beside its bytes, in bytes: its entry, its digest and its part of the bound.
 const BLOB_OVERHEAD: u64 = 256;
+
+/// What a byte of a context's description costs in memory while the context lasts, in bytes: names are strings of their
+/// own, and each use of the context has a copy.
+const DESCRIPTION_COST: u64 = 4;
 
 /// Blobs that one control connection may keep.
 const MAX_BLOBS: usize = 4_096;
@@ -119,12 +123,13 @@ impl Session {
         self.introduced
     }
 
-    /// Carries a request out. The descriptor that came with it is taken out where it is good. What waits for a
+    /// Carries a request out that had `size` bytes. The descriptor that came with it is taken out where it is good. What waits for a
     /// connection is answered later, so that no other request waits for it.
     pub(super) async fn answer(
         &mut self,
         id: u64,
         request: Request,
+        size: u64,
         descriptors: &mut Vec<OwnedFd>,
     ) -> Answering {
         if !self.introduced && !matches!(request, Request::Hello(_)) {
@@ -144,8 +149,8 @@ impl Session {
             Request::Renegotiate(of) => return later(id, self.renegotiate(&of)),
             Request::Close(of) => return later(id, self.close(&of)),
             Request::Hello(hello) => plain(id, self.hello(&hello)),
-            Request::Blob(blob) => plain(id, self.blob(blob)),
-            Request::Context(make) => plain(id, self.context(*make).await),
+            Request::Blob(blob) => plain(id, self.blob(blob, size).await),
+            Request::Context(make) => plain(id, self.context(*make, size).await),
             Request::FreeContext(free) => plain(id, self.free_context(&free)),
             Request::Connect(connect) => with_descriptor(id, self.connect(connect, descriptors).await),
             Request::Bind(bind) => with_descriptor(id, self.bind(bind, descriptors).await),
@@ -192,8 +197,13 @@ impl Session {
         })
     }
 
-    fn blob(&mut self, blob: Blob) -> Outcome<BlobStored> {
-        let digest = openssl::sha::sha256(&blob.data);
+    async fn blob(&mut self, blob: Blob, size: u64) -> Outcome<BlobStored> {
+        let hash = move || (openssl::sha::sha256(&blob.data), blob.data);
+        let (digest, data) = if size > CHUNK as u64 {
+            self.front.parsing.run_frame(&self.asker.owner, &self.front.limits(), hash).await?
+        } else {
+            hash()
+        };
         if !self.blobs.contains_key(&digest) {
             if self.blobs.len() >= MAX_BLOBS {
                 let message = format!("the limit of {MAX_BLOBS} blobs of one control connection is reached");
@@ -201,9 +211,9 @@ impl Session {
             }
             let limits = self.front.limits();
             let bound = Bound { owner: limits.blob_bytes_per_owner, all: Some(limits.blob_bytes) };
-            let amount = blob.data.len() as u64 + BLOB_OVERHEAD;
+            let amount = data.len() as u64 + BLOB_OVERHEAD;
             let slot = self.front.quotas.take(&self.asker.owner, Kind::BlobBytes, amount, bound)?;
-            self.blobs.insert(digest, (blob.data.into(), slot));
+            self.blobs.insert(digest, (data.into(), slot));
         }
         Ok(BlobStored { digest: Digest::new(digest) })
     }
@@ -217,7 +227,7 @@ impl Session {
         self.front.parsing.run(&self.asker.owner, &self.front.limits(), work).await?
     }
 
-    async fn context(&mut self, MakeContext { spec, again }: MakeContext) -> Outcome<ContextMade> {
+    async fn context(&mut self, MakeContext { spec, again }: MakeContext, size: u64) -> Outcome<ContextMade> {
         self.front.granted(&self.asker)?;
         let missing: Vec<_> =
             digests_of(&spec).into_iter().filter(|digest| !self.blobs.contains_key(&**digest)).collect();
@@ -231,11 +241,15 @@ impl Session {
         let own = self.front.context_bound(&self.asker);
         let bound = Bound { owner: own, all: Some(limits.contexts) };
         let slot = self.front.quotas.take(&self.asker.owner, Kind::Contexts, 1, bound)?;
+        let parsed = Bound { owner: limits.parsed_bytes_per_owner, all: Some(limits.parsed_bytes) };
+        let description = size.saturating_mul(DESCRIPTION_COST);
+        let description =
+            self.front.quotas.take(&self.asker.owner, Kind::ParsedBytes, description, parsed)?;
         let blobs = digests_of(&spec)
             .iter()
             .filter_map(|digest| Some((*digest, Arc::clone(&self.blobs.get(&**digest)?.0))))
             .collect();
-        let recipe = Arc::new(Recipe { spec, blobs, again, _slot: slot });
+        let recipe = Arc::new(Recipe { spec, blobs, again, _slots: vec![slot, description] });
         let checked = context::first(&self.front, &self.asker, &recipe).await?;
         let sessions = Sessions::new(self.asker.clone(), Arc::clone(&recipe), None);
         let number = self.next_context;

@@ -101,7 +101,15 @@ enum Next {
 }
 
 impl Queues {
-    fn submit(&mut self, owner: &Owner, job: Job, limits: &Limits, now: Instant) -> Result<(), Failure> {
+    /// Enters a job, unless `most` of this owner's wait already.
+    fn submit(
+        &mut self,
+        owner: &Owner,
+        job: Job,
+        most: usize,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), Failure> {
         if self.accounts.len() >= SWEEP_AT {
             self.sweep(now);
         }
@@ -112,8 +120,7 @@ impl Queues {
             budget: Budget::new(whole, now),
         });
         account.budget.refill(whole, now);
-        let most = limits.parsing_jobs_per_owner;
-        if account.jobs.len() >= most as usize {
+        if account.jobs.len() >= most {
             return Err(Failure::new(
                 ErrorCode::Limit,
                 format!(
@@ -250,6 +257,30 @@ impl Parsing {
         limits: &Limits,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
+        self.run_among(limits.parsing_jobs_per_owner as usize, owner, limits, work).await
+    }
+
+    /// As [`Parsing::run`], for a large request before it is known what it asks for. However many of one owner's wait, none
+    /// is refused: each control connection has one at most.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Internal`] where it panics.
+    pub(super) async fn run_frame<T: Send + 'static>(
+        &self,
+        owner: &Owner,
+        limits: &Limits,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.run_among(usize::MAX, owner, limits, work).await
+    }
+
+    async fn run_among<T: Send + 'static>(
+        &self,
+        most: usize,
+        owner: &Owner,
+        limits: &Limits,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(move || {
             if !reply.is_closed() {
@@ -257,7 +288,7 @@ impl Parsing {
                 let _ = reply.send(work());
             }
         });
-        self.0.lock().submit(owner, job, limits, Instant::now())?;
+        self.0.lock().submit(owner, job, most, limits, Instant::now())?;
         self.0.changed.notify_one();
         answer.await.map_err(|_| Failure::new(ErrorCode::Internal, "the request could not be carried out"))
     }

@@ -29,6 +29,7 @@ fn front() -> Arc<Front> {
         trusts: Arc::default(),
         resumption: Arc::new(tls::Resumption::new(keeper.tickets())),
         keeper,
+        turns: crate::front::turns::Turns::default(),
         quotas: quota::Quotas::default(),
         sources: half_open::Sources::default(),
         home: Arc::new(home::Home::start(1).unwrap()),
@@ -84,7 +85,7 @@ fn asker() -> Asker {
 fn sessions(spec: ContextSpec, blobs: HashMap<Digest, Arc<[u8]>>) -> Sessions {
     let bound = Bound { owner: 1, all: None };
     let slot = Quotas::default().take(&asker().owner, Kind::Contexts, 1, bound).unwrap();
-    let recipe = Recipe { spec, blobs, again: false, _slot: slot };
+    let recipe = Recipe { spec, blobs, again: false, _slots: vec![slot] };
     Sessions::new(asker(), recipe.into(), None)
 }
 

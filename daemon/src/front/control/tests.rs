@@ -1,7 +1,7 @@
 //! Frames and descriptors over real sockets, in the ways that a client may send them.
 
 use super::*;
-use crate::front::tests::rig::block_on;
+use crate::front::{tests::rig::block_on, turns::Turns};
 use luassl_protocol::{Blob, Connect, Mode, Of, Role, Token};
 use std::{io::Write, os::unix::net::UnixStream, thread};
 
@@ -9,7 +9,8 @@ use std::{io::Write, os::unix::net::UnixStream, thread};
 fn channel() -> (Channel, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let owner = Owner { socket: "control".into(), uid: 1 };
-    (Channel::new(ClientSocket::new(ours.into()), owner, Quotas::default()).unwrap(), theirs)
+    let turn = Turns::default().of(&owner);
+    (Channel::new(ClientSocket::new(ours.into()), owner, Quotas::default(), turn).unwrap(), theirs)
 }
 
 fn plain() -> Vec<u8> {

@@ -10,7 +10,8 @@ fn limits() -> Limits {
 }
 
 fn submit(queues: &mut Queues, uid: u32, now: Instant) -> Result<(), Failure> {
-    queues.submit(&owner(uid), Box::new(|| {}), &limits(), now)
+    let limits = limits();
+    queues.submit(&owner(uid), Box::new(|| {}), limits.parsing_jobs_per_owner as usize, &limits, now)
 }
 
 /// The user whose job is next.

@@ -21,12 +21,13 @@ use luassl_tests::process::as_user;
 use luassl_tests::wire::{Control, unverified};
 use openssl::ssl::SslConnector;
 use std::fs::File;
-use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -190,6 +191,10 @@ struct Seen {
     handshakes: Times,
     /// Handshakes of its own clients with its listener.
     accepted: Times,
+    /// Exchanges with a process that has nothing to do with luassl: what the machine itself costs in this phase.
+    machine_requests: Times,
+    /// Handshakes in which luassl has no part.
+    machine_handshakes: Times,
     /// The front's largest resident memory, in KiB.
     memory: u64,
     /// Its largest number of open descriptors.
@@ -202,6 +207,8 @@ impl Seen {
             ("requests", &self.requests, &calm.requests),
             ("handshakes as a client", &self.handshakes, &calm.handshakes),
             ("handshakes as a server", &self.accepted, &calm.accepted),
+            ("exchanges without luassl", &self.machine_requests, &calm.machine_requests),
+            ("handshakes without luassl", &self.machine_handshakes, &calm.machine_handshakes),
         ] {
             let (half, most) = (times.percentile(50), times.percentile(99));
             let ratio = most.as_secs_f64() / before.percentile(99).as_secs_f64();
@@ -216,6 +223,34 @@ struct Bystander {
     daemon: Daemon,
     server: Server,
     listener: Listening,
+    echo: Echo,
+    client: SslConnector,
+}
+
+/// A process that sends back what it receives.
+struct Echo(UnixStream, Child);
+
+impl Echo {
+    fn start() -> Self {
+        let (near, far) = UnixStream::pair().expect("a pair");
+        let output = OwnedFd::from(far.try_clone().expect("a descriptor"));
+        let mut cat = Command::new("cat");
+        let cat = cat.stdin(OwnedFd::from(far)).stdout(output).spawn().expect("cat");
+        Self(near, cat)
+    }
+
+    /// As many bytes as a request and its answer have.
+    fn exchange(&mut self) {
+        let mut bytes = [7; 200];
+        self.0.write_all(&bytes).and_then(|()| self.0.read_exact(&mut bytes)).expect("an exchange");
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+        let _ = self.1.wait();
+    }
 }
 
 /// The bystander's listener, and a client of it.
@@ -256,11 +291,12 @@ impl Bystander {
              [[grant]]\nuser = UID\nidentities = ['*']\n[[grant]]\nuser = {GRANTED}\nidentities = ['*']\n"
         ));
         let listener = Listening::new(&daemon.socket());
-        Self { daemon, server: Server::start("server-p256", |_| {}), listener }
+        let server = Server::start("server-p256", |_| {});
+        Self { daemon, server, listener, echo: Echo::start(), client: connector(|_| {}) }
     }
 
     /// Asks and connects for so long; whatever fails ends the test.
-    fn watch(&self, length: Duration) -> Seen {
+    fn watch(&mut self, length: Duration) -> Seen {
         let mut seen = Seen::default();
         let until = Instant::now() + length;
         while Instant::now() < until {
@@ -273,6 +309,8 @@ impl Bystander {
             let shaken = seen.handshakes.of(|| control.stream(&tcp, || self.server.accept()));
             let _peer = shaken.1.expect("a handshake");
             seen.accepted.of(|| self.listener.accept());
+            seen.machine_requests.of(|| self.echo.exchange());
+            seen.machine_handshakes.of(|| handshake(&self.client, &self.server));
             seen.memory = seen.memory.max(memory(self.daemon.front()));
             seen.descriptors = seen.descriptors.max(descriptors_of(self.daemon.front()));
         }
@@ -280,7 +318,7 @@ impl Bystander {
     }
 
     /// While a user attacks.
-    fn watch_under_attack(&self, uid: u32, attacks: &[Attack], length: Duration) -> Seen {
+    fn watch_under_attack(&mut self, uid: u32, attacks: &[Attack], length: Duration) -> Seen {
         let attacker = Attacker::new(self.daemon.socket(), self.listener.port);
         let threads = attack(&attacker, attacks, uid);
         let seen = catch_unwind(AssertUnwindSafe(|| self.watch(length)));
@@ -288,6 +326,15 @@ impl Bystander {
         threads.into_iter().for_each(|thread| drop(thread.join()));
         seen.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
+}
+
+/// A handshake of OpenSSL with OpenSSL.
+fn handshake(client: &SslConnector, server: &Server) {
+    thread::scope(|scope| {
+        let accepted = scope.spawn(|| server.accept());
+        let _client = connect_with(client, server.port());
+        let _peer = accepted.join().expect("a thread").expect("a handshake");
+    });
 }
 
 fn status(path: &str, field: &str) -> u64 {
@@ -309,7 +356,7 @@ fn descriptors_of(pid: u32) -> usize {
 /// The three phases, each for so long.
 fn bystander(attacks: &[Attack], length: Duration) {
     raise_descriptor_limit();
-    let bystander = Bystander::new();
+    let mut bystander = Bystander::new();
     let most = status(&format!("/proc/{}/limits", bystander.daemon.front()), "Max open files");
     let calm = bystander.watch(length);
     calm.tell("in calm", &calm);
