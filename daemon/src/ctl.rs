@@ -3,7 +3,7 @@
 
 use crate::cli::{PushArgs, ReloadArgs, StatusArgs, Target};
 use crate::config::{self, Config, DEFAULT_FRONT, Finding, Loaded, Request};
-use crate::push::{self, Account, Open, OwnerStatus, Report, Trusts};
+use crate::push::{self, Account, NO_GRANT, Open, OwnerStatus, Report, Trusts};
 use crate::supervisor::STATUS_SUFFIX;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::collections::BTreeMap;
@@ -122,7 +122,8 @@ fn fronts_in(directory: &Path, first: &str, last: &str) -> Vec<(String, PathBuf)
             let name = entry.file_name().into_string().ok()?;
             let middle = name.strip_prefix(first)?.strip_suffix(last)?;
             let front = if middle.is_empty() { DEFAULT_FRONT } else { middle.strip_prefix('-')? };
-            Some((front.to_owned(), entry.path()))
+            // A terminal shows it, and anybody may make files in a directory that anybody may write to.
+            config::is_plain(front).then(|| (front.to_owned(), entry.path()))
         })
         .collect();
     fronts.sort();
@@ -212,10 +213,15 @@ fn owner_row(front: &str, owner: &OwnerStatus) -> [String; 11] {
     let by_reason = |counts: &BTreeMap<String, u64>| {
         reasons(counts.iter().map(|(reason, count)| (reason.as_str(), *count)))
     };
+    let (socket, uid) = match owner.uid {
+        Some(NO_GRANT) => ("(without a grant)".to_owned(), "-".to_owned()),
+        Some(uid) => (owner.socket.clone(), uid.to_string()),
+        None => ("(others)".to_owned(), "-".to_owned()),
+    };
     [
         front.to_owned(),
-        if owner.uid.is_some() { owner.socket.clone() } else { "(others)".to_owned() },
-        owner.uid.map_or_else(|| "-".to_owned(), |uid| uid.to_string()),
+        socket,
+        uid,
         handshaking.to_string(),
         undelivered.to_string(),
         server.to_string(),
@@ -381,17 +387,29 @@ mod tests {
             refused: BTreeMap::new(),
         };
         let others = OwnerStatus { done: 1, ..OwnerStatus::default() };
+        let without = OwnerStatus {
+            uid: Some(NO_GRANT),
+            refused: [("no-grant".to_owned(), 4)].into(),
+            ..OwnerStatus::default()
+        };
         let cells = |owner| owner_row("default", owner).join("|");
         assert_eq!(cells(&owner), "default|control|1000|0|0|3|0|0|7|cut 2, timeout 1|0");
         assert_eq!(cells(&others), "default|(others)|-|0|0|0|0|0|1|0|0");
+        assert_eq!(cells(&without), "default|(without a grant)|-|0|0|0|0|0|0|0|no-grant 4");
     }
 
     #[test]
     fn sockets_of_fronts_are_found_by_their_names() {
         let directory = tempfile::tempdir().expect("a directory");
-        for name in
-            ["front-admin.sock", "front-a-admin.sock", "keeper-admin.sock", "x.sock.admin", "x.sock.admin-b"]
-        {
+        for name in [
+            "front-admin.sock",
+            "front-a-admin.sock",
+            "front-\x1b[2J-admin.sock",
+            "keeper-admin.sock",
+            "x.sock.admin",
+            "x.sock.admin-b",
+            "x.sock.admin-b\nb",
+        ] {
             std::fs::write(directory.path().join(name), "").expect("written");
         }
         let names =

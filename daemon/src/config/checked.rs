@@ -63,7 +63,7 @@ fn may_collide(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// Whether a name is fit for LISTEN_FDNAMES.
-fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(plain)
 }

@@ -15,6 +15,7 @@ mod raw;
 mod source;
 mod tickets;
 
+pub(crate) use checked::is_plain;
 pub use directory::Discovered;
 pub use finding::{Finding, Place, Severity, nearest};
 pub use tickets::Tickets;

@@ -104,6 +104,7 @@ struct Row {
     done: u64,
     failed: BTreeMap<Reason, u64>,
     refused: BTreeMap<Refusal, u64>,
+    dropped: Dropped,
     /// How much of it the log has told.
     told: u64,
 }
@@ -119,12 +120,13 @@ impl Row {
 
     /// How much was counted.
     fn events(&self) -> u64 {
-        self.done + self.failures() + self.refusals()
+        self.done + self.failures() + self.refusals() + self.dropped.events()
     }
 
     fn add(&mut self, other: &Self) {
         self.done += other.done;
         self.told += other.told;
+        self.dropped.add(other.dropped);
         other.failed.iter().for_each(|(reason, count)| *self.failed.entry(*reason).or_default() += count);
         other.refused.iter().for_each(|(refusal, count)| *self.refused.entry(*refusal).or_default() += count);
     }
@@ -136,26 +138,29 @@ impl Row {
         let line = self.failed.iter().fold(line, |line, (reason, count)| {
             line.word(&format!("handshakes-failed-{}", reason.word()), count)
         });
-        self.refused
-            .iter()
-            .fold(line, |line, (refusal, count)| line.word(&format!("refused-{refusal}"), count))
+        let refused = self.refused.iter();
+        let line =
+            refused.fold(line, |line, (refusal, count)| line.word(&format!("refused-{refusal}"), count));
+        self.dropped.words().fold(line, |line, (word, count)| line.word(word, count))
     }
 
     fn status(&self, owner: Option<&Owner>, open: Open) -> OwnerStatus {
         let failed = self.failed.iter().map(|(reason, count)| (reason.word().to_owned(), *count));
+        let refused = self.refused.iter().map(|(refusal, count)| (refusal.to_string(), *count));
+        let dropped = self.dropped.words().map(|(word, count)| (word.to_owned(), count));
         OwnerStatus {
             socket: owner.map(|owner| owner.socket.to_string()).unwrap_or_default(),
             uid: owner.map(|owner| owner.uid),
             open,
             done: self.done,
             failed: failed.collect(),
-            refused: self.refused.iter().map(|(refusal, count)| (refusal.to_string(), *count)).collect(),
+            refused: refused.chain(dropped).collect(),
         }
     }
 }
 
-/// Connections that listeners closed before there was a handshake.
-#[derive(Debug, Clone, Copy, Default)]
+/// Connections that an owner's listeners closed before there was a handshake.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Dropped {
     early: u64,
     by_source: u64,
@@ -163,25 +168,29 @@ struct Dropped {
 }
 
 impl Dropped {
-    /// Puts what was counted behind what a line of the log has already.
-    fn line(self, line: Line) -> Line {
+    /// What was counted, with its words in the audit log and in `luasslctl status`.
+    fn words(self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = [
             ("dropped-early", self.early),
             ("dropped-by-source", self.by_source),
             ("hellos-late", self.late),
         ];
-        let counted = counts.into_iter().filter(|(_, count)| *count > 0);
-        counted.fold(line, |line, (word, count)| line.word(word, count))
+        counts.into_iter().filter(|(_, count)| *count > 0)
     }
 
     fn events(self) -> u64 {
         self.early + self.by_source + self.late
     }
+
+    fn add(&mut self, other: Self) {
+        self.early += other.early;
+        self.by_source += other.by_source;
+        self.late += other.late;
+    }
 }
 
 #[derive(Debug, Default)]
 struct Table {
-    dropped: Dropped,
     owners: HashMap<Owner, Row>,
     /// Those that have no row of their own (any more).
     others: Row,
@@ -218,12 +227,12 @@ impl Table {
     /// The lines of the log that are news: one of all, then one for each owner.
     fn news(&mut self) -> Vec<Line> {
         let total = self.total();
-        let events = total.events() + self.dropped.events();
+        let events = total.events();
         if std::mem::replace(&mut self.told, events) == events {
             return Vec::new();
         }
         let count = || Line::new("front", "count");
-        let mut lines = vec![self.dropped.line(total.line(count()))];
+        let mut lines = vec![total.line(count())];
         let mut owners: Vec<_> = self.owners.iter_mut().collect();
         owners.sort_by_key(|(one, _)| *one);
         for (owner, row) in owners {
@@ -272,18 +281,18 @@ impl Counters {
     }
 
     /// A connection was reset at once, since its listener has many handshakes under way.
-    pub(super) fn dropped_early(&self) {
-        self.table().dropped.early += 1;
+    pub(super) fn dropped_early(&self, owner: &Owner) {
+        self.table().row(owner).dropped.early += 1;
     }
 
     /// A connection was reset at once, since its source has many handshakes under way.
-    pub(super) fn dropped_by_source(&self) {
-        self.table().dropped.by_source += 1;
+    pub(super) fn dropped_by_source(&self, owner: &Owner) {
+        self.table().row(owner).dropped.by_source += 1;
     }
 
     /// A connection was closed, since its ClientHello had not come in time.
-    pub(super) fn hello_late(&self) {
-        self.table().dropped.late += 1;
+    pub(super) fn hello_late(&self, owner: &Owner) {
+        self.table().row(owner).dropped.late += 1;
     }
 
     /// Writes what was counted into the audit log, where it is news.
@@ -350,10 +359,14 @@ mod tests {
         assert_eq!(told(&counters), [""; 0], "no news");
         counters.handshake_done(&owner(2));
         assert_eq!(told(&counters).len(), 2);
-        counters.dropped_early();
-        counters.hello_late();
-        let line = told(&counters).pop().unwrap_or_default();
-        assert!(line.ends_with(" dropped-early=1 hellos-late=1"), "{line}");
+        counters.dropped_early(&owner(2));
+        counters.hello_late(&owner(1));
+        let [all, first, second] = told(&counters).try_into().unwrap();
+        assert!(all.ends_with(" dropped-early=1 hellos-late=1"), "{all}");
+        assert!(first.contains(" uid=1 ") && first.ends_with(" hellos-late=1"), "{first}");
+        assert!(second.contains(" uid=2 ") && second.ends_with(" dropped-early=1"), "{second}");
+        let status = counters.status(BTreeMap::new());
+        assert_eq!(status[1].refused.get("dropped-early"), Some(&1));
     }
 
     #[test]

@@ -283,8 +283,8 @@ impl Acceptor {
         let (owner, of_listener) = (&self.listener.sessions.asker.owner, &self.listener.half_open);
         match front.sources.admit(owner, from, of_listener, &front.limits(), half_open::chance()) {
             Ok(half_open) => return Some(half_open),
-            Err(Dropped::Early) => front.counters.dropped_early(),
-            Err(Dropped::Source) => front.counters.dropped_by_source(),
+            Err(Dropped::Early) => front.counters.dropped_early(owner),
+            Err(Dropped::Source) => front.counters.dropped_by_source(owner),
         }
         // Its close then resets the connection, and waits for nothing. Nobody else has the socket.
         let _ = sockopt::set_socket_linger(tcp, Some(Duration::ZERO));
@@ -360,7 +360,7 @@ async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, (slots, half_o
         Ok(established) => established,
         Err(failed) => {
             if failed.is_without_hello() {
-                front.counters.hello_late();
+                front.counters.hello_late(&listener.sessions.asker.owner);
             }
             refuse(listener, front, failed.failure.clone());
             failed.part().await;

@@ -1,5 +1,6 @@
 //! Whom tokens, listeners, contexts and quotas belong to.
 
+use crate::push::NO_GRANT;
 use std::sync::Arc;
 
 /// (name of the control socket, uid): a program reaches what it made through the same socket as the same user.
@@ -14,7 +15,7 @@ pub(super) struct Owner {
 impl Owner {
     /// All callers without a grant together. No control socket has an empty name, and no user this number.
     pub(super) fn ungranted() -> Self {
-        Self { socket: "".into(), uid: u32::MAX }
+        Self { socket: "".into(), uid: NO_GRANT }
     }
 
     /// Unlike any other owner's.

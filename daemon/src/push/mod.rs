@@ -19,7 +19,7 @@ pub use front::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, receive_settings,
 pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper};
 pub use settings::for_front;
 pub use staples::unreadable_staples;
-pub use status::{Open, OwnerStatus, StatusReply, StatusRequest, front_status};
+pub use status::{NO_GRANT, Open, OwnerStatus, StatusReply, StatusRequest, front_status};
 pub use trust::{Trusts, read_trusts};
 
 use luassl_keeper_ipc::transport::{self, Received, RecvError, RecvFlags, SendFlags};

@@ -21,6 +21,9 @@ const MAX_WORD: usize = 64;
 /// A control socket's name, in bytes: what fits into a line of the audit log.
 const MAX_SOCKET: usize = 255;
 
+/// Stands for all callers without a grant together; no user has this number.
+pub const NO_GRANT: u32 = u32::MAX;
+
 /// What an owner has open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
@@ -53,9 +56,9 @@ impl Add for Open {
 /// One owner's row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerStatus {
-    /// The named control socket, or `control`; empty for the others.
+    /// The named control socket, or `control`; empty for those who have none of their own.
     pub socket: String,
-    /// The user; none for all who have no row of their own.
+    /// The user; [`NO_GRANT`] for all callers without a grant, none for all others who have no row of their own.
     pub uid: Option<u32>,
     /// What is open now.
     pub open: Open,
@@ -82,7 +85,9 @@ impl OwnerStatus {
         };
         let sound =
             |counts: &BTreeMap<String, u64>| counts.len() <= MAX_REASONS && counts.keys().all(is_word);
+        let has_socket = self.uid.is_some_and(|uid| uid != NO_GRANT);
         self.socket.len() <= MAX_SOCKET
+            && self.socket.is_empty() != has_socket
             && !self.socket.chars().any(char::is_control)
             && sound(&self.failed)
             && sound(&self.refused)
@@ -249,6 +254,9 @@ mod tests {
         assert!(reply(row(1)).is_ok());
         assert!(reply(OwnerStatus { socket: "\x1b[2J".into(), ..row(1) }).is_err());
         assert!(reply(OwnerStatus { socket: "x".repeat(256), ..row(1) }).is_err());
+        assert!(reply(OwnerStatus { socket: String::new(), ..row(1) }).is_err());
+        assert!(reply(OwnerStatus { socket: String::new(), ..row(NO_GRANT) }).is_ok());
+        assert!(reply(row(NO_GRANT)).is_err());
         for word in ["", "UPPER", "a b", "\n", &"x".repeat(65)] {
             assert!(reply(OwnerStatus { failed: [(word.to_owned(), 1)].into(), ..row(1) }).is_err());
         }
