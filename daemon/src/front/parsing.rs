@@ -274,6 +274,12 @@ impl Parsing {
         self.run_among(usize::MAX, owner, limits, work).await
     }
 
+    /// How many jobs of `owner`'s no thread has begun.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, owner: &Owner) -> usize {
+        self.0.lock().accounts.get(owner).map_or(0, |account| account.jobs.len())
+    }
+
     async fn run_among<T: Send + 'static>(
         &self,
         most: usize,

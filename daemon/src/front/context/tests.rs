@@ -2,45 +2,15 @@
 
 use super::*;
 use crate::{
-    front::{audit, counters, half_open, home, listener, parsing, quota, tests::rig::block_on},
-    keeper::KeeperLink,
+    front::tests::{rig::block_on, whole::front},
     settings::{Grantee, Settings, TrustSettings},
     tls::tests::pki::Authority,
 };
 use luassl_protocol::{ProtocolVersion, TrustSpec};
 use openssl::sha::sha256;
 use serde_bytes::{ByteArray, ByteBuf};
-use std::sync::RwLock;
-use tokio::sync::watch;
 
 const UID: u32 = 1;
-
-fn front() -> Arc<Front> {
-    let keeper = KeeperLink::start("/nonexistent/keeper".into(), Limits::default().keeper()).unwrap();
-    let active = Active {
-        generation: 0,
-        settings: Settings::default(),
-        identities: keeper.identities(),
-        listeners: HashMap::new(),
-    };
-    Arc::new(Front {
-        active: RwLock::new(Arc::new(active)),
-        pushed: watch::Sender::new(false),
-        trusts: Arc::default(),
-        resumption: Arc::new(tls::Resumption::new(keeper.tickets())),
-        keeper,
-        turns: crate::front::turns::Turns::default(),
-        quotas: quota::Quotas::default(),
-        sources: half_open::Sources::default(),
-        home: Arc::new(home::Home::start(1).unwrap()),
-        contexts: Contexts::default(),
-        parsing: parsing::Parsing::start().unwrap(),
-        acceptors: listener::Acceptors::default(),
-        counters: Arc::<counters::Counters>::default(),
-        audit: audit::Audit::default(),
-        notice: None,
-    })
-}
 
 /// A grant to be a client whose servers are verified.
 fn grant() -> Grant {

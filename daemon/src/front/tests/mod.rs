@@ -6,4 +6,6 @@ mod handshakes;
 mod hub;
 mod lua_end;
 pub(super) mod peers;
+mod requests;
 pub(super) mod rig;
+pub(super) mod whole;
