@@ -12,9 +12,17 @@ use luassl_keeper_ipc::admin::{
 use luassl_protocol::ProtocolVersion;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Names in one message; with names of the greatest length it stays below the message's bound.
 const NAMES_IN_A_MESSAGE: usize = 128;
+
+/// Answers to former pushes that are passed over before the one to this push's beginning. Each push that broke off for
+/// want of an answer leaves one.
+const MAX_LATE_ANSWERS: usize = 64;
+
+/// Tells pushes of this process apart.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// What a push made of every identity, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,6 +98,7 @@ pub struct LoadedIdentity {
 /// [`PushError`] where the keeper goes away or talks nonsense; an identity's own fault is in the report instead.
 pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, PushError> {
     let mut channel = Channel { admin, request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+    channel.begin()?;
     for (name, front) in &config.fronts {
         channel.front(name, front, config)?;
     }
@@ -166,6 +175,18 @@ impl Channel<'_> {
     fn answer(&mut self) -> Result<Answer<'_>, PushError> {
         let length = receive_within(self.admin, &mut self.answer)?;
         Answer::decode(&self.answer[..length]).map_err(|error| PushError::Malformed(error.to_string()))
+    }
+
+    /// Begins a push. What a push that broke off has said is forgotten, and answers to it that come late are passed over.
+    fn begin(&mut self) -> Result<(), PushError> {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        self.send(&Request::Begin { serial }, &[])?;
+        for _ in 0..=MAX_LATE_ANSWERS {
+            if self.answer()? == (Answer::Begun { serial }) {
+                return Ok(());
+            }
+        }
+        Err(PushError::Malformed("no answer to the beginning of a push".to_owned()))
     }
 
     /// Tells the keeper what a front reaches, and then what each grant gives it of that.
@@ -452,7 +473,12 @@ fn remedy(identity: &Identity, kind: Fault) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{self, load_text};
     use crate::settings::Grantee;
+    use luassl_keeper_ipc::admin::REQUEST_MAX;
+    use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::path::Path;
 
     const BOTH: Roles = Roles { server: true, client: true };
 
@@ -496,5 +522,69 @@ mod tests {
         assert_eq!(none, Rights::default());
         let named = Grant { connect: false, listen: false, listeners: vec!["web".to_owned()], ..grant() };
         assert_eq!(rights(BOTH, &named), server);
+    }
+
+    /// Answers a push of a configuration without identities, as a keeper does.
+    fn keep(socket: &OwnedFd) {
+        let (mut request, mut answer) = (vec![0; REQUEST_MAX], Vec::new());
+        loop {
+            let received = recv(socket, &mut request, 4, RecvFlags::empty()).expect("a request");
+            let (reply, is_last) = match Request::decode(&request[..received.len]).expect("well-formed") {
+                Request::Begin { serial } => (Answer::Begun { serial }, false),
+                Request::Tickets { .. } => (Answer::TicketsTaken, false),
+                Request::Commit => (Answer::Committed { warnings: vec!["mine"] }, true),
+                _ => continue,
+            };
+            reply.encode(&mut answer).expect("encoded");
+            send(socket, &answer, &[], SendFlags::empty()).expect("sent");
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    /// A connection to a keeper that has answered this.
+    fn answered(late: &[Answer<'_>]) -> (OwnedFd, OwnedFd) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("a pair");
+        for answer in late {
+            let mut bytes = Vec::new();
+            answer.encode(&mut bytes).expect("encoded");
+            send(&theirs, &bytes, &[], SendFlags::empty()).expect("sent");
+        }
+        (ours, theirs)
+    }
+
+    fn causes(findings: Vec<Finding>) -> Vec<String> {
+        findings.into_iter().map(|finding| finding.cause).collect()
+    }
+
+    #[test]
+    fn late_answers_to_a_push_that_broke_off_are_no_answers_to_the_next() {
+        let reason = "of another push";
+        let committed = || Answer::Committed { warnings: vec![reason] };
+        let failed = Answer::TicketsFailed { kind: Fault::Internal, reason };
+        let (ours, theirs) = answered(&[failed, Answer::Begun { serial: 0 }, committed()]);
+        let config = load_text(Path::new("/x.toml"), "", &config::Request::default()).config.expect("good");
+        let report = std::thread::scope(|scope| {
+            scope.spawn(|| keep(&theirs));
+            push_keeper(ours.as_fd(), &config).expect("pushed")
+        });
+        assert_eq!(causes(report.findings), ["mine"]);
+        // Positive control: without its beginning a push takes such an answer for its own.
+        let (ours, _theirs) = answered(&[committed()]);
+        let mut channel = Channel { admin: ours.as_fd(), request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+        let mut findings = Vec::new();
+        channel.commit(&mut findings).expect("an answer");
+        assert_eq!(causes(findings), [reason]);
+    }
+
+    #[test]
+    fn a_keeper_that_answers_without_end_breaks_the_protocol() {
+        let late = vec![Answer::TicketsTaken; MAX_LATE_ANSWERS + 1];
+        let (ours, _theirs) = answered(&late);
+        let config = load_text(Path::new("/x.toml"), "", &config::Request::default()).config.expect("good");
+        assert!(matches!(push_keeper(ours.as_fd(), &config), Err(PushError::Malformed(_))));
     }
 }
