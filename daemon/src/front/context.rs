@@ -1,7 +1,7 @@
 //! Contexts of clients: what they asked for, and the OpenSSL contexts that this gives under each grant.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::{
     Active, Front,

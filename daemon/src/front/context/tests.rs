@@ -15,7 +15,8 @@ use tokio::sync::watch;
 
 const UID: u32 = 1;
 
-fn front() -> Arc<Front> {
+/// One that waits for its first push.
+pub(in crate::front) fn front() -> Arc<Front> {
     let keeper = KeeperLink::start("/nonexistent/keeper".into(), Limits::default().keeper()).unwrap();
     let active = Active {
         generation: 0,
@@ -43,7 +44,7 @@ fn front() -> Arc<Front> {
 }
 
 /// A grant to be a client whose servers are verified.
-fn grant() -> Grant {
+pub(in crate::front) fn grant() -> Grant {
     Grant {
         grantee: Grantee::User(UID),
         identities: vec![],
