@@ -3,16 +3,17 @@
 use super::chain::{self, Facts, Unfit};
 use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
-use super::{PushError, receive_within, send_within, shared};
+use super::{ANSWER_DEADLINE, PushError, receive_by, send_within, shared};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Roles, Selection};
 use crate::settings::Grant;
 use luassl_keeper_ipc::admin::{
     ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
 };
 use luassl_protocol::ProtocolVersion;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Names in one message; with names of the greatest length it stays below the message's bound.
 const NAMES_IN_A_MESSAGE: usize = 128;
@@ -97,7 +98,21 @@ pub struct LoadedIdentity {
 /// # Errors
 /// [`PushError`] where the keeper goes away or talks nonsense; an identity's own fault is in the report instead.
 pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, PushError> {
-    let mut channel = Channel { admin, request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+    push_keeper_without(admin, config, &BTreeSet::new(), &mut None)
+}
+
+/// As [`push_keeper`], and no files of the identities in `left_out` are passed. Where the keeper is silent about an
+/// identity, that is `stuck`.
+///
+/// # Errors
+/// As [`push_keeper`].
+pub fn push_keeper_without(
+    admin: BorrowedFd<'_>,
+    config: &Config,
+    left_out: &BTreeSet<String>,
+    stuck: &mut Option<String>,
+) -> Result<Report, PushError> {
+    let mut channel = Channel::new(admin);
     channel.begin()?;
     for (name, front) in &config.fronts {
         channel.front(name, front, config)?;
@@ -107,10 +122,7 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
     channel.send(&Request::Handshake { deadline_ms: config.limits.handshake_ms }, &[])?;
     let mut report = Report::default();
     channel.tickets(config, &mut report.findings)?;
-    for (name, identity) in &config.identities {
-        let outcome = channel.identity(name, identity, &mut report.findings)?;
-        report.outcomes.insert(name.clone(), outcome);
-    }
+    channel.identities(config, left_out, stuck, &mut report)?;
     channel.withdraw_shared(config, &mut report)?;
     channel.commit(&mut report.findings)?;
     Ok(report)
@@ -136,7 +148,7 @@ pub struct Account {
 /// # Errors
 /// [`PushError`] where the keeper goes away or talks nonsense.
 pub fn keeper_status(admin: BorrowedFd<'_>) -> Result<Vec<Account>, PushError> {
-    let mut channel = Channel { admin, request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+    let mut channel = Channel::new(admin);
     channel.send(&Request::Status, &[])?;
     let mut accounts = Vec::new();
     loop {
@@ -162,18 +174,24 @@ impl From<Count<'_>> for Account {
 
 struct Channel<'a> {
     admin: BorrowedFd<'a>,
+    /// How long it waits for an answer.
+    patience: Duration,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
 
-impl Channel<'_> {
+impl<'a> Channel<'a> {
+    fn new(admin: BorrowedFd<'a>) -> Self {
+        Self { admin, patience: ANSWER_DEADLINE, request: Vec::new(), answer: vec![0; ANSWER_MAX] }
+    }
+
     fn send(&mut self, request: &Request<'_>, descriptors: &[BorrowedFd<'_>]) -> Result<(), PushError> {
         request.encode(&mut self.request).map_err(|error| PushError::Malformed(error.to_string()))?;
         send_within(self.admin, &self.request, descriptors)
     }
 
     fn answer(&mut self) -> Result<Answer<'_>, PushError> {
-        let length = receive_within(self.admin, &mut self.answer)?;
+        let length = receive_by(self.admin, &mut self.answer, Instant::now() + self.patience)?;
         Answer::decode(&self.answer[..length]).map_err(|error| PushError::Malformed(error.to_string()))
     }
 
@@ -213,6 +231,30 @@ impl Channel<'_> {
         }
         for piece in pieces {
             self.send(&Request::Front { name, rights, all, identities: piece.to_vec() }, &[])?;
+        }
+        Ok(())
+    }
+
+    fn identities(
+        &mut self,
+        config: &Config,
+        left_out: &BTreeSet<String>,
+        stuck: &mut Option<String>,
+        report: &mut Report,
+    ) -> Result<(), PushError> {
+        for (name, identity) in &config.identities {
+            let outcome = if left_out.contains(name) {
+                let cause = format!("identity `{name}`: the keeper did not come back from its files");
+                let hint = "mend what they lie on, and reload";
+                let finding = Finding::error(identity.place.clone(), cause).hint(hint);
+                self.without_files(name, finding, &mut report.findings)
+            } else {
+                self.identity(name, identity, &mut report.findings)
+            };
+            if outcome.as_ref().is_err_and(PushError::is_silence) {
+                *stuck = Some(name.clone());
+            }
+            report.outcomes.insert(name.clone(), outcome?);
         }
         Ok(())
     }
@@ -574,10 +616,51 @@ mod tests {
         assert_eq!(causes(report.findings), ["mine"]);
         // Positive control: without its beginning a push takes such an answer for its own.
         let (ours, _theirs) = answered(&[committed()]);
-        let mut channel = Channel { admin: ours.as_fd(), request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+        let mut channel = Channel::new(ours.as_fd());
         let mut findings = Vec::new();
         channel.commit(&mut findings).expect("an answer");
         assert_eq!(causes(findings), [reason]);
+    }
+
+    #[test]
+    fn an_identity_that_the_keeper_is_silent_about_can_be_left_out() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let declared = |name: &str| {
+            let key = directory.path().join(name);
+            std::fs::write(&key, "no key").expect("written");
+            format!("[identity.{name}]\nkey = '{}'\n", key.display())
+        };
+        let text = declared("a") + &declared("b");
+        let loaded = load_text(Path::new("/x.toml"), &text, &config::Request::default());
+        let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.findings));
+        let failed = |name| {
+            let (file, kind) = (Blamed::Key, Fault::NoKey);
+            Answer::Failed(Failed { name, file, kind, stays: false, reason: "no key" })
+        };
+        let pushed = |left_out: &[&str], answers: &[Answer<'_>]| {
+            let (ours, theirs) = answered(answers);
+            let (mut stuck, mut report) = (None, Report::default());
+            let left_out = left_out.iter().map(|name| (*name).to_owned()).collect();
+            // What is answered lies there already.
+            let mut channel = Channel { patience: Duration::ZERO, ..Channel::new(ours.as_fd()) };
+            let outcome = channel.identities(&config, &left_out, &mut stuck, &mut report);
+            let mut request = vec![0; REQUEST_MAX];
+            let received = recv(&theirs, &mut request, 4, RecvFlags::empty()).expect("a request");
+            (outcome.is_ok(), stuck, received.descriptors.len(), causes(report.findings))
+        };
+        let (is_done, stuck, files, _) = pushed(&[], &[]);
+        assert_eq!((is_done, stuck.as_deref(), files), (false, Some("a"), 1));
+        let (is_done, stuck, files, causes) = pushed(&["a"], &[failed("a"), failed("b")]);
+        assert_eq!(
+            (is_done, stuck, files),
+            (true, None, 0),
+            "its file is not passed, and the other is asked for"
+        );
+        assert_eq!(causes[0], "identity `a`: the keeper did not come back from its files");
+        // Positive control: one that is answered is passed whole, and is not left out.
+        let (is_done, stuck, files, causes) = pushed(&[], &[failed("a"), failed("b")]);
+        assert_eq!((is_done, stuck, files), (true, None, 1));
+        assert_eq!(causes, ["identity `a`: no key", "identity `b`: no key"]);
     }
 
     #[test]

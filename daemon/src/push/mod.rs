@@ -16,7 +16,7 @@ mod trust;
 mod walk;
 
 pub use front::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, receive_settings, send_settings};
-pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper};
+pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper, push_keeper_without};
 pub use settings::for_front;
 pub use staples::unreadable_staples;
 pub use status::{Open, OwnerStatus, StatusReply, StatusRequest, front_status};
@@ -107,7 +107,10 @@ pub fn late_reply(admin: BorrowedFd<'_>) -> Result<PushReply, PushError> {
 
 /// Receives one datagram without descriptors, waiting for it up to the deadline.
 fn receive_within(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, PushError> {
-    let end = Instant::now() + ANSWER_DEADLINE;
+    receive_by(socket, buffer, Instant::now() + ANSWER_DEADLINE)
+}
+
+fn receive_by(socket: BorrowedFd<'_>, buffer: &mut [u8], end: Instant) -> Result<usize, PushError> {
     loop {
         match transport::recv(socket, buffer, 0, RecvFlags::DONTWAIT) {
             Ok(Received { len: 0, .. }) => return Err(PushError::Closed),

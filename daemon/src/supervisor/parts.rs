@@ -9,6 +9,7 @@ use crate::listen_fds;
 use crate::push::{self, Outcome, PushError, PushReply, Report};
 use crate::settings::Settings;
 use luassl_sandbox::user::User;
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -50,6 +51,34 @@ pub(super) struct KeeperPart {
     pub(super) sockets: Arc<Sockets>,
     pub(super) states: watch::Receiver<Arc<State>>,
     pub(super) reports: watch::Sender<Option<Arc<Reported>>>,
+    pub(super) slow: Slow,
+}
+
+/// Identities whose files keep the keeper.
+#[derive(Debug, Default)]
+pub(super) struct Slow {
+    /// Those that this life of it was silent about. It is asked for them again, since it may come back.
+    seen: BTreeSet<String>,
+    /// Those that a former life was silent about. They are left out, so that the new one serves the others.
+    left_out: BTreeSet<String>,
+    /// The state that this is about: with the next all are tried again.
+    serial: u64,
+}
+
+impl Slow {
+    /// Another life begins.
+    fn begin(&mut self) {
+        let seen = std::mem::take(&mut self.seen);
+        self.left_out.extend(seen);
+    }
+
+    /// Which ones to leave out of a push of this state.
+    fn left_out(&mut self, serial: u64) -> BTreeSet<String> {
+        if self.serial != serial {
+            *self = Self { serial, ..Self::default() };
+        }
+        self.left_out.clone()
+    }
 }
 
 impl Part for KeeperPart {
@@ -58,6 +87,7 @@ impl Part for KeeperPart {
     }
 
     fn start(&mut self) -> io::Result<(Program, Held)> {
+        self.slow.begin();
         let sockets = self.sockets.keeper.iter().map(|(name, socket)| held(format!("front.{name}"), socket));
         let mut program = self.programs.keeper.clone();
         let format = self.states.borrow().config.log.format;
@@ -68,8 +98,19 @@ impl Part for KeeperPart {
     async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError> {
         let state = self.states.borrow_and_update().clone();
         let serial = state.serial;
-        let pushed = Arc::clone(&state);
-        let report = blocking(move || push::push_keeper(admin.as_fd(), &pushed.config)).await?;
+        let (pushed, left_out) = (Arc::clone(&state), self.slow.left_out(serial));
+        let (outcome, stuck) = blocking(move || {
+            let mut stuck = None;
+            let outcome = push::push_keeper_without(admin.as_fd(), &pushed.config, &left_out, &mut stuck);
+            Ok((outcome, stuck))
+        })
+        .await?;
+        if let Some(name) = stuck {
+            tracing::error!("the keeper does not come back from the files of identity `{name}`");
+            self.slow.seen.insert(name);
+        }
+        let report = outcome?;
+        self.slow.seen.clear();
         log(&report);
         self.reports.send_replace(Some(Arc::new(Reported { state, report })));
         Ok(serial)
@@ -195,7 +236,7 @@ impl FrontPart {
         match reply {
             Err(error @ PushError::TooLarge { .. }) if self.told.is_some() => {
                 tracing::error!("front `{}` goes on with its former settings: {error}", self.name);
-                return Ok(());
+                Ok(())
             }
             Err(error @ PushError::Unanswered) => {
                 self.owed = Some(sent);
@@ -360,6 +401,22 @@ mod tests {
         let outcome = runtime.block_on(part.push(Arc::clone(&ours)));
         let left = transport::recv(&*ours, &mut [0; 64], 0, RecvFlags::DONTWAIT);
         (outcome, !matches!(left, Err(RecvError::System(Errno::AGAIN))))
+    }
+
+    #[test]
+    fn an_identity_that_kept_a_keeper_is_left_out_of_the_next_life_until_a_reload() {
+        let mut slow = Slow::default();
+        slow.begin();
+        assert!(slow.left_out(1).is_empty());
+        slow.seen.insert("a".to_owned());
+        assert!(slow.left_out(1).is_empty(), "the same keeper may come back");
+        slow.begin();
+        let left_out = slow.left_out(1);
+        assert!(left_out.len() == 1 && left_out.contains("a"));
+        slow.begin();
+        assert_eq!(slow.left_out(1), left_out, "and in the one after it");
+        // Positive control: a reload tries it again.
+        assert!(slow.left_out(2).is_empty());
     }
 
     #[test]
