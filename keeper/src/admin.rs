@@ -146,6 +146,10 @@ impl Session<'_> {
             self.told.begun();
         }
         match request {
+            Request::Begin { serial } => {
+                self.push = Push::default();
+                self.send(&Answer::Begun { serial })
+            }
             Request::Front { name, rights, all, identities } => {
                 #[cfg(feature = "hostile")]
                 attack(name);

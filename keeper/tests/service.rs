@@ -494,3 +494,28 @@ fn the_longest_transcript_is_signed() {
     let signature = keeper.connect("web").sign("a", keeper.key_id("a"), 0x0403, &transcript).expect("signed");
     assert!(keeper.bench.verifies("a", 0x0403, &transcript, &signature));
 }
+
+#[test]
+fn what_a_push_that_broke_off_has_said_is_no_part_of_the_next() {
+    let keeper = Keeper::serving(&["web", "mail"], "a", P256);
+    let reach = |front: &str| {
+        let key_id = keeper.key_id("a");
+        keeper.connect(front).sign("a", key_id, 0x0403, &exchange_message()).is_ok()
+    };
+    let begin = |serial| {
+        keeper.admin.ask(&admin::Request::Begin { serial }, &[]);
+        let answer = keeper.admin.next();
+        assert_eq!(admin::Answer::decode(&answer), Ok(admin::Answer::Begun { serial }));
+    };
+    // It gives `mail` the identity, and breaks off before its commit.
+    begin(1);
+    keeper.front("mail", BOTH, None);
+    keeper.load("a");
+    begin(2);
+    keeper.push_a();
+    assert!(reach("web") && !reach("mail"));
+    // Positive control: without a beginning of its own a push adds to what was said before.
+    keeper.front("mail", BOTH, None);
+    keeper.push_a();
+    assert!(reach("web") && reach("mail"));
+}

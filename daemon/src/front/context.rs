@@ -1,7 +1,7 @@
 //! Contexts of clients: what they asked for, and the OpenSSL contexts that this gives under each grant.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::{
     Active, Front,
@@ -24,7 +24,10 @@ use std::{
     collections::{HashMap, HashSet},
     hash::{Hash, Hasher},
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// A context as a client described it, with the bytes that it refers to.
@@ -141,12 +144,15 @@ pub(super) struct Sessions {
     making: tokio::sync::Mutex<()>,
     /// What connections rest on that it makes, for each role.
     standings: [OnceLock<Arc<Standing>>; 2],
+    /// Whether it was said that a former state of it stays in service.
+    said: AtomicBool,
 }
 
 impl Sessions {
     pub(super) fn new(asker: Asker, recipe: Arc<Recipe>, listener: Option<String>) -> Self {
         let (current, standings) = (Mutex::default(), Default::default());
-        Self { asker, recipe, listener, current, making: tokio::sync::Mutex::default(), standings }
+        let (making, said) = (tokio::sync::Mutex::default(), AtomicBool::new(false));
+        Self { asker, recipe, listener, current, making, standings, said }
     }
 
     /// What a connection rests on that it makes.
@@ -283,7 +289,16 @@ impl Sessions {
         let Ok(_making) = self.making.try_lock() else { return };
         let context = Arc::clone(&granted.context);
         let renewed = front.parsing.run(&self.asker.owner, &front.limits(), move || context.renew()).await;
-        if let Err(failure) = renewed {
+        match renewed {
+            Ok(()) => self.said.store(false, Ordering::Relaxed),
+            Err(failure) => self.say_once(&failure),
+        }
+    }
+
+    /// Says that what there was stays in service for now: once until something new is, since a program whose queue is full
+    /// has as many handshakes as it likes.
+    fn say_once(&self, failure: &Failure) {
+        if !self.said.swap(true, Ordering::Relaxed) {
             tracing::warn!("a context keeps its former certificates and trust for now: {failure}");
         }
     }
@@ -298,16 +313,20 @@ impl Sessions {
         };
         let active = Arc::clone(&order.active);
         let context = match (order.carry_out(front).await, self.last(role)) {
-            (Ok(context), _) => context,
+            (Ok(context), _) => {
+                self.said.store(false, Ordering::Relaxed);
+                context
+            }
             // What a reload has broken leaves the former context in service, unless the grant says something else now.
             (Err(failure), Some((_, former)))
                 if failure.code != ErrorCode::Refused
                     && self.is_under_the_same_terms(role, &active, &former) =>
             {
-                tracing::warn!("a context keeps its former state: {failure}");
                 if is_passing(&failure) {
+                    self.say_once(&failure);
                     return Ok(former);
                 }
+                tracing::warn!("a context keeps its former state: {failure}");
                 former
             }
             (Err(failure), _) => return Err(failure),

@@ -40,9 +40,10 @@ use tokio::{
 const MAX_WAITING_DESCRIPTORS: usize = 16;
 
 /// Descriptors of clients, and sockets with such in them, that may wait to be closed before no new control connection is
-/// taken. A reset connection with a descriptor in it costs one, and the kernel closes it at once but for files whose close
-/// waits for their server (writes of a FUSE file system that are not done).
-const MAX_UNCLOSED: u64 = 1_024;
+/// taken from anybody. Connections of an owner with [too many](super::quota::MAX_UNCLOSED) are reset long before. A reset
+/// connection with a descriptor in it costs one, and the kernel closes it at once but for files whose close waits for their
+/// server (writes of a FUSE file system that are not done).
+const MAX_UNCLOSED_IN_ALL: u64 = 16_384;
 
 /// The body of a frame of a caller without a grant, in bytes: room for `hello`, and for a request that is refused.
 const MAX_UNGRANTED_FRAME: u32 = 4 * 1024;
@@ -83,7 +84,7 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
         if accepted.is_multiple_of(ACCEPTS_AT_A_TIME) {
             tokio::task::yield_now().await;
         }
-        while front.quotas.waiting() >= MAX_UNCLOSED {
+        while front.quotas.waiting() >= MAX_UNCLOSED_IN_ALL {
             tokio::time::sleep(POLL).await;
         }
         let mut guard = listening.readable().await?;
@@ -106,13 +107,19 @@ fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: ClientSocket) {
         Err(error) => return tracing::debug!("a control connection has no credentials: {error}"),
     };
     let front = Arc::clone(front);
-    if policy::has_grant(&front.active().settings, asker.caller()) {
+    let has_grant = policy::has_grant(&front.active().settings, asker.caller());
+    let ungranted = Owner::ungranted();
+    let account = front.quotas.account(if has_grant { &asker.owner } else { &ungranted });
+    if !account.may_connect() {
+        // Reset here, before a byte of it is received.
+        drop(socket.charged_to(account));
+    } else if has_grant {
         spawn(async move { converse(&front, asker, socket).await });
     } else if let Some(slot) = ungranted_slot(&front) {
         spawn(async move { refuse_all(&front, asker, socket, slot).await });
     } else {
-        // Reset here, before a byte of it is received.
-        drop(socket.charged_to(front.quotas.account(&Owner::ungranted())));
+        // Likewise.
+        drop(socket.charged_to(account));
     }
 }
 

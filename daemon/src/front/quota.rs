@@ -23,6 +23,11 @@ const SMALL_SHARE: u64 = 32;
 /// of an owner's count than its own bound, and nothing of callers without a grant, from whom none is received.
 const MAX_WAITING: Bound = Bound { owner: 64, all: Some(256) };
 
+/// Descriptors of an owner, and its sockets with such in them, that wait to be closed before its new control connections
+/// are reset. More than one receive brings above [`MAX_WAITING`], so that what is being closed costs no connection. Towards
+/// the bound for all counts what counts there.
+pub(super) const MAX_UNCLOSED: Bound = Bound { owner: 512, all: Some(4_096) };
+
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
@@ -93,15 +98,15 @@ impl Counts {
         }
     }
 
-    /// Whether one more descriptor of `owner` may wait, with [`MAX_WAITING`].
-    fn has_room_for_descriptors(&self, owner: &Owner) -> bool {
-        let most = u64::from(MAX_WAITING.owner);
+    /// Whether one more descriptor of `owner` may wait, with [`MAX_WAITING`] or [`MAX_UNCLOSED`].
+    fn has_room_for_descriptors(&self, owner: &Owner, bound: Bound) -> bool {
+        let most = u64::from(bound.owner);
         let own = self.owners.get(&(owner.clone(), Kind::Closing)).copied().unwrap_or(0) + 1;
         let ungranted = Owner::ungranted();
         let waiting =
             self.owners.iter().filter(|((owner, kind), _)| *kind == Kind::Closing && *owner != ungranted);
         let all = waiting.map(|(_, count)| (*count).min(most)).sum::<u64>() + 1;
-        own <= most && MAX_WAITING.all.is_none_or(|most| all <= open_to(most.into(), own))
+        own <= most && bound.all.is_none_or(|most| all <= open_to(most.into(), own))
     }
 
     fn add(&mut self, owner: &Owner, kind: Kind, amount: u64) {
@@ -165,9 +170,22 @@ impl Account {
 
     /// Whether another descriptor may be received.
     pub(super) fn has_room_for_descriptors(&self) -> bool {
+        self.has_room_within(MAX_WAITING)
+    }
+
+    /// Whether another control connection is taken; one that is not is counted as refused.
+    pub(super) fn may_connect(&self) -> bool {
+        let may = self.has_room_within(MAX_UNCLOSED);
+        if !may {
+            self.quotas.counters.refused(&self.owner, Refusal::Limit(Kind::Closing.words().1));
+        }
+        may
+    }
+
+    fn has_room_within(&self, bound: Bound) -> bool {
         // As long as all have less than one may have, no owner has too many, and the lock is not needed.
-        self.quotas.waiting() < MAX_WAITING.owner.into()
-            || self.quotas.lock().has_room_for_descriptors(&self.owner)
+        self.quotas.waiting() < bound.owner.into()
+            || self.quotas.lock().has_room_for_descriptors(&self.owner, bound)
     }
 }
 
@@ -348,6 +366,27 @@ mod tests {
         assert!(!hostile.has_room_for_descriptors() && good.has_room_for_descriptors());
         drop((waiting, more));
         assert!(hostile.has_room_for_descriptors());
+        assert_eq!(quotas.waiting(), 0);
+    }
+
+    #[test]
+    fn an_owner_with_many_unclosed_items_takes_no_connection_from_others() {
+        let quotas = Quotas::default();
+        let (hostile, good) = (quotas.account(&owner(1)), quotas.account(&owner(2)));
+        let ungranted = quotas.account(&Owner::ungranted());
+        // However many there are, they count up to the owner's bound.
+        let held: Vec<_> = (0..100).map(|_| hostile.waiting(100)).collect();
+        assert!(!hostile.may_connect() && good.may_connect() && ungranted.may_connect());
+        let theirs = ungranted.waiting(100_000);
+        assert!(!ungranted.may_connect() && good.may_connect());
+        // Who has a large share feels the bound for all before who has little.
+        let most = u64::from(MAX_UNCLOSED.owner);
+        let others: Vec<_> = (3..9).map(|uid| quotas.account(&owner(uid)).waiting(most as usize)).collect();
+        let large = good.waiting(200);
+        assert!(!good.may_connect() && quotas.account(&owner(100)).may_connect());
+        // Positive control: what is closed is no reason any more.
+        drop((held, theirs, others, large));
+        assert!(hostile.may_connect() && good.may_connect() && ungranted.may_connect());
         assert_eq!(quotas.waiting(), 0);
     }
 

@@ -3,18 +3,27 @@
 use super::chain::{self, Facts, Unfit};
 use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
-use super::{PushError, receive_within, send_within, shared};
+use super::{ANSWER_DEADLINE, PushError, receive_by, send_within, shared};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
 use crate::settings::Grant;
 use luassl_keeper_ipc::admin::{
     ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
 };
 use luassl_protocol::ProtocolVersion;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Names in one message; with names of the greatest length it stays below the message's bound.
 const NAMES_IN_A_MESSAGE: usize = 128;
+
+/// Answers to former pushes that are passed over before the one to this push's beginning. Each push that broke off for
+/// want of an answer leaves one.
+const MAX_LATE_ANSWERS: usize = 64;
+
+/// Tells pushes of this process apart.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// What a push made of every identity, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,7 +98,22 @@ pub struct LoadedIdentity {
 /// # Errors
 /// [`PushError`] where the keeper goes away or talks nonsense; an identity's own fault is in the report instead.
 pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, PushError> {
-    let mut channel = Channel { admin, request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+    push_keeper_without(admin, config, &BTreeSet::new(), &mut None)
+}
+
+/// As [`push_keeper`], and no files of the identities in `left_out` are passed. Where the keeper is silent about an
+/// identity, that is `stuck`.
+///
+/// # Errors
+/// As [`push_keeper`].
+pub fn push_keeper_without(
+    admin: BorrowedFd<'_>,
+    config: &Config,
+    left_out: &BTreeSet<String>,
+    stuck: &mut Option<String>,
+) -> Result<Report, PushError> {
+    let mut channel = Channel::new(admin);
+    channel.begin()?;
     for (name, front) in &config.fronts {
         channel.front(name, front, config)?;
     }
@@ -98,10 +122,7 @@ pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, Pus
     channel.send(&Request::Handshake { deadline_ms: config.limits.handshake_ms }, &[])?;
     let mut report = Report::default();
     channel.tickets(config, &mut report.findings)?;
-    for (name, identity) in &config.identities {
-        let outcome = channel.identity(name, identity, &mut report.findings)?;
-        report.outcomes.insert(name.clone(), outcome);
-    }
+    channel.identities(config, left_out, stuck, &mut report)?;
     channel.withdraw_shared(config, &mut report)?;
     channel.commit(&mut report.findings)?;
     Ok(report)
@@ -127,7 +148,7 @@ pub struct Account {
 /// # Errors
 /// [`PushError`] where the keeper goes away or talks nonsense.
 pub fn keeper_status(admin: BorrowedFd<'_>) -> Result<Vec<Account>, PushError> {
-    let mut channel = Channel { admin, request: Vec::new(), answer: vec![0; ANSWER_MAX] };
+    let mut channel = Channel::new(admin);
     channel.send(&Request::Status, &[])?;
     let mut accounts = Vec::new();
     loop {
@@ -153,19 +174,37 @@ impl From<Count<'_>> for Account {
 
 struct Channel<'a> {
     admin: BorrowedFd<'a>,
+    /// How long it waits for an answer.
+    patience: Duration,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
 
-impl Channel<'_> {
+impl<'a> Channel<'a> {
+    fn new(admin: BorrowedFd<'a>) -> Self {
+        Self { admin, patience: ANSWER_DEADLINE, request: Vec::new(), answer: vec![0; ANSWER_MAX] }
+    }
+
     fn send(&mut self, request: &Request<'_>, descriptors: &[BorrowedFd<'_>]) -> Result<(), PushError> {
         request.encode(&mut self.request).map_err(|error| PushError::Malformed(error.to_string()))?;
         send_within(self.admin, &self.request, descriptors)
     }
 
     fn answer(&mut self) -> Result<Answer<'_>, PushError> {
-        let length = receive_within(self.admin, &mut self.answer)?;
+        let length = receive_by(self.admin, &mut self.answer, Instant::now() + self.patience)?;
         Answer::decode(&self.answer[..length]).map_err(|error| PushError::Malformed(error.to_string()))
+    }
+
+    /// Begins a push. What a push that broke off has said is forgotten, and answers to it that come late are passed over.
+    fn begin(&mut self) -> Result<(), PushError> {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        self.send(&Request::Begin { serial }, &[])?;
+        for _ in 0..=MAX_LATE_ANSWERS {
+            if self.answer()? == (Answer::Begun { serial }) {
+                return Ok(());
+            }
+        }
+        Err(PushError::Malformed("no answer to the beginning of a push".to_owned()))
     }
 
     /// Tells the keeper what a front reaches, and then what each grant gives it of that.
@@ -192,6 +231,30 @@ impl Channel<'_> {
         }
         for piece in pieces {
             self.send(&Request::Front { name, rights, all, identities: piece.to_vec() }, &[])?;
+        }
+        Ok(())
+    }
+
+    fn identities(
+        &mut self,
+        config: &Config,
+        left_out: &BTreeSet<String>,
+        stuck: &mut Option<String>,
+        report: &mut Report,
+    ) -> Result<(), PushError> {
+        for (name, identity) in &config.identities {
+            let outcome = if left_out.contains(name) {
+                let cause = format!("identity `{name}`: the keeper did not come back from its files");
+                let hint = "mend what they lie on, and reload";
+                let finding = Finding::error(identity.place.clone(), cause).hint(hint);
+                self.without_files(name, finding, &mut report.findings)
+            } else {
+                self.identity(name, identity, &mut report.findings)
+            };
+            if outcome.as_ref().is_err_and(PushError::is_silence) {
+                *stuck = Some(name.clone());
+            }
+            report.outcomes.insert(name.clone(), outcome?);
         }
         Ok(())
     }
@@ -459,8 +522,12 @@ fn remedy(identity: &Identity, kind: Fault) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Roles;
+    use crate::config::{self, Roles, load_text};
     use crate::settings::Grantee;
+    use luassl_keeper_ipc::admin::REQUEST_MAX;
+    use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::path::Path;
 
     const BOTH: Roles = Roles { server: true, client: true };
 
@@ -545,5 +612,110 @@ mod tests {
         }
         // Sockets of the program's own come in at any front.
         assert_eq!(rights(&mail, &Grant { listen: true, ..listeners(&["web"]) }), server);
+    }
+
+    /// Answers a push of a configuration without identities, as a keeper does.
+    fn keep(socket: &OwnedFd) {
+        let (mut request, mut answer) = (vec![0; REQUEST_MAX], Vec::new());
+        loop {
+            let received = recv(socket, &mut request, 4, RecvFlags::empty()).expect("a request");
+            let (reply, is_last) = match Request::decode(&request[..received.len]).expect("well-formed") {
+                Request::Begin { serial } => (Answer::Begun { serial }, false),
+                Request::Tickets { .. } => (Answer::TicketsTaken, false),
+                Request::Commit => (Answer::Committed { warnings: vec!["mine"] }, true),
+                _ => continue,
+            };
+            reply.encode(&mut answer).expect("encoded");
+            send(socket, &answer, &[], SendFlags::empty()).expect("sent");
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    /// A connection to a keeper that has answered this.
+    fn answered(late: &[Answer<'_>]) -> (OwnedFd, OwnedFd) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("a pair");
+        for answer in late {
+            let mut bytes = Vec::new();
+            answer.encode(&mut bytes).expect("encoded");
+            send(&theirs, &bytes, &[], SendFlags::empty()).expect("sent");
+        }
+        (ours, theirs)
+    }
+
+    fn causes(findings: Vec<Finding>) -> Vec<String> {
+        findings.into_iter().map(|finding| finding.cause).collect()
+    }
+
+    #[test]
+    fn late_answers_to_a_push_that_broke_off_are_no_answers_to_the_next() {
+        let reason = "of another push";
+        let committed = || Answer::Committed { warnings: vec![reason] };
+        let failed = Answer::TicketsFailed { kind: Fault::Internal, reason };
+        let (ours, theirs) = answered(&[failed, Answer::Begun { serial: 0 }, committed()]);
+        let config = load_text(Path::new("/x.toml"), "", &config::Request::default()).config.expect("good");
+        let report = std::thread::scope(|scope| {
+            scope.spawn(|| keep(&theirs));
+            push_keeper(ours.as_fd(), &config).expect("pushed")
+        });
+        assert_eq!(causes(report.findings), ["mine"]);
+        // Positive control: without its beginning a push takes such an answer for its own.
+        let (ours, _theirs) = answered(&[committed()]);
+        let mut channel = Channel::new(ours.as_fd());
+        let mut findings = Vec::new();
+        channel.commit(&mut findings).expect("an answer");
+        assert_eq!(causes(findings), [reason]);
+    }
+
+    #[test]
+    fn an_identity_that_the_keeper_is_silent_about_can_be_left_out() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let declared = |name: &str| {
+            let key = directory.path().join(name);
+            std::fs::write(&key, "no key").expect("written");
+            format!("[identity.{name}]\nkey = '{}'\n", key.display())
+        };
+        let text = declared("a") + &declared("b");
+        let loaded = load_text(Path::new("/x.toml"), &text, &config::Request::default());
+        let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.findings));
+        let failed = |name| {
+            let (file, kind) = (Blamed::Key, Fault::NoKey);
+            Answer::Failed(Failed { name, file, kind, stays: false, reason: "no key" })
+        };
+        let pushed = |left_out: &[&str], answers: &[Answer<'_>]| {
+            let (ours, theirs) = answered(answers);
+            let (mut stuck, mut report) = (None, Report::default());
+            let left_out = left_out.iter().map(|name| (*name).to_owned()).collect();
+            // What is answered lies there already.
+            let mut channel = Channel { patience: Duration::ZERO, ..Channel::new(ours.as_fd()) };
+            let outcome = channel.identities(&config, &left_out, &mut stuck, &mut report);
+            let mut request = vec![0; REQUEST_MAX];
+            let received = recv(&theirs, &mut request, 4, RecvFlags::empty()).expect("a request");
+            (outcome.is_ok(), stuck, received.descriptors.len(), causes(report.findings))
+        };
+        let (is_done, stuck, files, _) = pushed(&[], &[]);
+        assert_eq!((is_done, stuck.as_deref(), files), (false, Some("a"), 1));
+        let (is_done, stuck, files, causes) = pushed(&["a"], &[failed("a"), failed("b")]);
+        assert_eq!(
+            (is_done, stuck, files),
+            (true, None, 0),
+            "its file is not passed, and the other is asked for"
+        );
+        assert_eq!(causes[0], "identity `a`: the keeper did not come back from its files");
+        // Positive control: one that is answered is passed whole, and is not left out.
+        let (is_done, stuck, files, causes) = pushed(&[], &[failed("a"), failed("b")]);
+        assert_eq!((is_done, stuck, files), (true, None, 1));
+        assert_eq!(causes, ["identity `a`: no key", "identity `b`: no key"]);
+    }
+
+    #[test]
+    fn a_keeper_that_answers_without_end_breaks_the_protocol() {
+        let late = vec![Answer::TicketsTaken; MAX_LATE_ANSWERS + 1];
+        let (ours, _theirs) = answered(&late);
+        let config = load_text(Path::new("/x.toml"), "", &config::Request::default()).config.expect("good");
+        assert!(matches!(push_keeper(ours.as_fd(), &config), Err(PushError::Malformed(_))));
     }
 }

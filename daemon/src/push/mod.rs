@@ -16,7 +16,7 @@ mod trust;
 mod walk;
 
 pub use front::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, receive_settings, send_settings};
-pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper};
+pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper, push_keeper_without};
 pub use settings::for_front;
 pub use staples::unreadable_staples;
 pub use status::{NO_GRANT, Open, OwnerStatus, StatusReply, StatusRequest, front_status};
@@ -38,6 +38,9 @@ pub enum PushError {
     /// The other side did not answer.
     #[error("no answer within {} s", ANSWER_DEADLINE.as_secs())]
     Unanswered,
+    /// The other side does not read: nothing of this message was sent.
+    #[error("no room for a message within {} s", ANSWER_DEADLINE.as_secs())]
+    Unread,
     /// The other side closed the admin socket.
     #[error("the admin socket was closed before the answer")]
     Closed,
@@ -55,6 +58,14 @@ pub enum PushError {
         /// Its bound, in bytes.
         limit: u64,
     },
+}
+
+impl PushError {
+    /// Whether the other side may only be busy: it was silent, and said nothing wrong.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unanswered | Self::Unread)
+    }
 }
 
 impl From<RecvError> for PushError {
@@ -76,33 +87,49 @@ fn send_within(
     loop {
         match transport::send(socket, bytes, descriptors, SendFlags::DONTWAIT) {
             Ok(_) => return Ok(()),
-            Err(Errno::AGAIN) => wait(socket, PollFlags::OUT, end)?,
+            Err(Errno::AGAIN) if wait(socket, PollFlags::OUT, end)? => {}
+            Err(Errno::AGAIN) => return Err(PushError::Unread),
             Err(Errno::PIPE | Errno::CONNRESET) => return Err(PushError::Closed),
             Err(errno) => return Err(errno.into()),
         }
     }
 }
 
+/// Waits for a front's answer to settings that were sent before, and not answered in time.
+///
+/// # Errors
+/// As [`send_settings`]; [`PushError::Unanswered`] where it still does not come.
+pub fn late_reply(admin: BorrowedFd<'_>) -> Result<PushReply, PushError> {
+    let mut answer = vec![0; MAX_MESSAGE];
+    let length = receive_within(admin, &mut answer)?;
+    rmp_serde::from_slice(&answer[..length]).map_err(|error| PushError::Malformed(error.to_string()))
+}
+
 /// Receives one datagram without descriptors, waiting for it up to the deadline.
 fn receive_within(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, PushError> {
-    let end = Instant::now() + ANSWER_DEADLINE;
+    receive_by(socket, buffer, Instant::now() + ANSWER_DEADLINE)
+}
+
+fn receive_by(socket: BorrowedFd<'_>, buffer: &mut [u8], end: Instant) -> Result<usize, PushError> {
     loop {
         match transport::recv(socket, buffer, 0, RecvFlags::DONTWAIT) {
             Ok(Received { len: 0, .. }) => return Err(PushError::Closed),
             Ok(Received { truncated: true, .. }) => return Err(PushError::Malformed("too long".to_owned())),
             Ok(received) => return Ok(received.len),
-            Err(RecvError::System(Errno::AGAIN)) => wait(socket, PollFlags::IN, end)?,
+            Err(RecvError::System(Errno::AGAIN)) if wait(socket, PollFlags::IN, end)? => {}
+            Err(RecvError::System(Errno::AGAIN)) => return Err(PushError::Unanswered),
             Err(RecvError::System(Errno::CONNRESET)) => return Err(PushError::Closed),
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-fn wait(socket: BorrowedFd<'_>, events: PollFlags, end: Instant) -> Result<(), PushError> {
-    let left = end.checked_duration_since(Instant::now()).ok_or(PushError::Unanswered)?;
+/// Waits up to the deadline; false where nothing has come by then.
+fn wait(socket: BorrowedFd<'_>, events: PollFlags, end: Instant) -> Result<bool, PushError> {
+    let Some(left) = end.checked_duration_since(Instant::now()) else { return Ok(false) };
     let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
     let ready = rustix::io::retry_on_intr(|| {
         poll(&mut [PollFd::from_borrowed_fd(socket.as_fd(), events)], Some(&left))
     })?;
-    if ready == 0 { Err(PushError::Unanswered) } else { Ok(()) }
+    Ok(ready > 0)
 }

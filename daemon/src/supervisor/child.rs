@@ -22,6 +22,9 @@ const GRACE: Duration = Duration::from_secs(10);
 const LAST_BREATH: Duration = Duration::from_secs(1);
 /// A child that ends this often before it ever answered a push will not do so: the start has failed.
 const ATTEMPTS: u32 = 5;
+/// A child that serves and leaves this many pushes in a row unanswered is replaced: it hangs. Each waits up to
+/// [`ANSWER_DEADLINE`](crate::push::ANSWER_DEADLINE), so a child has five minutes at least.
+const UNANSWERED: u32 = 10;
 
 /// How often it is looked whether a child has been ended and yet is there: nothing tells of that.
 const LOOK: Duration = Duration::from_secs(1);
@@ -115,20 +118,50 @@ impl<P: Part> Keep<P> {
     }
 }
 
-/// Pushes now and whenever there is something new, until that fails.
+/// How one life of a child answers.
+#[derive(Default)]
+struct Answering {
+    /// Whether it has answered a push.
+    serves: bool,
+    /// Pushes without an answer since the last one that had one.
+    silences: Restarts,
+}
+
+impl Answering {
+    fn answered(&mut self) {
+        *self = Self { serves: true, silences: Restarts::default() };
+    }
+
+    /// How long the next push waits after one that has failed; none where the child is to end. One that serves goes on
+    /// with what it has while it is busy, as with a file on a slow disk.
+    fn again(&mut self, error: &PushError) -> Option<Duration> {
+        let delay = self.silences.after(Duration::ZERO);
+        (self.serves && error.is_silence() && self.silences.failures() < UNANSWERED).then_some(delay)
+    }
+}
+
+/// Pushes now and whenever there is something new, until that fails for good.
 async fn push_each_change<P: Part>(
     part: &mut P,
     admin: Arc<OwnedFd>,
     events: &mpsc::UnboundedSender<Event>,
     served: &mut bool,
 ) -> PushError {
+    let mut answering = Answering::default();
     loop {
         match part.push(Arc::clone(&admin)).await {
             Ok(serial) => {
                 *served = true;
+                answering.answered();
                 let _ = events.send(Event::Serves(part.name(), serial));
             }
-            Err(error) => return error,
+            Err(error) => {
+                let Some(delay) = answering.again(&error) else { return error };
+                tracing::error!("{} goes on with what it has: {error}; it is told again", part.name());
+                // With whatever is new by then.
+                sleep(delay).await;
+                continue;
+            }
         }
         part.changed().await;
     }
@@ -191,7 +224,77 @@ fn describe(status: &io::Result<ExitStatus>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{launch::Program, parts::Held};
     use super::*;
+    use std::collections::VecDeque;
+
+    /// A child whose pushes come to these ends, one after the other.
+    struct Scripted(VecDeque<Result<u64, PushError>>);
+
+    impl Part for Scripted {
+        fn name(&self) -> String {
+            "scripted".to_owned()
+        }
+
+        fn start(&mut self) -> io::Result<(Program, Held)> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        async fn push(&mut self, _: Arc<OwnedFd>) -> Result<u64, PushError> {
+            self.0.pop_front().unwrap_or(Err(PushError::Closed))
+        }
+
+        async fn changed(&mut self) {}
+    }
+
+    /// What the child was seen to serve, and why its pushes ended.
+    fn ended_by(script: impl IntoIterator<Item = Result<u64, PushError>>) -> (Vec<u64>, PushError, bool) {
+        let (admin, _other) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (send, mut events) = mpsc::unbounded_channel();
+        let mut part = Scripted(script.into_iter().collect());
+        let mut served = false;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(push_each_change(&mut part, Arc::new(admin), &send, &mut served));
+        let mut serials = Vec::new();
+        while let Ok(Event::Serves(_, serial)) = events.try_recv() {
+            serials.push(serial);
+        }
+        (serials, error, served)
+    }
+
+    #[test]
+    fn a_child_that_serves_is_not_ended_by_a_push_without_an_answer() {
+        let silent = || Err(PushError::Unanswered);
+        let script = [Ok(1), silent(), Err(PushError::Unread), silent(), Ok(2), silent(), Ok(3)];
+        let (serials, error, served) = ended_by(script);
+        assert!(served && matches!(error, PushError::Closed), "{error}");
+        assert_eq!(serials, [1, 2, 3], "it is told again, and has answered then");
+    }
+
+    #[test]
+    fn a_child_that_never_answered_or_breaks_the_protocol_is_ended_by_its_first_failure() {
+        let (serials, error, served) = ended_by([Err(PushError::Unanswered), Ok(1)]);
+        assert!(serials.is_empty() && !served && matches!(error, PushError::Unanswered), "{error}");
+        let nonsense = || Err(PushError::Malformed("nonsense".to_owned()));
+        let (serials, error, _) = ended_by([Ok(1), nonsense(), Ok(2)]);
+        assert!(serials == [1] && matches!(error, PushError::Malformed(_)), "{error}");
+        let (serials, error, _) = ended_by([Ok(1), Err(PushError::Closed), Ok(2)]);
+        assert!(serials == [1] && matches!(error, PushError::Closed), "{error}");
+    }
+
+    #[test]
+    fn a_child_that_hangs_for_good_is_replaced_after_so_many_pushes() {
+        let mut answering = Answering::default();
+        answering.answered();
+        for _ in 1..UNANSWERED {
+            assert!(answering.again(&PushError::Unanswered).is_some());
+        }
+        assert_eq!(answering.again(&PushError::Unanswered), None);
+        // Positive control: an answer in between begins the count anew.
+        answering.answered();
+        assert!(answering.again(&PushError::Unanswered).is_some());
+    }
 
     #[test]
     fn a_process_that_was_ended_is_told_from_one_that_runs() {

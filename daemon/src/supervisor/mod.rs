@@ -21,7 +21,7 @@ use child::{Event, Keep};
 pub use isolation::Isolations;
 use launch::Program;
 use luassl_keeper_ipc::notice::Notice;
-use parts::{FrontPart, KeeperPart, Reported};
+use parts::{FrontPart, KeeperPart, Reported, Slow};
 pub use state::STATUS_SUFFIX;
 use state::{Sockets, State};
 use std::collections::BTreeMap;
@@ -201,7 +201,7 @@ impl Supervisor {
             let (launcher, events, stop) = (Arc::clone(&launcher), send.clone(), fronts_stop.clone());
             fronts.spawn_local(Keep { part, launcher, events, stop }.run());
         }
-        let part = KeeperPart { programs, sockets, states: watched, reports };
+        let part = KeeperPart { programs, sockets, states: watched, reports, slow: Slow::default() };
         keeper.spawn_local(Keep { part, launcher, events: send, stop: keeper_stop }.run());
         let (serves, served) = (BTreeMap::new(), None);
         Ok(Self {

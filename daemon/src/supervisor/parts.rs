@@ -6,9 +6,10 @@ use super::state::{Sockets, State};
 use super::{Programs, say};
 use crate::config::Front;
 use crate::listen_fds;
-use crate::push::{self, Outcome, PushError, Report};
+use crate::push::{self, Outcome, PushError, PushReply, Report};
 use crate::settings::Settings;
 use luassl_sandbox::user::User;
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,7 +41,7 @@ pub(super) trait Part {
 /// What the keeper said about a state.
 #[derive(Debug)]
 pub(super) struct Reported {
-    pub(super) serial: u64,
+    pub(super) state: Arc<State>,
     pub(super) report: Report,
 }
 
@@ -50,6 +51,34 @@ pub(super) struct KeeperPart {
     pub(super) sockets: Arc<Sockets>,
     pub(super) states: watch::Receiver<Arc<State>>,
     pub(super) reports: watch::Sender<Option<Arc<Reported>>>,
+    pub(super) slow: Slow,
+}
+
+/// Identities whose files keep the keeper.
+#[derive(Debug, Default)]
+pub(super) struct Slow {
+    /// Those that this life of it was silent about. It is asked for them again, since it may come back.
+    seen: BTreeSet<String>,
+    /// Those that a former life was silent about. They are left out, so that the new one serves the others.
+    left_out: BTreeSet<String>,
+    /// The state that this is about: with the next all are tried again.
+    serial: u64,
+}
+
+impl Slow {
+    /// Another life begins.
+    fn begin(&mut self) {
+        let seen = std::mem::take(&mut self.seen);
+        self.left_out.extend(seen);
+    }
+
+    /// Which ones to leave out of a push of this state.
+    fn left_out(&mut self, serial: u64) -> BTreeSet<String> {
+        if self.serial != serial {
+            *self = Self { serial, ..Self::default() };
+        }
+        self.left_out.clone()
+    }
 }
 
 impl Part for KeeperPart {
@@ -58,6 +87,7 @@ impl Part for KeeperPart {
     }
 
     fn start(&mut self) -> io::Result<(Program, Held)> {
+        self.slow.begin();
         let sockets = self.sockets.keeper.iter().map(|(name, socket)| held(format!("front.{name}"), socket));
         let mut program = self.programs.keeper.clone();
         let format = self.states.borrow().config.log.format;
@@ -68,9 +98,21 @@ impl Part for KeeperPart {
     async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError> {
         let state = self.states.borrow_and_update().clone();
         let serial = state.serial;
-        let report = blocking(move || push::push_keeper(admin.as_fd(), &state.config)).await?;
+        let (pushed, left_out) = (Arc::clone(&state), self.slow.left_out(serial));
+        let (outcome, stuck) = blocking(move || {
+            let mut stuck = None;
+            let outcome = push::push_keeper_without(admin.as_fd(), &pushed.config, &left_out, &mut stuck);
+            Ok((outcome, stuck))
+        })
+        .await?;
+        if let Some(name) = stuck {
+            tracing::error!("the keeper does not come back from the files of identity `{name}`");
+            self.slow.seen.insert(name);
+        }
+        let report = outcome?;
+        self.slow.seen.clear();
         log(&report);
-        self.reports.send_replace(Some(Arc::new(Reported { serial, report })));
+        self.reports.send_replace(Some(Arc::new(Reported { state, report })));
         Ok(serial)
     }
 
@@ -116,6 +158,14 @@ pub(super) struct FrontPart {
     handed: Vec<(String, Arc<TcpSocket>)>,
     /// What it was told last.
     told: Option<Arc<Settings>>,
+    /// What it was sent and has not answered in time. Nothing else is sent before that answer.
+    owed: Option<Sent>,
+}
+
+/// What a front was sent.
+struct Sent {
+    settings: Arc<Settings>,
+    fresh: Vec<(String, Arc<TcpSocket>)>,
 }
 
 impl FrontPart {
@@ -128,7 +178,7 @@ impl FrontPart {
         reports: watch::Receiver<Option<Arc<Reported>>>,
     ) -> Self {
         let name = name.to_owned();
-        Self { name, user, programs, sockets, states, reports, handed: Vec::new(), told: None }
+        Self { name, user, programs, sockets, states, reports, handed: Vec::new(), told: None, owed: None }
     }
 
     /// Its part of a configuration; a reload neither adds nor removes fronts.
@@ -156,13 +206,14 @@ impl FrontPart {
         Program { file: file.clone(), arguments }
     }
 
-    /// The state in force, once the keeper has had its word about it.
-    async fn current(&mut self) -> (Arc<State>, Arc<Reported>) {
+    /// The state in force, once the keeper has had its word about it. A front that has been told nothing does not wait for
+    /// a keeper that is busy with that: it begins with the state before.
+    async fn current(&mut self) -> Arc<Reported> {
         loop {
-            let state = self.states.borrow_and_update().clone();
+            let serial = self.states.borrow_and_update().serial;
             let reported = self.reports.borrow_and_update().clone();
             match reported {
-                Some(reported) if reported.serial == state.serial => return (state, reported),
+                Some(reported) if reported.state.serial == serial || self.told.is_none() => return reported,
                 _ => self.changed().await,
             }
         }
@@ -175,8 +226,7 @@ impl FrontPart {
         settings: Arc<Settings>,
         fresh: Vec<(String, Arc<TcpSocket>)>,
     ) -> Result<(), PushError> {
-        let told = Arc::clone(&settings);
-        let handed = fresh.clone();
+        let sent = Sent { settings: Arc::clone(&settings), fresh: fresh.clone() };
         let reply = blocking(move || {
             let listeners: Vec<(String, BorrowedFd<'_>)> =
                 fresh.iter().map(|(name, socket)| (name.clone(), socket.as_fd())).collect();
@@ -186,19 +236,44 @@ impl FrontPart {
         match reply {
             Err(error @ PushError::TooLarge { .. }) if self.told.is_some() => {
                 tracing::error!("front `{}` goes on with its former settings: {error}", self.name);
-                return Ok(());
+                Ok(())
             }
-            other => {
-                for fault in other?.faults {
-                    tracing::error!("front `{}`: {fault}", self.name);
-                }
+            Err(error @ PushError::Unanswered) => {
+                self.owed = Some(sent);
+                Err(error)
+            }
+            Err(error) => Err(error),
+            Ok(reply) => {
+                self.has_taken(sent, &reply);
+                Ok(())
             }
         }
-        self.handed
-            .retain(|(name, _)| told.listeners.contains(name) && !handed.iter().any(|(new, _)| new == name));
-        self.handed.extend(handed);
-        self.told = Some(told);
-        Ok(())
+    }
+
+    /// Waits for an answer that has not come in time: it is about what was sent then, and about nothing that comes later.
+    async fn settle(&mut self, admin: Arc<OwnedFd>) -> Result<(), PushError> {
+        let Some(sent) = self.owed.take() else { return Ok(()) };
+        match blocking(move || push::late_reply(admin.as_fd())).await {
+            Ok(reply) => {
+                self.has_taken(sent, &reply);
+                Ok(())
+            }
+            Err(error) => {
+                self.owed = Some(sent);
+                Err(error)
+            }
+        }
+    }
+
+    /// The front has answered.
+    fn has_taken(&mut self, Sent { settings, fresh }: Sent, reply: &PushReply) {
+        for fault in &reply.faults {
+            tracing::error!("front `{}`: {fault}", self.name);
+        }
+        let is_fresh = |name: &String| fresh.iter().any(|(new, _)| new == name);
+        self.handed.retain(|(name, _)| settings.listeners.contains(name) && !is_fresh(name));
+        self.handed.extend(fresh);
+        self.told = Some(settings);
     }
 }
 
@@ -229,13 +304,15 @@ impl Part for FrontPart {
         for (name, socket) in &self.handed {
             sockets.push(held(format!("listener.{name}"), &**socket)?);
         }
-        self.told = None;
+        (self.told, self.owed) = (None, None);
         Ok((self.program(), sockets))
     }
 
     async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError> {
-        let (state, reported) = self.current().await;
-        let Ok(front) = self.front(&state) else { return Ok(state.serial) };
+        self.settle(Arc::clone(&admin)).await?;
+        let reported = self.current().await;
+        let state = &reported.state;
+        let Ok(front) = self.front(state) else { return Ok(state.serial) };
         let settings =
             push::for_front(&self.name, front, &state.config, &state.trusts, Some(&reported.report));
         let had = |name: &String, socket: &Arc<TcpSocket>| {
@@ -279,5 +356,112 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(push).await {
         Ok(outcome) => outcome,
         Err(_) => Err(PushError::Closed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::users::Users;
+    use super::*;
+    use crate::config::{Request, load_text};
+    use luassl_keeper_ipc::transport::{self, RecvError, RecvFlags, SendFlags};
+    use rustix::io::Errno;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::path::Path;
+
+    /// A front whose supervisor has a state for it, and the settings of that.
+    fn front(directory: &Path) -> (FrontPart, Settings) {
+        let text = format!("[control]\nsocket = '{}'", directory.join("control").display());
+        let config = load_text(Path::new("/x.toml"), &text, &Request::default()).config.expect("good");
+        let sockets = Sockets::bind(&config, &Users::default()).expect("bound");
+        let state = Arc::new(State::build(config, None).expect("a state").0);
+        let (name, front) = state.config.fronts.first_key_value().expect("a front");
+        let report = Report::default();
+        let settings = push::for_front(name, front, &state.config, &state.trusts, Some(&report));
+        let name = name.clone();
+        let reported = Reported { state: Arc::clone(&state), report };
+        let program = Program { file: "/nonexistent".into(), arguments: Vec::new() };
+        let programs = Programs { launcher: "/nonexistent".into(), keeper: program.clone(), front: program };
+        let (_, states) = watch::channel(state);
+        let (_, reports) = watch::channel(Some(Arc::new(reported)));
+        (FrontPart::new(&name, None, programs.into(), sockets.into(), states, reports), settings)
+    }
+
+    /// Pushes to a front that has answered so many times; gives how that ended, and whether an answer is left.
+    fn pushed(part: &mut FrontPart, answers: usize) -> (Result<u64, PushError>, bool) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("a pair");
+        for _ in 0..answers {
+            let answer = PushReply::default().encode();
+            transport::send(&theirs, &answer, &[], SendFlags::empty()).expect("sent");
+        }
+        let ours = Arc::new(ours);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let outcome = runtime.block_on(part.push(Arc::clone(&ours)));
+        let left = transport::recv(&*ours, &mut [0; 64], 0, RecvFlags::DONTWAIT);
+        (outcome, !matches!(left, Err(RecvError::System(Errno::AGAIN))))
+    }
+
+    #[test]
+    fn an_identity_that_kept_a_keeper_is_left_out_of_the_next_life_until_a_reload() {
+        let mut slow = Slow::default();
+        slow.begin();
+        assert!(slow.left_out(1).is_empty());
+        slow.seen.insert("a".to_owned());
+        assert!(slow.left_out(1).is_empty(), "the same keeper may come back");
+        slow.begin();
+        let left_out = slow.left_out(1);
+        assert!(left_out.len() == 1 && left_out.contains("a"));
+        slow.begin();
+        assert_eq!(slow.left_out(1), left_out, "and in the one after it");
+        // Positive control: a reload tries it again.
+        assert!(slow.left_out(2).is_empty());
+    }
+
+    #[test]
+    fn a_front_that_starts_while_the_keeper_is_busy_begins_with_the_state_before() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut part, settings) = front(directory.path());
+        let before = part.states.borrow().clone();
+        let (next, _) = State::build(before.config.clone(), Some(&before)).expect("a state");
+        assert_eq!((before.serial, next.serial), (1, 2));
+        let (_states, states) = watch::channel(Arc::new(next));
+        part.states = states;
+        let (outcome, _) = pushed(&mut part, 1);
+        assert!(matches!(outcome, Ok(1)), "{outcome:?}");
+        assert_eq!(part.told.as_deref(), Some(&settings));
+        // Positive control: one that serves waits for what the keeper says.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = part.current() => panic!("it did not wait"),
+                () = tokio::task::yield_now() => {}
+            }
+        });
+    }
+
+    #[test]
+    fn a_late_answer_of_a_front_is_about_what_it_was_sent_then() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut part, settings) = front(directory.path());
+        let settings = Arc::new(settings);
+        // It was sent something else, and answers to that first.
+        let former = Arc::new(Settings { session_lifetime_s: 1, ..Settings::clone(&settings) });
+        part.owed = Some(Sent { settings: Arc::clone(&former), fresh: Vec::new() });
+        let (outcome, has_more) = pushed(&mut part, 2);
+        assert!(outcome.is_ok() && !has_more, "{outcome:?}");
+        assert!(part.owed.is_none() && part.told.as_ref() == Some(&settings));
+        // Positive control: without such a debt the first answer is the push's, and another would be too much.
+        part.told = Some(former);
+        let (outcome, has_more) = pushed(&mut part, 2);
+        assert!(outcome.is_ok() && has_more, "{outcome:?}");
+        // What it owes an answer for is what is in force: nothing else has to be sent.
+        part.told = None;
+        part.owed = Some(Sent { settings: Arc::clone(&settings), fresh: Vec::new() });
+        let (outcome, has_more) = pushed(&mut part, 1);
+        assert!(outcome.is_ok() && !has_more, "{outcome:?}");
+        assert!(part.owed.is_none() && part.told == Some(settings));
     }
 }

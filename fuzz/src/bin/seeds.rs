@@ -103,6 +103,7 @@ fn keeper_messages() -> io::Result<()> {
         ("rates", admin::Request::Rates(admin::Rates::default())),
         ("handshake", admin::Request::Handshake { deadline_ms: admin::HANDSHAKE_MS }),
         ("status", admin::Request::Status),
+        ("begin", admin::Request::Begin { serial: 7 }),
         ("commit", admin::Request::Commit),
     ] {
         save(name, request.encode(&mut out), &out)?;
@@ -119,6 +120,7 @@ fn keeper_messages() -> io::Result<()> {
     let count = admin::Count { front: "default", identity: "www", signed: 7, decrypted: 0, refused };
     let (file, kind, reason) = (admin::Blamed::Key, admin::Fault::NoKey, "no key");
     for (name, answer) in [
+        ("begun", admin::Answer::Begun { serial: 7 }),
         ("loaded", admin::Answer::Loaded(loaded)),
         ("failed", admin::Answer::Failed(admin::Failed { name: "www", file, kind, stays: true, reason })),
         ("tickets-taken", admin::Answer::TicketsTaken),

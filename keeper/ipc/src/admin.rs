@@ -1,8 +1,9 @@
 //! What the supervisor and the keeper say to each other over the keeper's admin socket.
 //!
-//! A push is a [`Request::Front`] for each front, a [`Request::Identity`] for each identity and a
+//! A push is a [`Request::Begin`], a [`Request::Front`] for each front, a [`Request::Identity`] for each identity and a
 //! [`Request::Commit`]; nothing that it says takes effect before the commit, and nothing of it is left when the
-//! socket closes without one. `Front` has no answer, `Identity` is answered by [`Answer::Loaded`] or
+//! socket closes without one, or another `Begin` comes. `Begin` is answered by [`Answer::Begun`], which tells late answers
+//! to a push that broke off from those to this one. `Front` has no answer, `Identity` is answered by [`Answer::Loaded`] or
 //! [`Answer::Failed`], `Commit` by [`Answer::Committed`]; the supervisor reads each answer before it sends the next
 //! identity. A [`Request::Tickets`], a [`Request::Rates`] and a [`Request::Handshake`] may come once, anywhere before the
 //! commit; the latter two have no answer. A [`Request::Status`] may come at any time, and is answered by an [`Answer::Count`] for each account, then
@@ -28,6 +29,7 @@ const TICKETS: u8 = 0x46;
 const RATES: u8 = 0x47;
 const STATUS: u8 = 0x48;
 const HANDSHAKE: u8 = 0x4c;
+const BEGIN: u8 = 0x4d;
 
 const LOADED: u8 = 0xc1;
 const FAILED: u8 = 0xc2;
@@ -36,6 +38,7 @@ const TICKETS_TAKEN: u8 = 0xc6;
 const TICKETS_FAILED: u8 = 0xc7;
 const COUNT: u8 = 0xc8;
 const COUNTED: u8 = 0xc9;
+const BEGUN: u8 = 0xcd;
 
 /// What a front may have of an identity. Whoever reaches an identity without any of these learns its public half, and
 /// gets nothing signed.
@@ -141,6 +144,11 @@ impl Files {
 /// From the supervisor to the keeper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
+    /// What was said since the last commit is forgotten.
+    Begin {
+        /// Which push it is; no two of one connection have the same.
+        serial: u64,
+    },
     /// What a front has. A second one for the same front adds to it; an identity in several has the rights of each.
     Front {
         /// The front's name, as in its socket's `front.NAME`.
@@ -196,6 +204,7 @@ impl<'a> Request<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let request = match reader.u8()? {
+            BEGIN => Self::Begin { serial: reader.u64()? },
             FRONT => Self::Front {
                 name: reader.name()?,
                 rights: Rights::decode(reader.u8()?)?,
@@ -232,6 +241,7 @@ impl<'a> Request<'a> {
     /// [`TooLong`] when it would be longer than [`REQUEST_MAX`] or a name is none.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         match self {
+            Self::Begin { serial } => Writer::new(out, REQUEST_MAX, BEGIN).raw(&serial.to_le_bytes()),
             Self::Front { name, rights, all, identities } => {
                 let mut writer = Writer::new(out, REQUEST_MAX, FRONT);
                 writer.name(name)?;
@@ -271,6 +281,11 @@ impl<'a> Request<'a> {
 /// From the keeper to the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer<'a> {
+    /// A push has begun; what was answered before belongs to others.
+    Begun {
+        /// The push's.
+        serial: u64,
+    },
     /// An identity was read and found good; it serves from the next commit.
     Loaded(Loaded<'a>),
     /// An identity is not usable; what was in service stays.
@@ -402,6 +417,7 @@ impl<'a> Answer<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let answer = match reader.u8()? {
+            BEGUN => Self::Begun { serial: reader.u64()? },
             LOADED => Self::Loaded(Loaded::decode(&mut reader)?),
             FAILED => Self::Failed(Failed {
                 name: reader.name()?,
@@ -429,6 +445,7 @@ impl<'a> Answer<'a> {
     /// [`TooLong`] when it would be longer than [`ANSWER_MAX`].
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         match self {
+            Self::Begun { serial } => Writer::new(out, ANSWER_MAX, BEGUN).raw(&serial.to_le_bytes()),
             Self::Loaded(loaded) => loaded.encode(out),
             Self::Failed(failed) => {
                 let mut writer = Writer::new(out, ANSWER_MAX, FAILED);

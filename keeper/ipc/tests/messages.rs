@@ -100,7 +100,7 @@ proptest! {
     #[test]
     fn admin_requests_survive(
         name in name(), rights in any::<[bool; 7]>(), all: bool, names in vec(name(), 0..6),
-        files in any::<[bool; 4]>(),
+        files in any::<[bool; 4]>(), serial: u64,
     ) {
         let [tls13_server, tls12_server, dhe, rsa_key_exchange, tls13_client, tls12_client, audit] = rights;
         let rights = admin::Rights {
@@ -111,6 +111,7 @@ proptest! {
         let files = admin::Files { key, certificate, password, staple };
         survives!(admin::Request, admin::Request::Identity { name: &name, files });
         survives!(admin::Request, admin::Request::Commit);
+        survives!(admin::Request, admin::Request::Begin { serial });
     }
 
     #[test]
@@ -147,6 +148,7 @@ proptest! {
         survives!(admin::Answer, admin::Answer::Failed(admin::Failed {
             name: &name, file, kind, stays: names.len() % 2 == 1, reason: &names.concat(),
         }));
+        survives!(admin::Answer, admin::Answer::Begun { serial: u64::MAX });
         survives!(admin::Answer, admin::Answer::Committed { warnings: vec![] });
         survives!(admin::Answer, admin::Answer::Committed { warnings: vec!["one", "two"] });
     }

@@ -9,11 +9,12 @@ use crate::{
 use luassl_protocol::{ProtocolVersion, TrustSpec};
 use openssl::sha::sha256;
 use serde_bytes::{ByteArray, ByteBuf};
+use std::io::{Read, Seek};
 
 const UID: u32 = 1;
 
 /// A grant to be a client whose servers are verified.
-fn grant() -> Grant {
+pub(in crate::front) fn grant() -> Grant {
     Grant {
         grantee: Grantee::User(UID),
         identities: vec![],
@@ -152,4 +153,85 @@ fn finding_6_the_cache_keeps_no_description_of_a_context_that_is_no_more() {
         let kept: usize = cache.keys().map(|key| format!("{key:?}").len()).sum();
         assert!(kept < 2 * 1_024, "{kept}");
     });
+}
+
+/// How many lines the work logs that say that a context stays as it was.
+fn complaints(work: impl Future<Output = ()>) -> usize {
+    let mut log = tempfile::tempfile().unwrap();
+    let subscriber = tracing_subscriber::fmt().with_writer(Mutex::new(log.try_clone().unwrap())).finish();
+    tracing::subscriber::with_default(subscriber, || block_on(work));
+    let mut text = String::new();
+    log.rewind().unwrap();
+    log.read_to_string(&mut text).unwrap();
+    text.lines().filter(|line| line.contains("keeps its former")).count()
+}
+
+/// Gives the configuration in force room to parse, or none, and leaves its generation.
+fn set_room(front: &Front, room: bool) {
+    let mut active = front.active.write().unwrap();
+    let parsing_jobs_per_owner = if room { Limits::default().parsing_jobs_per_owner } else { 0 };
+    let limits = Limits { parsing_jobs_per_owner, ..active.settings.limits.clone() };
+    *active = Arc::new(Active {
+        generation: active.generation,
+        settings: Settings { limits, ..active.settings.clone() },
+        identities: Arc::clone(&active.identities),
+        listeners: active.listeners.clone(),
+    });
+}
+
+#[test]
+fn a_full_queue_does_not_fill_the_log_when_a_trust_has_changed() {
+    let front = front();
+    reload(&front, grant(), true);
+    let own = TrustSpec { named: vec!["own".to_owned()], ..TrustSpec::default() };
+    let sessions = sessions(ContextSpec { trust: own, ..ContextSpec::default() }, HashMap::new());
+    let change = |name: &str| {
+        let certificates = vec![ByteBuf::from(Authority::new(name).pem())];
+        let trust = TrustSettings { certificates, crls: vec![] };
+        assert!(front.trusts.update(&[("own".to_owned(), trust)].into()).is_empty());
+    };
+    let handshakes = |count: usize| {
+        let (front, sessions) = (&front, &sessions);
+        async move {
+            for _ in 0..count {
+                sessions.granted(front, Role::Client).await.unwrap();
+            }
+        }
+    };
+    let is_stale = || sessions.last(Role::Client).unwrap().1.context.is_stale();
+    assert_eq!(complaints(handshakes(2)), 0);
+    set_room(&front, false);
+    change("one");
+    assert_eq!(complaints(handshakes(10)), 1, "one line for all of them");
+    assert!(is_stale());
+    set_room(&front, true);
+    assert_eq!(complaints(handshakes(2)), 0);
+    assert!(!is_stale());
+    // Positive control: the next change that is not followed is said again.
+    set_room(&front, false);
+    change("two");
+    assert_eq!(complaints(handshakes(10)), 1);
+}
+
+#[test]
+fn a_full_queue_does_not_fill_the_log_after_a_reload() {
+    let front = front();
+    reload(&front, grant(), true);
+    let sessions = self_made();
+    let handshakes = |count: usize| {
+        let (front, sessions) = (&front, &sessions);
+        async move {
+            for _ in 0..count {
+                sessions.granted(front, Role::Client).await.unwrap();
+            }
+        }
+    };
+    assert_eq!(complaints(handshakes(2)), 0);
+    for _ in 0..2 {
+        reload(&front, grant(), false);
+        assert_eq!(complaints(handshakes(10)), 1, "one line for all of them");
+        // Positive control: once there is a new one, the next reload is said again.
+        reload(&front, grant(), true);
+        assert_eq!(complaints(handshakes(2)), 0);
+    }
 }

@@ -1,9 +1,20 @@
 //! Frames and descriptors over real sockets, in the ways that a client may send them.
 
 use super::*;
-use crate::front::{tests::rig::block_on, turns::Turns};
-use luassl_protocol::{Blob, Connect, Mode, Of, Role, Token};
-use std::{io::Write, os::unix::net::UnixStream, thread};
+use crate::front::{
+    context::tests::grant,
+    quota::MAX_UNCLOSED,
+    tests::{peers::BOUND, rig::block_on, whole::front},
+    turns::Turns,
+};
+use crate::settings::{Grant, Grantee, Settings};
+use luassl_protocol::{Blob, Connect, Hello, Mode, Of, Role, Token};
+use std::{
+    io::{Read, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::Path,
+    thread,
+};
 
 /// A channel and its client.
 fn channel() -> (Channel, UnixStream) {
@@ -217,4 +228,53 @@ fn an_answer_goes_to_a_client_that_reads_slowly_and_not_to_one_that_never_does()
         }
         assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
     });
+}
+
+/// Says hello; whether there was an answer.
+fn is_welcome(path: &Path) -> bool {
+    let mut client = UnixStream::connect(path).unwrap();
+    client.set_read_timeout(Some(BOUND)).unwrap();
+    let hello = Hello { version: luassl_protocol::VERSION, features: Vec::new(), client: String::new() };
+    // Fails where the connection is reset already.
+    let _ = client.write_all(&Request::Hello(hello).to_frame(1).unwrap());
+    match client.read(&mut [0; 512]) {
+        Ok(count) => count > 0,
+        Err(error) => {
+            assert!(
+                matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe),
+                "{error}"
+            );
+            false
+        }
+    }
+}
+
+#[test]
+fn one_owners_unclosed_sockets_reset_its_own_connections_and_no_others() {
+    let front = front();
+    let uid = rustix::process::getuid().as_raw();
+    let grants = vec![Grant { grantee: Grantee::User(uid), ..grant() }];
+    front.activate(Settings { grants, ..Settings::default() }, Vec::new());
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let listening = ["one", "two"].map(|name| (name, UnixListener::bind(path(name)).unwrap()));
+    let served = Arc::clone(&front);
+    // Lasts as long as the process.
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let [one, two] =
+            listening.map(|(name, listening)| serve(Arc::clone(&served), name.into(), listening.into()));
+        runtime.block_on(async { tokio::join!(one, two) })
+    });
+    // An owner is a user at a control socket.
+    let account = front.quotas.account(&Owner { socket: "one".into(), uid });
+    assert!(is_welcome(&path("one")) && is_welcome(&path("two")));
+    let unclosed: Vec<_> = (0..10).map(|_| account.waiting(MAX_UNCLOSED.owner as usize)).collect();
+    for _ in 0..3 {
+        assert!(!is_welcome(&path("one")));
+        assert!(is_welcome(&path("two")));
+    }
+    // Positive control: it is welcome again once they are closed.
+    drop(unclosed);
+    assert!(is_welcome(&path("one")));
 }
