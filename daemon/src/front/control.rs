@@ -89,7 +89,7 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
         }
         let mut guard = listening.readable().await?;
         match accept_with(listening.get_ref(), SocketFlags::CLOEXEC) {
-            Ok(socket) => welcome(&front, &name, ClientSocket::new(socket)),
+            Ok(socket) => welcome(&front, &name, ClientSocket::new(socket).dropped_in_passing()),
             Err(Errno::WOULDBLOCK) => guard.clear_ready(),
             Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(error) => {

@@ -62,6 +62,9 @@ pub(super) struct ClientSocket {
     has_messages: bool,
     /// Of a socket that is another value's: its drop ends nothing.
     is_copy: bool,
+    /// How much of what nobody has read its drop throws away itself, in bytes. A socket with more is closed as one with
+    /// descriptors in it.
+    thrown_away_here: usize,
 }
 
 /// Whether descriptors are received at all.
@@ -90,7 +93,14 @@ pub(super) struct Received {
 impl ClientSocket {
     pub(super) fn new(fd: OwnedFd) -> Self {
         let (takes, has_messages) = (Takes::Descriptors, false);
-        Self { fd: ManuallyDrop::new(fd), account: None, takes, has_messages, is_copy: false }
+        Self {
+            fd: ManuallyDrop::new(fd),
+            account: None,
+            takes,
+            has_messages,
+            is_copy: false,
+            thrown_away_here: usize::MAX,
+        }
     }
 
     /// Another descriptor of the same socket. No descriptor is received over it, and the connection goes on without it.
@@ -100,7 +110,14 @@ impl ClientSocket {
     pub(super) fn copy(&self) -> io::Result<Self> {
         let fd = ManuallyDrop::new(self.fd.try_clone()?);
         let (account, has_messages) = (self.account.clone(), self.has_messages);
-        Ok(Self { fd, account, takes: Takes::Nothing, has_messages, is_copy: true })
+        let thrown_away_here = self.thrown_away_here;
+        Ok(Self { fd, account, takes: Takes::Nothing, has_messages, is_copy: true, thrown_away_here })
+    }
+
+    /// Its drop takes next to no time, whatever lies in it: for a thread that others wait for.
+    pub(super) fn dropped_in_passing(mut self) -> Self {
+        self.thrown_away_here = SCRATCH;
+        self
     }
 
     /// No descriptor is received over it.
@@ -180,25 +197,29 @@ impl ClientSocket {
     pub(super) fn refuse(&self) {
         // Fails only where the other end has gone already.
         let _ = shutdown(&*self.fd, Shutdown::Read);
-        self.throw_away();
+        self.throw_away(usize::MAX);
     }
 
-    /// Throws away what lies in a socket that is shut down, up to the first descriptor; false where there may be one.
-    fn throw_away(&self) -> bool {
+    /// Throws away what lies in a socket that is shut down, up to the first descriptor, or so many bytes and no more than
+    /// [`SCRATCH`] above; false where there may be a descriptor.
+    fn throw_away(&self, most: usize) -> bool {
         let mut scratch = [0; SCRATCH];
-        loop {
+        let mut thrown = 0;
+        while thrown < most {
             match self.peek(&mut scratch) {
                 Ok(Peeked { has_descriptors: true, .. }) => return false,
                 Ok(Peeked { count: 0, .. }) => return !self.has_messages,
                 Ok(Peeked { count, .. }) => {
                     // Exactly what was looked at: it has no descriptors.
                     let _ = transport::recv(&*self.fd, &mut scratch[..count], 0, RecvFlags::DONTWAIT);
+                    thrown += count;
                 }
                 // It is told once, that the other end has left something unread.
                 Err(Errno::CONNRESET) => {}
                 Err(_) => return false,
             }
         }
+        false
     }
 }
 
@@ -210,7 +231,7 @@ impl Drop for ClientSocket {
             self.has_no_descriptors()
         } else {
             let _ = shutdown(&*self.fd, Shutdown::Both);
-            self.throw_away()
+            self.throw_away(self.thrown_away_here)
         };
         // SAFETY: the value is being dropped, and nothing uses the field after this.
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) };

@@ -164,6 +164,22 @@ fn finding_5_a_socket_that_takes_none_is_not_received_from_where_one_lies() {
     assert_eq!(refused, Errno::CONNRESET);
 }
 
+/// How much lies in a socket after its drop, of 100,000 bytes.
+fn left_after_drop(kind: fn(sockets::ClientSocket) -> sockets::ClientSocket) -> u64 {
+    let (ours, theirs) = sockets::stream_pair().unwrap();
+    transport::send(&theirs, &[7; 100_000], &[], SendFlags::empty()).unwrap();
+    let copy = ours.as_fd().try_clone_to_owned().unwrap();
+    drop(kind(ours));
+    rustix::io::ioctl_fionread(&copy).unwrap()
+}
+
+#[test]
+fn finding_7_what_a_control_connection_leaves_unread_costs_its_thread_next_to_nothing() {
+    assert!(left_after_drop(sockets::ClientSocket::dropped_in_passing) >= 100_000 - 2 * 8 * 1024);
+    // Positive control: elsewhere all of it is thrown away.
+    assert_eq!(left_after_drop(|socket| socket), 0);
+}
+
 /// Each is interrupted by the next one, so that no more than one of them waits.
 #[test]
 fn finding_5_lingering_descriptors_in_unread_messages_do_not_pile_up() {
