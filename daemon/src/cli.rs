@@ -1,9 +1,10 @@
 //! The command lines of `luassld` and `luasslctl`.
 
-use crate::config::{LogFormat, Request};
+use crate::config::Request;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use luassl_sandbox::isolation::Isolation;
 use luassl_sandbox::user::User;
+use luassl_settings::LogFormat;
 use std::path::PathBuf;
 
 /// `luassld`

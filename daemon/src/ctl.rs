@@ -3,8 +3,9 @@
 
 use crate::cli::{PushArgs, ReloadArgs, StatusArgs, Target};
 use crate::config::{self, Config, DEFAULT_FRONT, Finding, Loaded, Request};
-use crate::push::{self, Account, NO_GRANT, Open, OwnerStatus, Report, Trusts};
+use crate::push::{self, Account, Report, Trusts};
 use crate::supervisor::STATUS_SUFFIX;
+use luassl_settings::{NO_GRANT, Open, OwnerStatus};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -313,12 +314,12 @@ fn not_taken(admin: &Path, error: &push::PushError) -> Finding {
 mod tests {
     use super::*;
     use crate::cli::ConfigArgs;
-    use crate::push::{MAX_MESSAGE, PushReply, receive_settings};
     use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
+    use luassl_settings::{MAX_MESSAGE, PushReply, receive_settings};
     use rustix::net::{accept, bind, listen};
 
     /// A front that answers one push with `faults`, and gives back what it was told.
-    fn front(socket: &OwnedFd, faults: Vec<String>) -> crate::settings::Settings {
+    fn front(socket: &OwnedFd, faults: Vec<String>) -> luassl_settings::Settings {
         let connection = accept(socket).expect("a connection");
         let mut buffer = vec![0; MAX_MESSAGE];
         let received = recv(&connection, &mut buffer, 8, RecvFlags::empty()).expect("a push");
@@ -353,7 +354,7 @@ mod tests {
         assert_eq!(findings[0].to_string(), "error: front `default`: trust x is bad");
         assert_eq!(findings[1].to_string(), "warning: front `default`: 2 open connections end");
         let settings = answering.join().expect("no panic");
-        assert_eq!(settings.grants[0].grantee, crate::settings::Grantee::User(4711));
+        assert_eq!(settings.grants[0].grantee, luassl_settings::Grantee::User(4711));
         assert!(settings.trusts.contains_key("system"));
     }
 

@@ -11,6 +11,5 @@ pub mod keeper;
 pub mod listen_fds;
 pub mod logging;
 pub mod push;
-pub mod settings;
 pub mod supervisor;
 pub mod tls;

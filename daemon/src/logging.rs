@@ -1,7 +1,6 @@
 //! The log on standard error: one line for each event, without colour, whatever a peer or a client put into it.
 
-use crate::config::{Log, LogFormat};
-use crate::front::AUDIT;
+use luassl_settings::{AUDIT, Log, LogFormat};
 use std::fmt::{self, Write as _};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};

@@ -85,7 +85,7 @@ fn every_file_that_the_architecture_names_exists() {
 #[test]
 fn the_defaults_of_limits_are_the_pages() {
     let page = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
-    let limits = luassl_daemon::settings::Limits::default();
+    let limits = luassl_settings::Limits::default();
     let counts = [
         ("connections_per_owner", limits.connections_per_owner),
         ("connections", limits.connections),

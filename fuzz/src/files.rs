@@ -1,7 +1,7 @@
 //! What is read from files: keys and chains in the keeper, certificates and CRLs in the front.
 
 use luassl_daemon::identity::{IdentitySource, PublicIdentity};
-use luassl_daemon::settings::TrustSettings;
+use luassl_settings::TrustSettings;
 use luassl_daemon::tls::{Context, ContextSource, Floors, Resumption, TrustStores};
 use luassl_protocol::{ContextSpec, DhSpec, Digest, ProtocolVersion, TrustSpec};
 use openssl::ec::{EcGroup, EcKey};

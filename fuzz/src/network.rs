@@ -2,7 +2,7 @@
 
 use crate::files::FLOORS;
 use luassl_daemon::identity::{IdentitySource, KeyId, PreMaster, PublicIdentity, SignError, Signer};
-use luassl_daemon::settings::TrustSettings;
+use luassl_settings::TrustSettings;
 use luassl_daemon::tls::{self, Context, ContextSource, Resumption, TicketKeys, TrustStores};
 use luassl_keeper_ipc::front::{EpochKey, Tickets};
 use luassl_protocol::{ContextSpec, Role, SniEntry};

@@ -1,8 +1,8 @@
 //! What supervisor and front say to each other.
 
 use crate::files::file;
-use luassl_daemon::push::{MAX_MESSAGE, PushReply, StatusReply, StatusRequest, receive_settings};
-use luassl_daemon::settings::Settings;
+use luassl_settings::{MAX_MESSAGE, PushReply, StatusReply, StatusRequest, receive_settings};
+use luassl_settings::Settings;
 
 /// The header of a push, and the settings in its memory file; the front's answer. What can be read is written again
 /// and reads the same.
@@ -15,7 +15,7 @@ pub(crate) fn settings(bytes: &[u8]) {
         assert_eq!(again, push.settings);
     }
     if let Ok(reply) = rmp_serde::from_slice::<PushReply>(bytes) {
-        assert!(reply.encode().len() <= luassl_daemon::push::MAX_MESSAGE);
+        assert!(reply.encode().len() <= MAX_MESSAGE);
     }
 }
 

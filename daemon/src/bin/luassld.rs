@@ -2,10 +2,11 @@
 
 use clap::Parser;
 use luassl_daemon::cli::{ConfigArgs, FrontArgs, Luassld, LuassldCommand};
-use luassl_daemon::config::{Finding, Log};
+use luassl_daemon::config::Finding;
 use luassl_daemon::front::{self, FrontError, FrontOptions};
 use luassl_daemon::supervisor::{self, Programs, launch};
 use luassl_daemon::{check, listen_fds, logging};
+use luassl_settings::Log;
 use std::io::Write;
 use std::process::ExitCode;
 

@@ -5,10 +5,11 @@ use super::finding::{Finding, Place, nearest};
 use super::raw::{self, Text};
 use super::source::Source;
 use super::{
-    Config, Listener, Loaded, Log, LogFormat, Request, Roles, SocketFile, Trust, accounts, directory, fronts,
-    grants, identities, limits, tickets,
+    Config, Listener, Loaded, Request, Roles, SocketFile, Trust, accounts, directory, fronts, grants,
+    identities, limits, tickets,
 };
 use luassl_sandbox::user::User;
+use luassl_settings::Log;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -300,11 +301,11 @@ impl Checker<'_> {
             }
         }
         if let Some(text) = &raw.format {
-            match text.get_ref().as_str() {
-                "text" => log.format = LogFormat::Text,
-                "journal" => log.format = LogFormat::Journal,
-                other => {
-                    self.error(text.span(), format!("unknown format `{other}`"), "known are text and journal")
+            match text.get_ref().parse() {
+                Ok(format) => log.format = format,
+                Err(unknown) => {
+                    let cause = format!("unknown format `{}`", text.get_ref());
+                    self.error(text.span(), cause, unknown.to_string());
                 }
             }
         }

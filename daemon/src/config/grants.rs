@@ -4,8 +4,8 @@ use super::checked::Checker;
 use super::finding::Finding;
 use super::raw::{self, Text};
 use super::{Identity, accounts, limits};
-use crate::settings::{Grant, Grantee};
 use luassl_protocol::ProtocolVersion;
+use luassl_settings::{Grant, Grantee};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 

@@ -2,7 +2,7 @@
 
 use super::checked::Checker;
 use super::raw;
-use crate::settings::Limits;
+use luassl_settings::Limits;
 use toml::Spanned;
 
 /// No deadline is longer than a day, in seconds.

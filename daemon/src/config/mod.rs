@@ -20,9 +20,10 @@ pub use directory::Discovered;
 pub use finding::{Finding, Place, Severity, nearest};
 pub use tickets::Tickets;
 
-use crate::settings::{Grant, Grantee, Limits};
 use luassl_protocol::ProtocolVersion;
 use luassl_sandbox::user::User;
+use luassl_settings::Log;
+use luassl_settings::{Grant, Grantee, Limits};
 use source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -221,40 +222,6 @@ pub struct Listener {
     pub address: Option<SocketAddr>,
     /// Where it is declared.
     pub place: Place,
-}
-
-/// What is logged, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Log {
-    /// The least important level that is logged.
-    pub level: tracing::Level,
-    /// How a line looks.
-    pub format: LogFormat,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: tracing::Level::INFO, format: LogFormat::Text }
-    }
-}
-
-/// How a line of the log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// With the time, for a terminal or a file.
-    Text,
-    /// With sd-daemon(3)'s priority and without the time, which the journal has itself.
-    Journal,
-}
-
-impl LogFormat {
-    /// Its name in the configuration and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Journal => "journal",
-        }
-    }
 }
 
 /// What the command line says about the configuration.

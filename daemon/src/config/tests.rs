@@ -1,4 +1,5 @@
 use super::*;
+use luassl_settings::{Log, LogFormat};
 use proptest::prelude::*;
 
 /// A configuration with one of everything.

@@ -1,9 +1,9 @@
 //! The supervisor's door: pushes of the configuration and the trust bundles.
 
 use super::{Front, readiness, status};
-use crate::push::{self, Push, PushReply};
 use luassl_keeper_ipc::notice::Notice;
 use luassl_keeper_ipc::transport::{self, RecvError};
+use luassl_settings::{self as push, Push, PushReply};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, accept_with, sockopt::socket_acceptconn},

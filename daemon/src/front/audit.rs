@@ -7,13 +7,11 @@ use super::owner::Owner;
 use super::policy::{Denial, Operation, Way};
 use luassl_keeper_ipc::audit::{Line, Throttle, WINDOW};
 use luassl_protocol::{Failure, Role};
+use luassl_settings::AUDIT;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-/// Shown whatever `[log] level` says.
-pub(crate) const TARGET: &str = "luassl::audit";
 
 /// What was written for each owner who was refused something lately.
 #[derive(Default)]
@@ -118,5 +116,5 @@ fn suppressed(owner: &Owner, held: u64) {
 }
 
 fn write(line: &Line) {
-    tracing::info!(target: TARGET, "{line}");
+    tracing::info!(target: AUDIT, "{line}");
 }

@@ -11,11 +11,9 @@ use super::{
     quota::{Bound, Kind, Quotas, Slot},
     standing::Standing,
 };
-use crate::{
-    settings::{Grant, Limits},
-    tls::{self, Floors},
-};
+use crate::tls::{self, Floors};
 use luassl_protocol::{ContextSpec, Dane, Digest, ErrorCode, Failure, Role};
+use luassl_settings::{Grant, Limits};
 use openssl::{
     sha::Sha256,
     ssl::{Ssl, SslContext},

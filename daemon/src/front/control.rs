@@ -15,10 +15,10 @@ use super::{
     sockets::ClientSocket,
     turns::Turn,
 };
-use crate::settings::Limits;
 use bytes::{Bytes, BytesMut};
 use luassl_keeper_ipc::transport;
 use luassl_protocol::{BadRequest, ErrorCode, FRAME_HEADER, Failure, Request, reply_frame, take_frame};
+use luassl_settings::Limits;
 use rustix::{
     io::Errno,
     net::{SendFlags, SocketFlags, accept_with},

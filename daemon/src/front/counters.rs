@@ -3,12 +3,11 @@
 //! The table is bounded, whoever connects: names come from the kernel (uid) and the configuration (control socket), and
 //! the owners beyond [`MAX_OWNERS`] share one row.
 
-use super::audit::TARGET;
 use super::owner::Owner;
-use crate::push::{Open, OwnerStatus};
 use crate::tls;
 use luassl_keeper_ipc::audit::Line;
 use luassl_protocol::{ErrorCode, Failure};
+use luassl_settings::{AUDIT, Open, OwnerStatus};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -298,7 +297,7 @@ impl Counters {
     /// Writes what was counted into the audit log, where it is news.
     pub(super) fn tell(&self) {
         let news = self.table().news();
-        news.iter().for_each(|line| tracing::info!(target: TARGET, "{line}"));
+        news.iter().for_each(|line| tracing::info!(target: AUDIT, "{line}"));
     }
 
     /// A row for each owner, in their order, then one for the others; `open` is what each has open.

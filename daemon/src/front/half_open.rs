@@ -5,7 +5,7 @@
 //! who listens in a network namespace of its own can connect from any address there.
 
 use super::owner::Owner;
-use crate::settings::Limits;
+use luassl_settings::Limits;
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},

@@ -41,17 +41,11 @@ mod transport;
 mod turns;
 mod workers;
 
-use crate::{
-    identity::IdentitySource,
-    keeper::KeeperLink,
-    push::PushReply,
-    settings::{Limits, Settings},
-    tls,
-};
-pub(crate) use audit::TARGET as AUDIT;
+use crate::{identity::IdentitySource, keeper::KeeperLink, tls};
 use context::Asker;
 use luassl_keeper_ipc::notice::Notice;
 use luassl_sandbox::{isolation::Isolation, user::User};
+use luassl_settings::{Limits, PushReply, Settings};
 use std::{
     collections::HashMap,
     io,

@@ -1,6 +1,6 @@
 //! Whom tokens, listeners, contexts and quotas belong to.
 
-use crate::push::NO_GRANT;
+use luassl_settings::NO_GRANT;
 use std::sync::Arc;
 
 /// (name of the control socket, uid): a program reaches what it made through the same socket as the same user.

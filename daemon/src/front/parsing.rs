@@ -8,8 +8,9 @@
 mod tests;
 
 use super::owner::Owner;
-use crate::{settings::Limits, tls};
+use crate::tls;
 use luassl_protocol::{ErrorCode, Failure};
+use luassl_settings::Limits;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,7 +1,7 @@
 //! Who may do what: a pure function of the caller, the operation and the configuration.
 
-use crate::settings::{Grant, Grantee, Settings};
 use luassl_protocol::{ErrorCode, Failure, Role};
+use luassl_settings::{Grant, Grantee, Settings};
 
 /// Whoever asks, as the kernel tells.
 #[derive(Debug, Clone, Copy)]
@@ -174,8 +174,8 @@ impl Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::IdentitySettings;
     use luassl_protocol::ProtocolVersion;
+    use luassl_settings::IdentitySettings;
 
     fn grant(grantee: Grantee, identities: &[&str]) -> Grant {
         Grant {

@@ -7,11 +7,9 @@ use super::{
     context::{Asker, full_name},
     policy::{self, Denial, Operation, Way},
 };
-use crate::{
-    settings::Grant,
-    tls::{self, Floors},
-};
+use crate::tls::{self, Floors};
 use luassl_protocol::{ContextSpec, ErrorCode, Failure, Role};
+use luassl_settings::Grant;
 use openssl::ssl::SslRef;
 use std::{
     collections::{BTreeMap, HashMap},

@@ -2,8 +2,8 @@
 //! alone.
 
 use super::{Front, admin, connection::Stage, owner::Owner, quota::Kind, readiness};
-use crate::push::{Open, OwnerStatus, StatusRequest};
 use luassl_keeper_ipc::transport::{self, RecvError};
+use luassl_settings::{Open, OwnerStatus, StatusRequest};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, accept_with},

@@ -1,84 +1,10 @@
-//! The push to a front: one datagram with the settings in a memory file, and the listeners' sockets behind it.
+//! A front's admin socket: its settings go over it with the listeners' sockets, and its status comes back.
 
-use super::PushError;
-use crate::settings::Settings;
-use luassl_keeper_ipc::transport;
-use rustix::fs::{FileType, MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
-use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-
-/// The settings as MessagePack, in bytes: room for thousands of identities and some hundred CA bundles.
-const MAX_SETTINGS: u64 = 64 << 20;
-/// The datagram of a push, and that of its answer, in bytes: a receive buffer of this size never cuts one.
-pub const MAX_MESSAGE: usize = 64 << 10;
-/// Descriptors that may come with a push.
-pub const MAX_DESCRIPTORS: usize = transport::DESCRIPTORS_MAX;
-/// Faults in an answer, and warnings; those beyond it are counted only.
-const MAX_FAULTS: usize = 64;
-/// The text of one of these, in bytes: all of them together fit into the datagram.
-const MAX_FAULT: usize = 490;
-/// The version of the push that this code speaks: supervisor and front are of one package.
-const VERSION: u32 = 1;
-
-/// What goes before the descriptors: the memory file first, then one socket for each name.
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    version: u32,
-    listeners: Vec<String>,
-}
-
-/// A push as the front receives it.
-#[derive(Debug)]
-pub struct Push {
-    /// The settings.
-    pub settings: Settings,
-    /// Listening sockets that the front has not had yet, by the name of their listener.
-    pub listeners: Vec<(String, OwnedFd)>,
-}
-
-/// What a front says to a push: it is in force, except for what is named here.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PushReply {
-    /// What could not be used, for people.
-    pub faults: Vec<String>,
-    /// What an operator should know, though everything is in force: what was ended since no grant allows it any more.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-}
-
-impl PushReply {
-    /// The answer to a push that is not in force.
-    #[must_use]
-    pub fn faulty(fault: String) -> Self {
-        Self { faults: vec![fault], warnings: Vec::new() }
-    }
-
-    /// The answer's datagram, cut to what fits.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let reply = Self { faults: cut(&self.faults), warnings: cut(&self.warnings) };
-        // Texts alone: nothing in it can fail to be written, and an empty answer would be malformed, not lost.
-        rmp_serde::to_vec_named(&reply).unwrap_or_default()
-    }
-}
-
-/// As many texts as an answer has room for, each no longer than it may be.
-fn cut(texts: &[String]) -> Vec<String> {
-    let mut cut: Vec<String> = texts.iter().take(MAX_FAULTS).map(|text| cut_text(text)).collect();
-    if let Some(more) = texts.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
-        cut.push(format!("and {more} more"));
-    }
-    cut
-}
-
-fn cut_text(text: &str) -> String {
-    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_FAULT).last().unwrap_or(0);
-    if text.len() <= MAX_FAULT { text.to_owned() } else { text[..end].to_owned() }
-}
+use super::{PushError, receive_within, send_within};
+use luassl_settings::{
+    MAX_MESSAGE, MAX_ROWS, OwnerStatus, PushReply, Settings, StatusReply, StatusRequest, encode_push,
+};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Sends `settings` and the sockets of `listeners`, and waits for the front's answer.
 ///
@@ -89,84 +15,57 @@ pub fn send_settings(
     settings: &Settings,
     listeners: &[(String, BorrowedFd<'_>)],
 ) -> Result<PushReply, PushError> {
-    let memory = memory_file(settings)?;
     let names = listeners.iter().map(|(name, _)| name.clone()).collect();
-    let header = encode(&Header { version: VERSION, listeners: names })?;
-    if header.len() > MAX_MESSAGE {
-        return Err(PushError::TooLarge { what: "the list of listeners", limit: MAX_MESSAGE as u64 });
-    }
+    let (header, memory) = encode_push(settings, names)?;
     let mut descriptors = vec![memory.as_fd()];
     descriptors.extend(listeners.iter().map(|(_, socket)| *socket));
-    super::send_within(admin, &header, &descriptors)?;
-    let mut answer = vec![0; MAX_MESSAGE];
-    let length = super::receive_within(admin, &mut answer)?;
-    rmp_serde::from_slice(&answer[..length]).map_err(malformed)
+    send_within(admin, &header, &descriptors)?;
+    late_reply(admin)
 }
 
-/// Reads what [`send_settings`] sent: a datagram's bytes (at most 64 KiB) and the descriptors that came with it.
+/// Waits for a front's answer to settings that were sent before, and not answered in time.
 ///
 /// # Errors
-/// [`PushError`] where the datagram is none of this version, or its memory file cannot be read.
-pub fn receive_settings(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Result<Push, PushError> {
-    let header: Header = rmp_serde::from_slice(bytes).map_err(malformed)?;
-    if header.version != VERSION {
-        return Err(PushError::Malformed(format!("version {} of the push is not spoken", header.version)));
+/// As [`send_settings`]; [`PushError::Unanswered`] where it still does not come.
+pub fn late_reply(admin: BorrowedFd<'_>) -> Result<PushReply, PushError> {
+    let mut answer = vec![0; MAX_MESSAGE];
+    let length = receive_within(admin, &mut answer)?;
+    Ok(PushReply::decode(&answer[..length])?)
+}
+
+/// Asks a front for all its rows.
+///
+/// # Errors
+/// [`PushError`] where it does not answer, or not as it should.
+pub fn front_status(admin: BorrowedFd<'_>) -> Result<Vec<OwnerStatus>, PushError> {
+    let mut rows: Vec<OwnerStatus> = Vec::new();
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let request = StatusRequest::after(rows.last());
+        send_within(admin, &request.encode()?, &[])?;
+        let length = receive_within(admin, &mut buffer)?;
+        let StatusReply { rows: next, more, .. } = StatusReply::decode(&buffer[..length])?;
+        let advances = next.first().is_none_or(|row| request.comes_before(row));
+        if !advances || (more && next.is_empty()) {
+            return Err(PushError::Malformed("the rows of the status do not come in their order".to_owned()));
+        }
+        rows.extend(next);
+        // Rows that came in between, while others went, may be one too many.
+        rows.truncate(MAX_ROWS);
+        if !more || rows.len() == MAX_ROWS {
+            return Ok(rows);
+        }
     }
-    let mut descriptors = descriptors.into_iter();
-    let memory =
-        descriptors.next().ok_or_else(|| PushError::Malformed("no settings came along".to_owned()))?;
-    if descriptors.len() != header.listeners.len() {
-        return Err(PushError::Malformed("a socket for each listener did not come along".to_owned()));
-    }
-    let settings = rmp_serde::from_slice(&read_whole(memory)?).map_err(malformed)?;
-    Ok(Push { settings, listeners: header.listeners.into_iter().zip(descriptors).collect() })
 }
-
-fn malformed(error: impl std::fmt::Display) -> PushError {
-    PushError::Malformed(error.to_string())
-}
-
-fn encode(value: &impl Serialize) -> Result<Vec<u8>, PushError> {
-    rmp_serde::to_vec_named(value).map_err(malformed)
-}
-
-/// The settings in a memory file that nobody can change any more.
-fn memory_file(settings: &Settings) -> Result<File, PushError> {
-    let bytes = encode(settings)?;
-    if bytes.len() as u64 > MAX_SETTINGS {
-        return Err(PushError::TooLarge { what: "the settings of a front", limit: MAX_SETTINGS });
-    }
-    let mut file =
-        File::from(memfd_create("luassl-settings", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-    file.write_all(&bytes).map_err(system)?;
-    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
-    Ok(file)
-}
-
-fn read_whole(memory: OwnedFd) -> Result<Vec<u8>, PushError> {
-    let status = fstat(&memory)?;
-    let size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
-    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-        return Err(PushError::Malformed("the settings are in no file".to_owned()));
-    }
-    if size > MAX_SETTINGS {
-        return Err(PushError::TooLarge { what: "the settings of a front", limit: MAX_SETTINGS });
-    }
-    let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
-    File::from(memory).read_exact_at(&mut bytes, 0).map_err(system)?;
-    Ok(bytes)
-}
-
-fn system(error: std::io::Error) -> PushError {
-    PushError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
+    use luassl_settings::{MAX_DESCRIPTORS, receive_settings};
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::collections::BTreeMap;
     use std::net::TcpListener;
+    use std::os::fd::OwnedFd;
 
     fn pair() -> (OwnedFd, OwnedFd) {
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a pair")
@@ -204,25 +103,40 @@ mod tests {
         assert!(matches!(answer, Err(PushError::Closed)), "{answer:?}");
     }
 
-    #[test]
-    fn a_push_without_its_sockets_is_refused() {
-        let header = encode(&Header { version: VERSION, listeners: vec!["a".into()] }).expect("encoded");
-        let memory = || OwnedFd::from(memory_file(&Settings::default()).expect("a memory file"));
-        assert!(matches!(receive_settings(&header, vec![memory()]), Err(PushError::Malformed(_))));
-        assert!(matches!(receive_settings(&header, vec![]), Err(PushError::Malformed(_))));
-        assert!(matches!(receive_settings(b"\xc1", vec![memory()]), Err(PushError::Malformed(_))));
-        let (pipe, _other) = rustix::pipe::pipe().expect("a pipe");
-        let none = encode(&Header { version: VERSION, listeners: vec![] }).expect("encoded");
-        assert!(matches!(receive_settings(&none, vec![pipe]), Err(PushError::Malformed(_))));
-        assert!(receive_settings(&none, vec![memory()]).is_ok());
+    fn row(uid: u32) -> OwnerStatus {
+        let counts: BTreeMap<String, u64> =
+            [("cut".to_owned(), u64::from(uid)), ("timeout".to_owned(), 1)].into();
+        let (failed, refused) = (counts.clone(), counts);
+        OwnerStatus { socket: "control".into(), uid: Some(uid), failed, refused, ..OwnerStatus::default() }
+    }
+
+    /// What a front says to whoever asks, with these rows.
+    fn asked(rows: Vec<OwnerStatus>) -> Result<Vec<OwnerStatus>, PushError> {
+        let (ours, fronts) = pair();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut buffer = vec![0; MAX_MESSAGE];
+                loop {
+                    let received = recv(&fronts, &mut buffer, 0, RecvFlags::empty()).expect("it works");
+                    let Some(request) = StatusRequest::decode(&buffer[..received.len]) else { return };
+                    let answer = request.answer(rows.clone());
+                    assert!(answer.len() <= MAX_MESSAGE);
+                    send(&fronts, &answer, &[], SendFlags::empty()).expect("it works");
+                }
+            });
+            let answer = front_status(ours.as_fd());
+            drop(ours);
+            answer
+        })
     }
 
     #[test]
-    fn an_answer_of_any_size_fits() {
-        let texts = vec!["ü".repeat(100_000); 1_000];
-        let reply = PushReply { faults: texts.clone(), warnings: texts }.encode();
-        assert!(reply.len() <= MAX_MESSAGE);
-        let read: PushReply = rmp_serde::from_slice(&reply).expect("well-formed");
-        assert_eq!(read.faults.last().map(String::as_str), Some("and 936 more"));
+    fn every_row_comes_whatever_their_number() {
+        assert_eq!(asked(Vec::new()).expect("it works"), []);
+        let mut rows: Vec<_> = (0..1024).map(row).collect();
+        rows.push(OwnerStatus { done: 7, ..OwnerStatus::default() });
+        let length = rmp_serde::to_vec_named(&rows).expect("it works").len();
+        assert!(length > MAX_MESSAGE, "more than one datagram is needed: {length}");
+        assert_eq!(asked(rows.clone()).expect("it works"), rows);
     }
 }

@@ -5,11 +5,11 @@ use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
 use super::{ANSWER_DEADLINE, PushError, receive_by, send_within, shared};
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
-use crate::settings::Grant;
 use luassl_keeper_ipc::admin::{
     ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
 };
 use luassl_protocol::ProtocolVersion;
+use luassl_settings::Grant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -523,9 +523,9 @@ fn remedy(identity: &Identity, kind: Fault) -> &'static str {
 mod tests {
     use super::*;
     use crate::config::{self, Roles, load_text};
-    use crate::settings::Grantee;
     use luassl_keeper_ipc::admin::REQUEST_MAX;
     use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
+    use luassl_settings::Grantee;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use std::path::Path;
 

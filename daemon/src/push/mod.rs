@@ -10,19 +10,18 @@ mod keeper;
 mod settings;
 mod shared;
 mod staples;
-mod status;
 mod system_trust;
 mod trust;
 mod walk;
 
-pub use front::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, receive_settings, send_settings};
+pub use front::{front_status, late_reply, send_settings};
 pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper, push_keeper_without};
 pub use settings::for_front;
 pub use staples::unreadable_staples;
-pub use status::{NO_GRANT, Open, OwnerStatus, StatusReply, StatusRequest, front_status};
 pub use trust::{Trusts, read_trusts};
 
 use luassl_keeper_ipc::transport::{self, Received, RecvError, RecvFlags, SendFlags};
+use luassl_settings::MessageError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -68,6 +67,16 @@ impl PushError {
     }
 }
 
+impl From<MessageError> for PushError {
+    fn from(error: MessageError) -> Self {
+        match error {
+            MessageError::Malformed(fault) => Self::Malformed(fault),
+            MessageError::TooLarge { what, limit } => Self::TooLarge { what, limit },
+            MessageError::System(errno) => Self::System(errno),
+        }
+    }
+}
+
 impl From<RecvError> for PushError {
     fn from(error: RecvError) -> Self {
         match error {
@@ -93,16 +102,6 @@ fn send_within(
             Err(errno) => return Err(errno.into()),
         }
     }
-}
-
-/// Waits for a front's answer to settings that were sent before, and not answered in time.
-///
-/// # Errors
-/// As [`send_settings`]; [`PushError::Unanswered`] where it still does not come.
-pub fn late_reply(admin: BorrowedFd<'_>) -> Result<PushReply, PushError> {
-    let mut answer = vec![0; MAX_MESSAGE];
-    let length = receive_within(admin, &mut answer)?;
-    rmp_serde::from_slice(&answer[..length]).map_err(|error| PushError::Malformed(error.to_string()))
 }
 
 /// Receives one datagram without descriptors, waiting for it up to the deadline.

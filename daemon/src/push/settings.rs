@@ -2,7 +2,7 @@
 
 use super::{Outcome, Report, Trusts};
 use crate::config::{Config, Front, Identity, Selection};
-use crate::settings::{Grant, Grantee, IdentitySettings, Settings};
+use luassl_settings::{Grant, Grantee, IdentitySettings, Settings};
 use std::collections::BTreeMap;
 
 /// The settings of front `name`. `report` is the keeper's word about the identities; none where it was not asked.

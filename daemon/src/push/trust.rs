@@ -4,8 +4,8 @@
 use super::system_trust;
 use super::walk::{OpenFault, open_trusted};
 use crate::config::{Config, Finding, Place, Trust};
-use crate::settings::TrustSettings;
 use luassl_protocol::{CERTIFICATE_LABELS, CRL_LABELS, OnKey, PEM_PIECE, PemBlocks, PemFault};
+use luassl_settings::TrustSettings;
 use rustix::fs::{Mode, OFlags, open};
 use serde_bytes::ByteBuf;
 use std::collections::{BTreeMap, HashSet};

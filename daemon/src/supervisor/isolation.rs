@@ -2,9 +2,9 @@
 //! reaches no Unix socket but the keeper's.
 
 use crate::config::{Config, Finding};
-use crate::settings::Grantee;
 pub(super) use luassl_sandbox::isolation::Isolation;
 use luassl_sandbox::isolation::probe;
+use luassl_settings::Grantee;
 
 /// The children's; none for those that see what their user sees.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

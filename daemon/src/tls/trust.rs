@@ -2,8 +2,8 @@
 
 use super::brought::{Brought, Parsed};
 use super::{pem, raw};
-use crate::settings::TrustSettings;
 use luassl_protocol::{ErrorCode, Failure};
+use luassl_settings::TrustSettings;
 use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
 use openssl::x509::store::{X509Store, X509StoreBuilder};

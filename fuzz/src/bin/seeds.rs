@@ -191,7 +191,7 @@ fn configurations() -> io::Result<()> {
 }
 
 fn settings() -> io::Result<()> {
-    use luassl_daemon::settings::{Grant, Grantee, IdentitySettings, Settings, TrustSettings};
+    use luassl_settings::{Grant, Grantee, IdentitySettings, Settings, TrustSettings};
     let grant = Grant {
         grantee: Grantee::Socket("tenant".to_owned()),
         identities: vec!["*".to_owned()],
@@ -224,7 +224,7 @@ fn settings() -> io::Result<()> {
     write("settings", "full", named(&settings)?)?;
     write("settings", "empty", named(&Settings::default())?)?;
     write("settings", "header", b"\x82\xa7version\x01\xa9listeners\x91\xa5https")?;
-    let reply = luassl_daemon::push::PushReply::faulty("trust x is bad".to_owned());
+    let reply = luassl_settings::PushReply::faulty("trust x is bad".to_owned());
     write("settings", "reply", reply.encode())
 }
 

@@ -3,10 +3,10 @@
 use super::*;
 use crate::{
     front::tests::{rig::block_on, whole::front},
-    settings::{Grantee, Settings, TrustSettings},
     tls::tests::pki::Authority,
 };
 use luassl_protocol::{ProtocolVersion, TrustSpec};
+use luassl_settings::{Grantee, Settings, TrustSettings};
 use openssl::sha::sha256;
 use serde_bytes::{ByteArray, ByteBuf};
 use std::io::{Read, Seek};

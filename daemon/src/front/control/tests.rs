@@ -7,8 +7,8 @@ use crate::front::{
     tests::{peers::BOUND, rig::block_on, whole::front},
     turns::Turns,
 };
-use crate::settings::{Grant, Grantee, Settings};
 use luassl_protocol::{Blob, Connect, Hello, Mode, Of, Role, Token};
+use luassl_settings::{Grant, Grantee, Settings};
 use std::{
     io::{Read, Write},
     os::unix::net::{UnixListener, UnixStream},

@@ -3,7 +3,6 @@
 use super::{rig::block_on, whole};
 use crate::{
     front::{Front, control, owner::Owner, quota::Kind},
-    settings::{Grant, Grantee, Limits, Settings, TrustSettings},
     tls::tests::pki::Authority,
 };
 use bytes::BytesMut;
@@ -11,6 +10,7 @@ use luassl_protocol::{
     Blob, BlobStored, ContextMade, ContextSpec, Done, ErrorCode, FRAME_HEADER, Failure, FreeContext, Hello,
     MakeContext, ProtocolVersion, Request, TrustSpec, VERSION, Welcome, decode_reply, take_frame,
 };
+use luassl_settings::{Grant, Grantee, Limits, Settings, TrustSettings};
 use serde::de::DeserializeOwned;
 use serde_bytes::ByteBuf;
 use std::{

@@ -3,9 +3,9 @@
 use crate::{
     front::{Active, Front, audit, context, half_open, home, listener, parsing, quota, turns},
     keeper::KeeperLink,
-    settings::{Limits, Settings},
     tls,
 };
+use luassl_settings::{Limits, Settings};
 use std::{
     collections::HashMap,
     sync::{Arc, RwLock},

@@ -141,7 +141,7 @@ fn revoked_certificates_are_refused_and_a_new_crl_reaches_contexts_that_stand() 
 fn a_trust_that_cannot_be_read_keeps_its_former_content() {
     let world = World::with([Authority::root().identity("server", Kind::P256, &["server.test"])]);
     let client = world.context(&ContextSpec::default());
-    let broken = crate::settings::TrustSettings {
+    let broken = luassl_settings::TrustSettings {
         certificates: vec![serde_bytes::ByteBuf::from(b"no pem".to_vec())],
         crls: vec![],
     };

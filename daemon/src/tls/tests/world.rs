@@ -3,10 +3,10 @@
 use super::pipe::{Outcome, shake};
 use super::pki::Authority;
 use crate::identity::{IdentitySource, PublicIdentity};
-use crate::settings::TrustSettings;
 use crate::tls::{Context, ContextSource, Floors, Ledger, Resumption, TicketKeys, TrustStores, may_sign};
 use luassl_keeper_ipc::front::{EpochKey, Tickets};
 use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion, Role};
+use luassl_settings::TrustSettings;
 use openssl::sha::sha256;
 use serde_bytes::{ByteArray, ByteBuf};
 use std::collections::{BTreeMap, HashMap};

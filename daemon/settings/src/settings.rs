@@ -56,7 +56,8 @@ impl Eq for NameIndex {}
 
 impl Settings {
     /// The declared name of the identity that answers to `asked`.
-    pub(crate) fn declared(&self, asked: &str) -> Option<&str> {
+    #[must_use]
+    pub fn declared(&self, asked: &str) -> Option<&str> {
         let index = self.names.0.get_or_init(|| {
             let aliases = self.identities.iter().flat_map(|(name, identity)| {
                 identity.aliases.iter().map(move |alias| (alias.clone(), name.clone()))

@@ -4,16 +4,15 @@
 //! A front reads the network, so nothing of its answer is believed: lengths, words and order are checked before an
 //! operator sees it.
 
-use super::{MAX_MESSAGE, PushError, receive_within, send_within};
+use crate::{MAX_MESSAGE, MessageError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Add;
-use std::os::fd::BorrowedFd;
 
 /// The version of question and answer that this code speaks.
 const VERSION: u32 = 1;
 /// Rows of one front: its bound on owners, and one for the others.
-const MAX_ROWS: usize = 1025;
+pub const MAX_ROWS: usize = 1025;
 /// Reasons of one row, of either kind.
 const MAX_REASONS: usize = 64;
 /// A reason's word, in bytes.
@@ -112,8 +111,24 @@ impl StatusRequest {
         (request.version == VERSION).then_some(request)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, PushError> {
-        rmp_serde::to_vec_named(self).map_err(|error| PushError::Malformed(error.to_string()))
+    /// Asks for the rows behind that one; for the first ones without it.
+    #[must_use]
+    pub fn after(row: Option<&OwnerStatus>) -> Self {
+        Self { version: VERSION, status_after: row.map(OwnerStatus::key) }
+    }
+
+    /// Whether a row is behind what it names.
+    #[must_use]
+    pub fn comes_before(&self, row: &OwnerStatus) -> bool {
+        Some(row.key()) > self.status_after
+    }
+
+    /// Its datagram.
+    ///
+    /// # Errors
+    /// [`MessageError::Malformed`] where it cannot be written.
+    pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
+        rmp_serde::to_vec_named(self).map_err(|error| MessageError::Malformed(error.to_string()))
     }
 
     /// The answer, from all `rows`: as many of those that are asked for as one datagram holds.
@@ -154,14 +169,14 @@ impl StatusReply {
     /// Reads an answer, and looks whether everything in it is within its bounds.
     ///
     /// # Errors
-    /// [`PushError::Malformed`] where it is no such answer.
-    pub fn decode(bytes: &[u8]) -> Result<Self, PushError> {
-        let malformed = |fault: &str| PushError::Malformed(fault.to_owned());
+    /// [`MessageError::Malformed`] where it is no such answer.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let malformed = |fault: &str| MessageError::Malformed(fault.to_owned());
         if bytes.len() > MAX_MESSAGE {
             return Err(malformed("the status is too long"));
         }
         let reply: Self =
-            rmp_serde::from_slice(bytes).map_err(|error| PushError::Malformed(error.to_string()))?;
+            rmp_serde::from_slice(bytes).map_err(|error| MessageError::Malformed(error.to_string()))?;
         if reply.version != VERSION {
             return Err(malformed("the status is of another version: restart the unit after an update"));
         }
@@ -173,76 +188,16 @@ impl StatusReply {
     }
 }
 
-/// Asks a front for all its rows.
-///
-/// # Errors
-/// [`PushError`] where it does not answer, or not as it should.
-pub fn front_status(admin: BorrowedFd<'_>) -> Result<Vec<OwnerStatus>, PushError> {
-    let mut rows: Vec<OwnerStatus> = Vec::new();
-    let mut buffer = vec![0; MAX_MESSAGE];
-    loop {
-        let status_after = rows.last().map(OwnerStatus::key);
-        let request = StatusRequest { version: VERSION, status_after };
-        send_within(admin, &request.encode()?, &[])?;
-        let length = receive_within(admin, &mut buffer)?;
-        let StatusReply { rows: next, more, .. } = StatusReply::decode(&buffer[..length])?;
-        let advances = next.first().is_none_or(|row| Some(row.key()) > request.status_after);
-        if !advances || (more && next.is_empty()) {
-            return Err(PushError::Malformed("the rows of the status do not come in their order".to_owned()));
-        }
-        rows.extend(next);
-        // Rows that came in between, while others went, may be one too many.
-        rows.truncate(MAX_ROWS);
-        if !more || rows.len() == MAX_ROWS {
-            return Ok(rows);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
     use proptest::prelude::*;
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-    use std::os::fd::AsFd;
 
     fn row(uid: u32) -> OwnerStatus {
         let counts: BTreeMap<String, u64> =
             [("cut".to_owned(), u64::from(uid)), ("timeout".to_owned(), 1)].into();
         let (failed, refused) = (counts.clone(), counts);
         OwnerStatus { socket: "control".into(), uid: Some(uid), failed, refused, ..OwnerStatus::default() }
-    }
-
-    /// What a front says to whoever asks, with these rows.
-    fn asked(rows: Vec<OwnerStatus>) -> Result<Vec<OwnerStatus>, PushError> {
-        let (ours, fronts) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                let mut buffer = vec![0; MAX_MESSAGE];
-                loop {
-                    let received = recv(&fronts, &mut buffer, 0, RecvFlags::empty()).unwrap();
-                    let Some(request) = StatusRequest::decode(&buffer[..received.len]) else { return };
-                    let answer = request.answer(rows.clone());
-                    assert!(answer.len() <= MAX_MESSAGE);
-                    send(&fronts, &answer, &[], SendFlags::empty()).unwrap();
-                }
-            });
-            let answer = front_status(ours.as_fd());
-            drop(ours);
-            answer
-        })
-    }
-
-    #[test]
-    fn every_row_comes_whatever_their_number() {
-        assert_eq!(asked(Vec::new()).unwrap(), []);
-        let mut rows: Vec<_> = (0..1024).map(row).collect();
-        rows.push(OwnerStatus { done: 7, ..OwnerStatus::default() });
-        let length = rmp_serde::to_vec_named(&rows).unwrap().len();
-        assert!(length > MAX_MESSAGE, "more than one datagram is needed: {length}");
-        assert_eq!(asked(rows.clone()).unwrap(), rows);
     }
 
     #[test]
@@ -268,7 +223,7 @@ mod tests {
     fn a_push_is_no_question() {
         assert_eq!(StatusRequest::decode(b"\x82\xa7version\x01\xa9listeners\x90"), None);
         let question = StatusRequest { version: VERSION, status_after: None }.encode().unwrap();
-        assert!(super::super::receive_settings(&question, Vec::new()).is_err());
+        assert!(crate::receive_settings(&question, Vec::new()).is_err());
         assert!(StatusRequest::decode(&question).is_some());
         let newer = StatusRequest { version: VERSION + 1, status_after: None }.encode().unwrap();
         assert_eq!(StatusRequest::decode(&newer), None);

@@ -1,0 +1,188 @@
+//! The push to a front: one datagram with the settings in a memory file, and the listeners' sockets behind it; and the
+//! front's answer.
+
+use crate::{MessageError, Settings};
+use luassl_keeper_ipc::transport;
+use rustix::fs::{FileType, MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+
+/// The settings as MessagePack, in bytes: room for thousands of identities and some hundred CA bundles.
+const MAX_SETTINGS: u64 = 64 << 20;
+/// The datagram of a push, and that of its answer, in bytes: a receive buffer of this size never cuts one.
+pub const MAX_MESSAGE: usize = 64 << 10;
+/// Descriptors that may come with a push.
+pub const MAX_DESCRIPTORS: usize = transport::DESCRIPTORS_MAX;
+/// Faults in an answer, and warnings; those beyond it are counted only.
+const MAX_FAULTS: usize = 64;
+/// The text of one of these, in bytes: all of them together fit into the datagram.
+const MAX_FAULT: usize = 490;
+/// The version of the push that this code speaks: supervisor and front are of one package.
+const VERSION: u32 = 1;
+
+/// What goes before the descriptors: the memory file first, then one socket for each name.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    listeners: Vec<String>,
+}
+
+/// A push as the front receives it.
+#[derive(Debug)]
+pub struct Push {
+    /// The settings.
+    pub settings: Settings,
+    /// Listening sockets that the front has not had yet, by the name of their listener.
+    pub listeners: Vec<(String, OwnedFd)>,
+}
+
+/// What a front says to a push: it is in force, except for what is named here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushReply {
+    /// What could not be used, for people.
+    pub faults: Vec<String>,
+    /// What an operator should know, though everything is in force: what was ended since no grant allows it any more.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+impl PushReply {
+    /// The answer to a push that is not in force.
+    #[must_use]
+    pub fn faulty(fault: String) -> Self {
+        Self { faults: vec![fault], warnings: Vec::new() }
+    }
+
+    /// Reads an answer's datagram.
+    ///
+    /// # Errors
+    /// [`MessageError::Malformed`] where it is none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        rmp_serde::from_slice(bytes).map_err(malformed)
+    }
+
+    /// The answer's datagram, cut to what fits.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let reply = Self { faults: cut(&self.faults), warnings: cut(&self.warnings) };
+        // Texts alone: nothing in it can fail to be written, and an empty answer would be malformed, not lost.
+        rmp_serde::to_vec_named(&reply).unwrap_or_default()
+    }
+}
+
+/// As many texts as an answer has room for, each no longer than it may be.
+fn cut(texts: &[String]) -> Vec<String> {
+    let mut cut: Vec<String> = texts.iter().take(MAX_FAULTS).map(|text| cut_text(text)).collect();
+    if let Some(more) = texts.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
+        cut.push(format!("and {more} more"));
+    }
+    cut
+}
+
+fn cut_text(text: &str) -> String {
+    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_FAULT).last().unwrap_or(0);
+    if text.len() <= MAX_FAULT { text.to_owned() } else { text[..end].to_owned() }
+}
+
+/// The datagram of a push, and the memory file that goes first among its descriptors; the sockets of `listeners` follow in
+/// the same order.
+///
+/// # Errors
+/// [`MessageError`] where the settings are too large, or the system gives no memory file.
+pub fn encode_push(settings: &Settings, listeners: Vec<String>) -> Result<(Vec<u8>, OwnedFd), MessageError> {
+    let memory = memory_file(settings)?;
+    let header = encode(&Header { version: VERSION, listeners })?;
+    if header.len() > MAX_MESSAGE {
+        return Err(MessageError::TooLarge { what: "the list of listeners", limit: MAX_MESSAGE as u64 });
+    }
+    Ok((header, memory.into()))
+}
+
+/// Reads what [`encode_push`] wrote: a datagram's bytes (at most 64 KiB) and the descriptors that came with it.
+///
+/// # Errors
+/// [`MessageError`] where the datagram is none of this version, or its memory file cannot be read.
+pub fn receive_settings(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Result<Push, MessageError> {
+    let header: Header = rmp_serde::from_slice(bytes).map_err(malformed)?;
+    if header.version != VERSION {
+        return Err(MessageError::Malformed(format!("version {} of the push is not spoken", header.version)));
+    }
+    let mut descriptors = descriptors.into_iter();
+    let memory =
+        descriptors.next().ok_or_else(|| MessageError::Malformed("no settings came along".to_owned()))?;
+    if descriptors.len() != header.listeners.len() {
+        return Err(MessageError::Malformed("a socket for each listener did not come along".to_owned()));
+    }
+    let settings = rmp_serde::from_slice(&read_whole(memory)?).map_err(malformed)?;
+    Ok(Push { settings, listeners: header.listeners.into_iter().zip(descriptors).collect() })
+}
+
+fn malformed(error: impl std::fmt::Display) -> MessageError {
+    MessageError::Malformed(error.to_string())
+}
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>, MessageError> {
+    rmp_serde::to_vec_named(value).map_err(malformed)
+}
+
+/// The settings in a memory file that nobody can change any more.
+fn memory_file(settings: &Settings) -> Result<File, MessageError> {
+    let bytes = encode(settings)?;
+    if bytes.len() as u64 > MAX_SETTINGS {
+        return Err(MessageError::TooLarge { what: "the settings of a front", limit: MAX_SETTINGS });
+    }
+    let mut file =
+        File::from(memfd_create("luassl-settings", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    file.write_all(&bytes).map_err(system)?;
+    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    Ok(file)
+}
+
+fn read_whole(memory: OwnedFd) -> Result<Vec<u8>, MessageError> {
+    let status = fstat(&memory)?;
+    let size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
+    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+        return Err(MessageError::Malformed("the settings are in no file".to_owned()));
+    }
+    if size > MAX_SETTINGS {
+        return Err(MessageError::TooLarge { what: "the settings of a front", limit: MAX_SETTINGS });
+    }
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+    File::from(memory).read_exact_at(&mut bytes, 0).map_err(system)?;
+    Ok(bytes)
+}
+
+fn system(error: std::io::Error) -> MessageError {
+    MessageError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_without_its_sockets_is_refused() {
+        let header = encode(&Header { version: VERSION, listeners: vec!["a".into()] }).expect("encoded");
+        let memory = || OwnedFd::from(memory_file(&Settings::default()).expect("a memory file"));
+        assert!(matches!(receive_settings(&header, vec![memory()]), Err(MessageError::Malformed(_))));
+        assert!(matches!(receive_settings(&header, vec![]), Err(MessageError::Malformed(_))));
+        assert!(matches!(receive_settings(b"\xc1", vec![memory()]), Err(MessageError::Malformed(_))));
+        let (pipe, _other) = rustix::pipe::pipe().expect("a pipe");
+        let none = encode(&Header { version: VERSION, listeners: vec![] }).expect("encoded");
+        assert!(matches!(receive_settings(&none, vec![pipe]), Err(MessageError::Malformed(_))));
+        assert!(receive_settings(&none, vec![memory()]).is_ok());
+    }
+
+    #[test]
+    fn an_answer_of_any_size_fits() {
+        let texts = vec!["ü".repeat(100_000); 1_000];
+        let reply = PushReply { faults: texts.clone(), warnings: texts }.encode();
+        assert!(reply.len() <= MAX_MESSAGE);
+        let read: PushReply = rmp_serde::from_slice(&reply).expect("well-formed");
+        assert_eq!(read.faults.last().map(String::as_str), Some("and 936 more"));
+    }
+}
