@@ -8,10 +8,10 @@
 //! of microseconds for it, one that does both in turn a few.
 
 use crate::measure::Sample;
-use luassl_daemon::identity::{KeyId, Signer};
-use luassl_daemon::keeper::KeeperLink;
+use luassl_front::keeper_client::KeeperLink;
 use luassl_tests::daemon::Daemon;
 use luassl_tests::pki;
+use luassl_tls::identity::{KeyId, Signer};
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::sign::Signer as OpenSsl;

@@ -1,10 +1,11 @@
 //! The command lines of `luassld` and `luasslctl`.
 
-use crate::config::Request;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use luassl_sandbox::isolation::Isolation;
 use luassl_sandbox::user::User;
 use luassl_settings::LogFormat;
+use luassl_supervisor::config::Request;
+use luassl_supervisor::ctl::{ConfigArgs, PushArgs, ReloadArgs, StatusArgs};
 use std::path::PathBuf;
 
 /// `luassld`
@@ -30,23 +31,6 @@ pub enum LuassldCommand {
     Launch,
 }
 
-/// Which configuration.
-#[derive(Debug, Clone, Default, Args)]
-pub struct ConfigArgs {
-    /// The configuration; without it and without --identities, /etc/luassl/luassl.toml if there is one
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Declare what lies here: NAME.pem, NAME.key with NAME.crt, NAME/privkey.pem with NAME/fullchain.pem
-    #[arg(long, value_name = "DIR")]
-    pub identities: Vec<PathBuf>,
-}
-
-impl From<ConfigArgs> for Request {
-    fn from(args: ConfigArgs) -> Self {
-        Self { config: args.config, identities: args.identities, socket: None }
-    }
-}
-
 /// `luassld run`
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunArgs {
@@ -69,7 +53,7 @@ impl From<RunArgs> for Request {
 #[derive(Debug, Clone, Args)]
 pub struct FrontArgs {
     /// The front's name
-    #[arg(long, value_name = "NAME", default_value = crate::config::DEFAULT_FRONT)]
+    #[arg(long, value_name = "NAME", default_value = luassl_supervisor::config::DEFAULT_FRONT)]
     pub name: String,
     /// The keeper's socket for this front
     #[arg(long, value_name = "PATH")]
@@ -107,68 +91,6 @@ pub enum LuasslctlCommand {
     /// Say what the keeper has signed and refused, for each front and identity, and what each front has open, has shaken
     /// hands on and has refused, for each owner
     Status(StatusArgs),
-}
-
-/// Whom a push is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Target {
-    /// luassl-keeper.service
-    Keeper,
-    /// luassld.service
-    Front,
-}
-
-/// `luasslctl push`
-#[derive(Debug, Clone, Args)]
-pub struct PushArgs {
-    /// Whom it is for
-    #[arg(long, value_name = "UNIT")]
-    pub to: Target,
-    /// Which configuration.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// The unit's admin socket; /run/luassl/keeper-admin.sock or /run/luassl/front-admin.sock without it
-    #[arg(long, value_name = "PATH")]
-    pub admin: Option<PathBuf>,
-    /// The front's name
-    #[arg(long, value_name = "NAME", default_value = crate::config::DEFAULT_FRONT)]
-    pub name: String,
-}
-
-/// `luasslctl reload`
-#[derive(Debug, Clone, Args)]
-pub struct ReloadArgs {
-    /// Which configuration.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// The keeper's admin socket; /run/luassl/keeper-admin.sock without it
-    #[arg(long, value_name = "PATH")]
-    pub keeper_admin: Option<PathBuf>,
-    /// A front's admin socket; without it /run/luassl/front-admin.sock for `default`, and
-    /// /run/luassl/front-NAME-admin.sock for any other
-    #[arg(long, value_name = "NAME=PATH", value_parser = named_path)]
-    pub front_admin: Vec<(String, PathBuf)>,
-}
-
-/// `luasslctl status`
-#[derive(Debug, Clone, Args)]
-pub struct StatusArgs {
-    /// The keeper's admin socket; /run/luassl/keeper-admin.sock without it
-    #[arg(long, value_name = "PATH")]
-    pub keeper_admin: Option<PathBuf>,
-    /// A front's admin socket; all of /run/luassl without it
-    #[arg(long, value_name = "NAME=PATH", value_parser = named_path)]
-    pub front_admin: Vec<(String, PathBuf)>,
-    /// The control socket of a `luassld run`, whose fronts are asked; without it the units, or where there are none the
-    /// `luassld run` with the default control socket
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["keeper_admin", "front_admin"])]
-    pub socket: Option<PathBuf>,
-}
-
-fn named_path(text: &str) -> Result<(String, PathBuf), String> {
-    text.split_once('=')
-        .map(|(name, path)| (name.to_owned(), PathBuf::from(path)))
-        .ok_or_else(|| "write NAME=PATH".to_owned())
 }
 
 #[cfg(test)]

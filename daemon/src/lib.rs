@@ -1,15 +1,5 @@
-//! luassld as a library: the front (control sockets, grants, contexts, connections) and the supervisor.
+//! What the programs `luassld` and `luasslctl` share: their command lines and their log.
 
-mod chain;
-pub mod check;
 pub mod cli;
-pub mod config;
-pub mod ctl;
-pub mod front;
-pub mod identity;
-pub mod keeper;
 pub mod listen_fds;
 pub mod logging;
-pub mod push;
-pub mod supervisor;
-pub mod tls;

@@ -1,12 +1,10 @@
 //! The sockets that systemd or `luassld run` hands to a front when it starts (sd_listen_fds(3)).
 
 use listenfd::ListenFd;
+use luassl_settings::KEEPER_FILE;
 use rustix::net::{AddressFamily, SocketType};
 use std::io;
 use std::os::fd::OwnedFd;
-
-/// The keeper's socket as a file (O_PATH), for a front whose user cannot reach its path.
-pub const KEEPER: &str = "keeper";
 
 /// Takes every socket that came along, close-on-exec from now on, by its name in LISTEN_FDNAMES. To be called once.
 ///
@@ -17,7 +15,7 @@ pub fn take() -> io::Result<Vec<(String, OwnedFd)>> {
     let mut came = ListenFd::from_env();
     let mut sockets = Vec::new();
     for (index, name) in names.split(':').enumerate().take(came.len()) {
-        if name == KEEPER {
+        if name == KEEPER_FILE {
             // It stays open, and is found by its number: `--keeper` has it.
             continue;
         }

@@ -1,7 +1,7 @@
 //! The documents are true as far as a test can look: their configurations are good, their links and files exist.
 #![allow(clippy::unwrap_used)]
 
-use luassl_daemon::config::{self, Severity};
+use luassl_supervisor::config::{self, Severity};
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
@@ -51,7 +51,7 @@ fn a_sample_with_an_unknown_key_would_be_found() {
 #[test]
 fn every_key_of_the_configuration_is_in_its_page() {
     let page = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
-    let raw = include_str!("../src/config/raw.rs");
+    let raw = include_str!("../supervisor/src/config/raw.rs");
     let keys = raw.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "));
     let keys: Vec<_> = keys.map(|(key, _)| key).collect();
     assert!(keys.len() > 20);

@@ -6,9 +6,9 @@ mod kit;
 
 use kit::process::Process;
 use kit::{BOTH, Bench, Keeper, listener, server_message};
-use luassl_daemon::identity::{IdentitySource, KeyId, SignError, Signer};
-use luassl_daemon::keeper::KeeperLink;
+use luassl_front::keeper_client::KeeperLink;
 use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
+use luassl_tls::identity::{IdentitySource, KeyId, SignError, Signer};
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::sign::Verifier;

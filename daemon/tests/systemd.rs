@@ -3,7 +3,7 @@
 mod common;
 
 use common::{luassld, pair, shell};
-use luassl_daemon::supervisor::launch::{self, Program};
+use luassl_supervisor::run::launch::{self, Program};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -261,7 +261,7 @@ fn the_examples_in_the_sample_configuration_are_good() {
     }
     let directory = tempfile::tempdir().expect("a directory");
     text = text.replace("/var/empty-luassl", &directory.path().display().to_string());
-    let loaded = luassl_daemon::config::load_text(Path::new("luassl.toml"), &text, &Default::default());
+    let loaded = luassl_supervisor::config::load_text(Path::new("luassl.toml"), &text, &Default::default());
     assert!(loaded.config.is_some(), "{:?}\n{text}", loaded.findings);
 }
 

@@ -1,6 +1,6 @@
 //! The operator's file.
 
-use luassl_daemon::config::{Request, Severity, load_text};
+use luassl_supervisor::config::{Request, Severity, load_text};
 use std::path::Path;
 
 /// Whatever the text, there is a configuration or an error that says why not, and each finding can be printed. What

@@ -1,9 +1,9 @@
 //! What is read from files: keys and chains in the keeper, certificates and CRLs in the front.
 
-use luassl_daemon::identity::{IdentitySource, PublicIdentity};
-use luassl_settings::TrustSettings;
-use luassl_daemon::tls::{Context, ContextSource, Floors, Resumption, TrustStores};
 use luassl_protocol::{ContextSpec, DhSpec, Digest, ProtocolVersion, TrustSpec};
+use luassl_settings::TrustSettings;
+use luassl_tls::identity::{IdentitySource, PublicIdentity};
+use luassl_tls::{Context, ContextSource, Floors, Resumption, TrustStores};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
 use openssl::pkey::PKey;

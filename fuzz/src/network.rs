@@ -1,11 +1,11 @@
 //! What comes from the network before anything is agreed on: libssl reads it, and calls back into the front.
 
 use crate::files::FLOORS;
-use luassl_daemon::identity::{IdentitySource, KeyId, PreMaster, PublicIdentity, SignError, Signer};
-use luassl_settings::TrustSettings;
-use luassl_daemon::tls::{self, Context, ContextSource, Resumption, TicketKeys, TrustStores};
 use luassl_keeper_ipc::front::{EpochKey, Tickets};
 use luassl_protocol::{ContextSpec, Role, SniEntry};
+use luassl_settings::TrustSettings;
+use luassl_tls::identity::{IdentitySource, KeyId, PreMaster, PublicIdentity, SignError, Signer};
+use luassl_tls::{self as tls, Context, ContextSource, Resumption, TicketKeys, TrustStores};
 use openssl::asn1::Asn1Time;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;

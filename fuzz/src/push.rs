@@ -1,8 +1,8 @@
 //! What supervisor and front say to each other.
 
 use crate::files::file;
-use luassl_settings::{MAX_MESSAGE, PushReply, StatusReply, StatusRequest, receive_settings};
 use luassl_settings::Settings;
+use luassl_settings::{MAX_MESSAGE, PushReply, StatusReply, StatusRequest, receive_settings};
 
 /// The header of a push, and the settings in its memory file; the front's answer. What can be read is written again
 /// and reads the same.

@@ -16,6 +16,9 @@ pub use status::{MAX_ROWS, NO_GRANT, Open, OwnerStatus, StatusReply, StatusReque
 
 use rustix::io::Errno;
 
+/// The name in LISTEN_FDNAMES of the keeper's socket as a file (O_PATH), for a front whose user cannot reach its path.
+pub const KEEPER_FILE: &str = "keeper";
+
 /// Why a message on a front's admin socket cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {

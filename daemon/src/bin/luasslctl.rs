@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use luassl_daemon::cli::{Luasslctl, LuasslctlCommand};
-use luassl_daemon::ctl;
+use luassl_supervisor::ctl;
 use std::process::ExitCode;
 
 /// What a command gives back that could not hand over everything.

@@ -1,12 +1,14 @@
 //! `luassld`: the supervisor and the front.
 
 use clap::Parser;
-use luassl_daemon::cli::{ConfigArgs, FrontArgs, Luassld, LuassldCommand};
-use luassl_daemon::config::Finding;
-use luassl_daemon::front::{self, FrontError, FrontOptions};
-use luassl_daemon::supervisor::{self, Programs, launch};
-use luassl_daemon::{check, listen_fds, logging};
+use luassl_daemon::cli::{FrontArgs, Luassld, LuassldCommand};
+use luassl_daemon::{listen_fds, logging};
+use luassl_front::{self as front, FrontError, FrontOptions};
 use luassl_settings::Log;
+use luassl_supervisor::check;
+use luassl_supervisor::config::Finding;
+use luassl_supervisor::ctl::ConfigArgs;
+use luassl_supervisor::run::{self as supervisor, Programs, launch};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -19,7 +21,7 @@ fn main() -> ExitCode {
         LuassldCommand::Launch => Err(vec![Finding::error(None, launch::launch().to_string())]),
         LuassldCommand::Run(args) => Programs::installed()
             .map_err(|finding| vec![finding])
-            .and_then(|programs| supervisor::run(&args.into(), programs)),
+            .and_then(|programs| supervisor::run(&args.into(), programs, logging::start)),
         LuassldCommand::Check(args) => return check(args),
         LuassldCommand::Front(args) => {
             serve(args).map_err(|error| vec![Finding::error(None, error.to_string())])

@@ -1,0 +1,109 @@
+//! The front's link to the keeper: which identities there are, and signatures with their keys.
+//!
+//! One thread holds the subscription and keeps what is known of the identities up to date. Each thread that signs has a socket of its
+//! own, so that signatures do not wait for each other. All of them share what is known of the keeper's health: when
+//! it is lost, one deadline begins, for all calls together; a call that comes after it fails at once, and the
+//! subscription's thread finds out when the keeper is back.
+
+mod call;
+mod health;
+mod identities;
+mod subscription;
+
+use health::Health;
+use identities::Identities;
+use luassl_tls::TicketKeys;
+use luassl_tls::identity::{IdentitySource, KeyId, PreMaster, SignError, Signer};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The link of a front to its keeper. Dropping it ends its thread.
+pub struct KeeperLink {
+    shared: Arc<Shared>,
+}
+
+/// What the subscription's thread and the callers have in common.
+struct Shared {
+    /// Tells the sockets of different links in one thread apart.
+    number: u64,
+    path: PathBuf,
+    health: Health,
+    identities: Arc<Identities>,
+    tickets: Arc<TicketKeys>,
+}
+
+impl KeeperLink {
+    /// Starts the subscription to the keeper's socket at `path`. The keeper need not be there yet. A lost keeper is
+    /// waited for until `deadline` after the moment it was lost.
+    ///
+    /// # Errors
+    /// The system's, when it has no thread or descriptor left.
+    pub fn start(path: PathBuf, deadline: Duration) -> io::Result<Arc<Self>> {
+        static LINKS: AtomicU64 = AtomicU64::new(0);
+        let shared = Arc::new(Shared {
+            number: LINKS.fetch_add(1, Ordering::Relaxed),
+            path,
+            health: Health::new(deadline)?,
+            identities: Arc::default(),
+            tickets: Arc::default(),
+        });
+        let subscriber = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("keeper-link".to_owned());
+        thread.spawn(move || subscription::run(&subscriber))?;
+        Ok(Arc::new(Self { shared }))
+    }
+
+    /// Sets the deadline anew; in effect for calls under way, too.
+    pub fn set_deadline(&self, deadline: Duration) {
+        self.shared.health.set_deadline(deadline);
+    }
+
+    /// The identities of this front, as the keeper last told them. While it is away they stay.
+    #[must_use]
+    pub fn identities(&self) -> Arc<dyn IdentitySource> {
+        Arc::clone(&self.shared.identities) as Arc<_>
+    }
+
+    /// The keys for session tickets, as the keeper last told them.
+    #[must_use]
+    pub fn tickets(&self) -> Arc<TicketKeys> {
+        Arc::clone(&self.shared.tickets)
+    }
+
+    /// Whether the keeper has told all identities at least once.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.wait_synced(Duration::ZERO)
+    }
+
+    /// Waits until the keeper has told all identities; false when it has not within the time given.
+    #[must_use]
+    pub fn wait_synced(&self, time: Duration) -> bool {
+        self.shared.identities.wait_synced(time)
+    }
+}
+
+impl Signer for KeeperLink {
+    fn sign(&self, name: &str, key_id: KeyId, scheme: u16, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        call::sign(&self.shared, name, key_id, scheme, message)
+    }
+
+    fn decrypt(
+        &self,
+        name: &str,
+        key_id: KeyId,
+        version: u16,
+        ciphertext: &[u8],
+    ) -> Result<PreMaster, SignError> {
+        call::decrypt(&self.shared, name, key_id, version, ciphertext)
+    }
+}
+
+impl Drop for KeeperLink {
+    fn drop(&mut self) {
+        self.shared.health.end();
+    }
+}

@@ -1,0 +1,188 @@
+//! The question for a key that two peers share, which comes in the middle of a handshake: libssl waits for its answer, and
+//! so does the thread, which is this handshake's own.
+
+use super::super::sockets::ClientSocket;
+use super::session::{encode, invalid_frame};
+use super::whole;
+use luassl_protocol::{
+    FRAME_HEADER, LockStepAnswer, LockStepRequest, LockStepState, MAX_PSK, MAX_PSK_IDENTITY, PskKey,
+    PskQuestion, Secret,
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{SendFlags, send},
+};
+use std::time::Instant;
+use zeroize::Zeroizing;
+
+/// Room for an answer, which is short: a name and a key.
+const ROOM: usize = MAX_PSK + MAX_PSK_IDENTITY + 256;
+
+/// Replies to one question that are no answer to it, and after which it is asked again; one more ends it.
+const MAX_UNSUITABLE: usize = 4;
+
+/// Whom a handshake asks, and until when.
+pub(super) struct Asking {
+    /// A copy of the socket to the program. No descriptor is received over it: one that lies there ends the question.
+    pub(super) lua: ClientSocket,
+    pub(super) until: Instant,
+}
+
+impl Asking {
+    /// Asks, and waits; `None` where there is no key, where nobody answers in time, and after too many replies
+    /// that are no answer.
+    pub(super) fn ask(&self, question: PskQuestion) -> Option<PskKey> {
+        let need = LockStepAnswer { psk: Some(question), ..LockStepAnswer::new(LockStepState::NeedPsk) };
+        let need = encode(&need);
+        let mut answer = Zeroizing::new([0; ROOM]);
+        let mut reply = need.clone();
+        for _ in 0..=MAX_UNSUITABLE {
+            self.send(&reply)?;
+            let body = self.receive(&mut answer)?;
+            match LockStepRequest::decode(body) {
+                Ok(LockStepRequest::Psk { identity, key }) => {
+                    let identity = identity.unwrap_or_default().to_vec().into();
+                    return Some(PskKey { identity, key: Secret::from(key?) });
+                }
+                Ok(LockStepRequest::Close) => return None,
+                Ok(_) => reply.clone_from(&need),
+                Err(error) => reply = invalid_frame(&error),
+            }
+        }
+        tracing::debug!("{} replies to a question for a psk are no answer: it ends", MAX_UNSUITABLE + 1);
+        None
+    }
+
+    fn send(&self, mut frame: &[u8]) -> Option<()> {
+        while !frame.is_empty() {
+            match send(&self.lua, frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => frame = &frame[count..],
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => self.wait(PollFlags::OUT)?,
+                Err(_) => return None,
+            }
+        }
+        Some(())
+    }
+
+    /// The next question's body.
+    fn receive<'r>(&self, room: &'r mut [u8; ROOM]) -> Option<&'r [u8]> {
+        let mut have = 0;
+        loop {
+            match self.lua.receive(&mut room[have..]).map(|received| received.count) {
+                Ok(0) => return None,
+                Ok(count) => have += count,
+                Err(Errno::WOULDBLOCK) => {
+                    self.wait(PollFlags::IN)?;
+                    continue;
+                }
+                Err(_) => return None,
+            }
+            match whole(&room[..have]) {
+                Ok(Some(body)) if FRAME_HEADER + body.len() == have => break,
+                Ok(None) if have < ROOM => {}
+                _ => return None,
+            }
+        }
+        room.get(FRAME_HEADER..have)
+    }
+
+    fn wait(&self, flags: PollFlags) -> Option<()> {
+        let left = self.until.checked_duration_since(Instant::now())?;
+        let left = Timespec::try_from(left).ok()?;
+        let mut watched = [PollFd::new(&self.lua, flags)];
+        match poll(&mut watched, Some(&left)) {
+            Ok(0) => None,
+            Ok(_) | Err(Errno::INTR) => Some(()),
+            Err(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        sockets::stream_pair,
+        tests::descriptors::{at_once, lingering},
+    };
+    use luassl_keeper_ipc::transport;
+    use std::{
+        io::{Read, Write},
+        os::{
+            fd::{AsFd, OwnedFd},
+            unix::net::UnixStream,
+        },
+        thread::{self, JoinHandle},
+        time::Duration,
+    };
+
+    /// The socket of a connection, a handshake that asks over it, and the program's end.
+    fn asking() -> (ClientSocket, Asking, OwnedFd) {
+        let (ours, theirs) = stream_pair().unwrap();
+        let (lua, until) = (ours.copy().unwrap(), Instant::now() + Duration::from_secs(60));
+        (ours, Asking { lua, until }, theirs)
+    }
+
+    fn question() -> PskQuestion {
+        PskQuestion { identity: None, hint: None, most_identity: None, most_key: 64 }
+    }
+
+    fn key() -> Vec<u8> {
+        LockStepRequest::Psk { identity: None, key: Some(b"key") }.to_frame().unwrap()
+    }
+
+    #[test]
+    fn finding_5_a_descriptor_in_an_answer_ends_the_question_and_is_not_received() {
+        let (ours, asking, theirs) = asking();
+        let (_reading, writing) = rustix::pipe::pipe().unwrap();
+        transport::send(&theirs, &key(), &[], SendFlags::empty()).unwrap();
+        assert!(asking.ask(question()).is_some(), "the positive control");
+        transport::send(&theirs, &key(), &[writing.as_fd()], SendFlags::empty()).unwrap();
+        assert!(asking.ask(question()).is_none());
+        drop(asking);
+        assert_eq!(ours.receive_all(&mut [0; 256]).unwrap().descriptors.len(), 1, "it is still there");
+    }
+
+    /// A program that replies so often with what is no answer, and then with a key.
+    fn program(theirs: OwnedFd, unsuitable: usize) -> JoinHandle<()> {
+        let info = LockStepRequest::Info.to_frame().unwrap();
+        let mut theirs = UnixStream::from(theirs);
+        let replies = std::iter::repeat_n(info, unsuitable).chain([key()]);
+        thread::spawn(move || {
+            for reply in replies {
+                // The end, where there is no other question.
+                if theirs.read(&mut [0; 256]).unwrap() == 0 {
+                    return;
+                }
+                theirs.write_all(&reply).unwrap();
+            }
+        })
+    }
+
+    #[test]
+    fn finding_5_a_question_ends_after_a_few_unsuitable_replies() {
+        for (unsuitable, answered) in [(MAX_UNSUITABLE, true), (MAX_UNSUITABLE + 1, false)] {
+            let (ours, asking, theirs) = asking();
+            let program = program(theirs, unsuitable);
+            assert_eq!(asking.ask(question()).is_some(), answered, "{unsuitable}");
+            drop((asking, ours));
+            program.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn finding_13_a_lingering_socket_in_an_answer_keeps_no_question_and_no_close() {
+        let (ours, asking, theirs) = asking();
+        let (socket, _peer) = lingering();
+        transport::send(&theirs, &key(), &[socket.as_fd()], SendFlags::empty()).unwrap();
+        drop((socket, theirs));
+        at_once(move || {
+            assert!(asking.ask(question()).is_none());
+            drop(ours);
+            // The last descriptor of a socket in which the other one lies.
+            drop(asking);
+        });
+    }
+}

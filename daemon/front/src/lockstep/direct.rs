@@ -1,0 +1,180 @@
+//! The TCP socket under a lock-step session. Lua polls it, so nothing is taken from it but what is asked for: record by
+//! record where OpenSSL wants to read on its own, and for a read one batch, all of which OpenSSL decrypts at once.
+
+use super::super::{
+    buffers::{self, Buffers, Leftover},
+    sockets::Tcp,
+};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use std::{
+    io::{self, Read, Write},
+    ops::Range,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+/// A socket that OpenSSL reads and writes itself, without ever waiting and without changing a flag of it.
+pub(super) struct Direct {
+    tcp: Tcp,
+    /// What a batch had left when the session was suspended in the middle of it.
+    saved: Leftover,
+    batch: Option<Batch>,
+    /// The peer has ended TCP.
+    pub(super) end_of_file: bool,
+}
+
+/// What one receive has brought, in the thread's buffer.
+struct Batch {
+    buffers: Buffers,
+    unread: Range<usize>,
+    /// How much may be received; 0 once that has been done.
+    room: usize,
+}
+
+impl Direct {
+    pub(super) fn new(tcp: Tcp) -> Self {
+        Self { tcp, saved: Leftover::default(), batch: None, end_of_file: false }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.tcp.as_fd()
+    }
+
+    /// From here to [`Direct::end_batch`] one receive of at most `room` bytes serves all that OpenSSL reads.
+    pub(super) fn begin_batch(&mut self, room: usize) {
+        let buffers = buffers::lend();
+        let room = room.min(buffers.cipher_in.len()).saturating_sub(self.saved.rest().len());
+        self.batch = Some(Batch { buffers, unread: 0..0, room });
+    }
+
+    /// Keeps what OpenSSL has not taken: all of it has been, unless the session is suspended or at its end.
+    pub(super) fn end_batch(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            if !batch.unread.is_empty() {
+                // There is a batch only where nothing is saved any more.
+                self.saved.keep(&batch.buffers.cipher_in[batch.unread]);
+            }
+            buffers::give_back(batch.buffers);
+        }
+    }
+
+    /// Whether OpenSSL has something to read here that the readiness of the socket does not show.
+    pub(super) fn has_more(&self) -> bool {
+        !self.saved.is_empty() || self.batch.as_ref().is_some_and(|batch| !batch.unread.is_empty())
+    }
+
+    /// Forgets what follows the end of the session.
+    pub(super) fn forget(&mut self) {
+        self.saved.clear();
+    }
+}
+
+fn receive(tcp: &Tcp, into: &mut [u8]) -> io::Result<usize> {
+    let received = rustix::io::retry_on_intr(|| recv(tcp, &mut *into, RecvFlags::DONTWAIT));
+    Ok(received.map(|(_, count)| count)?)
+}
+
+impl Read for Direct {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if !self.saved.is_empty() {
+            let take = into.len().min(self.saved.rest().len());
+            into[..take].copy_from_slice(&self.saved.rest()[..take]);
+            self.saved.advance(take);
+            return Ok(take);
+        }
+        let Some(batch) = &mut self.batch else {
+            let count = receive(&self.tcp, into)?;
+            self.end_of_file = count == 0;
+            return Ok(count);
+        };
+        if batch.unread.is_empty() {
+            let room = std::mem::take(&mut batch.room);
+            if room == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let count = receive(&self.tcp, &mut batch.buffers.cipher_in[..room])?;
+            self.end_of_file = count == 0;
+            batch.unread = 0..count;
+        }
+        let take = into.len().min(batch.unread.len());
+        let from = batch.unread.start;
+        into[..take].copy_from_slice(&batch.buffers.cipher_in[from..from + take]);
+        batch.unread.start += take;
+        Ok(take)
+    }
+}
+
+impl Write for Direct {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(rustix::io::retry_on_intr(|| send(&self.tcp, data, flags))?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Direct;
+    use crate::tests::peers;
+    use std::io::{ErrorKind, Read, Write};
+
+    fn pair() -> (Direct, impl Write) {
+        let (ours, theirs) = peers::tcp_pair();
+        (Direct::new(ours), theirs)
+    }
+
+    /// What is there, once it has arrived.
+    fn read(direct: &mut Direct, into: &mut [u8]) -> usize {
+        loop {
+            match direct.read(into) {
+                Ok(count) => return count,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_batch_nothing_is_taken_but_what_is_asked_for() {
+        let (mut direct, mut peer) = pair();
+        peer.write_all(b"headerbody").unwrap();
+        let mut header = [0; 6];
+        assert_eq!(read(&mut direct, &mut header), 6);
+        assert!(!direct.has_more(), "the rest is where Lua sees it: in the kernel");
+        assert_eq!(read(&mut direct, &mut [0; 16]), 4);
+    }
+
+    #[test]
+    fn a_batch_is_one_receive_and_what_is_left_of_it_comes_first_later() {
+        let (mut direct, mut peer) = pair();
+        peer.write_all(b"0123456789").unwrap();
+        assert_eq!(read(&mut direct, &mut [0; 1]), 1);
+        direct.begin_batch(8);
+        let mut some = [0; 3];
+        assert_eq!(read(&mut direct, &mut some), 3);
+        assert_eq!(&some, b"123");
+        assert!(direct.has_more());
+        direct.end_batch();
+        assert!(direct.has_more(), "kept until it is read");
+        let mut rest = [0; 16];
+        assert_eq!(read(&mut direct, &mut rest), 5);
+        assert_eq!(&rest[..5], b"45678");
+        direct.begin_batch(8);
+        assert_eq!(read(&mut direct, &mut rest), 1);
+        assert_eq!(
+            direct.read(&mut rest).unwrap_err().kind(),
+            ErrorKind::WouldBlock,
+            "one receive for a batch"
+        );
+        direct.end_batch();
+    }
+
+    #[test]
+    fn the_end_of_tcp_is_remembered() {
+        let (mut direct, peer) = pair();
+        drop(peer);
+        assert_eq!(read(&mut direct, &mut [0; 1]), 0);
+        assert!(direct.end_of_file);
+    }
+}

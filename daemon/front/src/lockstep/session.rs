@@ -1,0 +1,406 @@
+//! The session of a lock-step connection: one question, one answer, and never a wait.
+
+use super::super::{buffers, connection::with_addresses, sockets::Tcp};
+use super::direct::Direct;
+use luassl_protocol::{
+    DecodeError, ErrorCode, Facts, Failure, Info, LockStepAnswer, LockStepState, MAX_LOCK_STEP_DATA,
+    MIN_LOCK_STEP_READ, to_frame,
+};
+use luassl_tls::{self as tls, Decision};
+use openssl::{
+    error::ErrorStack,
+    ssl::{self, ShutdownResult, Ssl, SslRef, SslStream},
+};
+use rustix::net::{Shutdown, shutdown};
+use serde_bytes::Bytes;
+use std::os::fd::BorrowedFd;
+
+/// SSL_ERROR_WANT_X509_LOOKUP: the certificate callback has put a signature off (`tls::may_sign`).
+const WANT_X509_LOOKUP: i32 = 4;
+/// SSL_ERROR_WANT_CLIENT_HELLO_CB: the session has stopped at the ClientHello.
+const WANT_CLIENT_HELLO: i32 = 11;
+
+/// OpenSSL's words for a connection that ends without close_notify (`SSL_R_UNEXPECTED_EOF_WHILE_READING`).
+const UNEXPECTED_EOF: &str = "unexpected eof while reading";
+
+/// The most plaintext of a record (RFC 8446, 5.1), and so what one call writes.
+const RECORD: usize = 16 * 1024;
+/// The most ciphertext of a record, its header included, and some room.
+const SEALED_RECORD: usize = RECORD + 2048 + 64;
+
+/// How far a session has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Handshaking,
+    Open,
+    /// Failed for good, with or without an established session.
+    Failed,
+}
+
+/// What a call of OpenSSL came to, other than success.
+enum Hindrance {
+    WantRead,
+    WantWrite,
+    /// A signature has to be made first, on a thread that may wait for it.
+    WantSignature,
+    WantDecision,
+    Failed,
+    /// The peer's close_notify.
+    Closed,
+}
+
+/// An answer, as a frame.
+pub(super) enum Answered {
+    Frame(Vec<u8>),
+    /// Ask again on a thread that may sign.
+    NeedsSignature,
+}
+
+/// One session over one socket.
+pub(super) struct Session {
+    tls: SslStream<Direct>,
+    stage: Stage,
+    established: bool,
+    /// What every later question is answered with.
+    end: Option<(Failure, Option<String>)>,
+    peer_closed: bool,
+    close_sent: bool,
+    /// The plaintext of a record that is not wholly in the kernel.
+    unsent: Vec<u8>,
+}
+
+impl Session {
+    /// # Errors
+    /// When OpenSSL has no memory left.
+    pub(super) fn new(ssl: Ssl, tcp: Tcp) -> Result<Self, ErrorStack> {
+        Ok(Self {
+            tls: SslStream::new(ssl, Direct::new(tcp))?,
+            stage: Stage::Handshaking,
+            established: false,
+            end: None,
+            peer_closed: false,
+            close_sent: false,
+            unsent: Vec::new(),
+        })
+    }
+
+    /// Whether the handshake is still under way.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.stage == Stage::Handshaking
+    }
+
+    /// Whether a handshake has been finished, whatever came afterwards.
+    pub(super) fn is_established(&self) -> bool {
+        self.established
+    }
+
+    pub(super) fn ssl(&self) -> &SslRef {
+        self.tls.ssl()
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.tls.get_ref().fd()
+    }
+
+    /// How the connection failed, where it did.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        self.end.as_ref().map(|(failure, _)| failure)
+    }
+
+    /// Runs a call of OpenSSL; what another session of this thread left in its queue of errors would be taken for this
+    /// one's.
+    fn call<T>(
+        &mut self,
+        call: impl FnOnce(&mut SslStream<Direct>) -> Result<T, ssl::Error>,
+    ) -> Result<T, Hindrance> {
+        drop(ErrorStack::get());
+        call(&mut self.tls).map_err(|error| self.hindrance(&error))
+    }
+
+    /// Goes on with the handshake. One that has ended well in spite of an excess has failed all the same.
+    fn shake(&mut self) -> Result<(), Hindrance> {
+        self.call(SslStream::do_handshake)?;
+        let excess = tls::excess(self.tls.ssl());
+        excess.map_or(Ok(()), |excess| Err(self.fail(excess, None)))
+    }
+
+    fn hindrance(&mut self, error: &ssl::Error) -> Hindrance {
+        let excess = tls::excess(self.tls.ssl());
+        if let Some(excess) = excess {
+            return self.fail(excess, None);
+        }
+        match error.code() {
+            ssl::ErrorCode::WANT_READ => return Hindrance::WantRead,
+            ssl::ErrorCode::WANT_WRITE => return Hindrance::WantWrite,
+            ssl::ErrorCode::ZERO_RETURN => {
+                self.peer_closed = true;
+                self.tls.get_mut().forget();
+                return Hindrance::Closed;
+            }
+            code if code.as_raw() == WANT_X509_LOOKUP => return Hindrance::WantSignature,
+            code if code.as_raw() == WANT_CLIENT_HELLO => return Hindrance::WantDecision,
+            _ => {}
+        }
+        let failure = tls::failure(error, self.tls.ssl());
+        // The crate's BIO cannot tell OpenSSL of an end of file, so that OpenSSL does not say this itself.
+        let ended = self.tls.get_ref().end_of_file && error.io_error().is_none();
+        let at_end = || ended.then(|| UNEXPECTED_EOF.to_owned());
+        let reason = tls::reason(error).or_else(at_end);
+        self.fail(failure, reason)
+    }
+
+    fn fail(&mut self, failure: Failure, reason: Option<String>) -> Hindrance {
+        self.stage = Stage::Failed;
+        self.tls.get_mut().forget();
+        self.end = Some((failure, reason));
+        Hindrance::Failed
+    }
+
+    /// The answer to a question that could not be carried out.
+    fn hindered(&mut self, hindrance: Hindrance, answer: LockStepAnswer<'_>) -> Answered {
+        let state = match hindrance {
+            Hindrance::WantSignature => return Answered::NeedsSignature,
+            Hindrance::WantRead => LockStepState::WantRead,
+            Hindrance::WantWrite => LockStepState::WantWrite,
+            Hindrance::WantDecision => {
+                let client_hello = tls::take_hello(self.tls.ssl()).unwrap_or_default();
+                let state = LockStepState::NeedClientHello;
+                return frame(&LockStepAnswer { state, client_hello: Some(client_hello), ..answer });
+            }
+            Hindrance::Closed => {
+                let failure = Failure::new(ErrorCode::Closed, "the peer closed the connection");
+                return frame(&LockStepAnswer { taken: answer.taken, ..LockStepAnswer::failed(failure) });
+            }
+            Hindrance::Failed => {
+                let (failure, reason) = self.end.clone().unwrap_or_else(no_reason);
+                let failed = LockStepAnswer::failed(failure);
+                return frame(&LockStepAnswer { reason, taken: answer.taken, ..failed });
+            }
+        };
+        frame(&LockStepAnswer { state, ..answer })
+    }
+
+    pub(super) fn handshake(&mut self) -> Answered {
+        match self.stage {
+            Stage::Failed => return self.hindered(Hindrance::Failed, ok()),
+            Stage::Open => return self.shaken(),
+            Stage::Handshaking => {}
+        }
+        match self.shake() {
+            Ok(()) => {
+                self.stage = Stage::Open;
+                self.established = true;
+                self.shaken()
+            }
+            Err(hindrance) => self.hindered(hindrance, ok()),
+        }
+    }
+
+    fn shaken(&self) -> Answered {
+        frame(&LockStepAnswer { info: Some(self.info()), pending: self.has_pending(), ..ok() })
+    }
+
+    fn info(&self) -> Info {
+        with_addresses(tls::info(self.tls.ssl()), Some(self.fd()))
+    }
+
+    fn has_pending(&self) -> bool {
+        self.tls.ssl().pending() > 0
+    }
+
+    /// Goes on after [`LockStepState::NeedClientHello`].
+    pub(super) fn decided(&mut self, decision: Decision) -> Answered {
+        if self.stage != Stage::Handshaking {
+            return invalid("no handshake waits for a decision");
+        }
+        tls::decide(self.tls.ssl(), decision);
+        self.handshake()
+    }
+
+    /// Why a question about data cannot be answered now.
+    fn refusal(&mut self) -> Option<Answered> {
+        match self.stage {
+            // A renegotiation computes; what it has sent is answered with this question at the earliest.
+            Stage::Open if !self.tls.ssl().is_init_finished() && !tls::signing_is_allowed() => {
+                Some(Answered::NeedsSignature)
+            }
+            Stage::Open => None,
+            Stage::Handshaking => Some(invalid("the handshake has not been finished")),
+            Stage::Failed => Some(self.hindered(Hindrance::Failed, ok())),
+        }
+    }
+
+    pub(super) fn read(&mut self, max: u32) -> Answered {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        if self.peer_closed {
+            return self.hindered(Hindrance::Closed, ok());
+        }
+        let max = (max as usize).clamp(MIN_LOCK_STEP_READ, MAX_LOCK_STEP_DATA);
+        buffers::with_plain(|plain| {
+            let max = max.min(plain.len());
+            // What is received is decrypted at once, and has to fit: the batch, and one record's beginning before it.
+            if let Some(room) = max.checked_sub(SEALED_RECORD).filter(|room| *room >= SEALED_RECORD) {
+                self.tls.get_mut().begin_batch(room);
+            }
+            let (count, hindrance) = self.read_into(&mut plain[..max]);
+            self.tls.get_mut().end_batch();
+            let data = Some(Bytes::new(&plain[..count]));
+            match hindrance {
+                // What was decrypted comes first; the rest is found again with the next question.
+                _ if count > 0 => {
+                    frame(&LockStepAnswer { data, pending: self.is_telling(hindrance.as_ref()), ..ok() })
+                }
+                Some(hindrance) => self.hindered(hindrance, ok()),
+                None => frame(&LockStepAnswer { data, ..ok() }),
+            }
+        })
+    }
+
+    /// Whether there is something to tell that the readiness of the socket does not show.
+    fn is_telling(&self, hindrance: Option<&Hindrance>) -> bool {
+        self.has_pending()
+            || match hindrance {
+                Some(Hindrance::WantRead) => false,
+                Some(_) => true,
+                None => self.tls.get_ref().has_more(),
+            }
+    }
+
+    /// Decrypts what there is.
+    fn read_into(&mut self, plain: &mut [u8]) -> (usize, Option<Hindrance>) {
+        let mut count = 0;
+        while count < plain.len() {
+            match self.call(|tls| tls.ssl_read(&mut plain[count..])) {
+                Ok(more) => count += more,
+                Err(hindrance) => return (count, Some(hindrance)),
+            }
+            if !self.tls.get_ref().has_more() && !self.has_pending() {
+                break;
+            }
+        }
+        (count, None)
+    }
+
+    pub(super) fn write(&mut self, data: &[u8]) -> Answered {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        if self.close_sent {
+            return invalid("close_notify has been sent");
+        }
+        if data.len() > MAX_LOCK_STEP_DATA {
+            return invalid("more than one write carries");
+        }
+        if !data.starts_with(&self.unsent) {
+            return invalid("other bytes than those of the record that is half sent");
+        }
+        let mut taken = 0;
+        while taken < data.len() {
+            // A record that is half sent goes on as it began.
+            let length = if self.unsent.is_empty() { RECORD } else { self.unsent.len() };
+            let record = &data[taken..data.len().min(taken + length)];
+            match self.call(|tls| tls.ssl_write(record)) {
+                Ok(count) => {
+                    taken += count;
+                    self.unsent.clear();
+                }
+                Err(hindrance) => {
+                    let stays = matches!(hindrance, Hindrance::WantWrite | Hindrance::WantRead);
+                    self.unsent = if stays { record.to_vec() } else { Vec::new() };
+                    return self.hindered(hindrance, LockStepAnswer { taken: to_u32(taken), ..ok() });
+                }
+            }
+        }
+        frame(&LockStepAnswer { taken: to_u32(taken), ..ok() })
+    }
+
+    pub(super) fn shutdown(&mut self) -> Answered {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let complete = |complete| frame(&LockStepAnswer { complete: Some(complete), ..ok() });
+        if !self.close_sent {
+            return match self.call(SslStream::shutdown) {
+                Ok(outcome) => {
+                    self.close_sent = true;
+                    complete(outcome == ShutdownResult::Received || self.peer_closed)
+                }
+                Err(hindrance) => self.hindered(hindrance, ok()),
+            };
+        }
+        while !self.peer_closed {
+            // What the peer sent before its close_notify is thrown away.
+            let thrown = buffers::with_plain(|plain| self.call(|tls| tls.ssl_read(plain)));
+            match thrown {
+                Ok(_) | Err(Hindrance::Closed) => {}
+                Err(hindrance) => return self.hindered(hindrance, ok()),
+            }
+        }
+        complete(true)
+    }
+
+    pub(super) fn tell_info(&self) -> Answered {
+        if !self.established {
+            return invalid("the handshake has not been finished");
+        }
+        frame(&LockStepAnswer { info: Some(self.info()), ..ok() })
+    }
+
+    pub(super) fn facts(&self) -> Answered {
+        let facts: Box<Facts> = Box::new(tls::facts(self.tls.ssl()));
+        frame(&LockStepAnswer { facts: Some(facts), ..ok() })
+    }
+
+    /// Ends it without a word to the peer; every later question is answered with `failure`. The program has the TCP socket,
+    /// too, and learns from it that there is something to ask.
+    pub(super) fn withdraw(&mut self, failure: Failure) {
+        // Fails only where the peer has gone already.
+        let _ = shutdown(self.fd(), Shutdown::Both);
+        self.stage = Stage::Failed;
+        self.tls.get_mut().forget();
+        self.end = Some((failure, None));
+    }
+
+    /// Sends close_notify where that can go at once.
+    pub(super) fn close(&mut self) -> Vec<u8> {
+        if self.stage == Stage::Open && !self.close_sent && self.unsent.is_empty() {
+            self.close_sent = self.call(SslStream::shutdown).is_ok();
+        }
+        encode(&ok())
+    }
+}
+
+fn no_reason() -> (Failure, Option<String>) {
+    (Failure::new(ErrorCode::Internal, "the session has failed"), None)
+}
+
+fn to_u32(count: usize) -> Option<u32> {
+    u32::try_from(count).ok()
+}
+
+fn ok<'a>() -> LockStepAnswer<'a> {
+    LockStepAnswer::new(LockStepState::Ok)
+}
+
+/// The answer to a question that cannot be asked now; it changes nothing.
+pub(super) fn invalid(message: &str) -> Answered {
+    frame(&LockStepAnswer::failed(Failure::new(ErrorCode::Invalid, message)))
+}
+
+pub(super) fn frame(answer: &LockStepAnswer<'_>) -> Answered {
+    Answered::Frame(encode(answer))
+}
+
+/// The answer to what cannot be read.
+pub(super) fn invalid_frame(error: &DecodeError) -> Vec<u8> {
+    encode(&LockStepAnswer::failed(Failure::from(error)))
+}
+
+pub(super) fn encode(answer: &LockStepAnswer<'_>) -> Vec<u8> {
+    to_frame(answer).unwrap_or_else(|error| {
+        tracing::error!("an answer cannot be written: {error}");
+        Vec::new()
+    })
+}

@@ -1,0 +1,309 @@
+//! Threads that parse what programs bring, and build their contexts.
+//!
+//! How long such work lasts is up to whoever sent the bytes. So none of it runs on the thread of the control sockets or
+//! on one that holds connections. One owner has at most one of these threads at a time, owners take turns, and the CPU
+//! time that an owner may take of them is bounded.
+
+#[cfg(test)]
+mod tests;
+
+use super::owner::Owner;
+use luassl_protocol::{ErrorCode, Failure};
+use luassl_settings::Limits;
+use luassl_tls as tls;
+use rustix::time::{ClockId, clock_gettime};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// How many threads there are, whatever the number of cores: one owner holds one of them at most.
+pub(super) const THREADS: usize = 3;
+
+/// How long the CPU time of `[limits] parsing_cpu_per_owner` lasts.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Owners are swept out when there are this many: those that have no job and have used none of their CPU time.
+const SWEEP_AT: usize = 64;
+
+/// A job that took this much of libcrypto's memory at a time returns to the system what is free after it. Its thread would
+/// keep as much as the largest job took, for each of the threads.
+const TRIM_AT: u64 = 1 << 20;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// CPU time that comes back at a steady rate.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    whole: Duration,
+    /// Negative time is what the last job took beyond it.
+    left_ns: i64,
+    at: Instant,
+}
+
+impl Budget {
+    fn new(whole: Duration, now: Instant) -> Self {
+        Self { whole, left_ns: nanoseconds(whole), at: now }
+    }
+
+    /// Gives back what has come back by `now`.
+    fn refill(&mut self, whole: Duration, now: Instant) {
+        let since = now.saturating_duration_since(self.at).min(WINDOW * 60);
+        let back = since.as_secs_f64() * whole.as_secs_f64() / WINDOW.as_secs_f64();
+        let back = nanoseconds(Duration::from_secs_f64(back));
+        self.left_ns = (self.left_ns.saturating_add(back)).min(nanoseconds(whole));
+        (self.whole, self.at) = (whole, now);
+    }
+
+    /// How long until there is some again; none where there is.
+    fn wait(&self) -> Option<Duration> {
+        let lacking =
+            u64::try_from(1_i64.saturating_sub(self.left_ns)).ok().filter(|lacking| *lacking > 0)?;
+        let rate = self.whole.as_secs_f64() / WINDOW.as_secs_f64();
+        let seconds = Duration::from_nanos(lacking).as_secs_f64() / rate;
+        Some(Duration::try_from_secs_f64(seconds).unwrap_or(WINDOW))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.left_ns >= nanoseconds(self.whole)
+    }
+}
+
+fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The jobs of one owner.
+struct Account {
+    jobs: VecDeque<Job>,
+    busy: bool,
+    budget: Budget,
+}
+
+/// Who is next; the time is an argument.
+#[derive(Default)]
+struct Queues {
+    accounts: HashMap<Owner, Account>,
+    /// Owners with jobs that no thread has, in their order.
+    turns: VecDeque<Owner>,
+    ended: bool,
+}
+
+/// What a thread is to do.
+enum Next {
+    Run(Owner, Job),
+    /// Nothing; after this time there may be something, without another word.
+    Wait(Option<Duration>),
+}
+
+impl Queues {
+    /// Enters a job, unless `most` of this owner's wait already.
+    fn submit(
+        &mut self,
+        owner: &Owner,
+        job: Job,
+        most: usize,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), Failure> {
+        if self.accounts.len() >= SWEEP_AT {
+            self.sweep(now);
+        }
+        let whole = limits.parsing_cpu();
+        let account = self.accounts.entry(owner.clone()).or_insert_with(|| Account {
+            jobs: VecDeque::new(),
+            busy: false,
+            budget: Budget::new(whole, now),
+        });
+        account.budget.refill(whole, now);
+        if account.jobs.len() >= most {
+            return Err(Failure::new(
+                ErrorCode::Limit,
+                format!(
+                    "{most} requests of this user with certificates wait already ([limits] parsing_jobs_per_owner): \
+                     ask again when some are answered"
+                ),
+            ));
+        }
+        if !account.busy && account.jobs.is_empty() {
+            self.turns.push_back(owner.clone());
+        }
+        account.jobs.push_back(job);
+        Ok(())
+    }
+
+    /// The next owner's next job, where one has CPU time left.
+    fn next(&mut self, now: Instant) -> Next {
+        let mut soonest: Option<Duration> = None;
+        for place in 0..self.turns.len() {
+            let Some(account) = self.accounts.get_mut(&self.turns[place]) else { continue };
+            account.budget.refill(account.budget.whole, now);
+            if let Some(wait) = account.budget.wait() {
+                soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
+                continue;
+            }
+            if let Some(job) = account.jobs.pop_front()
+                && let Some(owner) = self.turns.remove(place)
+            {
+                account.busy = true;
+                return Next::Run(owner, job);
+            }
+        }
+        Next::Wait(soonest)
+    }
+
+    /// A job is over that took `spent` of CPU time.
+    fn done(&mut self, owner: Owner, spent: Duration) {
+        let Some(account) = self.accounts.get_mut(&owner) else { return };
+        account.busy = false;
+        account.budget.left_ns = account.budget.left_ns.saturating_sub(nanoseconds(spent));
+        if !account.jobs.is_empty() {
+            self.turns.push_back(owner);
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.accounts.retain(|_, account| {
+            account.budget.refill(account.budget.whole, now);
+            account.busy || !account.jobs.is_empty() || !account.budget.is_whole()
+        });
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    queues: Mutex<Queues>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a job; none when there will be no more.
+    fn take(&self) -> Option<(Owner, Job)> {
+        let mut queues = self.lock();
+        while !queues.ended {
+            let wait = match queues.next(Instant::now()) {
+                Next::Run(owner, job) => return Some((owner, job)),
+                Next::Wait(wait) => wait,
+            };
+            queues = match wait {
+                None => self.changed.wait(queues).unwrap_or_else(PoisonError::into_inner),
+                Some(wait) => {
+                    self.changed.wait_timeout(queues, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        None
+    }
+
+    fn work(&self) {
+        while let Some((owner, job)) = self.take() {
+            let before = thread_time();
+            let (outcome, taken) = tls::peak_of(|| catch_unwind(AssertUnwindSafe(job)));
+            if taken >= TRIM_AT {
+                tls::trim();
+            }
+            if outcome.is_err() {
+                tracing::error!(uid = owner.uid, "a request with certificates panicked, and has failed");
+            }
+            let spent = thread_time().saturating_sub(before);
+            self.lock().done(owner, spent);
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// The CPU time of this thread.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
+}
+
+/// See the module.
+pub(super) struct Parsing(Arc<Shared>);
+
+impl Parsing {
+    /// Starts [`THREADS`] threads.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread.
+    pub(super) fn start() -> io::Result<Self> {
+        let parsing = Self(Arc::default());
+        for _ in 0..THREADS {
+            let shared = Arc::clone(&parsing.0);
+            thread::Builder::new().name("parse".to_owned()).spawn(move || {
+                tls::may_sign(false);
+                shared.work();
+            })?;
+        }
+        Ok(parsing)
+    }
+
+    /// Does some work of `owner`'s, in its turn; not at all where nobody waits for it any more.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Limit`] where too much of that owner's waits already, [`ErrorCode::Internal`] where it panics.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        owner: &Owner,
+        limits: &Limits,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.run_among(limits.parsing_jobs_per_owner as usize, owner, limits, work).await
+    }
+
+    /// As [`Parsing::run`], for a large request before it is known what it asks for. However many of one owner's wait, none
+    /// is refused: each control connection has one at most.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Internal`] where it panics.
+    pub(super) async fn run_frame<T: Send + 'static>(
+        &self,
+        owner: &Owner,
+        limits: &Limits,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.run_among(usize::MAX, owner, limits, work).await
+    }
+
+    /// How many jobs of `owner`'s no thread has begun.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, owner: &Owner) -> usize {
+        self.0.lock().accounts.get(owner).map_or(0, |account| account.jobs.len())
+    }
+
+    async fn run_among<T: Send + 'static>(
+        &self,
+        most: usize,
+        owner: &Owner,
+        limits: &Limits,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(move || {
+            if !reply.is_closed() {
+                // The asker may have gone in between.
+                let _ = reply.send(work());
+            }
+        });
+        self.0.lock().submit(owner, job, most, limits, Instant::now())?;
+        self.0.changed.notify_one();
+        answer.await.map_err(|_| Failure::new(ErrorCode::Internal, "the request could not be carried out"))
+    }
+}
+
+impl Drop for Parsing {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.changed.notify_all();
+    }
+}

@@ -1,0 +1,254 @@
+//! Requests of two owners over real control sockets, on a front without a keeper.
+
+use super::{rig::block_on, whole};
+use crate::{Front, control, owner::Owner, quota::Kind};
+use bytes::BytesMut;
+use luassl_protocol::{
+    Blob, BlobStored, ContextMade, ContextSpec, Done, ErrorCode, FRAME_HEADER, Failure, FreeContext, Hello,
+    MakeContext, ProtocolVersion, Request, TrustSpec, VERSION, Welcome, decode_reply, take_frame,
+};
+use luassl_settings::{Grant, Grantee, Limits, Settings, TrustSettings};
+use luassl_tls::kit::pki::Authority;
+use serde::de::DeserializeOwned;
+use serde_bytes::ByteBuf;
+use std::{
+    os::unix::net::UnixListener,
+    sync::{Arc, mpsc},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::oneshot,
+    task::yield_now,
+};
+
+/// A named control socket each, so that they are two owners.
+const NAMES: [&str; 2] = ["greedy", "other"];
+
+/// A front that serves them.
+struct Served {
+    front: Arc<Front>,
+    directory: TempDir,
+}
+
+impl Served {
+    /// Within [`block_on`], whose thread is that of the control sockets.
+    fn start(limits: Limits) -> Self {
+        let front = whole::front();
+        let own = TrustSettings { certificates: vec![ByteBuf::from(Authority::root().pem())], crls: vec![] };
+        let settings = Settings {
+            grants: NAMES.map(grant).into(),
+            trusts: [("own".to_owned(), own)].into(),
+            limits,
+            ..Settings::default()
+        };
+        let reply = front.activate(settings, vec![]);
+        assert!(reply.faults.is_empty(), "{:?}", reply.faults);
+        let directory = tempfile::tempdir().unwrap();
+        for name in NAMES {
+            let listening = UnixListener::bind(directory.path().join(name)).unwrap();
+            tokio::spawn(control::serve(Arc::clone(&front), name.into(), listening.into()));
+        }
+        Self { front, directory }
+    }
+
+    /// A control connection that has said hello.
+    async fn client(&self, name: &str) -> Client {
+        let stream = UnixStream::connect(self.directory.path().join(name)).await.unwrap();
+        let mut client = Client { stream, buffer: BytesMut::new(), id: 0 };
+        let hello = Hello { version: VERSION, features: vec![], client: "a test".to_owned() };
+        client.ask::<Welcome>(&Request::Hello(hello)).await.unwrap();
+        client
+    }
+
+    /// The bytes of what is parsed that are on an owner's account.
+    fn parsed_bytes(&self, name: &str) -> u64 {
+        let held = self.front.quotas.held(Kind::ParsedBytes).into_iter();
+        held.filter(|(own, _)| *own == owner(name)).map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Waits until so many jobs of an owner wait for their turn.
+    async fn until_waiting(&self, name: &str, jobs: usize) {
+        while self.front.parsing.waiting(&owner(name)) != jobs {
+            yield_now().await;
+        }
+    }
+}
+
+fn owner(name: &str) -> Owner {
+    Owner { socket: name.into(), uid: rustix::process::getuid().as_raw() }
+}
+
+/// A grant to be a client, for whoever connects to a socket.
+fn grant(socket: &str) -> Grant {
+    Grant {
+        grantee: Grantee::Socket(socket.to_owned()),
+        identities: vec![],
+        server: false,
+        client: true,
+        listeners: vec![],
+        listen: false,
+        connect: true,
+        minimum_protocol: ProtocolVersion::Tls12,
+        verify_required: true,
+        key_log: false,
+        rsa_key_exchange: false,
+        dhe: false,
+        audit: false,
+        trusts: None,
+        max_connections: None,
+        max_contexts: None,
+    }
+}
+
+/// A program's end of a control connection.
+struct Client {
+    stream: UnixStream,
+    buffer: BytesMut,
+    id: u64,
+}
+
+impl Client {
+    async fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {
+        self.send(request).await;
+        self.answer().await
+    }
+
+    async fn send(&mut self, request: &Request) {
+        self.id += 1;
+        self.stream.write_all(&request.to_frame(self.id).unwrap()).await.unwrap();
+    }
+
+    async fn answer<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        loop {
+            if let Some(frame) = take_frame(&mut self.buffer, 1 << 20).unwrap() {
+                let (id, answer) = decode_reply(&frame).unwrap();
+                assert_eq!(id, self.id);
+                return answer;
+            }
+            assert!(self.stream.read_buf(&mut self.buffer).await.unwrap() > 0, "the front has hung up");
+        }
+    }
+
+    /// Whether nothing of an answer has come.
+    fn has_no_answer(&mut self) -> bool {
+        let came = self.stream.try_read_buf(&mut self.buffer);
+        came.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) && self.buffer.is_empty()
+    }
+
+    async fn context(&mut self, request: &Request) -> Result<u64, Failure> {
+        let made: ContextMade = self.ask(request).await?;
+        Ok(made.context.unwrap())
+    }
+}
+
+/// A context with so many application protocols of 250 bytes.
+fn described(protocols: usize) -> Request {
+    let alpn = (0..protocols).map(|number| format!("{number:0>250}")).collect();
+    let trust = TrustSpec { named: vec!["own".to_owned()], ..TrustSpec::default() };
+    let spec = ContextSpec { alpn, trust, ..ContextSpec::default() };
+    Request::Context(Box::new(MakeContext { spec, again: false }))
+}
+
+fn blob(bytes: usize) -> Request {
+    Request::Blob(Blob { data: vec![b'-'; bytes] })
+}
+
+#[test]
+fn finding_6_a_large_description_is_charged_for_as_long_as_its_context_lasts() {
+    block_on(async {
+        let bound = 256 << 10;
+        let served = Served::start(Limits { parsed_bytes_per_owner: bound, ..Limits::default() });
+        let (mut greedy, mut other) = (served.client("greedy").await, served.client("other").await);
+        let (large, small) = (described(60), described(1));
+        let size = (large.to_frame(1).unwrap().len() - FRAME_HEADER) as u64;
+        let most = u64::from(bound) / (4 * size);
+        assert_eq!(most, 4);
+        let mut made = Vec::new();
+        let refused = loop {
+            match greedy.context(&large).await {
+                Ok(context) => made.push(context),
+                Err(failure) => break failure,
+            }
+        };
+        assert_eq!(refused.code, ErrorCode::Limit);
+        assert!(refused.message.contains("parsed_bytes_per_owner"), "{refused}");
+        assert_eq!((made.len() as u64, served.parsed_bytes("greedy")), (most, most * 4 * size));
+        // Positive controls: another owner has its own account, and what is small has room on this one.
+        other.context(&large).await.unwrap();
+        assert_eq!(served.parsed_bytes("other"), 4 * size);
+        greedy.context(&small).await.unwrap();
+        // What is freed can be taken again, and no more than that.
+        let before = served.parsed_bytes("greedy");
+        let free = Request::FreeContext(FreeContext { context: made[0] });
+        greedy.ask::<Done>(&free).await.unwrap();
+        assert_eq!(served.parsed_bytes("greedy"), before - 4 * size);
+        greedy.context(&large).await.unwrap();
+        assert_eq!(greedy.context(&large).await.unwrap_err().code, ErrorCode::Limit);
+        // A connection's contexts end with it.
+        drop(greedy);
+        while served.parsed_bytes("greedy") > 0 {
+            yield_now().await;
+        }
+        assert_eq!(served.parsed_bytes("other"), 4 * size);
+    });
+}
+
+/// A job of an owner's that lasts until it is told to end.
+struct Held {
+    begun: oneshot::Receiver<()>,
+    _release: mpsc::Sender<()>,
+}
+
+impl Held {
+    fn submit(front: &Arc<Front>, name: &str) -> Self {
+        let (tell, begun) = oneshot::channel();
+        let (release, held) = mpsc::channel::<()>();
+        let (front, owner) = (Arc::clone(front), owner(name));
+        tokio::spawn(async move {
+            let job = move || {
+                let _ = tell.send(());
+                let _ = held.recv();
+            };
+            front.parsing.run(&owner, &Limits::default(), job).await
+        });
+        Self { begun, _release: release }
+    }
+
+    async fn has_begun(&mut self) {
+        (&mut self.begun).await.unwrap();
+    }
+}
+
+#[test]
+fn finding_4_a_large_request_waits_for_its_owners_turn_and_nobody_else_does() {
+    block_on(async {
+        let served = Served::start(Limits::default());
+        let (mut greedy, mut other) = (served.client("greedy").await, served.client("other").await);
+        // Positive control: where nothing is in its way it is answered.
+        greedy.ask::<BlobStored>(&blob(200_000)).await.unwrap();
+        let mut first = Held::submit(&served.front, "greedy");
+        first.has_begun().await;
+        greedy.send(&blob(300_000)).await;
+        // It has come whole, and is not decoded.
+        served.until_waiting("greedy", 1).await;
+        other.ask::<BlobStored>(&blob(100)).await.unwrap();
+        other.ask::<BlobStored>(&blob(300_000)).await.unwrap();
+        assert!(greedy.has_no_answer());
+        let mut second = Held::submit(&served.front, "greedy");
+        served.until_waiting("greedy", 2).await;
+        drop(first);
+        second.has_begun().await;
+        // It is decoded, and its bytes are not hashed.
+        served.until_waiting("greedy", 1).await;
+        other.ask::<BlobStored>(&blob(200)).await.unwrap();
+        assert!(greedy.has_no_answer());
+        drop(second);
+        greedy.answer::<BlobStored>().await.unwrap();
+        // What is small waits for no turn, not even its owner's.
+        let mut third = Held::submit(&served.front, "greedy");
+        third.has_begun().await;
+        greedy.ask::<BlobStored>(&blob(100)).await.unwrap();
+    });
+}

@@ -1,0 +1,261 @@
+//! A pumped connection between a real TLS client and a real Unix socket.
+
+use super::peers::{self, BOUND};
+use crate::{
+    connection::{Command, Connection},
+    handshake::handshake,
+    home::Home,
+    owner::Owner,
+    pump::Pump,
+    quota::{Bound, Kind, Quotas},
+    sockets,
+};
+use luassl_protocol::{Done, ErrorCode, Failure, Role};
+use openssl::ssl::{ErrorCode as SslCode, ShutdownState, Ssl, SslStream, SslVersion};
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpStream},
+    os::unix::net::UnixStream,
+    pin::Pin,
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, Receiver},
+    },
+    task::{Context, Poll},
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// One for all tests, since its threads last as long as the process.
+static HOME: LazyLock<Arc<Home>> = LazyLock::new(|| Arc::new(Home::start(2).unwrap()));
+
+/// How long a connection of these tests may drain without progress, where nothing else is said.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The far ends of a connection, and what can be seen of it.
+pub(crate) struct Rig {
+    pub(crate) peer: SslStream<TcpStream>,
+    pub(crate) lua: UnixStream,
+    pub(crate) connection: Arc<Connection>,
+    polls: Arc<AtomicUsize>,
+    ended: Receiver<()>,
+}
+
+/// Counts activations, and tells the end by dropping the sender.
+struct Watched<F> {
+    job: F,
+    polls: Arc<AtomicUsize>,
+    _ended: Mutex<mpsc::Sender<()>>,
+}
+
+impl<F: Future<Output = ()> + Unpin> Future for Watched<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        Pin::new(&mut self.job).poll(cx)
+    }
+}
+
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(BOUND, future).await.unwrap() })
+}
+
+/// An entry of the table of connections, with a quota of its own.
+pub(crate) fn connection(home: &Home) -> Arc<Connection> {
+    let owner = Owner { socket: "control".into(), uid: 1 };
+    let bound = Bound { owner: 10, all: None };
+    let slot = Quotas::default().take(&owner, Kind::Connections, 1, bound).unwrap();
+    home.connections.enter(owner, true, slot).unwrap()
+}
+
+impl Rig {
+    pub(crate) fn new(version: SslVersion) -> Self {
+        Self::with(version, PATIENCE, peers::tcp_pair())
+    }
+
+    /// A connection that may drain for so long without progress.
+    pub(crate) fn with_patience(patience: Duration) -> Self {
+        Self::with(SslVersion::TLS1_3, patience, peers::tcp_pair())
+    }
+
+    /// A connection whose TCP sockets have small buffers, so that a peer that does not read is soon noticed.
+    pub(crate) fn tight(patience: Duration) -> Self {
+        Self::with(SslVersion::TLS1_3, patience, peers::tight_tcp_pair())
+    }
+
+    fn with(version: SslVersion, patience: Duration, pair: (sockets::Tcp, TcpStream)) -> Self {
+        Self::over(peers::session(version), version, patience, pair)
+    }
+
+    /// A connection with a session of the front's own.
+    pub(crate) fn over(
+        session: Ssl,
+        version: SslVersion,
+        patience: Duration,
+        (tcp, peer): (sockets::Tcp, TcpStream),
+    ) -> Self {
+        let peer = thread::spawn(move || peers::client(version, peer));
+        let established =
+            block_on(handshake(session, tcp, Role::Server, BOUND)).map_err(|failed| failed.failure).unwrap();
+        let (ours, theirs) = sockets::stream_pair().unwrap();
+        let lua = UnixStream::from(theirs);
+        lua.set_read_timeout(Some(BOUND)).unwrap();
+        lua.set_write_timeout(Some(BOUND)).unwrap();
+        let home = Arc::clone(&HOME);
+        let connection = connection(&home);
+        let pump = Pump::new(Arc::clone(&home), Arc::clone(&connection), established.tls, ours, patience);
+        let polls = Arc::new(AtomicUsize::new(0));
+        let (sender, ended) = mpsc::channel();
+        let job = Watched { job: pump.into_job(), polls: Arc::clone(&polls), _ended: Mutex::new(sender) };
+        home.pumps.spawn(Box::pin(job));
+        Self { peer: peer.join().unwrap(), lua, connection, polls, ended }
+    }
+
+    /// Sends Lua's close message, and waits for its answer.
+    pub(crate) fn close(&self) {
+        tell(&self.connection, Command::Close);
+    }
+
+    /// Asks for a renegotiation or a key update, and waits for its end.
+    pub(crate) fn renegotiate(&self) {
+        tell(&self.connection, Command::Renegotiate);
+    }
+
+    /// How the connection stands, by the table, whether it is over or not.
+    pub(crate) fn end(&self) -> Option<ErrorCode> {
+        let status = HOME.connections.status(&self.connection.token, &self.connection.owner).unwrap();
+        assert_eq!(status.open, status.end.is_none());
+        status.end.map(|end| end.code)
+    }
+
+    /// Waits until the pump is no more.
+    pub(crate) fn wait_for_end(&self) {
+        let ended = self.ended.recv_timeout(BOUND);
+        assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected), "the connection does not end");
+    }
+
+    /// Whether the pump is still there.
+    pub(crate) fn is_pumped(&self) -> bool {
+        self.ended.try_recv() == Err(mpsc::TryRecvError::Empty)
+    }
+
+    /// Asserts that a connection in which nothing happens costs nothing. A pump that spins is activated as often as
+    /// the machine can; one that rests has at most what was on its way when this began.
+    pub(crate) fn assert_idle(&self, state: &str) {
+        thread::sleep(Duration::from_millis(100));
+        let before = self.polls.load(Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(200));
+        let polls = self.polls.load(Ordering::SeqCst) - before;
+        assert!(polls <= 5, "{polls} activations while idle: {state}");
+        assert!(self.is_pumped(), "over: {state}");
+    }
+
+    /// Writes for Lua until nothing goes any more; returns how many bytes went.
+    pub(crate) fn fill_from_lua(&self) -> usize {
+        self.lua.set_nonblocking(true).unwrap();
+        let went = fill(|bytes| (&self.lua).write(bytes));
+        self.lua.set_nonblocking(false).unwrap();
+        went
+    }
+
+    /// Writes for the peer until nothing goes any more; returns how many bytes went.
+    pub(crate) fn fill_from_peer(&mut self) -> usize {
+        self.peer.get_ref().set_nonblocking(true).unwrap();
+        let went = fill(|bytes| match self.peer.ssl_write(&bytes[..bytes.len().min(16_384)]) {
+            Ok(count) => Ok(count),
+            Err(error) if error.code() == SslCode::WANT_WRITE => Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => Err(io::Error::other(error)),
+        });
+        self.peer.get_ref().set_nonblocking(false).unwrap();
+        went
+    }
+}
+
+/// Sends a command, and waits for its good answer.
+pub(crate) fn tell(
+    connection: &Connection,
+    command: impl FnOnce(oneshot::Sender<Result<Done, Failure>>) -> Command,
+) {
+    let (reply, answer) = oneshot::channel();
+    connection.send(command(reply)).unwrap();
+    block_on(answer).unwrap().unwrap();
+}
+
+/// Writes the pattern until a write would block for a while.
+fn fill(mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> usize {
+    let mut went = 0;
+    let mut last = Instant::now();
+    while last.elapsed() < Duration::from_millis(200) {
+        match write(&pattern(went, 16_384)) {
+            Ok(count) => {
+                went += count;
+                last = Instant::now();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                thread::sleep(Duration::from_millis(5))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    went
+}
+
+/// `length` bytes of an endless text in which a lost, doubled or moved byte shows, from `at` on.
+pub(crate) fn pattern(at: usize, length: usize) -> Vec<u8> {
+    (at..at + length).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 16) as u8).collect()
+}
+
+/// How a stream ended, with what came before.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum Ended {
+    CloseNotify,
+    WithoutCloseNotify,
+}
+
+/// Reads for the peer to the end and checks every byte; returns how many came and how it ended.
+pub(crate) fn read_peer(peer: &mut SslStream<TcpStream>) -> (usize, Ended) {
+    let mut room = vec![0; 65_536];
+    let mut came = 0;
+    loop {
+        match peer.ssl_read(&mut room) {
+            Ok(count) => {
+                assert!(room[..count] == pattern(came, count), "wrong bytes behind {came}");
+                came += count;
+            }
+            Err(error) if error.code() == SslCode::ZERO_RETURN => return (came, Ended::CloseNotify),
+            Err(error) => {
+                assert!(!timed_out(&error), "nothing came");
+                assert!(!peer.get_shutdown().contains(ShutdownState::RECEIVED));
+                return (came, Ended::WithoutCloseNotify);
+            }
+        }
+    }
+}
+
+fn timed_out(error: &openssl::ssl::Error) -> bool {
+    error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Reads for Lua to the end of file and checks every byte; returns how many came.
+pub(crate) fn read_lua(lua: &UnixStream) -> usize {
+    let mut lua = lua;
+    let mut room = vec![0; 65_536];
+    let mut came = 0;
+    loop {
+        let count = lua.read(&mut room).unwrap();
+        if count == 0 {
+            return came;
+        }
+        assert!(room[..count] == pattern(came, count), "wrong bytes behind {came}");
+        came += count;
+    }
+}
+
+/// Ends the peer's side of TCP without a word of TLS.
+pub(crate) fn cut(peer: &SslStream<TcpStream>) {
+    peer.get_ref().shutdown(Shutdown::Write).unwrap();
+}

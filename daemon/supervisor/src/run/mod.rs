@@ -1,0 +1,314 @@
+//! `luassld run`: binds what the configuration names, starts keeper and fronts, hands them what they need, and starts
+//! them again when they end.
+//!
+//! It alone opens files. It reads no byte of a key, and none from the network.
+
+mod bind;
+mod child;
+#[allow(unsafe_code)]
+mod inherited;
+mod isolation;
+pub mod launch;
+mod lock;
+mod numbers;
+mod parts;
+mod restarts;
+mod state;
+mod users;
+
+use crate::config::{self, Finding, Loaded, Request, Severity};
+use child::{Event, Keep};
+pub use isolation::Isolations;
+use launch::Program;
+use luassl_keeper_ipc::notice::Notice;
+use parts::{FrontPart, KeeperPart, Reported, Slow};
+pub use state::STATUS_SUFFIX;
+use state::{Sockets, State};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+pub use users::Users;
+
+/// A push that still waits for its answer when everything has ended is not waited for any longer than this.
+const LAST_PUSH: Duration = Duration::from_secs(1);
+
+/// The programs that the supervisor starts.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// A `luassld`, which becomes the others.
+    pub launcher: PathBuf,
+    /// The keeper.
+    pub keeper: Program,
+    /// The front; its options are added to the arguments.
+    pub front: Program,
+}
+
+impl Programs {
+    /// Those that were installed together with the one that runs.
+    ///
+    /// # Errors
+    /// A finding where the keeper is not to be found.
+    pub fn installed() -> Result<Self, Finding> {
+        let own = std::env::current_exe()
+            .map_err(|error| Finding::error(None, format!("luassld cannot find its own file: {error}")))?;
+        let keeper = Program { file: keeper_file(&own)?, arguments: Vec::new() };
+        let front = Program { file: own.clone(), arguments: vec!["front".to_owned()] };
+        Ok(Self { launcher: own, keeper, front })
+    }
+}
+
+impl Programs {
+    /// With a keeper that becomes its user.
+    #[must_use]
+    pub fn for_users(mut self, users: &Users) -> Self {
+        let option = users.keeper.map(|user| ["--user".to_owned(), user.to_string()]);
+        self.keeper.arguments.extend(option.into_iter().flatten());
+        self
+    }
+
+    /// With children that leave the file system and the network.
+    #[must_use]
+    pub fn isolated(mut self, isolations: Isolations) -> Self {
+        let option = |kind: isolation::Isolation| ["--isolation".to_owned(), kind.to_string()];
+        self.keeper.arguments.extend(isolations.keeper.map(option).into_iter().flatten());
+        self.front.arguments.extend(isolations.fronts.map(option).into_iter().flatten());
+        self
+    }
+}
+
+/// The keeper's program: beside luassld, or where distributions put what nobody starts by hand.
+fn keeper_file(own: &Path) -> Result<PathBuf, Finding> {
+    let directory = own.parent().unwrap_or(Path::new("/"));
+    [directory.join("luassl-keeper"), directory.join("../libexec/luassl/luassl-keeper")]
+        .into_iter()
+        .find(|file| file.exists())
+        .ok_or_else(|| {
+            Finding::error(None, format!("luassl-keeper is not in {}", directory.display()))
+                .hint("install luassld and luassl-keeper side by side")
+        })
+}
+
+/// Runs the supervisor until it is told to end. Prints `ready` once everything serves.
+///
+/// # Errors
+/// The findings that kept it from starting, or that made it give up.
+pub fn run(
+    request: &Request,
+    programs: Programs,
+    start_log: fn(luassl_settings::Log),
+) -> Result<(), Vec<Finding>> {
+    let Loaded { config, findings, .. } = config::load(request);
+    let Some(config) = config else { return Err(findings) };
+    start_log(config.log);
+    say(&findings);
+    let (users, findings) = Users::choose(&config).map_err(|finding| vec![finding])?;
+    say(&findings);
+    let (isolations, finding) = Isolations::choose(&config);
+    say(finding.as_slice());
+    let sockets = Sockets::bind(&config, &users).map_err(|finding| vec![finding])?;
+    let (state, findings) = State::build(config, None).map_err(|finding| vec![finding])?;
+    say(&findings);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| vec![failed("the event loop cannot be started", &error)])?;
+    let outcome = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let programs = programs.for_users(&users).isolated(isolations);
+        let supervisor = Supervisor::start(request.clone(), programs, (sockets, users, isolations), state)?;
+        supervisor.serve().await
+    });
+    runtime.shutdown_timeout(LAST_PUSH);
+    outcome.map_err(|finding| vec![finding])
+}
+
+fn failed(what: &str, error: &io::Error) -> Finding {
+    Finding::error(None, format!("{what}: {error}"))
+}
+
+/// Logs findings, each on one line.
+pub(crate) fn say(findings: &[Finding]) {
+    for finding in findings {
+        let place = finding.place.as_ref().map_or_else(String::new, |place| format!("{place}: "));
+        let hint = finding.hint.as_ref().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
+        match finding.severity {
+            Severity::Warning => tracing::warn!("{place}{}{hint}", finding.cause),
+            Severity::Error => tracing::error!("{place}{}{hint}", finding.cause),
+        }
+    }
+}
+
+struct Supervisor {
+    request: Request,
+    states: watch::Sender<Arc<State>>,
+    events: mpsc::UnboundedReceiver<Event>,
+    stop_fronts: watch::Sender<bool>,
+    stop_keeper: watch::Sender<bool>,
+    fronts: JoinSet<()>,
+    keeper: JoinSet<()>,
+    /// What each child serves, by its name.
+    serves: BTreeMap<String, u64>,
+    /// The last configuration that all served; none before the first.
+    served: Option<u64>,
+    isolations: Isolations,
+    /// Their numbers are the children's for as long as this lives.
+    _users: Users,
+    signals: Signals,
+}
+
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+impl Supervisor {
+    fn start(
+        request: Request,
+        programs: Programs,
+        (sockets, users, isolations): (Sockets, Users, Isolations),
+        state: State,
+    ) -> Result<Self, Finding> {
+        let signals = Signals::listen().map_err(|error| failed("signals cannot be listened for", &error))?;
+        let launcher: Arc<Path> = Arc::from(programs.launcher.clone());
+        let (programs, sockets) = (Arc::new(programs), Arc::new(sockets));
+        let names: Vec<String> = state.config.fronts.keys().cloned().collect();
+        let (states, watched) = watch::channel(Arc::new(state));
+        let (reports, reported) = watch::channel::<Option<Arc<Reported>>>(None);
+        let (send, events) = mpsc::unbounded_channel();
+        let (stop_fronts, fronts_stop) = watch::channel(false);
+        let (stop_keeper, keeper_stop) = watch::channel(false);
+        let (mut fronts, mut keeper) = (JoinSet::new(), JoinSet::new());
+        for name in &names {
+            let part = FrontPart::new(
+                name,
+                users.fronts.get(name).copied(),
+                Arc::clone(&programs),
+                Arc::clone(&sockets),
+                watched.clone(),
+                reported.clone(),
+            );
+            let (launcher, events, stop) = (Arc::clone(&launcher), send.clone(), fronts_stop.clone());
+            fronts.spawn_local(Keep { part, launcher, events, stop }.run());
+        }
+        let part = KeeperPart { programs, sockets, states: watched, reports, slow: Slow::default() };
+        keeper.spawn_local(Keep { part, launcher, events: send, stop: keeper_stop }.run());
+        let (serves, served) = (BTreeMap::new(), None);
+        Ok(Self {
+            request,
+            states,
+            events,
+            stop_fronts,
+            stop_keeper,
+            fronts,
+            keeper,
+            serves,
+            served,
+            isolations,
+            _users: users,
+            signals,
+        })
+    }
+}
+
+impl Supervisor {
+    async fn serve(mut self) -> Result<(), Finding> {
+        let outcome = loop {
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(Event::Serves(name, serial)) => self.note(name, serial),
+                    Some(Event::GaveUp(name)) => break Err(gave_up(&name)),
+                    None => break Ok(()),
+                },
+                _ = self.signals.reload.recv() => self.reload(),
+                _ = self.signals.terminate.recv() => break Ok(()),
+                _ = self.signals.interrupt.recv() => break Ok(()),
+            }
+        };
+        tracing::info!("ending");
+        self.end().await;
+        outcome
+    }
+
+    /// A child has answered. Once all have, everything serves.
+    fn note(&mut self, name: String, serial: u64) {
+        self.serves.insert(name.clone(), serial);
+        let current = self.states.borrow().serial;
+        let children = self.fronts.len() + self.keeper.len();
+        if self.serves.len() < children || self.serves.values().any(|serial| *serial != current) {
+            return;
+        }
+        match self.served.replace(current) {
+            None => announce(),
+            Some(former) if former != current => {
+                tracing::info!("keeper and fronts serve configuration {current}");
+            }
+            Some(_) => tracing::info!("{name} serves configuration {current} again"),
+        }
+    }
+
+    /// Reads everything again. What has an error is not applied; the former configuration goes on then.
+    fn reload(&mut self) {
+        if let Err(finding) = self.try_reload() {
+            say(&finding);
+            tracing::error!("the configuration was not loaded: the former one stays in force");
+        }
+    }
+
+    fn try_reload(&mut self) -> Result<(), Vec<Finding>> {
+        let Loaded { config, findings, .. } = config::load(&self.request);
+        let Some(config) = config else { return Err(findings) };
+        say(&findings);
+        let former = self.states.borrow().clone();
+        say(&state::reloadable(&former.config, &config, self.isolations).map_err(|finding| vec![finding])?);
+        let (state, findings) = State::build(config, Some(&former)).map_err(|finding| vec![finding])?;
+        say(&findings);
+        tracing::info!("configuration {} is read", state.serial);
+        self.states.send_replace(Arc::new(state));
+        Ok(())
+    }
+
+    /// Ends the fronts, then the keeper, which signs for them to the last. A second signal ends them at once.
+    async fn end(mut self) {
+        let orderly = async {
+            self.stop_fronts.send_replace(true);
+            while self.fronts.join_next().await.is_some() {}
+            self.stop_keeper.send_replace(true);
+            while self.keeper.join_next().await.is_some() {}
+        };
+        tokio::select! {
+            () = orderly => {}
+            _ = self.signals.terminate.recv() => {}
+            _ = self.signals.interrupt.recv() => {}
+        }
+        self.fronts.shutdown().await;
+        self.keeper.shutdown().await;
+    }
+}
+
+fn gave_up(name: &str) -> Finding {
+    Finding::error(None, format!("{name} does not start")).hint("the lines above say why")
+}
+
+/// Says that everything serves: to whoever reads standard output, and to systemd where it started us.
+fn announce() {
+    let mut out = io::stdout().lock();
+    // Nobody has to listen.
+    let _ = writeln!(out, "ready").and_then(|()| out.flush());
+    let _ = Notice::from_environment().map(|notice| notice.map(|notice| notice.ready()));
+    tracing::info!("ready");
+}

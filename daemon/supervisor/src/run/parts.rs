@@ -1,0 +1,467 @@
+//! What is different about the keeper and a front: their sockets, and their push.
+
+use super::bind::TcpSocket;
+use super::launch::Program;
+use super::state::{Sockets, State};
+use super::{Programs, say};
+use crate::config::Front;
+use crate::push::{self, Outcome, PushError, Report};
+use luassl_sandbox::user::User;
+use luassl_settings::PushReply;
+use luassl_settings::Settings;
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The descriptor of the keeper's socket in a front of another user: behind the admin socket, which is
+/// SD_LISTEN_FDS_START.
+const KEEPER_FILE: i32 = 4;
+
+/// Sockets that a child gets when it starts, by their names in LISTEN_FDNAMES.
+pub(super) type Held = Vec<(String, OwnedFd)>;
+
+/// A kind of child.
+pub(super) trait Part {
+    /// For the log.
+    fn name(&self) -> String;
+
+    /// Its program and its sockets, for a new life of it.
+    fn start(&mut self) -> io::Result<(Program, Held)>;
+
+    /// Hands it what is in force; gives the serial of that state once it has answered.
+    async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError>;
+
+    /// Waits until there is something new to push.
+    async fn changed(&mut self);
+}
+
+/// What the keeper said about a state.
+#[derive(Debug)]
+pub(super) struct Reported {
+    pub(super) state: Arc<State>,
+    pub(super) report: Report,
+}
+
+/// The keeper.
+pub(super) struct KeeperPart {
+    pub(super) programs: Arc<Programs>,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) states: watch::Receiver<Arc<State>>,
+    pub(super) reports: watch::Sender<Option<Arc<Reported>>>,
+    pub(super) slow: Slow,
+}
+
+/// Identities whose files keep the keeper.
+#[derive(Debug, Default)]
+pub(super) struct Slow {
+    /// Those that this life of it was silent about. It is asked for them again, since it may come back.
+    seen: BTreeSet<String>,
+    /// Those that a former life was silent about. They are left out, so that the new one serves the others.
+    left_out: BTreeSet<String>,
+    /// The state that this is about: with the next all are tried again.
+    serial: u64,
+}
+
+impl Slow {
+    /// Another life begins.
+    fn begin(&mut self) {
+        let seen = std::mem::take(&mut self.seen);
+        self.left_out.extend(seen);
+    }
+
+    /// Which ones to leave out of a push of this state.
+    fn left_out(&mut self, serial: u64) -> BTreeSet<String> {
+        if self.serial != serial {
+            *self = Self { serial, ..Self::default() };
+        }
+        self.left_out.clone()
+    }
+}
+
+impl Part for KeeperPart {
+    fn name(&self) -> String {
+        "keeper".to_owned()
+    }
+
+    fn start(&mut self) -> io::Result<(Program, Held)> {
+        self.slow.begin();
+        let sockets = self.sockets.keeper.iter().map(|(name, socket)| held(format!("front.{name}"), socket));
+        let mut program = self.programs.keeper.clone();
+        let format = self.states.borrow().config.log.format;
+        program.arguments.extend(["--log-format".to_owned(), format.name().to_owned()]);
+        Ok((program, sockets.collect::<io::Result<_>>()?))
+    }
+
+    async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError> {
+        let state = self.states.borrow_and_update().clone();
+        let serial = state.serial;
+        let (pushed, left_out) = (Arc::clone(&state), self.slow.left_out(serial));
+        let (outcome, stuck) = blocking(move || {
+            let mut stuck = None;
+            let outcome = push::push_keeper_without(admin.as_fd(), &pushed.config, &left_out, &mut stuck);
+            Ok((outcome, stuck))
+        })
+        .await?;
+        if let Some(name) = stuck {
+            tracing::error!("the keeper does not come back from the files of identity `{name}`");
+            self.slow.seen.insert(name);
+        }
+        let report = outcome?;
+        self.slow.seen.clear();
+        log(&report);
+        self.reports.send_replace(Some(Arc::new(Reported { state, report })));
+        Ok(serial)
+    }
+
+    async fn changed(&mut self) {
+        next(&mut self.states).await;
+    }
+}
+
+/// A line for each identity that was renewed or is not as it should be, and one for all.
+fn log(report: &Report) {
+    say(&report.findings);
+    for (name, outcome) in &report.outcomes {
+        let Outcome::Loaded(loaded) = outcome else { continue };
+        if loaded.changed && loaded.generation > 1 {
+            tracing::info!(
+                "identity `{name}` is renewed: {}, generation {}",
+                loaded.key_type,
+                loaded.generation
+            );
+        }
+    }
+    tracing::info!("{}", summary(report));
+}
+
+fn summary(report: &Report) -> String {
+    let sum = format!("the keeper serves {} of {} identities", report.serving(), report.declared());
+    let former: Vec<String> = report.former().map(|name| format!("`{name}`")).collect();
+    match former.len() {
+        0 => sum,
+        count => format!("{sum}, {count} of them as before: {}", former.join(", ")),
+    }
+}
+
+/// A front.
+pub(super) struct FrontPart {
+    name: String,
+    user: Option<User>,
+    programs: Arc<Programs>,
+    sockets: Arc<Sockets>,
+    states: watch::Receiver<Arc<State>>,
+    reports: watch::Receiver<Option<Arc<Reported>>>,
+    /// Listeners that this life of the front has.
+    handed: Vec<(String, Arc<TcpSocket>)>,
+    /// What it was told last.
+    told: Option<Arc<Settings>>,
+    /// What it was sent and has not answered in time. Nothing else is sent before that answer.
+    owed: Option<Sent>,
+}
+
+/// What a front was sent.
+struct Sent {
+    settings: Arc<Settings>,
+    fresh: Vec<(String, Arc<TcpSocket>)>,
+}
+
+impl FrontPart {
+    pub(super) fn new(
+        name: &str,
+        user: Option<User>,
+        programs: Arc<Programs>,
+        sockets: Arc<Sockets>,
+        states: watch::Receiver<Arc<State>>,
+        reports: watch::Receiver<Option<Arc<Reported>>>,
+    ) -> Self {
+        let name = name.to_owned();
+        Self { name, user, programs, sockets, states, reports, handed: Vec::new(), told: None, owed: None }
+    }
+
+    /// Its part of a configuration; a reload neither adds nor removes fronts.
+    fn front<'a>(&self, state: &'a State) -> io::Result<&'a Front> {
+        state.config.fronts.get(&self.name).ok_or_else(|| io::Error::other("it is not in the configuration"))
+    }
+
+    fn program(&self) -> Program {
+        let Program { file, arguments } = &self.programs.front;
+        let mut arguments = arguments.clone();
+        if let Some(keeper) = self.sockets.keeper.get(&self.name) {
+            let path = match self.user {
+                None => keeper.path().display().to_string(),
+                Some(_) => format!("/proc/self/fd/{KEEPER_FILE}"),
+            };
+            arguments.extend(["--name".to_owned(), self.name.clone()]);
+            arguments.extend(["--keeper".to_owned(), path]);
+        }
+        if let Some(user) = self.user {
+            arguments.extend(["--user".to_owned(), user.to_string()]);
+        }
+        let log = self.states.borrow().config.log;
+        arguments.extend(["--log-level".to_owned(), log.level.to_string().to_lowercase()]);
+        arguments.extend(["--log-format".to_owned(), log.format.name().to_owned()]);
+        Program { file: file.clone(), arguments }
+    }
+
+    /// The state in force, once the keeper has had its word about it. A front that has been told nothing does not wait for
+    /// a keeper that is busy with that: it begins with the state before.
+    async fn current(&mut self) -> Arc<Reported> {
+        loop {
+            let serial = self.states.borrow_and_update().serial;
+            let reported = self.reports.borrow_and_update().clone();
+            match reported {
+                Some(reported) if reported.state.serial == serial || self.told.is_none() => return reported,
+                _ => self.changed().await,
+            }
+        }
+    }
+
+    /// Tells the front, and gives back what it found to complain of.
+    async fn tell(
+        &mut self,
+        admin: Arc<OwnedFd>,
+        settings: Arc<Settings>,
+        fresh: Vec<(String, Arc<TcpSocket>)>,
+    ) -> Result<(), PushError> {
+        let sent = Sent { settings: Arc::clone(&settings), fresh: fresh.clone() };
+        let reply = blocking(move || {
+            let listeners: Vec<(String, BorrowedFd<'_>)> =
+                fresh.iter().map(|(name, socket)| (name.clone(), socket.as_fd())).collect();
+            push::send_settings(admin.as_fd(), &settings, &listeners)
+        })
+        .await;
+        match reply {
+            Err(error @ PushError::TooLarge { .. }) if self.told.is_some() => {
+                tracing::error!("front `{}` goes on with its former settings: {error}", self.name);
+                Ok(())
+            }
+            Err(error @ PushError::Unanswered) => {
+                self.owed = Some(sent);
+                Err(error)
+            }
+            Err(error) => Err(error),
+            Ok(reply) => {
+                self.has_taken(sent, &reply);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for an answer that has not come in time: it is about what was sent then, and about nothing that comes later.
+    async fn settle(&mut self, admin: Arc<OwnedFd>) -> Result<(), PushError> {
+        let Some(sent) = self.owed.take() else { return Ok(()) };
+        match blocking(move || push::late_reply(admin.as_fd())).await {
+            Ok(reply) => {
+                self.has_taken(sent, &reply);
+                Ok(())
+            }
+            Err(error) => {
+                self.owed = Some(sent);
+                Err(error)
+            }
+        }
+    }
+
+    /// The front has answered.
+    fn has_taken(&mut self, Sent { settings, fresh }: Sent, reply: &PushReply) {
+        for fault in &reply.faults {
+            tracing::error!("front `{}`: {fault}", self.name);
+        }
+        let is_fresh = |name: &String| fresh.iter().any(|(new, _)| new == name);
+        self.handed.retain(|(name, _)| settings.listeners.contains(name) && !is_fresh(name));
+        self.handed.extend(fresh);
+        self.told = Some(settings);
+    }
+}
+
+impl Part for FrontPart {
+    fn name(&self) -> String {
+        format!("front `{}`", self.name)
+    }
+
+    fn start(&mut self) -> io::Result<(Program, Held)> {
+        let state = self.states.borrow().clone();
+        let front = self.front(&state)?;
+        let mut sockets = Held::new();
+        // First of them, since it goes by its number.
+        if let Some(keeper) = self.sockets.keeper.get(&self.name).filter(|_| self.user.is_some()) {
+            sockets.push((luassl_settings::KEEPER_FILE.to_owned(), keeper.file()?));
+        }
+        if front.control {
+            sockets.push(held("control".to_owned(), &self.sockets.control)?);
+        }
+        for (name, socket) in self.sockets.named.iter().filter(|(name, _)| front.sockets.contains(*name)) {
+            sockets.push(held(format!("socket.{name}"), socket)?);
+        }
+        if let Some(status) = self.sockets.status.get(&self.name) {
+            sockets.push(held("status".to_owned(), status)?);
+        }
+        let listeners = state.listeners.iter().filter(|(name, _)| front.listeners.contains(*name));
+        self.handed = listeners.map(|(name, socket)| (name.clone(), Arc::clone(socket))).collect();
+        for (name, socket) in &self.handed {
+            sockets.push(held(format!("listener.{name}"), &**socket)?);
+        }
+        (self.told, self.owed) = (None, None);
+        Ok((self.program(), sockets))
+    }
+
+    async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError> {
+        self.settle(Arc::clone(&admin)).await?;
+        let reported = self.current().await;
+        let state = &reported.state;
+        let Ok(front) = self.front(state) else { return Ok(state.serial) };
+        let settings =
+            push::for_front(&self.name, front, &state.config, &state.trusts, Some(&reported.report));
+        let had = |name: &String, socket: &Arc<TcpSocket>| {
+            self.handed.iter().any(|(known, kept)| known == name && Arc::ptr_eq(kept, socket))
+        };
+        let fresh: Vec<(String, Arc<TcpSocket>)> = state
+            .listeners
+            .iter()
+            .filter(|(name, socket)| front.listeners.contains(*name) && !had(name, socket))
+            .map(|(name, socket)| (name.clone(), Arc::clone(socket)))
+            .collect();
+        if !fresh.is_empty() || self.told.as_deref() != Some(&settings) {
+            self.tell(admin, Arc::new(settings), fresh).await?;
+        }
+        Ok(state.serial)
+    }
+
+    async fn changed(&mut self) {
+        tokio::select! {
+            () = next(&mut self.states) => {}
+            () = next(&mut self.reports) => {}
+        }
+    }
+}
+
+fn held(name: String, socket: &impl AsFd) -> io::Result<(String, OwnedFd)> {
+    Ok((name, socket.as_fd().try_clone_to_owned()?))
+}
+
+/// The next value; never, once there can be none.
+async fn next<T>(values: &mut watch::Receiver<T>) {
+    if values.changed().await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+/// A push waits for its answer on a thread of its own, so that the supervisor still hears signals.
+async fn blocking<T: Send + 'static>(
+    push: impl FnOnce() -> Result<T, PushError> + Send + 'static,
+) -> Result<T, PushError> {
+    match tokio::task::spawn_blocking(push).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(PushError::Closed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::users::Users;
+    use super::*;
+    use crate::config::{Request, load_text};
+    use luassl_keeper_ipc::transport::{self, RecvError, RecvFlags, SendFlags};
+    use rustix::io::Errno;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::path::Path;
+
+    /// A front whose supervisor has a state for it, and the settings of that.
+    fn front(directory: &Path) -> (FrontPart, Settings) {
+        let text = format!("[control]\nsocket = '{}'", directory.join("control").display());
+        let config = load_text(Path::new("/x.toml"), &text, &Request::default()).config.expect("good");
+        let sockets = Sockets::bind(&config, &Users::default()).expect("bound");
+        let state = Arc::new(State::build(config, None).expect("a state").0);
+        let (name, front) = state.config.fronts.first_key_value().expect("a front");
+        let report = Report::default();
+        let settings = push::for_front(name, front, &state.config, &state.trusts, Some(&report));
+        let name = name.clone();
+        let reported = Reported { state: Arc::clone(&state), report };
+        let program = Program { file: "/nonexistent".into(), arguments: Vec::new() };
+        let programs = Programs { launcher: "/nonexistent".into(), keeper: program.clone(), front: program };
+        let (_, states) = watch::channel(state);
+        let (_, reports) = watch::channel(Some(Arc::new(reported)));
+        (FrontPart::new(&name, None, programs.into(), sockets.into(), states, reports), settings)
+    }
+
+    /// Pushes to a front that has answered so many times; gives how that ended, and whether an answer is left.
+    fn pushed(part: &mut FrontPart, answers: usize) -> (Result<u64, PushError>, bool) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("a pair");
+        for _ in 0..answers {
+            let answer = PushReply::default().encode();
+            transport::send(&theirs, &answer, &[], SendFlags::empty()).expect("sent");
+        }
+        let ours = Arc::new(ours);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let outcome = runtime.block_on(part.push(Arc::clone(&ours)));
+        let left = transport::recv(&*ours, &mut [0; 64], 0, RecvFlags::DONTWAIT);
+        (outcome, !matches!(left, Err(RecvError::System(Errno::AGAIN))))
+    }
+
+    #[test]
+    fn an_identity_that_kept_a_keeper_is_left_out_of_the_next_life_until_a_reload() {
+        let mut slow = Slow::default();
+        slow.begin();
+        assert!(slow.left_out(1).is_empty());
+        slow.seen.insert("a".to_owned());
+        assert!(slow.left_out(1).is_empty(), "the same keeper may come back");
+        slow.begin();
+        let left_out = slow.left_out(1);
+        assert!(left_out.len() == 1 && left_out.contains("a"));
+        slow.begin();
+        assert_eq!(slow.left_out(1), left_out, "and in the one after it");
+        // Positive control: a reload tries it again.
+        assert!(slow.left_out(2).is_empty());
+    }
+
+    #[test]
+    fn a_front_that_starts_while_the_keeper_is_busy_begins_with_the_state_before() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut part, settings) = front(directory.path());
+        let before = part.states.borrow().clone();
+        let (next, _) = State::build(before.config.clone(), Some(&before)).expect("a state");
+        assert_eq!((before.serial, next.serial), (1, 2));
+        let (_states, states) = watch::channel(Arc::new(next));
+        part.states = states;
+        let (outcome, _) = pushed(&mut part, 1);
+        assert!(matches!(outcome, Ok(1)), "{outcome:?}");
+        assert_eq!(part.told.as_deref(), Some(&settings));
+        // Positive control: one that serves waits for what the keeper says.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = part.current() => panic!("it did not wait"),
+                () = tokio::task::yield_now() => {}
+            }
+        });
+    }
+
+    #[test]
+    fn a_late_answer_of_a_front_is_about_what_it_was_sent_then() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut part, settings) = front(directory.path());
+        let settings = Arc::new(settings);
+        // It was sent something else, and answers to that first.
+        let former = Arc::new(Settings { session_lifetime_s: 1, ..Settings::clone(&settings) });
+        part.owed = Some(Sent { settings: Arc::clone(&former), fresh: Vec::new() });
+        let (outcome, has_more) = pushed(&mut part, 2);
+        assert!(outcome.is_ok() && !has_more, "{outcome:?}");
+        assert!(part.owed.is_none() && part.told.as_ref() == Some(&settings));
+        // Positive control: without such a debt the first answer is the push's, and another would be too much.
+        part.told = Some(former);
+        let (outcome, has_more) = pushed(&mut part, 2);
+        assert!(outcome.is_ok() && has_more, "{outcome:?}");
+        // What it owes an answer for is what is in force: nothing else has to be sent.
+        part.told = None;
+        part.owed = Some(Sent { settings: Arc::clone(&settings), fresh: Vec::new() });
+        let (outcome, has_more) = pushed(&mut part, 1);
+        assert!(outcome.is_ok() && !has_more, "{outcome:?}");
+        assert!(part.owed.is_none() && part.told == Some(settings));
+    }
+}

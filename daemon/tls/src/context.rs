@@ -1,0 +1,196 @@
+//! A context: what a client asked for, checked once, and the SSL_CTX that follows from it and from the identities and
+//! trusts of the moment.
+
+use super::build::Built;
+use super::plan::Plan;
+use super::resumption::{Resuming, Resumption};
+use super::session;
+use super::trust::TrustStores;
+use crate::identity::IdentitySource;
+use luassl_protocol::{ContextSpec, Dane, Digest, Failure, ProtocolVersion, Role};
+use luassl_settings::Grant;
+use openssl::ssl::{Ssl, SslContext};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// What a grant demands, whatever the context asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Floors {
+    /// The lowest protocol version.
+    pub minimum_protocol: ProtocolVersion,
+    /// Peers of outgoing connections are verified, name included; clients that are asked for a certificate must
+    /// present a good one.
+    pub verify_required: bool,
+    /// Whether TLS 1.2 RSA key exchange is allowed.
+    pub rsa_key_exchange: bool,
+    /// Whether a server with an identity may offer TLS 1.2 DHE key exchange.
+    pub dhe: bool,
+    /// Whether secrets may be told for debugging.
+    pub key_log: bool,
+}
+
+impl From<&Grant> for Floors {
+    fn from(grant: &Grant) -> Self {
+        Self {
+            minimum_protocol: grant.minimum_protocol,
+            verify_required: grant.verify_required,
+            rsa_key_exchange: grant.rsa_key_exchange,
+            dhe: grant.dhe,
+            key_log: grant.key_log,
+        }
+    }
+}
+
+/// Where the memory of parsed certificates and CRLs is charged.
+pub trait Ledger: std::fmt::Debug + Send + Sync {
+    /// Charges so many bytes, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// `Limit` where that would pass a bound.
+    fn charge(&self, bytes: u64) -> Result<Charge, Failure>;
+}
+
+/// A charge; it lasts as long as this.
+pub type Charge = Box<dyn std::any::Any + Send + Sync>;
+
+/// Everything that a context is made of.
+#[derive(Debug, Clone)]
+pub struct ContextSource {
+    /// What the client asked for; each identity in it is given by its declared name.
+    pub spec: ContextSpec,
+    /// The bytes for each digest in `spec`.
+    pub blobs: HashMap<Digest, Arc<[u8]>>,
+    /// What its grant demands.
+    pub floors: Floors,
+    /// Whom its sessions belong to.
+    pub owner: Arc<str>,
+    /// Whether the client had it before: a chain that it brought then gives way to the identity's own where the
+    /// identity was renewed since.
+    pub again: bool,
+    /// Where what is parsed is charged; nowhere where there is none.
+    pub ledger: Option<Arc<dyn Ledger>>,
+    /// The only trusts that the grant accepts, by name; none where the client may bring what it trusts.
+    pub trusts: Option<Arc<[String]>>,
+}
+
+/// An immutable context. It follows renewals of its identities and changes of its trusts when it is told to
+/// ([`Context::renew`]).
+pub struct Context {
+    plan: Plan,
+    floors: Floors,
+    identities: Arc<dyn IdentitySource>,
+    trusts: Arc<TrustStores>,
+    resuming: Resuming,
+    built: RwLock<Arc<Built>>,
+    rebuilding: Mutex<()>,
+}
+
+impl Context {
+    /// Checks everything and builds the context for the first time.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the field, value, identity or trust that cannot be used.
+    pub fn new(
+        source: ContextSource,
+        identities: Arc<dyn IdentitySource>,
+        trusts: Arc<TrustStores>,
+        resumption: Arc<Resumption>,
+    ) -> Result<Self, Failure> {
+        let plan = Plan::new(&source, &*identities, &trusts)?;
+        let resuming = Resuming { shared: resumption, owner: source.owner };
+        let built = RwLock::new(Arc::new(Built::new(&plan, &*identities, &trusts, &resuming)?));
+        Ok(Self {
+            plan,
+            floors: source.floors,
+            identities,
+            trusts,
+            resuming,
+            built,
+            rebuilding: Mutex::new(()),
+        })
+    }
+
+    /// A session, ready for its handshake: `host` is the name or address that the peer's certificate must carry,
+    /// `sni` the server name to send (left out: `host`, where that is a name).
+    ///
+    /// # Errors
+    /// `Invalid` for a host that is none and for a server without an identity, `Refused` for an outgoing connection
+    /// without a host where the grant requires verification.
+    pub fn session(&self, role: Role, host: Option<&str>, sni: Option<&str>) -> Result<Ssl, Failure> {
+        let built = self.current();
+        match role {
+            Role::Server => session::server(&self.plan, &built, &self.resuming, host),
+            Role::Client => session::client(&self.plan, &built, host, sni),
+        }
+    }
+
+    /// A client's session that is verified by TLSA records.
+    ///
+    /// # Errors
+    /// As [`Context::session`]; `Invalid` for a host that is no name, or where the context was made without.
+    pub fn session_by_records(
+        &self,
+        host: Option<&str>,
+        sni: Option<&str>,
+        dane: &Dane,
+    ) -> Result<Ssl, Failure> {
+        let mut ssl = session::client(&self.plan, &self.current(), host, sni)?;
+        super::dane::expect(&mut ssl, dane)?;
+        Ok(ssl)
+    }
+
+    /// What its grant demands.
+    #[must_use]
+    pub fn floors(&self) -> Floors {
+        self.floors
+    }
+
+    /// The SSL_CTX of the moment, for a session that began in another context ([`super::Decision`]).
+    #[must_use]
+    pub fn current_context(&self) -> SslContext {
+        self.current().context.clone()
+    }
+
+    /// A client's session as [`Context::session`] gives it, which takes up a former one with the same server where
+    /// there is one. `peer` is where the connection leads.
+    ///
+    /// # Errors
+    /// As [`Context::session`].
+    pub fn session_with(
+        &self,
+        host: Option<&str>,
+        sni: Option<&str>,
+        peer: SocketAddr,
+    ) -> Result<Ssl, Failure> {
+        let built = self.current();
+        let mut ssl = session::client(&self.plan, &built, host, sni)?;
+        if let Some(common) = &built.common {
+            self.resuming.offer(&mut ssl, common.client(host, sni, peer));
+        }
+        Ok(ssl)
+    }
+
+    /// Whether identities or trusts have changed since it was built.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        !self.current().is_fresh(&*self.identities, &self.trusts)
+    }
+
+    /// Builds anew where identities or trusts have changed. Where that fails, what there is stays. It takes its time, and
+    /// is not for a thread that others need.
+    pub fn renew(&self) {
+        // One thread builds; the others go on with what there is.
+        let Ok(_rebuilding) = self.rebuilding.try_lock() else { return };
+        let built = self.current();
+        if !built.is_fresh(&*self.identities, &self.trusts) {
+            let new = built.renewed(&self.plan, &*self.identities, &self.trusts, &self.resuming);
+            *self.built.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        }
+    }
+
+    /// What was built last.
+    fn current(&self) -> Arc<Built> {
+        Arc::clone(&self.built.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}

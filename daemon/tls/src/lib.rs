@@ -1,0 +1,126 @@
+//! TLS of the front: contexts and sessions of OpenSSL whose private keys lie in the keeper.
+//!
+//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `memory`, `psk_ffi`, `raw`, `resumption_ffi`
+//! and `provider`.
+#![deny(unsafe_code)]
+
+#[cfg(all(feature = "kit", not(debug_assertions)))]
+compile_error!("signers with keys in memory are for tests alone");
+
+mod brought;
+mod build;
+mod certificate;
+pub mod chain;
+mod ciphers;
+mod context;
+mod credentials;
+mod dane;
+mod describe;
+mod facts;
+mod failure;
+#[allow(unsafe_code)]
+mod ffi;
+mod gate;
+mod hello;
+pub mod identity;
+mod info;
+mod key_log;
+#[cfg(any(test, feature = "kit"))]
+pub mod kit;
+#[allow(unsafe_code)]
+mod memory;
+mod names;
+mod negotiated;
+mod options;
+mod peer;
+mod peer_bounds;
+mod pem;
+mod plan;
+#[allow(unsafe_code)]
+mod provider;
+mod psk;
+#[allow(unsafe_code)]
+mod psk_ffi;
+#[allow(unsafe_code)]
+mod raw;
+mod renew;
+mod resumption;
+mod resumption_cache;
+#[allow(unsafe_code)]
+mod resumption_ffi;
+mod resumption_scope;
+mod select;
+mod session;
+mod staple;
+#[cfg(test)]
+mod tests;
+mod tickets;
+mod trust;
+mod verify;
+mod versions;
+
+pub use brought::check_sizes;
+pub use certificate::{check_issued, read_certificate};
+pub use context::{Charge, Context, ContextSource, Floors, Ledger};
+pub use describe::description;
+pub use facts::facts;
+pub use failure::{failure, failure_of_io, failure_of_stack, is_alert, is_nothing_in_common, reason};
+pub use gate::{may_sign, signing_is_allowed};
+pub use hello::{Decision, decide, take_hello};
+pub use info::info;
+pub use memory::{peak_of, trim, wipe_what_is_freed};
+pub use negotiated::{Negotiated, negotiated};
+pub use peer::{peer_certificate, peer_matches};
+pub use peer_bounds::{excess, hello_has_come};
+pub use psk::{AskForKey, ask_for_keys_by};
+pub use raw::quietly;
+pub use renew::{
+    Exclusive, Renewal, peer_finished, peer_has_closed, renegotiate, renegotiation_is_pending,
+    request_client_certificate,
+};
+pub use resumption::Resumption;
+pub use session::read_ahead;
+pub use tickets::TicketKeys;
+pub use trust::TrustStores;
+
+use crate::identity::SharedSigner;
+use openssl::error::ErrorStack;
+
+/// Why TLS could not be set up in this process.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// [`install`] was called a second time.
+    #[error("the provider for keys of the keeper is already installed")]
+    Installed,
+    /// [`wipe_what_is_freed`] came too late.
+    #[error("openssl has taken memory before it was told how")]
+    Late,
+    /// OpenSSL refused.
+    #[error("openssl could not be set up: {0}")]
+    OpenSsl(#[from] ErrorStack),
+}
+
+/// Prepares OpenSSL for this process: no openssl.cnf, and a provider for keys of the keeper. Must be called before
+/// anything else touches OpenSSL.
+///
+/// # Errors
+/// [`TlsError::OpenSsl`] when OpenSSL is not usable.
+pub fn prepare() -> Result<(), TlsError> {
+    Ok(provider::prepare()?)
+}
+
+/// As [`prepare`], for a process that parses certificates and makes no session.
+///
+/// # Errors
+/// [`TlsError::OpenSsl`] when OpenSSL is not usable.
+pub fn prepare_to_parse() -> Result<(), TlsError> {
+    Ok(provider::initialise()?)
+}
+
+/// Has every key of the keeper sign by `signer`; does what [`prepare`] does, where nobody has. Must be called once.
+///
+/// # Errors
+/// [`TlsError`] when it was called before, or when OpenSSL is not usable.
+pub fn install(signer: SharedSigner) -> Result<(), TlsError> {
+    provider::install(signer)
+}
