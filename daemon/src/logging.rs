@@ -1,7 +1,7 @@
 //! The log on standard error: one line for each event, without colour, whatever a peer or a client put into it.
 
-use luassl_settings::{AUDIT, Log, LogFormat};
-use std::fmt::{self, Write as _};
+use luassl_settings::{AUDIT, Log, LogFormat, OneLine};
+use std::fmt;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
@@ -56,27 +56,5 @@ fn priority(level: Level) -> u8 {
         Level::WARN => 4,
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
-    }
-}
-
-/// A text whose control characters are escaped, so that it can neither end its line nor reach a terminal.
-struct OneLine<'a>(&'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|letter| match letter {
-            letter if letter.is_control() => write!(out, "{}", letter.escape_default()),
-            letter => out.write_char(letter),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_ends_a_line_but_its_end() {
-        assert_eq!(OneLine("a\nb\u{1b}[31mü").to_string(), "a\\nb\\u{1b}[31mü");
     }
 }

@@ -8,11 +8,13 @@ mod log;
 mod push;
 mod settings;
 mod status;
+mod text;
 
 pub use log::{AUDIT, Log, LogFormat, UnknownLogFormat};
 pub use push::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, encode_push, receive_settings};
 pub use settings::{Grant, Grantee, IdentitySettings, Limits, NameIndex, Settings, TrustSettings};
 pub use status::{MAX_ROWS, NO_GRANT, Open, OwnerStatus, StatusReply, StatusRequest};
+pub use text::{OneLine, is_plain};
 
 use rustix::io::Errno;
 

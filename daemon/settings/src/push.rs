@@ -62,7 +62,11 @@ impl PushReply {
     /// # Errors
     /// [`MessageError::Malformed`] where it is none.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
-        rmp_serde::from_slice(bytes).map_err(malformed)
+        let reply: Self = rmp_serde::from_slice(bytes).map_err(malformed)?;
+        // A front reads the network, and may say whatever it likes.
+        let bounded =
+            |texts: &[String]| texts.iter().take(MAX_FAULTS + 1).map(|text| cut_text(text)).collect();
+        Ok(Self { faults: bounded(&reply.faults), warnings: bounded(&reply.warnings) })
     }
 
     /// The answer's datagram, cut to what fits.
@@ -182,7 +186,11 @@ mod tests {
         let texts = vec!["ü".repeat(100_000); 1_000];
         let reply = PushReply { faults: texts.clone(), warnings: texts }.encode();
         assert!(reply.len() <= MAX_MESSAGE);
-        let read: PushReply = rmp_serde::from_slice(&reply).expect("well-formed");
+        let read = PushReply::decode(&reply).expect("well-formed");
         assert_eq!(read.faults.last().map(String::as_str), Some("and 936 more"));
+        let flood = PushReply { faults: vec!["x".repeat(1_000); 20], warnings: vec![String::new(); 5_000] };
+        let flood = rmp_serde::to_vec_named(&flood).expect("written");
+        let read = PushReply::decode(&flood).expect("read");
+        assert_eq!((read.faults[0].len(), read.warnings.len()), (MAX_FAULT, MAX_FAULTS + 1));
     }
 }

@@ -4,7 +4,7 @@
 //! A front reads the network, so nothing of its answer is believed: lengths, words and order are checked before an
 //! operator sees it.
 
-use crate::{MAX_MESSAGE, MessageError};
+use crate::{MAX_MESSAGE, MessageError, is_plain};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Add;
@@ -87,7 +87,7 @@ impl OwnerStatus {
         let has_socket = self.uid.is_some_and(|uid| uid != NO_GRANT);
         self.socket.len() <= MAX_SOCKET
             && self.socket.is_empty() != has_socket
-            && !self.socket.chars().any(char::is_control)
+            && self.socket.chars().all(is_plain)
             && sound(&self.failed)
             && sound(&self.refused)
     }
@@ -208,6 +208,7 @@ mod tests {
         };
         assert!(reply(row(1)).is_ok());
         assert!(reply(OwnerStatus { socket: "\x1b[2J".into(), ..row(1) }).is_err());
+        assert!(reply(OwnerStatus { socket: "a\u{202e}b".into(), ..row(1) }).is_err());
         assert!(reply(OwnerStatus { socket: "x".repeat(256), ..row(1) }).is_err());
         assert!(reply(OwnerStatus { socket: String::new(), ..row(1) }).is_err());
         assert!(reply(OwnerStatus { socket: String::new(), ..row(NO_GRANT) }).is_ok());

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration or with what it names: where, why, and how to mend it.
 
+use luassl_settings::OneLine;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}", self.file.display())?;
+        write!(out, "{}", OneLine(&self.file.to_string_lossy()))?;
         self.line.map_or(Ok(()), |line| write!(out, ":{line}"))
     }
 }
@@ -35,7 +36,8 @@ pub enum Severity {
     Error,
 }
 
-/// One thing that an operator should know. Printed on one line, or on two with its hint.
+/// One thing that an operator should know. Printed on one line, or on two with its hint, whatever files are called and a
+/// front says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// How much it matters.
@@ -76,8 +78,8 @@ impl fmt::Display for Finding {
         if let Some(place) = &self.place {
             write!(out, "{place}: ")?;
         }
-        out.write_str(&self.cause)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(out, "\nhint: {hint}"))
+        write!(out, "{}", OneLine(&self.cause))?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(out, "\nhint: {}", OneLine(hint)))
     }
 }
 
@@ -104,6 +106,16 @@ mod tests {
         assert_eq!(
             finding.to_string(),
             "error: luassl.toml:12: unknown key `kee`\nhint: did you mean `key`?"
+        );
+    }
+
+    #[test]
+    fn nothing_that_others_name_or_say_reaches_the_terminal() {
+        let place = Place { file: "keys/\x1b[2J.pem".into(), line: None };
+        let finding = Finding::error(place, "front `a`: x\nerror: forged").hint("\u{202e}");
+        assert_eq!(
+            finding.to_string(),
+            "error: keys/\\u{1b}[2J.pem: front `a`: x\\nerror: forged\nhint: \\u{202e}"
         );
     }
 
