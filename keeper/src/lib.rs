@@ -3,7 +3,7 @@
 //! It gets its sockets when it starts and opens nothing: key files come as descriptors over the admin socket, each
 //! front has a socket of its own and reaches its own identities only, and what is signed must be a handshake message
 //! of TLS ([`structure`]). It never reads the network, and has neither TOML, tokio nor a self-describing decoder.
-//! libcrypto's memory, with every key in it, is closed to all other processes ([`arena`]).
+//! libcrypto's memory, with every key in it, is closed to all other processes (`arena`).
 
 #![deny(unsafe_code)]
 

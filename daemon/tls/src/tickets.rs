@@ -1,7 +1,7 @@
 //! Keys of session tickets, as the keeper makes them for this front.
 //!
 //! A front has the keys of three epochs in a row. From each follows a key for each scope (the settings that a session
-//! was made under, see [`super::scope`]): a ticket of another scope is not even recognised.
+//! was made under, see `resumption_scope`): a ticket of another scope is not even recognised.
 
 use luassl_keeper_ipc::front::Tickets;
 use openssl::error::ErrorStack;

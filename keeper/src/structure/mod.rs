@@ -13,7 +13,7 @@
 //! The first bytes decide which of the three a message can be, so no message has two shapes: 64 spaces are TLS 1.3 or
 //! nothing, a ClientHello (of TLS, of DTLS, or in SSLv2's format) begins a transcript or nothing, and only the rest can
 //! be key exchange parameters. TLS 1.2's parameters stand behind 64 bytes that the front chooses, with nothing that
-//! says that they are TLS's; [`foreign`] refuses what other protocols sign, where no handshake looks like it.
+//! says that they are TLS's; `foreign` refuses what other protocols sign, where no handshake looks like it.
 
 mod foreign;
 

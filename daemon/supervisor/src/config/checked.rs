@@ -55,7 +55,7 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
         && (one.ip() == other.ip() || wild && one.is_ipv6() == other.is_ipv6())
 }
 
-/// As [`collide`], for [::] and an address of IPv4: where net.ipv6.bindv6only is 0, as it is unless somebody set it
+/// As [`collide`], for `[::]` and an address of IPv4: where net.ipv6.bindv6only is 0, as it is unless somebody set it
 /// (ipv6(7)).
 fn may_collide(one: SocketAddr, other: SocketAddr) -> bool {
     let both =

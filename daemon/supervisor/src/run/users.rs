@@ -2,7 +2,7 @@
 //! can reach the other.
 //!
 //! The configuration may name them; else those that packages make (`luassl-keeper`, `luassl`, `luassl-NAME`); else numbers
-//! that nobody has ([`numbers`](super::numbers)).
+//! that nobody has ([`numbers`]).
 
 use super::numbers::{self, NUMBERS, Number};
 use crate::config::{Config, DEFAULT_FRONT, Finding, accounts};
