@@ -1,6 +1,7 @@
 //! A context as a client describes it. It is declarative: the same description gives the same context, so that a
 //! client can make its contexts again after a fork or a restart of the daemon.
 
+use crate::bounds::{MAX_TEXT, check_bytes, check_entries};
 use crate::{DaneSpec, DecodeError, MAX_PSK, MAX_PSK_IDENTITY, MAX_PSK_KEYS, PskSpec};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
@@ -24,7 +25,7 @@ pub enum ProtocolVersion {
 #[serde(default)]
 pub struct TrustSpec {
     /// The operating system's certificates.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub system: bool,
     /// Trusts that the configuration names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -36,7 +37,7 @@ pub struct TrustSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub crls: Vec<Digest>,
     /// Where nothing else is named: nobody is trusted, in place of the system's.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub nobody: bool,
 }
 
@@ -89,7 +90,7 @@ pub struct ContextSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sni: Vec<SniEntry>,
     /// Refuse a server name that no identity answers to, in place of the default identity.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub sni_strict: bool,
     /// The chain for `identity`, PEM, leaf first; its first certificate must carry the identity's public key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,16 +111,16 @@ pub struct ContextSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth: Option<u32>,
     /// Go on where a peer's certificates are not good, and tell what was wrong with them ([`crate::Facts`]).
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub verify_continue: bool,
     /// Take a peer's certificate as a server's in either role.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub ignore_purpose: bool,
     /// Check for revocation even where the trust has no CRL: the certificate is not good then.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub crl_check: bool,
     /// Check every certificate of a chain for revocation; otherwise the leaf alone (where there are CRLs).
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub crl_check_chain: bool,
     /// Sum of luassl's `OP_` constants.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,16 +144,16 @@ pub struct ContextSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alpn: Vec<String>,
     /// A server goes on without an application protocol where none is common; otherwise the handshake fails.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub alpn_optional: bool,
     /// A server's lock-step handshakes stop at the ClientHello and ask the client. Nothing is resumed.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub client_hello: bool,
     /// Diffie-Hellman parameters; default automatic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dh: Option<DhSpec>,
     /// Neither resume sessions nor let peers resume them.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub no_resumption: bool,
     /// Keys that peers have, beside or in place of certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,10 +162,10 @@ pub struct ContextSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dane: Option<DaneSpec>,
     /// Clients ask for a stapled OCSP response (RFC 6066, 8), and tell it ([`crate::Facts`]).
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub staple: bool,
     /// Tell the secrets of connections ([`crate::Facts`]), for debugging.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub key_log: bool,
 }
 
@@ -172,8 +173,6 @@ pub struct ContextSpec {
 pub const MAX_LIST: usize = 64;
 /// The most identities, and the most SNI entries, of a [`ContextSpec`].
 pub const MAX_NAMES: usize = 4096;
-/// The longest text in a [`ContextSpec`], in bytes.
-pub const MAX_TEXT: usize = 4096;
 
 impl ContextSpec {
     /// Checks the bounds of lists and texts: a front keeps what it is sent.
@@ -215,10 +214,6 @@ impl ContextSpec {
     }
 }
 
-pub(crate) fn check_entries(field: &'static str, entries: usize, limit: usize) -> Result<(), DecodeError> {
-    if entries > limit { Err(DecodeError::Bound { field, limit, unit: "entries" }) } else { Ok(()) }
-}
-
 fn check_psk(psk: &PskSpec) -> Result<(), DecodeError> {
     check_entries("psk.keys", psk.keys.len(), MAX_PSK_KEYS)?;
     check_bytes("psk.hint", psk.hint.as_ref().map_or(0, |hint| hint.len()), MAX_PSK_IDENTITY)?;
@@ -228,14 +223,6 @@ fn check_psk(psk: &PskSpec) -> Result<(), DecodeError> {
     })
 }
 
-pub(crate) fn check_bytes(field: &'static str, length: usize, limit: usize) -> Result<(), DecodeError> {
-    if length > limit { Err(DecodeError::Bound { field, limit, unit: "bytes" }) } else { Ok(()) }
-}
-
 fn check_text(field: &'static str, text: &str) -> Result<(), DecodeError> {
     check_bytes(field, text.len(), MAX_TEXT)
-}
-
-pub(crate) fn is_false(value: &bool) -> bool {
-    !value
 }

@@ -2,7 +2,7 @@
 //! client to know.
 
 use crate::DecodeError;
-use crate::context::{check_bytes, check_entries};
+use crate::bounds::{MAX_TEXT, check_bytes, check_entries};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -16,7 +16,7 @@ pub const MAX_TLSA_DATA: usize = 16 * 1024;
 #[serde(default)]
 pub struct DaneSpec {
     /// A record of usage 3 counts whatever names the certificate has (RFC 7671, 5.1).
-    #[serde(skip_serializing_if = "crate::context::is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub no_ee_namechecks: bool,
 }
 
@@ -36,7 +36,7 @@ impl Dane {
     /// # Errors
     /// [`DecodeError::Bound`] with the first field that is above its limit.
     pub fn check_bounds(&self) -> Result<(), DecodeError> {
-        check_bytes("dane.host", self.host.len(), crate::MAX_TEXT)?;
+        check_bytes("dane.host", self.host.len(), MAX_TEXT)?;
         check_entries("dane.records", self.records.len(), MAX_TLSA)?;
         let mut data = self.records.iter().map(|record| record.data.len());
         data.try_for_each(|length| check_bytes("dane.records.data", length, MAX_TLSA_DATA))

@@ -4,6 +4,7 @@
 //! specification; its vectors are this crate's tests.
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod certificate;
 mod constants;
 mod context;
@@ -18,6 +19,7 @@ mod pem;
 mod secret;
 mod stream;
 
+pub use bounds::MAX_TEXT;
 pub use certificate::*;
 pub use constants::*;
 pub use context::*;

@@ -1,7 +1,7 @@
 //! What is said on the socket of a connection in lock-step mode: frames, strictly in turn. The client asks, the front
 //! works on the TCP socket until it would wait, and answers. Between two questions the front does not touch it.
 
-use crate::{DecodeError, Failure, Info, PskQuestion, context::is_false, from_body, to_frame};
+use crate::{DecodeError, Failure, Info, PskQuestion, bounds::is_false, from_body, to_frame};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 

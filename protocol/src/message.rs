@@ -5,7 +5,7 @@
 
 use crate::{
     CheckIssued, ContextSpec, Dane, DecodeError, Describe, Digest, Failure, ReadCertificate,
-    context::is_false, from_body, holds_private_key, to_frame,
+    bounds::is_false, from_body, holds_private_key, to_frame,
 };
 use serde::{
     Deserialize, Deserializer, Serialize,

@@ -66,7 +66,7 @@ pub struct PskSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<PskKey>,
     /// Where the keys do not answer, a lock-step handshake asks the client.
-    #[serde(skip_serializing_if = "crate::context::is_false")]
+    #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub ask: bool,
 }
 

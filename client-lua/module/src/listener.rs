@@ -1,7 +1,7 @@
 //! A listener as userdata.
 
-use crate::Shared;
 use crate::results::{Returned, done, fail, misuse, timeout, value};
+use crate::shared::Shared;
 use crate::stream::StreamHandle;
 use luassl_client::{Accepted, Asking, Listener};
 use mlua::prelude::*;

@@ -1,8 +1,9 @@
 //! What luassl.luasec needs beside connections: contexts, certificates, and userdata that stand for them.
 
+use crate::context::ContextHandle;
 use crate::options::{self, Fault};
 use crate::results::{Returned, fail, misuse, outcome};
-use crate::{ContextHandle, Shared};
+use crate::shared::Shared;
 use luassl_client::Context;
 use luassl_protocol::{CertificateFacts, CertificateText};
 use mlua::prelude::*;

@@ -1,7 +1,7 @@
 //! A connection in the making, as userdata.
 
-use crate::Shared;
 use crate::results::{Returned, fail, misuse, timeout, value};
+use crate::shared::Shared;
 use crate::stream::StreamHandle;
 use luassl_client::{Direction, Opening};
 use luassl_protocol::LuaCode;

@@ -1,8 +1,9 @@
 //! Lock-step connections as userdata, for luassl.luasec: functions on them in one table, since that module gives the
 //! userdata a metatable of its own.
 
+use crate::context::ContextHandle;
 use crate::results::{Returned, misuse};
-use crate::{ContextHandle, Shared};
+use crate::shared::Shared;
 use luassl_client::Adopted;
 use luassl_client::lockstep::{Handshaken, Hindrance, Pattern, Plan, Secured, Statistics, Want};
 use luassl_protocol::{Dane, Facts, Role, TlsaRecord};

@@ -1,7 +1,7 @@
 //! A connection as userdata.
 
-use crate::Shared;
 use crate::results::{Returned, done, fail, misuse, outcome, timeout, value};
+use crate::shared::Shared;
 use luassl_client::{Stream, Timeout};
 use luassl_protocol::{Info, LuaCode, PeerCertificate, SocketOption};
 use mlua::prelude::*;

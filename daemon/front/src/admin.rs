@@ -1,6 +1,6 @@
 //! The supervisor's door: pushes of the configuration and the trust bundles.
 
-use super::{Front, readiness, status};
+use super::{Front, peer, readiness, status};
 use luassl_keeper_ipc::notice::Notice;
 use luassl_keeper_ipc::transport::{self, RecvError};
 use luassl_settings::{self as push, Push, PushReply};
@@ -63,20 +63,8 @@ async fn serve(front: Arc<Front>, admin: OwnedFd) -> io::Result<()> {
 
 /// Root's and the front's own user's alone, whatever the socket's mode says.
 async fn admit(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
-    check_peer(&socket)?;
+    peer::check_supervisor(&socket)?;
     converse(front, socket).await
-}
-
-/// Looks whether root or the front's own user is at the other end.
-pub(super) fn check_peer(socket: &OwnedFd) -> io::Result<()> {
-    let uid = super::peer::credentials(socket)?.uid;
-    if uid != 0 && uid != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("uid {uid} is not the supervisor's"),
-        ));
-    }
-    Ok(())
 }
 
 async fn converse(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {

@@ -11,7 +11,7 @@
 use super::interrupt;
 use super::owner::Owner;
 use super::quota::{Account, Slot};
-use super::sockets::Tcp;
+use super::tcp::Tcp;
 use std::{
     collections::{BTreeMap, VecDeque},
     io,

@@ -37,6 +37,7 @@ mod readiness;
 mod sockets;
 mod standing;
 mod status;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -98,7 +99,7 @@ struct Active {
     generation: u64,
     settings: Settings,
     identities: Arc<dyn IdentitySource>,
-    listeners: HashMap<String, Arc<sockets::Tcp>>,
+    listeners: HashMap<String, Arc<tcp::Tcp>>,
 }
 
 /// A running front; shared by all its threads.
@@ -259,7 +260,7 @@ impl Front {
             identities: Arc::clone(&slot.identities),
             listeners: listeners
                 .into_iter()
-                .map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket))))
+                .map(|(name, socket)| (name, Arc::new(tcp::Tcp::new(socket))))
                 .collect(),
         };
         *slot = Arc::new(active);
@@ -277,8 +278,7 @@ impl Front {
         self.resumption.configure(settings.session_lifetime_s, sessions_per_owner, sessions);
         let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
         let mut sockets = slot.listeners.clone();
-        sockets
-            .extend(listeners.into_iter().map(|(name, socket)| (name, Arc::new(sockets::Tcp::new(socket)))));
+        sockets.extend(listeners.into_iter().map(|(name, socket)| (name, Arc::new(tcp::Tcp::new(socket)))));
         sockets.retain(|name, _| settings.listeners.contains(name));
         *slot = Arc::new(Active {
             generation: slot.generation + 1,

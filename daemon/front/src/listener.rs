@@ -14,7 +14,8 @@ use super::{
     owner::Owner,
     pump::Pump,
     quota::{Bound, Kind, Slot},
-    sockets::{self, ClientSocket, Tcp},
+    sockets::{self, ClientSocket},
+    tcp::Tcp,
 };
 use luassl_protocol::{ErrorCode, Failure, Role};
 use rustix::{

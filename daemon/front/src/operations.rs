@@ -351,7 +351,7 @@ impl Session {
         Ok((BoundAnswer { address }, theirs))
     }
 
-    fn named_listener(&self, name: String) -> Outcome<(ListenerKey, Arc<sockets::Tcp>)> {
+    fn named_listener(&self, name: String) -> Outcome<(ListenerKey, Arc<crate::tcp::Tcp>)> {
         match self.front.active().listeners.get(&name) {
             Some(socket) => Ok((ListenerKey::Named(name), Arc::clone(socket))),
             None => Err(Failure::new(
@@ -367,7 +367,7 @@ impl Session {
     async fn join(
         &self,
         key: ListenerKey,
-        socket: Arc<sockets::Tcp>,
+        socket: Arc<crate::tcp::Tcp>,
         sessions: Sessions,
         delivery: &Arc<sockets::ClientSocket>,
     ) -> Outcome<(Arc<Listener>, u64)> {
@@ -513,7 +513,7 @@ async fn run_outgoing(
     front: Arc<Front>,
     connection: Arc<Connection>,
     ssl: openssl::ssl::Ssl,
-    tcp: sockets::Tcp,
+    tcp: crate::tcp::Tcp,
     role: Role,
     stream: sockets::ClientSocket,
 ) {

@@ -32,6 +32,18 @@ pub(super) fn credentials(socket: impl AsFd) -> io::Result<Credentials> {
     Ok(Credentials { uid, gid, gids, pid: u32::try_from(pid).ok().filter(|pid| *pid != 0) })
 }
 
+/// Looks whether root or the front's own user is at the other end.
+pub(super) fn check_supervisor(socket: impl AsFd) -> io::Result<()> {
+    let uid = credentials(socket)?.uid;
+    if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("uid {uid} is not the supervisor's"),
+        ));
+    }
+    Ok(())
+}
+
 /// By libc, since rustix has no value for a process of another PID namespace, which is 0.
 fn user_and_process(socket: &impl AsFd) -> io::Result<libc::ucred> {
     let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };

@@ -11,7 +11,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 pub(super) trait Owns: AsRawFd + AsFd {}
 
 impl Owns for OwnedFd {}
-impl Owns for super::sockets::Tcp {}
+impl Owns for super::tcp::Tcp {}
 impl Owns for super::sockets::ClientSocket {}
 
 /// Registers a descriptor for reading and writing.

@@ -1,6 +1,6 @@
 //! Descriptors that come from clients: hostile until looked at, and closed with care ([`closing`]).
 
-use super::{closing, quota::Account};
+use super::{closing, quota::Account, tcp::Tcp};
 use luassl_keeper_ipc::transport::{self, DESCRIPTORS_MAX, RecvError};
 use luassl_protocol::{ErrorCode, Failure};
 use rustix::{
@@ -16,37 +16,6 @@ use std::{
 
 /// How much of an unread queue is thrown away at a time before a socket is closed, in bytes.
 const SCRATCH: usize = 8 * 1024;
-
-/// A TCP socket, a connected or a listening one; closed without waiting, whatever SO_LINGER its client has set.
-#[derive(Debug)]
-pub(super) struct Tcp(OwnedFd);
-
-impl Tcp {
-    /// A socket that the front accepted itself, or that has been looked at.
-    pub(super) fn new(fd: OwnedFd) -> Self {
-        Self(fd)
-    }
-}
-
-impl Drop for Tcp {
-    /// A client that sets the option again in between holds a copy, and then this close is not the last.
-    fn drop(&mut self) {
-        // A socket that is beyond options is beyond lingering too.
-        let _ = sockopt::set_socket_linger(&self.0, None);
-    }
-}
-
-impl AsFd for Tcp {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Tcp {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
 
 /// A Unix socket at whose other end is a client, which may send descriptors where none belong.
 ///
@@ -276,7 +245,7 @@ fn take_tcp(came: &mut Vec<OwnedFd>, listening: bool) -> Result<Tcp, Failure> {
     }
     let fd = came.pop().ok_or_else(|| wrong("no descriptor came with the request"))?;
     match check(&fd, listening) {
-        Ok(()) => Ok(Tcp(fd)),
+        Ok(()) => Ok(Tcp::new(fd)),
         Err(failure) => {
             came.push(fd);
             Err(failure)

@@ -1,7 +1,7 @@
 //! What a front says to a question for its status, on its admin socket, and under `luassld run` on a socket for that
 //! alone.
 
-use super::{Front, admin, connection::Stage, owner::Owner, quota::Kind, readiness};
+use super::{Front, connection::Stage, owner::Owner, peer, quota::Kind, readiness};
 use luassl_keeper_ipc::transport::{self, RecvError};
 use luassl_settings::{Open, OwnerStatus, StatusRequest};
 use rustix::{
@@ -54,7 +54,7 @@ async fn accept_all(front: Arc<Front>, listening: OwnedFd) -> io::Result<()> {
 }
 
 async fn converse(front: &Front, socket: OwnedFd) -> io::Result<()> {
-    admin::check_peer(&socket)?;
+    peer::check_supervisor(&socket)?;
     let socket = readiness::register(socket)?;
     let mut question = [0; MAX_QUESTION];
     loop {

@@ -11,7 +11,7 @@
 use super::{
     buffers::{Buffers, Leftover},
     readiness::Movable,
-    sockets::Tcp,
+    tcp::Tcp,
 };
 use rustix::{
     io::Errno,

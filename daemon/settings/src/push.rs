@@ -1,7 +1,8 @@
 //! The push to a front: one datagram with the settings in a memory file, and the listeners' sockets behind it; and the
 //! front's answer.
 
-use crate::{MessageError, Settings};
+use crate::error::MessageError;
+use crate::settings::Settings;
 use luassl_keeper_ipc::transport;
 use rustix::fs::{FileType, MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
 use rustix::io::Errno;

@@ -4,7 +4,9 @@
 //! A front reads the network, so nothing of its answer is believed: lengths, words and order are checked before an
 //! operator sees it.
 
-use crate::{MAX_MESSAGE, MessageError, is_plain};
+use crate::error::MessageError;
+use crate::push::MAX_MESSAGE;
+use crate::text::is_plain;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Add;

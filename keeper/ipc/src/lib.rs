@@ -20,7 +20,4 @@ pub mod notice;
 pub mod transport;
 mod wire;
 
-pub use wire::{Malformed, TooLong};
-
-/// Longest name of an identity or a front, in bytes.
-pub const NAME_MAX: usize = 255;
+pub use wire::{Malformed, NAME_MAX, TooLong};

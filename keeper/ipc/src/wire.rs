@@ -1,6 +1,7 @@
 //! Reading and writing fields. Every read is checked against what is left; every write against the field's bound.
 
-use crate::NAME_MAX;
+/// Longest name of an identity or a front, in bytes.
+pub const NAME_MAX: usize = 255;
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

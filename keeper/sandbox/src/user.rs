@@ -76,7 +76,7 @@ pub fn change(user: User) -> Result<(), SandboxError> {
         set_parent_process_death_signal(end)?;
         if end.is_some() && getppid() != parent { Err(Errno::SRCH) } else { Ok(()) }
     };
-    change().map_err(|error| SandboxError::User(user, error))
+    change().map_err(|error| SandboxError::User(user.to_string(), error))
 }
 
 /// Leaves this process without capabilities, and without a way to get any.

@@ -1,6 +1,9 @@
 //! Private keys: read from PEM, looked at, signed with. They are never written out.
 
-use super::{CryptoError, Owned, SecretFile, load, to_der};
+use super::fault::KeyFault;
+use super::load;
+use super::object::{CryptoError, Owned, to_der};
+use super::secret::SecretFile;
 use crate::scheme::{Digest, KeyKind, Scheme};
 use openssl_sys as ffi;
 use std::ffi::{CStr, c_int};
@@ -50,32 +53,6 @@ const SCHEMES: usize = 6;
 unsafe impl Send for PrivateKey {}
 // SAFETY: as above.
 unsafe impl Sync for PrivateKey {}
-
-/// Why a file gave no private key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum KeyFault {
-    /// Nothing in the file looks like one.
-    #[error("no private key in PEM in the file{0}")]
-    Missing(&'static str),
-    /// There is one, and it cannot be read.
-    #[error("the private key cannot be read: {0}")]
-    Unreadable(CryptoError),
-    /// It is encrypted, and nobody gave the passphrase.
-    #[error("the private key needs a passphrase: name the file that has it as password_file")]
-    NeedsPassphrase,
-    /// It is encrypted, and what was given does not open it.
-    #[error("the passphrase does not open the private key")]
-    WrongPassphrase,
-    /// Not a kind or size that is taken.
-    #[error(
-        "{0}: take an RSA key of 2048 to 4096 bits, or one of P-256, P-384, P-521, Ed25519 or \
-             Ed448"
-    )]
-    Unsupported(String),
-    /// Signatures of the private half do not verify with the public half.
-    #[error("the private key is damaged: its signatures do not fit its public half")]
-    Damaged,
-}
 
 impl PrivateKey {
     /// Reads the first private key (PKCS#8, PKCS#1, SEC1) of a PEM file; other blocks are passed over.

@@ -1,7 +1,9 @@
 //! From PEM to a private key. libcrypto gets nothing to decode or decrypt before [`key_shape`] has looked at it.
 
+use super::fault::KeyFault;
+use super::object::{CryptoError, Owned};
 use super::pem::Block;
-use super::{CryptoError, KeyFault, Owned, SecretFile};
+use super::secret::SecretFile;
 use crate::key_shape::{self, Algorithm, Form, ShapeFault};
 use crate::limits::KEY_MAX;
 use openssl_sys as ffi;

@@ -5,27 +5,26 @@
 //! before anything else, is the place to give it one.
 
 mod decrypt;
+mod fault;
 mod key;
 mod load;
+mod object;
 mod pem;
 mod point;
 mod secret;
 mod ticket;
 
-pub(crate) use key::{KeyFault, PrivateKey};
+pub(crate) use fault::KeyFault;
+pub(crate) use key::PrivateKey;
+pub(crate) use object::CryptoError;
 pub(crate) use pem::certificates;
 pub(crate) use point::is_on_curve;
 pub(crate) use secret::{ReadFault, SecretFile};
 pub(crate) use ticket::TicketRoot;
 
 use openssl_sys as ffi;
-use std::ffi::{CStr, c_int, c_uint, c_void};
-use std::ptr::{self, NonNull};
-
-/// libcrypto failed; the text is its own.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct CryptoError(String);
+use std::ffi::{c_int, c_uint, c_void};
+use std::ptr;
 
 unsafe extern "C" {
     fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int;
@@ -70,59 +69,4 @@ pub(crate) fn sha256(bytes: &[u8]) -> Result<[u8; 32], CryptoError> {
         )
     };
     if done == 1 { Ok(digest) } else { Err(CryptoError::last()) }
-}
-
-impl CryptoError {
-    /// Takes the reason of the newest error of this thread, and forgets the others.
-    fn last() -> Self {
-        // SAFETY: both work on the thread's own queue; the text, if there is any, is static.
-        let reason = unsafe {
-            let reason = ffi::ERR_reason_error_string(ffi::ERR_peek_last_error());
-            ffi::ERR_clear_error();
-            reason
-        };
-        if reason.is_null() {
-            return Self("libcrypto gives no reason".to_owned());
-        }
-        // SAFETY: libcrypto's reasons are zero-terminated and never freed while the process runs.
-        Self(unsafe { CStr::from_ptr(reason) }.to_string_lossy().into_owned())
-    }
-}
-
-/// An object of libcrypto that belongs to us, and the function that frees it.
-struct Owned<T> {
-    object: NonNull<T>,
-    free: unsafe extern "C" fn(*mut T),
-}
-
-impl<T> Owned<T> {
-    /// Takes what a libcrypto function has returned; null is the error that it left in the queue.
-    ///
-    /// # Safety
-    /// `object` is null or nobody else's, and `free` is the function that frees it.
-    unsafe fn new(object: *mut T, free: unsafe extern "C" fn(*mut T)) -> Result<Self, CryptoError> {
-        NonNull::new(object).map(|object| Self { object, free }).ok_or_else(CryptoError::last)
-    }
-
-    fn as_ptr(&self) -> *mut T {
-        self.object.as_ptr()
-    }
-}
-
-impl<T> Drop for Owned<T> {
-    fn drop(&mut self) {
-        // SAFETY: the object is ours (`new`), and is freed here alone.
-        unsafe { (self.free)(self.object.as_ptr()) }
-    }
-}
-
-/// Calls an `i2d_` function twice: for the length, then for the bytes. For public objects only.
-fn to_der(encode: impl Fn(*mut *mut u8) -> c_int) -> Result<Vec<u8>, CryptoError> {
-    let length = usize::try_from(encode(ptr::null_mut())).map_err(|_| CryptoError::last())?;
-    let mut der = vec![0; length];
-    let mut end = der.as_mut_ptr();
-    if usize::try_from(encode(&raw mut end)) != Ok(length) {
-        return Err(CryptoError::last());
-    }
-    Ok(der)
 }

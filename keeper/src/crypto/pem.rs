@@ -1,7 +1,8 @@
 //! The blocks of a PEM file, and its certificates as opaque bytes: libcrypto undoes the text form, and parses none of them.
 
+use super::object::{CryptoError, Owned};
 use super::secret::CRYPTO_clear_free;
-use super::{CryptoError, Owned, SecretFile};
+use super::secret::SecretFile;
 use crate::chain::{self, NoCertificate};
 use openssl_sys as ffi;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};

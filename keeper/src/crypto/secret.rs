@@ -1,6 +1,6 @@
 //! A file's content in memory that libcrypto allocated, wiped when it is dropped.
 
-use super::{CryptoError, Owned};
+use super::object::{CryptoError, Owned};
 use crate::staple::{self, NoStaple};
 use openssl_sys as ffi;
 use rustix::fs::{FileType, fstat};

@@ -5,6 +5,9 @@
 
 use crate::wire::{Cut, Fields};
 
+/// The lengths of both randoms.
+pub(super) const RANDOMS: usize = 64;
+
 /// What the message is in another protocol; none where it can be key exchange parameters.
 pub(super) fn name(message: &[u8]) -> Option<&'static str> {
     if is_der(message) {
@@ -68,7 +71,7 @@ fn der_value<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Cut> {
 /// A token (RFC 7515, 7797), a script, a message of a text protocol: ASCII text stands where the first random would. One
 /// random in 2^44 is such. A token's payload need not be text, so its beginning is looked for by itself (one in 2^24).
 fn is_text(message: &[u8]) -> bool {
-    const RANDOM: usize = super::RANDOMS / 2;
+    const RANDOM: usize = RANDOMS / 2;
     let text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
     let random = message.get(..RANDOM).is_some_and(|random| random.iter().all(text));
     random || message.starts_with(b"eyJ")

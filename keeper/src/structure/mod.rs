@@ -18,6 +18,7 @@
 mod foreign;
 
 use crate::wire::{Cut, Fields};
+use foreign::RANDOMS;
 use luassl_keeper_ipc::front::{MESSAGE_MAX, TRANSCRIPT_MAX};
 
 /// A message that a TLS peer signs.
@@ -81,9 +82,6 @@ pub enum Misshape {
     #[error("a transcript without a well-formed client certificate")]
     Certificate,
 }
-
-/// The lengths of both randoms.
-const RANDOMS: usize = 64;
 
 /// RFC 8446, 4.4.3.
 const CONTEXT_13: [(&[u8], Shape<'static>); 2] = [

@@ -1,7 +1,7 @@
 //! The socket of one lock-step connection: a question, then its answer.
 
+use super::outcome::Plan;
 use super::patience::Patience;
-use super::secured::Plan;
 use crate::client::Client;
 use crate::control::{CallError, REQUEST, request_deadline};
 use crate::error::Error;

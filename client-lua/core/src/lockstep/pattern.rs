@@ -1,6 +1,6 @@
 //! What a receive asks for, as LuaSocket has it: a line, everything, or a number of bytes.
 
-use super::secured::Hindrance;
+use super::outcome::Hindrance;
 
 /// What a receive asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! it waits for, and what was received is kept here, so that a look at it costs no question.
 
 use super::link::{Link, SCRATCH};
+use super::outcome::{Handshaken, Hindrance, Plan, Sent, Want};
 use super::pattern::{Matching, Pattern, Received};
 use super::times::{Call, Times, Waited};
 use crate::client::{Client, Epoch};
@@ -10,8 +11,8 @@ use crate::control::REQUEST;
 use crate::deadline::Timeout;
 use crate::error::Error;
 use luassl_protocol::{
-    Dane, ErrorCode, Export, Exported, Facts, Info, LockStepAnswer, LockStepRequest, LockStepState,
-    MAX_LOCK_STEP_DATA, PskQuestion, Request, Role,
+    ErrorCode, Export, Exported, Facts, Info, LockStepAnswer, LockStepRequest, LockStepState,
+    MAX_LOCK_STEP_DATA, Request,
 };
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,53 +20,6 @@ use rustix::process::{Pid, getpid};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// Why a call has not done all that it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hindrance {
-    /// It goes on when the TCP socket is readable.
-    WantRead,
-    /// It goes on when the TCP socket is writable.
-    WantWrite,
-    /// The connection has ended, or was never there.
-    Closed,
-    /// It has failed, for this reason.
-    Failed(String),
-}
-
-/// What the last call waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// Nothing.
-    Nothing,
-    /// To read.
-    Read,
-    /// To write.
-    Write,
-}
-
-/// What a peer's ClientHello asks for.
-pub type Hello = luassl_protocol::ClientHello;
-
-/// How far a handshake has come.
-#[derive(Debug)]
-pub enum Handshaken {
-    /// To its end.
-    Done,
-    /// To the ClientHello: [`Secured::decide`] goes on.
-    Hello(Hello),
-    /// To the choice of a key that the peer has too: [`Secured::share`] goes on.
-    Psk(PskQuestion),
-}
-
-/// What a send came to.
-#[derive(Debug)]
-pub struct Sent {
-    /// How many bytes lie in records that are wholly in the kernel.
-    pub count: usize,
-    /// Why these are not all.
-    pub hindrance: Option<Hindrance>,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -80,22 +34,6 @@ enum Before {
     Ask,
     WaitRead,
     WaitWrite,
-}
-
-/// How a connection is begun.
-pub struct Plan {
-    /// The context.
-    pub context: Rc<Context>,
-    /// The side to play.
-    pub role: Role,
-    /// The name that the peer's certificate must carry.
-    pub host: Option<String>,
-    /// The server name to ask for.
-    pub sni: Option<String>,
-    /// The records that the server's certificate must go with.
-    pub dane: Option<Dane>,
-    /// Whether a former session with the same server is taken up.
-    pub resume: bool,
 }
 
 /// See the module.

@@ -8,12 +8,13 @@
 mod call;
 mod health;
 mod identities;
+mod shared;
 mod subscription;
 
 use health::Health;
-use identities::Identities;
 use luassl_tls::TicketKeys;
 use luassl_tls::identity::{IdentitySource, KeyId, PreMaster, SignError, Signer};
+use shared::Shared;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,16 +24,6 @@ use std::time::Duration;
 /// The link of a front to its keeper. Dropping it ends its thread.
 pub struct KeeperLink {
     shared: Arc<Shared>,
-}
-
-/// What the subscription's thread and the callers have in common.
-struct Shared {
-    /// Tells the sockets of different links in one thread apart.
-    number: u64,
-    path: PathBuf,
-    health: Health,
-    identities: Arc<Identities>,
-    tickets: Arc<TicketKeys>,
 }
 
 impl KeeperLink {

@@ -3,7 +3,7 @@
 
 use super::super::{
     buffers::{self, Buffers, Leftover},
-    sockets::Tcp,
+    tcp::Tcp,
 };
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::{

@@ -16,7 +16,8 @@ use super::{
     operations::ContextTable,
     quota::Slot,
     readiness::Movable,
-    sockets::{self, ClientSocket, Tcp},
+    sockets::{self, ClientSocket},
+    tcp::Tcp,
     workers::{self, Job},
 };
 use asking::Asking;

@@ -1,6 +1,6 @@
 //! The session of a lock-step connection: one question, one answer, and never a wait.
 
-use super::super::{buffers, connection::with_addresses, sockets::Tcp};
+use super::super::{buffers, connection::with_addresses, tcp::Tcp};
 use super::direct::Direct;
 use luassl_protocol::{
     DecodeError, ErrorCode, Facts, Failure, Info, LockStepAnswer, LockStepState, MAX_LOCK_STEP_DATA,

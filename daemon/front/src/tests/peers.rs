@@ -1,6 +1,6 @@
 //! Real TLS peers over loopback TCP.
 
-use crate::sockets::Tcp;
+use crate::tcp::Tcp;
 use openssl::{
     asn1::Asn1Time,
     bn::BigNum,

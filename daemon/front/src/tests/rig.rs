@@ -87,7 +87,7 @@ impl Rig {
         Self::with(SslVersion::TLS1_3, patience, peers::tight_tcp_pair())
     }
 
-    fn with(version: SslVersion, patience: Duration, pair: (sockets::Tcp, TcpStream)) -> Self {
+    fn with(version: SslVersion, patience: Duration, pair: (crate::tcp::Tcp, TcpStream)) -> Self {
         Self::over(peers::session(version), version, patience, pair)
     }
 
@@ -96,7 +96,7 @@ impl Rig {
         session: Ssl,
         version: SslVersion,
         patience: Duration,
-        (tcp, peer): (sockets::Tcp, TcpStream),
+        (tcp, peer): (crate::tcp::Tcp, TcpStream),
     ) -> Self {
         let peer = thread::spawn(move || peers::client(version, peer));
         let established =

@@ -1,0 +1,96 @@
+//! Contexts as userdata: connections are opened and listeners made from them.
+
+use crate::listener::ListenerHandle;
+use crate::opening::OpeningHandle;
+use crate::options;
+use crate::results::{Returned, fail, misuse, outcome, timeout, value};
+use crate::shared::Shared;
+use luassl_client::{Adopted, Context, Listener, Opening, Terms};
+use luassl_protocol::Role;
+use mlua::prelude::*;
+use std::rc::Rc;
+
+/// One object's hold on a context.
+pub(crate) struct ContextHandle {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) context: Option<Rc<Context>>,
+}
+
+impl LuaUserData for ContextHandle {
+    fn add_methods<M: LuaUserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method("dial", |lua, this, (address, port, expected): (String, u16, Option<String>)| {
+            let Some(context) = &this.context else { return misuse(lua, RELEASED) };
+            let terms = Terms::client(&address, expected.as_deref());
+            this.opening(lua, Opening::dial(context, &address, port, terms))
+        });
+        methods.add_method("attach", attach);
+        methods.add_method("bind", |lua, this, (port, address): (u16, Option<String>)| {
+            let Some(context) = &this.context else { return misuse(lua, RELEASED) };
+            this.listener(lua, Listener::bind(context, port, address.as_deref()))
+        });
+        methods.add_method("configured", |lua, this, name: String| {
+            let Some(context) = &this.context else { return misuse(lua, RELEASED) };
+            this.listener(lua, Listener::configured(context, &name))
+        });
+        // Another object's hold on it.
+        methods.add_method("share", |_, this, ()| {
+            Ok(Self { shared: Rc::clone(&this.shared), context: this.context.clone() })
+        });
+        // When the last hold is released, the daemon gets the context back.
+        methods.add_method_mut("release", |_, this, ()| {
+            if let Some(context) = this.context.take() {
+                Context::release(context);
+            }
+            Ok(())
+        });
+    }
+}
+
+const RELEASED: &str = "the context was given back: call wrap again";
+
+impl ContextHandle {
+    fn opening(&self, lua: &Lua, opening: Result<Opening, luassl_client::Error>) -> Returned {
+        outcome(lua, opening, |opening| {
+            value(lua, lua.create_userdata(OpeningHandle::new(&self.shared, opening))?)
+        })
+    }
+
+    fn listener(&self, lua: &Lua, listener: Result<Listener, luassl_client::Error>) -> Returned {
+        outcome(lua, listener, |listener| {
+            value(lua, lua.create_userdata(ListenerHandle::new(&self.shared, listener))?)
+        })
+    }
+}
+
+type AttachArguments = (i32, bool, Option<String>, Option<String>, Option<f64>);
+
+fn attach(
+    lua: &Lua,
+    this: &ContextHandle,
+    (number, server, host, sni, seconds): AttachArguments,
+) -> Returned {
+    let Some(context) = &this.context else { return misuse(lua, RELEASED) };
+    let socket = match Adopted::new(number) {
+        Ok(socket) => socket,
+        Err(error) => return misuse(lua, &error.to_string()),
+    };
+    let role = if server { Role::Server } else { Role::Client };
+    let terms = Terms { role, host, sni };
+    this.opening(lua, Opening::attach(context, socket, terms, timeout(seconds)))
+}
+
+/// `context(options)`: a context, `nil, message, code`, or `nil, message` for what the caller should throw.
+pub(crate) fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
+    let recipe = match options::recipe(options) {
+        Ok(recipe) => recipe,
+        Err(options::Fault::Misuse(message)) => return (LuaNil, message).into_lua_multi(lua),
+        Err(options::Fault::Failed(message)) => return misuse(lua, &message),
+    };
+    match Context::new(&shared.client, recipe) {
+        Ok(context) => {
+            let handle = ContextHandle { shared: Rc::clone(shared), context: Some(context) };
+            value(lua, lua.create_userdata(handle)?)
+        }
+        Err(error) => fail(lua, &error),
+    }
+}

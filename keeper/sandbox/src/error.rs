@@ -1,0 +1,29 @@
+//! Why a process could not give up what it should.
+
+use rustix::io::Errno;
+
+/// Why a process could not be restricted. It must not serve then.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Core dumps, debuggers or new privileges cannot be kept out.
+    #[error("the process cannot be closed to debuggers and core dumps: {0}")]
+    Close(#[source] Errno),
+    /// The kernel takes no seccomp filter.
+    #[error("system calls cannot be restricted: {0}")]
+    Calls(#[from] seccompiler::Error),
+    /// The kernel takes no seccomp filter that logs.
+    #[error("system calls cannot be restricted: {0}")]
+    Logged(#[source] std::io::Error),
+    /// The filter cannot be written for this machine.
+    #[error("system calls cannot be restricted: {0}")]
+    Filter(#[from] seccompiler::BackendError),
+    /// The kernel has Landlock and does not take the rules.
+    #[error("files cannot be locked away: {0}")]
+    Files(#[from] landlock::RulesetError),
+    /// The process gets no root directory and no network of its own.
+    #[error("the process gets no empty root directory and no network of its own: {0}")]
+    Isolation(#[source] Errno),
+    /// The process cannot become another user.
+    #[error("the process cannot become user {0}: {1}")]
+    User(String, #[source] Errno),
+}

@@ -1,0 +1,68 @@
+//! Objects of libcrypto that are ours, and why it failed.
+
+use openssl_sys as ffi;
+use std::ffi::{CStr, c_int};
+use std::ptr::{self, NonNull};
+
+/// libcrypto failed; the text is its own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CryptoError(pub(super) String);
+
+impl CryptoError {
+    /// Takes the reason of the newest error of this thread, and forgets the others.
+    pub(super) fn last() -> Self {
+        // SAFETY: both work on the thread's own queue; the text, if there is any, is static.
+        let reason = unsafe {
+            let reason = ffi::ERR_reason_error_string(ffi::ERR_peek_last_error());
+            ffi::ERR_clear_error();
+            reason
+        };
+        if reason.is_null() {
+            return Self("libcrypto gives no reason".to_owned());
+        }
+        // SAFETY: libcrypto's reasons are zero-terminated and never freed while the process runs.
+        Self(unsafe { CStr::from_ptr(reason) }.to_string_lossy().into_owned())
+    }
+}
+
+/// An object of libcrypto that belongs to us, and the function that frees it.
+pub(super) struct Owned<T> {
+    object: NonNull<T>,
+    free: unsafe extern "C" fn(*mut T),
+}
+
+impl<T> Owned<T> {
+    /// Takes what a libcrypto function has returned; null is the error that it left in the queue.
+    ///
+    /// # Safety
+    /// `object` is null or nobody else's, and `free` is the function that frees it.
+    pub(super) unsafe fn new(
+        object: *mut T,
+        free: unsafe extern "C" fn(*mut T),
+    ) -> Result<Self, CryptoError> {
+        NonNull::new(object).map(|object| Self { object, free }).ok_or_else(CryptoError::last)
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut T {
+        self.object.as_ptr()
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: the object is ours (`new`), and is freed here alone.
+        unsafe { (self.free)(self.object.as_ptr()) }
+    }
+}
+
+/// Calls an `i2d_` function twice: for the length, then for the bytes. For public objects only.
+pub(super) fn to_der(encode: impl Fn(*mut *mut u8) -> c_int) -> Result<Vec<u8>, CryptoError> {
+    let length = usize::try_from(encode(ptr::null_mut())).map_err(|_| CryptoError::last())?;
+    let mut der = vec![0; length];
+    let mut end = der.as_mut_ptr();
+    if usize::try_from(encode(&raw mut end)) != Ok(length) {
+        return Err(CryptoError::last());
+    }
+    Ok(der)
+}
