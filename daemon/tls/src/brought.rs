@@ -1,7 +1,7 @@
 //! CA certificates and CRLs that clients bring, parsed: programs bring the same ones for context after context.
 
-use super::context::{Charge, Ledger};
-use super::trust::store_of;
+use super::source::{Charge, Ledger};
+use super::store::store_of;
 use super::{memory, pem, raw};
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;

@@ -6,7 +6,7 @@ use super::plan::Plan;
 use super::resumption::{self, Resuming};
 use super::resumption_scope::Common;
 use super::select::Selection;
-use super::trust::{Resolved, TrustStores};
+use super::trust::{Anchored, Resolved, TrustStores};
 use super::{ciphers, dane, hello, key_log, raw, versions};
 use crate::identity::IdentitySource;
 use luassl_protocol::{ErrorCode, Failure};
@@ -157,12 +157,6 @@ fn set_basics(plan: &Plan, builder: &mut SslContextBuilder) -> Result<(), Failur
     ciphers::set_suites(builder, plan.suites.as_deref())?;
     ciphers::set_groups(builder, plan.groups.as_deref())?;
     ciphers::set_dh(builder, &plan.dh)
-}
-
-/// What peers are verified against.
-pub(super) struct Anchored {
-    /// Of all certificates and CRLs.
-    pub(super) digest: [u8; 32],
 }
 
 fn set_trust(

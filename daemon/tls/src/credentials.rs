@@ -1,6 +1,6 @@
 //! What a session proves itself with: a certificate, its chain and the key in the keeper.
 
-use super::peer::host_names;
+use super::names::host_names;
 use super::{pem, provider, raw};
 use crate::identity::PublicIdentity;
 use luassl_protocol::{ErrorCode, Failure};

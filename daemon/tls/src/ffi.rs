@@ -1,5 +1,6 @@
 //! The functions of libcrypto and libssl 3 that the openssl-sys crate lacks.
 
+use openssl::error::ErrorStack;
 use openssl_sys::{
     BIO, EVP_PKEY, OSSL_LIB_CTX, OSSL_PARAM, SSL, SSL_CIPHER, SSL_CTX, X509, X509_CRL, X509_NAME, X509_STORE,
     stack_st_X509,
@@ -164,4 +165,9 @@ unsafe extern "C" {
         flags: c_ulong,
     ) -> c_int;
     pub(super) fn PEM_read_bio_Parameters(from: *mut BIO, key: *mut *mut EVP_PKEY) -> *mut EVP_PKEY;
+}
+
+/// Turns OpenSSL's 1 into success, everything else into the error queue.
+pub(crate) fn check(result: c_int) -> Result<(), ErrorStack> {
+    if result == 1 { Ok(()) } else { Err(ErrorStack::get()) }
 }

@@ -1,7 +1,7 @@
 //! The pause at the ClientHello: a server's session that stops there until its client has decided how to go on.
 
+use super::names::name_in;
 use super::raw;
-use super::resumption::name_in;
 use luassl_protocol::ClientHello;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;

@@ -16,6 +16,7 @@ mod context;
 mod credentials;
 mod dane;
 mod describe;
+mod error;
 mod facts;
 mod failure;
 #[allow(unsafe_code)]
@@ -51,7 +52,9 @@ mod resumption_ffi;
 mod resumption_scope;
 mod select;
 mod session;
+mod source;
 mod staple;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -61,8 +64,9 @@ mod versions;
 
 pub use brought::check_sizes;
 pub use certificate::{check_issued, read_certificate};
-pub use context::{Charge, Context, ContextSource, Floors, Ledger};
+pub use context::Context;
 pub use describe::description;
+pub use error::TlsError;
 pub use facts::facts;
 pub use failure::{failure, failure_of_io, failure_of_stack, is_alert, is_nothing_in_common, reason};
 pub use gate::{may_sign, signing_is_allowed};
@@ -80,25 +84,11 @@ pub use renew::{
 };
 pub use resumption::Resumption;
 pub use session::read_ahead;
+pub use source::{Charge, ContextSource, Floors, Ledger};
 pub use tickets::TicketKeys;
 pub use trust::TrustStores;
 
 use crate::identity::SharedSigner;
-use openssl::error::ErrorStack;
-
-/// Why TLS could not be set up in this process.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// [`install`] was called a second time.
-    #[error("the provider for keys of the keeper is already installed")]
-    Installed,
-    /// [`wipe_what_is_freed`] came too late.
-    #[error("openssl has taken memory before it was told how")]
-    Late,
-    /// OpenSSL refused.
-    #[error("openssl could not be set up: {0}")]
-    OpenSsl(#[from] ErrorStack),
-}
 
 /// Prepares OpenSSL for this process: no openssl.cnf, and a provider for keys of the keeper. Must be called before
 /// anything else touches OpenSSL.

@@ -1,6 +1,6 @@
 //! What libcrypto gives back is wiped: secrets of sessions lie in many of its structures, and it wipes some of them.
 
-use super::TlsError;
+use super::error::TlsError;
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;

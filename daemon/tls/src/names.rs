@@ -1,7 +1,11 @@
 //! Host names: how they are written, and which identity answers to the one that a client asks for (SNI, RFC 6066).
 
+use super::raw;
+use openssl::nid::Nid;
+use openssl::x509::verify::X509CheckFlags;
+use openssl::x509::{GeneralNameRef, X509Ref};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A host that a peer's certificate may have to carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,9 +82,50 @@ impl Index {
     }
 }
 
+/// The names are compared as RFC 9525 has it: alternative names alone, wildcards for whole labels alone.
+pub(super) const HOST_FLAGS: X509CheckFlags =
+    X509CheckFlags::NO_PARTIAL_WILDCARDS.union(X509CheckFlags::NEVER_CHECK_SUBJECT);
+
+/// The dNSName and iPAddress entries of a certificate.
+pub(super) fn alternative_names(certificate: &X509Ref) -> Vec<String> {
+    let names = raw::quietly(|| certificate.subject_alt_names());
+    names.into_iter().flatten().filter_map(|name| text(&name)).collect()
+}
+
+fn text(name: &GeneralNameRef) -> Option<String> {
+    let address = || address(name.ipaddress()?).map(|address| address.to_string());
+    name.dnsname().map(str::to_owned).or_else(address)
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(octets).map(|octets| Ipv4Addr::from(octets).into());
+    let v6 = || <[u8; 16]>::try_from(octets).map(|octets| Ipv6Addr::from(octets).into());
+    v4().or_else(|_| v6()).ok()
+}
+
+/// The names that a certificate stands for, in lower case; its common name where it has no others.
+pub(super) fn host_names(certificate: &X509Ref) -> Vec<String> {
+    let names = alternative_names(certificate);
+    if !names.is_empty() {
+        return names.iter().map(|name| normal(name)).collect();
+    }
+    let common = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
+    common.filter_map(|entry| Some(normal(&entry.data().to_string().ok()?))).collect()
+}
+
+/// The host name of a server_name extension (RFC 6066, 3), which is a list with one name of each type.
+pub(super) fn name_in(extension: &[u8]) -> Option<&[u8]> {
+    let (length, list) = extension.split_first_chunk()?;
+    let ([0], entry) = list.get(..usize::from(u16::from_be_bytes(*length)))?.split_first_chunk()? else {
+        return None;
+    };
+    let (length, name) = entry.split_first_chunk()?;
+    name.get(..usize::from(u16::from_be_bytes(*length)))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Host, Index, is_server_name};
+    use super::{Host, Index, is_server_name, name_in};
 
     #[test]
     fn a_name_wins_over_a_wildcard_of_one_label() {
@@ -136,6 +181,16 @@ mod tests {
             &"a".repeat(300),
         ] {
             assert!(Host::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_server_name_extension_is_found() {
+        assert_eq!(name_in(b"\0\x06\0\0\x03a.b"), Some(&b"a.b"[..]));
+        for broken in
+            [&b""[..], b"\0", b"\0\x06\0\0\x03a.", b"\0\x05\0\0\x03a.b", b"\0\x06\x01\0\x03a.b", b"\0\0"]
+        {
+            assert_eq!(name_in(broken), None, "{broken:?}");
         }
     }
 }

@@ -1,17 +1,14 @@
 //! Reading certificates: the peer's for its answer, names for SNI and for messages.
 
-use super::names::{Host, normal};
+use super::names::{HOST_FLAGS, Host, alternative_names};
 use super::raw;
-use super::verify::HOST_FLAGS;
 use luassl_protocol::PeerCertificate;
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::hash::MessageDigest;
-use openssl::nid::Nid;
 use openssl::ssl::SslRef;
-use openssl::x509::{GeneralNameRef, X509Ref};
+use openssl::x509::X509Ref;
 use serde_bytes::ByteBuf;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The peer's certificate and what came with it; all empty where the peer sent none.
 #[must_use]
@@ -50,33 +47,6 @@ fn chain(ssl: &SslRef, leaf: &X509Ref) -> Vec<ByteBuf> {
         .filter_map(|certificate| certificate.to_der().ok())
         .map(ByteBuf::from)
         .collect()
-}
-
-/// The dNSName and iPAddress entries of a certificate.
-pub(super) fn alternative_names(certificate: &X509Ref) -> Vec<String> {
-    let names = raw::quietly(|| certificate.subject_alt_names());
-    names.into_iter().flatten().filter_map(|name| text(&name)).collect()
-}
-
-fn text(name: &GeneralNameRef) -> Option<String> {
-    let address = || address(name.ipaddress()?).map(|address| address.to_string());
-    name.dnsname().map(str::to_owned).or_else(address)
-}
-
-fn address(octets: &[u8]) -> Option<IpAddr> {
-    let v4 = || <[u8; 4]>::try_from(octets).map(|octets| Ipv4Addr::from(octets).into());
-    let v6 = || <[u8; 16]>::try_from(octets).map(|octets| Ipv6Addr::from(octets).into());
-    v4().or_else(|_| v6()).ok()
-}
-
-/// The names that a certificate stands for, in lower case; its common name where it has no others.
-pub(super) fn host_names(certificate: &X509Ref) -> Vec<String> {
-    let names = alternative_names(certificate);
-    if !names.is_empty() {
-        return names.iter().map(|name| normal(name)).collect();
-    }
-    let common = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
-    common.filter_map(|entry| Some(normal(&entry.data().to_string().ok()?))).collect()
 }
 
 pub(super) fn seconds(time: &Asn1TimeRef) -> i64 {

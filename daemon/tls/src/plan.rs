@@ -2,11 +2,11 @@
 
 use super::brought::{Material, charged, check_sizes, decode_extensions};
 use super::ciphers::{self, DhParameters};
-use super::context::{Charge, ContextSource, Floors};
 use super::credentials::{brought_certificates, foreign_chain, is_anchor, is_chain_of};
 use super::names::is_server_name;
 use super::options::options;
 use super::psk::Shared;
+use super::source::{Charge, ContextSource, Floors};
 use super::trust::{Anchors, SYSTEM, TrustStores};
 use super::verify::{self, LARGEST_DEPTH, Modes};
 use super::versions::{Versions, versions};

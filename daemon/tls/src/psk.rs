@@ -52,9 +52,9 @@ pub(super) fn share(ssl: &mut SslRef, role: Role, shared: &Arc<Shared>) -> Resul
     let Some(index) = *SHARING else { return Ok(()) };
     ssl.set_ex_data(index, Sharing { shared: Arc::clone(shared), ask: Mutex::default() });
     match role {
-        Role::Server => ffi::serve(ssl, shared.hint.as_deref()),
+        Role::Server => ffi::serve::<OfSession>(ssl, shared.hint.as_deref()),
         Role::Client => {
-            ffi::offer(ssl);
+            ffi::offer::<OfSession>(ssl);
             Ok(())
         }
     }
@@ -74,25 +74,24 @@ impl Sharing {
     }
 }
 
-/// The key that a client names to a server.
-pub(super) fn named(ssl: &SslRef, identity: &[u8], most_key: u32) -> Option<PskKey> {
-    let sharing = sharing(ssl)?;
-    let known = sharing.shared.keys.iter().find(|key| *key.identity == *identity);
-    known.cloned().or_else(|| {
-        let identity = Some(identity.to_vec().into());
-        sharing.ask(PskQuestion { identity, most_key, ..PskQuestion::default() })
-    })
-}
+/// The keys of a session are those of its context, and what is answered to a question.
+enum OfSession {}
 
-/// The key that a client uses.
-pub(super) fn own(
-    ssl: &SslRef,
-    hint: Option<&[u8]>,
-    (most_identity, most_key): (u32, u32),
-) -> Option<PskKey> {
-    let sharing = sharing(ssl)?;
-    sharing.shared.keys.first().cloned().or_else(|| {
-        let hint = hint.map(|hint| hint.to_vec().into());
-        sharing.ask(PskQuestion { hint, most_identity: Some(most_identity), most_key, identity: None })
-    })
+impl ffi::Keys for OfSession {
+    fn named(ssl: &SslRef, identity: &[u8], most_key: u32) -> Option<PskKey> {
+        let sharing = sharing(ssl)?;
+        let known = sharing.shared.keys.iter().find(|key| *key.identity == *identity);
+        known.cloned().or_else(|| {
+            let identity = Some(identity.to_vec().into());
+            sharing.ask(PskQuestion { identity, most_key, ..PskQuestion::default() })
+        })
+    }
+
+    fn own(ssl: &SslRef, hint: Option<&[u8]>, (most_identity, most_key): (u32, u32)) -> Option<PskKey> {
+        let sharing = sharing(ssl)?;
+        sharing.shared.keys.first().cloned().or_else(|| {
+            let hint = hint.map(|hint| hint.to_vec().into());
+            sharing.ask(PskQuestion { hint, most_identity: Some(most_identity), most_key, identity: None })
+        })
+    }
 }

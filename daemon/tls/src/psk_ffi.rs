@@ -1,8 +1,8 @@
 //! libssl's callbacks for keys that two peers share, which the openssl crate has for contexts alone: there a session that
 //! goes over to another context would find none.
 
-use super::psk::{named, own};
 use foreign_types_shared::ForeignTypeRef;
+use luassl_protocol::PskKey;
 use openssl::error::ErrorStack;
 use openssl::ssl::SslRef;
 use openssl_sys::SSL;
@@ -19,26 +19,35 @@ unsafe extern "C" {
     fn SSL_use_psk_identity_hint(ssl: *mut SSL, hint: *const c_char) -> c_int;
 }
 
-/// Lets a server's session ask [`named`].
-pub(super) fn serve(ssl: &mut SslRef, hint: Option<&CStr>) -> Result<(), ErrorStack> {
+/// Whoever has the keys of sessions.
+pub(super) trait Keys {
+    /// The key that a client names to a server.
+    fn named(ssl: &SslRef, identity: &[u8], most_key: u32) -> Option<PskKey>;
+
+    /// The key that a client uses; its identity and itself are no longer than these.
+    fn own(ssl: &SslRef, hint: Option<&[u8]>, most: (u32, u32)) -> Option<PskKey>;
+}
+
+/// Lets a server's session ask [`Keys::named`].
+pub(super) fn serve<K: Keys>(ssl: &mut SslRef, hint: Option<&CStr>) -> Result<(), ErrorStack> {
     // SAFETY: the session is alive; the callback takes no argument of ours, and libssl copies the hint.
     let set = unsafe {
-        SSL_set_psk_server_callback(ssl.as_ptr(), Some(server));
+        SSL_set_psk_server_callback(ssl.as_ptr(), Some(server::<K>));
         hint.is_none_or(|hint| SSL_use_psk_identity_hint(ssl.as_ptr(), hint.as_ptr()) == 1)
     };
     if set { Ok(()) } else { Err(ErrorStack::get()) }
 }
 
-/// Lets a client's session ask [`own`].
-pub(super) fn offer(ssl: &mut SslRef) {
+/// Lets a client's session ask [`Keys::own`].
+pub(super) fn offer<K: Keys>(ssl: &mut SslRef) {
     // SAFETY: the session is alive, and the callback takes no argument of ours.
-    unsafe { SSL_set_psk_client_callback(ssl.as_ptr(), Some(client)) };
+    unsafe { SSL_set_psk_client_callback(ssl.as_ptr(), Some(client::<K>)) };
 }
 
 /// What both callbacks say for "there is none".
 const NONE: c_uint = 0;
 
-unsafe extern "C" fn server(
+unsafe extern "C" fn server<K: Keys>(
     ssl: *mut SSL,
     identity: *const c_char,
     key: *mut c_uchar,
@@ -49,12 +58,12 @@ unsafe extern "C" fn server(
     }
     // SAFETY: libssl calls with its session, which outlives the call, and with a C string.
     let (ssl, identity) = unsafe { (SslRef::from_ptr(ssl), CStr::from_ptr(identity)) };
-    let Some(found) = named(ssl, identity.to_bytes(), most_key) else { return NONE };
+    let Some(found) = K::named(ssl, identity.to_bytes(), most_key) else { return NONE };
     // SAFETY: there is room for `most_key` bytes.
     unsafe { put(found.key.bytes(), key, most_key) }
 }
 
-unsafe extern "C" fn client(
+unsafe extern "C" fn client<K: Keys>(
     ssl: *mut SSL,
     hint: *const c_char,
     identity: *mut c_char,
@@ -67,7 +76,7 @@ unsafe extern "C" fn client(
         unsafe { (SslRef::from_ptr(ssl), (!hint.is_null()).then(|| CStr::from_ptr(hint).to_bytes())) };
     // The identity ends with a zero byte.
     let longest = most_identity.saturating_sub(1);
-    let Some(found) = own(ssl, hint, (longest, most_key)) else { return NONE };
+    let Some(found) = K::own(ssl, hint, (longest, most_key)) else { return NONE };
     if found.identity.contains(&0) || most_identity == 0 {
         return NONE;
     }

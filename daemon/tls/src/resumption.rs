@@ -5,10 +5,10 @@
 //! to one context, is off. Nothing is resumed outside the scope that it was made in ([`super::resumption_scope`]).
 
 use super::resumption_cache::{Bounds, Cache};
-use super::resumption_ffi::{self as ffi, Event};
+use super::resumption_ffi::{self as ffi, Decider, Event};
 use super::resumption_scope::Common;
 use super::select::Selection;
-use super::tickets::{Keys, Scope, TicketKeys, now};
+use super::tickets::{Keys, Opened, Scope, TicketKeys, now};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
@@ -93,8 +93,8 @@ impl Resuming {
         builder.set_session_cache_mode(SslSessionCacheMode::BOTH | SslSessionCacheMode::NO_INTERNAL);
         builder.set_num_tickets(TICKETS)?;
         ffi::set_timeout(builder, lifetime);
-        ffi::use_ticket_keys(builder)?;
-        ffi::watch(builder);
+        ffi::use_ticket_keys::<OfSessions>(builder)?;
+        ffi::watch::<OfSessions>(builder);
         builder.set_new_session_callback(|ssl, session| made(ssl, &session));
         ffi::find_sessions_by(builder, |ssl, id| found(ssl, id));
         Ok(true)
@@ -171,16 +171,6 @@ pub(super) fn narrow(ssl: &mut SslRef, common: &Common, selection: &Selection) -
     ClientHelloResponse::SUCCESS
 }
 
-/// The host name of a server_name extension (RFC 6066, 3), which is a list with one name of each type.
-pub(super) fn name_in(extension: &[u8]) -> Option<&[u8]> {
-    let (length, list) = extension.split_first_chunk()?;
-    let ([0], entry) = list.get(..usize::from(u16::from_be_bytes(*length)))?.split_first_chunk()? else {
-        return None;
-    };
-    let (length, name) = entry.split_first_chunk()?;
-    name.get(..usize::from(u16::from_be_bytes(*length)))
-}
-
 /// A session was made: a server's with its id, or one that a server has sent to a client.
 fn made(ssl: &SslRef, session: &SslSessionRef) {
     if let Some(Server { resuming: Resuming { shared, owner }, .. }) = server(ssl) {
@@ -214,81 +204,60 @@ fn found(ssl: &SslRef, id: &[u8]) -> Option<SslSession> {
     shared.servers.look(owner, &id.to_vec(), good)?
 }
 
-/// See [`Event`].
-pub(super) fn observe(ssl: &SslRef, event: Event) {
-    match (event, server(ssl), client(ssl)) {
-        // RFC 8446, 6.2: what belongs to a failed connection is forgotten.
-        (Event::Failed, Some(Server { resuming: Resuming { shared, owner }, .. }), _) => {
-            if let Some(session) = ssl.session() {
-                shared.servers.forget(owner, &session.id().to_vec());
-            }
-        }
-        (Event::Failed, None, Some(client)) => {
-            let Resuming { shared, owner } = &client.resuming;
-            shared.clients.forget(owner, &client.scope);
-        }
-        // A session of TLS 1.2 can be resumed again; it was taken out for the case that this fails.
-        (Event::Done, None, Some(client))
-            if ssl.session_reused() && ssl.version2() == Some(SslVersion::TLS1_2) =>
-        {
-            if let (Some(session), Some(origin)) = (ssl.session(), client.origin) {
-                client.keep(session, origin);
-            }
-        }
-        _ => {}
-    }
-}
-
 /// When the full handshake was that a session goes back to, in seconds since 1970.
 fn origin_of(session: &SslSessionRef) -> u64 {
     let made = u64::try_from(session.time()).unwrap_or_default();
     ffi::note(session).map_or(made, u64::from_be_bytes)
 }
 
-/// What a ticket says of its origin. Without it, each resumption in TLS 1.3 would begin a new lifetime.
-pub(super) fn ticket_origin(session: &SslSessionRef) -> [u8; 8] {
-    origin_of(session).to_be_bytes()
-}
+/// What libssl's callbacks ask.
+pub(super) enum OfSessions {}
 
-/// Whether what is in a ticket may still be resumed, as far as its age and its peer's certificate go.
-pub(super) fn ticket_is_fresh(session: &SslSessionRef) -> bool {
-    let lifetime = u64::try_from(session.timeout()).unwrap_or_default();
-    now().as_secs() < origin_of(session).saturating_add(lifetime) && !ffi::peer_has_expired(session)
-}
-
-/// The keys to seal a server's ticket with.
-pub(super) fn ticket_seal(ssl: &SslRef) -> Option<Arc<Keys>> {
-    let server = server(ssl)?;
-    server.resuming.shared.keys.of(&server.scope)
-}
-
-/// The keys among which is that of a ticket.
-pub(super) struct Opened {
-    pub(super) keys: Arc<Keys>,
-    /// Whether the client gets a new ticket.
-    pub(super) renew: bool,
-}
-
-/// Finds the key that a ticket names.
-pub(super) fn ticket_open(ssl: &SslRef, name: &[u8; 16]) -> Option<Opened> {
-    let keys = ticket_seal(ssl)?;
-    let (_, due) = keys.opening(name)?;
-    // In TLS 1.3 a ticket is used once.
-    let renew = due || ssl.version2() == Some(SslVersion::TLS1_3);
-    Some(Opened { keys, renew })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::name_in;
-
-    #[test]
-    fn the_name_of_a_server_name_extension_is_found() {
-        assert_eq!(name_in(b"\0\x06\0\0\x03a.b"), Some(&b"a.b"[..]));
-        for broken in
-            [&b""[..], b"\0", b"\0\x06\0\0\x03a.", b"\0\x05\0\0\x03a.b", b"\0\x06\x01\0\x03a.b", b"\0\0"]
-        {
-            assert_eq!(name_in(broken), None, "{broken:?}");
+impl Decider for OfSessions {
+    fn observe(ssl: &SslRef, event: Event) {
+        match (event, server(ssl), client(ssl)) {
+            // RFC 8446, 6.2: what belongs to a failed connection is forgotten.
+            (Event::Failed, Some(Server { resuming: Resuming { shared, owner }, .. }), _) => {
+                if let Some(session) = ssl.session() {
+                    shared.servers.forget(owner, &session.id().to_vec());
+                }
+            }
+            (Event::Failed, None, Some(client)) => {
+                let Resuming { shared, owner } = &client.resuming;
+                shared.clients.forget(owner, &client.scope);
+            }
+            // A session of TLS 1.2 can be resumed again; it was taken out for the case that this fails.
+            (Event::Done, None, Some(client))
+                if ssl.session_reused() && ssl.version2() == Some(SslVersion::TLS1_2) =>
+            {
+                if let (Some(session), Some(origin)) = (ssl.session(), client.origin) {
+                    client.keep(session, origin);
+                }
+            }
+            _ => {}
         }
+    }
+
+    /// Without it, each resumption in TLS 1.3 would begin a new lifetime.
+    fn origin(session: &SslSessionRef) -> [u8; 8] {
+        origin_of(session).to_be_bytes()
+    }
+
+    fn is_fresh(session: &SslSessionRef) -> bool {
+        let lifetime = u64::try_from(session.timeout()).unwrap_or_default();
+        now().as_secs() < origin_of(session).saturating_add(lifetime) && !ffi::peer_has_expired(session)
+    }
+
+    fn seal(ssl: &SslRef) -> Option<Arc<Keys>> {
+        let server = server(ssl)?;
+        server.resuming.shared.keys.of(&server.scope)
+    }
+
+    fn open(ssl: &SslRef, name: &[u8; 16]) -> Option<Opened> {
+        let keys = Self::seal(ssl)?;
+        let (_, due) = keys.opening(name)?;
+        // In TLS 1.3 a ticket is used once.
+        let renew = due || ssl.version2() == Some(SslVersion::TLS1_3);
+        Some(Opened { keys, renew })
     }
 }

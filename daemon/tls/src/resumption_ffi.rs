@@ -1,13 +1,13 @@
 //! What resumption needs of libssl and the openssl crate lacks.
 
-use super::resumption::{Opened, ticket_is_fresh, ticket_origin, ticket_seal};
-use super::tickets::{Scope, TicketKey};
+use super::tickets::{Keys, Opened, Scope, TicketKey};
 use foreign_types_shared::{ForeignType, ForeignTypeRef};
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContextBuilder, SslOptions, SslRef, SslSession, SslSessionRef};
 use openssl_sys::{ASN1_TIME, EVP_CIPHER_CTX, OSSL_PARAM, SSL, SSL_CTX, SSL_SESSION, X509};
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 use std::ptr;
+use std::sync::Arc;
 
 /// `EVP_MAC_CTX`
 enum MacContext {}
@@ -59,14 +59,36 @@ unsafe extern "C" {
     fn EVP_MAC_CTX_set_params(context: *mut MacContext, params: *const OSSL_PARAM) -> c_int;
 }
 
-/// Whether tickets can be sealed and opened with keys of our own, and what else happens to them. From here on the
-/// functions of [`super::resumption`] decide.
-pub(super) fn use_ticket_keys(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+/// Whoever decides what becomes of tickets and sessions.
+pub(super) trait Decider {
+    /// The keys to seal a server's ticket with.
+    fn seal(ssl: &SslRef) -> Option<Arc<Keys>>;
+
+    /// Finds the key that a ticket names.
+    fn open(ssl: &SslRef, name: &[u8; 16]) -> Option<Opened>;
+
+    /// Whether what is in a ticket may still be resumed, as far as its age and its peer's certificate go.
+    fn is_fresh(session: &SslSessionRef) -> bool;
+
+    /// What a ticket says of its origin.
+    fn origin(session: &SslSessionRef) -> [u8; 8];
+
+    /// See [`Event`].
+    fn observe(ssl: &SslRef, event: Event);
+}
+
+/// Whether tickets can be sealed and opened with keys of our own, and what else happens to them. From here on `D` decides.
+pub(super) fn use_ticket_keys<D: Decider>(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     let context = context.as_ptr();
     // SAFETY: the context is alive, the callbacks are functions of this module that take no argument of ours.
     let set = unsafe {
-        SSL_CTX_set_tlsext_ticket_key_evp_cb(context, Some(ticket_key)) == 1
-            && SSL_CTX_set_session_ticket_cb(context, Some(generated), Some(decrypted), ptr::null_mut()) == 1
+        SSL_CTX_set_tlsext_ticket_key_evp_cb(context, Some(ticket_key::<D>)) == 1
+            && SSL_CTX_set_session_ticket_cb(
+                context,
+                Some(generated::<D>),
+                Some(decrypted::<D>),
+                ptr::null_mut(),
+            ) == 1
     };
     if set { Ok(()) } else { Err(ErrorStack::get()) }
 }
@@ -86,13 +108,13 @@ pub(super) enum Event {
     Failed,
 }
 
-/// Has [`super::resumption`] told of the ends of handshakes and of fatal alerts.
-pub(super) fn watch(context: &mut SslContextBuilder) {
+/// Has `D` told of the ends of handshakes and of fatal alerts.
+pub(super) fn watch<D: Decider>(context: &mut SslContextBuilder) {
     // SAFETY: the context is alive.
-    unsafe { SSL_CTX_set_info_callback(context.as_ptr(), Some(info)) };
+    unsafe { SSL_CTX_set_info_callback(context.as_ptr(), Some(info::<D>)) };
 }
 
-unsafe extern "C" fn info(ssl: *const SSL, what: c_int, value: c_int) {
+unsafe extern "C" fn info<D: Decider>(ssl: *const SSL, what: c_int, value: c_int) {
     const HANDSHAKE_DONE: c_int = 0x20;
     const ALERT: c_int = 0x4000;
     const FATAL: c_int = 2;
@@ -102,7 +124,7 @@ unsafe extern "C" fn info(ssl: *const SSL, what: c_int, value: c_int) {
         _ => return,
     };
     // SAFETY: libssl calls with a live session, which nobody else uses meanwhile.
-    super::resumption::observe(unsafe { SslRef::from_ptr(ssl.cast_mut()) }, event);
+    D::observe(unsafe { SslRef::from_ptr(ssl.cast_mut()) }, event);
 }
 
 /// Makes sessions of another scope unknown to this one.
@@ -187,18 +209,18 @@ pub(super) fn set_note(session: &SslSessionRef, note: [u8; 8]) -> bool {
 }
 
 /// Before a session becomes a ticket.
-unsafe extern "C" fn generated(ssl: *mut SSL, _: *mut c_void) -> c_int {
+unsafe extern "C" fn generated<D: Decider>(ssl: *mut SSL, _: *mut c_void) -> c_int {
     // SAFETY: libssl calls with a live session.
     let ssl = unsafe { SslRef::from_ptr(ssl) };
     let Some(session) = ssl.session() else { return 0 };
     if note(session).is_some() {
         return 1;
     }
-    c_int::from(set_note(session, ticket_origin(session)))
+    c_int::from(set_note(session, D::origin(session)))
 }
 
 /// After a ticket has been opened, or not.
-unsafe extern "C" fn decrypted(
+unsafe extern "C" fn decrypted<D: Decider>(
     _: *mut SSL,
     session: *mut SSL_SESSION,
     _: *const c_uchar,
@@ -216,7 +238,7 @@ unsafe extern "C" fn decrypted(
     const USE: c_int = 3;
     const USE_RENEW: c_int = 4;
     // SAFETY: what was in a ticket is alive during the call.
-    let is_fresh = || !session.is_null() && ticket_is_fresh(unsafe { SslSessionRef::from_ptr(session) });
+    let is_fresh = || !session.is_null() && D::is_fresh(unsafe { SslSessionRef::from_ptr(session) });
     match status {
         EMPTY | OF_AN_UNKNOWN_KEY => IGNORE_RENEW,
         OPENED if is_fresh() => USE,
@@ -227,7 +249,7 @@ unsafe extern "C" fn decrypted(
 }
 
 /// `SSL_CTX_set_tlsext_ticket_key_evp_cb(3)`
-unsafe extern "C" fn ticket_key(
+unsafe extern "C" fn ticket_key<D: Decider>(
     ssl: *mut SSL,
     name: *mut c_uchar,
     iv: *mut c_uchar,
@@ -241,7 +263,7 @@ unsafe extern "C" fn ticket_key(
     let (ssl, name, iv) =
         unsafe { (SslRef::from_ptr(ssl), &mut *name.cast::<[u8; 16]>(), &mut *iv.cast::<[u8; 16]>()) };
     if seal == 1 {
-        let Some(keys) = ticket_seal(ssl) else { return UNKNOWN };
+        let Some(keys) = D::seal(ssl) else { return UNKNOWN };
         let key = keys.sealing();
         *name = *key.name();
         if openssl::rand::rand_bytes(iv).is_err() {
@@ -250,7 +272,7 @@ unsafe extern "C" fn ticket_key(
         // SAFETY: both contexts are libssl's and alive.
         return if unsafe { prepare(key, iv, cipher, mac, true) } { 1 } else { FAILED };
     }
-    let Some(Opened { keys, renew }) = super::resumption::ticket_open(ssl, name) else { return UNKNOWN };
+    let Some(Opened { keys, renew }) = D::open(ssl, name) else { return UNKNOWN };
     let Some((key, _)) = keys.opening(name) else { return UNKNOWN };
     // SAFETY: as above.
     match unsafe { prepare(key, iv, cipher, mac, false) } {
@@ -313,5 +335,5 @@ pub(super) fn asked_name(ssl: &mut SslRef) -> Option<Vec<u8>> {
         }
         std::slice::from_raw_parts(data, length)
     };
-    super::resumption::name_in(extension).map(<[u8]>::to_vec)
+    super::names::name_in(extension).map(<[u8]>::to_vec)
 }

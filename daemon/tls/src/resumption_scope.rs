@@ -2,11 +2,11 @@
 //! digest. It is the session-id context, and the key of a ticket follows from it. Whatever differs gives another scope,
 //! and a session of another scope is a full handshake (CVE-2025-23419 is what happens otherwise).
 
-use super::build::Anchored;
 use super::credentials::Credentials;
 use super::names::normal;
 use super::plan::Plan;
 use super::tickets::Scope;
+use super::trust::Anchored;
 use openssl::sha::Sha256;
 use openssl::ssl::SslVerifyMode;
 use std::net::SocketAddr;

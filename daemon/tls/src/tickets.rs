@@ -164,6 +164,13 @@ impl TicketKey {
     }
 }
 
+/// The keys among which is that of a ticket.
+pub(super) struct Opened {
+    pub(super) keys: Arc<Keys>,
+    /// Whether the client gets a new ticket.
+    pub(super) renew: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

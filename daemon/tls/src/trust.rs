@@ -1,12 +1,13 @@
 //! Trust: the certificates that chains must end in, and CRLs. Parsed once, shared by all contexts.
 
 use super::brought::{Brought, Parsed};
+use super::store::store_of;
 use super::{pem, raw};
 use luassl_protocol::{ErrorCode, Failure};
 use luassl_settings::TrustSettings;
 use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
-use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::store::X509Store;
 use openssl::x509::{X509, X509Crl};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -129,18 +130,10 @@ fn digest(settings: &TrustSettings) -> [u8; 32] {
     digest.finish()
 }
 
-pub(super) fn store_of<'a>(
-    certificates: impl IntoIterator<Item = &'a X509>,
-    crls: impl IntoIterator<Item = &'a X509Crl>,
-) -> Result<X509Store, ErrorStack> {
-    let mut builder = X509StoreBuilder::new()?;
-    for certificate in certificates {
-        builder.add_cert(certificate.clone())?;
-    }
-    for list in crls {
-        raw::add_revocation_list(&mut builder, list)?;
-    }
-    Ok(builder.build())
+/// What peers are verified against.
+pub(super) struct Anchored {
+    /// Of all certificates and CRLs.
+    pub(super) digest: [u8; 32],
 }
 
 /// What one context trusts: configured trusts by name, and what its client brought.

@@ -1,13 +1,11 @@
 //! Verification of the peer: who must be verified, against which host, and what was wrong.
 
-use super::names::Host;
-use super::peer::host_names;
+use super::names::{HOST_FLAGS, Host, host_names};
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure, VERIFY_NONE, VerifyFault};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslRef, SslVerifyMode};
-use openssl::x509::verify::X509CheckFlags;
 use openssl::x509::{X509StoreContext, X509StoreContextRef, X509VerifyResult};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -15,10 +13,6 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 pub(super) const DEFAULT_DEPTH: u32 = 4;
 /// A bound that no chain which fits into a handshake reaches.
 pub(super) const LARGEST_DEPTH: u32 = 100;
-
-/// The names are compared as RFC 9525 has it: alternative names alone, wildcards for whole labels alone.
-pub(super) const HOST_FLAGS: X509CheckFlags =
-    X509CheckFlags::NO_PARTIAL_WILDCARDS.union(X509CheckFlags::NEVER_CHECK_SUBJECT);
 
 /// What each role asks of its peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! What a key of the provider consists of, and how one is made.
 
+use super::algorithm::PROPERTIES;
 use super::params::{self, EXPONENT, GROUP, IDENTITY, KEY_ID, MODULUS, POINT, Part, SIZES};
-use crate::ffi;
+use crate::ffi::{self, check};
 use crate::identity::{KeyId, PublicIdentity};
 use foreign_types_shared::{ForeignType, ForeignTypeRef};
 use openssl::error::ErrorStack;
@@ -162,7 +163,7 @@ fn public_parts(public: &PKeyRef<Public>) -> Result<Vec<Part>, ErrorStack> {
     let result = unsafe {
         openssl_sys::EVP_PKEY_todata(public.as_ptr(), openssl_sys::EVP_PKEY_PUBLIC_KEY, &mut array)
     };
-    super::check(result)?;
+    check(result)?;
     // SAFETY: the array was just made, and ends with a null key.
     let parts = unsafe { params::read_parts(array) };
     // SAFETY: it is freed once, and nothing points into it.
@@ -175,18 +176,14 @@ fn from_parts(kind: KeyKind, parts: &[Part]) -> Result<PKey<Private>, ErrorStack
     let mut key = ptr::null_mut();
     // SAFETY: the names are C strings, null is the default library context.
     let context = unsafe {
-        openssl_sys::EVP_PKEY_CTX_new_from_name(
-            ptr::null_mut(),
-            kind.name().as_ptr(),
-            super::PROPERTIES.as_ptr(),
-        )
+        openssl_sys::EVP_PKEY_CTX_new_from_name(ptr::null_mut(), kind.name().as_ptr(), PROPERTIES.as_ptr())
     };
-    super::check(c_int::from(!context.is_null()))?;
+    check(c_int::from(!context.is_null()))?;
     // SAFETY: the context is alive; the array and what it points to outlive the call; `key` is filled in.
     let made = unsafe {
-        super::check(openssl_sys::EVP_PKEY_fromdata_init(context)).and_then(|()| {
+        check(openssl_sys::EVP_PKEY_fromdata_init(context)).and_then(|()| {
             let selection = openssl_sys::EVP_PKEY_KEYPAIR;
-            super::check(openssl_sys::EVP_PKEY_fromdata(context, &mut key, selection, array.as_mut_ptr()))
+            check(openssl_sys::EVP_PKEY_fromdata(context, &mut key, selection, array.as_mut_ptr()))
         })
     };
     // SAFETY: it is freed once.

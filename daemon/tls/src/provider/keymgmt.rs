@@ -1,6 +1,6 @@
 //! Key management: what libcrypto asks of a key object.
 
-use super::algorithm;
+use super::algorithm::algorithm;
 use super::key::{Key, KeyKind};
 use super::params::{self, Description, LAST, described};
 use crate::ffi::{self, Algorithm, Dispatch, ParamsCallback};

@@ -3,37 +3,31 @@
 //! A key is made by [`private_key`] and behaves as a private key towards libssl; its signatures are made by the
 //! [`SharedSigner`] that [`install`] was given. Private halves can neither be imported nor exported.
 
+mod algorithm;
 mod decryption;
 mod key;
 mod keymgmt;
 mod params;
 mod scheme;
 mod signature;
+mod signer;
 
 pub(crate) use key::private_key;
+pub(crate) use signer::{REASON_REFUSED, REASON_UNAVAILABLE};
 
-use super::TlsError;
-use super::ffi::{self, Algorithm, Dispatch};
-use crate::identity::{SharedSigner, SignError, Signer};
+use super::error::TlsError;
+use super::ffi::{self, Algorithm, Dispatch, check};
+use crate::identity::SharedSigner;
 use openssl::error::ErrorStack;
-use std::ffi::{CStr, CString, c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::OnceLock;
 
-static SIGNER: OnceLock<SharedSigner> = OnceLock::new();
-
-/// In the error queue, with `ERR_LIB_USER`: the keeper cannot be reached.
-pub(crate) const REASON_UNAVAILABLE: c_int = 1;
-/// In the error queue, with `ERR_LIB_USER`: the keeper refused; its reason is the error's data.
-pub(crate) const REASON_REFUSED: c_int = 2;
-
 const NAME: &CStr = c"luassl";
-const PROPERTIES: &CStr = c"provider=luassl";
 
 /// Has the provider's keys sign by `signer`.
 pub(super) fn install(signer: SharedSigner) -> Result<(), TlsError> {
-    SIGNER.set(signer).map_err(|_| TlsError::Installed)?;
+    signer::set(signer)?;
     Ok(prepare()?)
 }
 
@@ -63,11 +57,6 @@ fn load() -> Result<(), ErrorStack> {
     // SAFETY: null is the default library context, the properties are a C string.
     // What a program fetches by an algorithm's name is OpenSSL's own; ours is found through its keys.
     check(unsafe { ffi::EVP_set_default_properties(ptr::null_mut(), c"?provider=default".as_ptr()) })
-}
-
-/// Turns OpenSSL's 1 into success, everything else into the error queue.
-fn check(result: c_int) -> Result<(), ErrorStack> {
-    if result == 1 { Ok(()) } else { Err(ErrorStack::get()) }
 }
 
 unsafe extern "C" fn init(
@@ -111,37 +100,5 @@ unsafe extern "C" fn query_operation(
         ffi::OSSL_OP_SIGNATURE => signature::ALGORITHMS.as_ptr(),
         ffi::OSSL_OP_ASYM_CIPHER => decryption::ALGORITHMS.as_ptr(),
         _ => ptr::null(),
-    }
-}
-
-/// Asks the signer; where it fails, says so on OpenSSL's queue.
-fn ask<T>(request: impl FnOnce(&dyn Signer) -> Result<T, SignError>) -> Option<T> {
-    let signer = SIGNER.get()?;
-    // A panic must not cross into libcrypto.
-    match catch_unwind(AssertUnwindSafe(|| request(&**signer))) {
-        Ok(Ok(answer)) => return Some(answer),
-        Ok(Err(SignError::Unavailable)) => raise(REASON_UNAVAILABLE, ""),
-        Ok(Err(SignError::Refused(reason))) => raise(REASON_REFUSED, &reason),
-        Err(_) => raise(REASON_REFUSED, "the signer failed"),
-    }
-    None
-}
-
-/// Puts an error of our own on OpenSSL's queue, where `tls::failure` finds it.
-fn raise(reason: c_int, data: &str) {
-    let data = CString::new(data).unwrap_or_default();
-    // SAFETY: the format takes one C string, which outlives the call; libcrypto copies it.
-    unsafe {
-        openssl_sys::ERR_new();
-        openssl_sys::ERR_set_error(ffi::ERR_LIB_USER, reason, c"%s".as_ptr(), data.as_ptr());
-    }
-}
-
-const fn algorithm(names: &'static CStr, functions: &'static [Dispatch]) -> Algorithm {
-    Algorithm {
-        names: names.as_ptr(),
-        properties: PROPERTIES.as_ptr(),
-        functions: functions.as_ptr(),
-        description: ptr::null(),
     }
 }

@@ -1,10 +1,11 @@
 //! Signatures: libssl hands over the whole message (`EVP_DigestSign`), and it goes to the signer as it is.
 
+use super::algorithm::algorithm;
 use super::key::Key;
 use super::keymgmt::{entry, key_of};
 use super::params::{Description, LAST, described};
 use super::scheme::{Digest, Padding, scheme};
-use super::{REASON_REFUSED, algorithm, ask, raise};
+use super::signer::{REASON_REFUSED, ask, raise};
 use crate::ffi::{self, Algorithm, Dispatch};
 use openssl_sys::OSSL_PARAM;
 use std::ffi::{CStr, c_char, c_int, c_uchar, c_void};

@@ -3,8 +3,8 @@
 use crate::kit::pipe::{Outcome, pass, shake};
 use crate::kit::pki::{Authority, Kind, Wanted, declare};
 use crate::kit::world::{FREE, LIFETIME, World, of};
-use crate::resumption::ticket_is_fresh;
-use crate::resumption_ffi::{note, set_note};
+use crate::resumption::OfSessions;
+use crate::resumption_ffi::{Decider, note, set_note};
 use crate::{Context, info};
 use luassl_protocol::{
     ContextSpec, ProtocolVersion, Role, SniEntry, TrustSpec, VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_NONE,
@@ -264,10 +264,10 @@ fn the_lifetime_counts_from_the_full_handshake() {
     let (server, _) = Thief::new().connect(serve(&server), None).established();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let session = server.ssl().session().unwrap().to_owned();
-    assert!(ticket_is_fresh(&session));
+    assert!(OfSessions::is_fresh(&session));
     for (age, fresh) in [(u64::from(LIFETIME) - 60, true), (u64::from(LIFETIME), false)] {
         assert!(set_note(&session, (now - age).to_be_bytes()));
-        assert_eq!(ticket_is_fresh(&session), fresh, "{age}");
+        assert_eq!(OfSessions::is_fresh(&session), fresh, "{age}");
     }
 }
 

@@ -1,0 +1,17 @@
+//! Why TLS could not be set up.
+
+use openssl::error::ErrorStack;
+
+/// Why TLS could not be set up in this process.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// [`install`](crate::install) was called a second time.
+    #[error("the provider for keys of the keeper is already installed")]
+    Installed,
+    /// [`wipe_what_is_freed`](crate::wipe_what_is_freed) came too late.
+    #[error("openssl has taken memory before it was told how")]
+    Late,
+    /// OpenSSL refused.
+    #[error("openssl could not be set up: {0}")]
+    OpenSsl(#[from] ErrorStack),
+}
