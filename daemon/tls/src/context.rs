@@ -1,6 +1,7 @@
 //! A context: what a client asked for, checked once, and the SSL_CTX that follows from it and from the identities and
 //! trusts of the moment.
 
+use super::brought::charged;
 use super::build::Built;
 use super::plan::Plan;
 use super::resumption::{Resuming, Resumption};
@@ -9,10 +10,11 @@ use super::trust::TrustStores;
 use crate::identity::IdentitySource;
 use luassl_protocol::{ContextSpec, Dane, Digest, Failure, ProtocolVersion, Role};
 use luassl_settings::Grant;
+use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslContext};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 
 /// What a grant demands, whatever the context asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +76,9 @@ pub struct ContextSource {
     pub trusts: Option<Arc<[String]>>,
 }
 
+/// The charge for what a session brought.
+static CHARGED: LazyLock<Option<Index<Ssl, Charge>>> = LazyLock::new(|| Ssl::new_ex_index().ok());
+
 /// An immutable context. It follows renewals of its identities and changes of its trusts when it is told to
 /// ([`Context::renew`]).
 pub struct Context {
@@ -82,6 +87,7 @@ pub struct Context {
     identities: Arc<dyn IdentitySource>,
     trusts: Arc<TrustStores>,
     resuming: Resuming,
+    ledger: Option<Arc<dyn Ledger>>,
     built: RwLock<Arc<Built>>,
     rebuilding: Mutex<()>,
 }
@@ -106,6 +112,7 @@ impl Context {
             identities,
             trusts,
             resuming,
+            ledger: source.ledger,
             built,
             rebuilding: Mutex::new(()),
         })
@@ -125,10 +132,12 @@ impl Context {
         }
     }
 
-    /// A client's session that is verified by TLSA records.
+    /// A client's session that is verified by TLSA records. They are parsed, which takes its time, and charged for as long
+    /// as the session lasts.
     ///
     /// # Errors
-    /// As [`Context::session`]; `Invalid` for a host that is no name, or where the context was made without.
+    /// As [`Context::session`]; `Invalid` for a host that is no name, or where the context was made without; `Limit` where
+    /// the charge would pass a bound.
     pub fn session_by_records(
         &self,
         host: Option<&str>,
@@ -136,7 +145,11 @@ impl Context {
         dane: &Dane,
     ) -> Result<Ssl, Failure> {
         let mut ssl = session::client(&self.plan, &self.current(), host, sni)?;
-        super::dane::expect(&mut ssl, dane)?;
+        let bytes = dane.records.iter().map(|record| record.data.len()).sum();
+        let ((), charge) = charged(self.ledger.as_deref(), bytes, || super::dane::expect(&mut ssl, dane))?;
+        if let (Some(index), Some(charge)) = (*CHARGED, charge) {
+            ssl.set_ex_data(index, charge);
+        }
         Ok(ssl)
     }
 
