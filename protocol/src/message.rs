@@ -277,9 +277,9 @@ pub struct Export {
     pub token: Token,
     /// The label, such as `EXPORTER-Channel-Binding`.
     pub label: String,
-    /// How many bytes, at most 1024.
+    /// How many bytes, at most 12240.
     pub length: u32,
-    /// The context value; left out is not the same as empty in TLS 1.2.
+    /// The context value, at most 4096 bytes together with the label; left out is not the same as empty in TLS 1.2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<ByteBuf>,
 }

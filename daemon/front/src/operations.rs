@@ -39,6 +39,10 @@ use tokio::sync::oneshot;
 /// 2.3).
 const MAX_EXPORT: u32 = 255 * 48;
 
+/// The label and the context value of such a request together, in bytes. TLS 1.2 hashes them anew for every 32 bytes or so
+/// that it exports, on a thread with connections of all owners.
+const MAX_EXPORTED_FROM: usize = 4 * 1024;
+
 /// What a blob costs beside its bytes, in bytes: its entry, its digest and its part of the bound.
 const BLOB_OVERHEAD: u64 = 256;
 
@@ -291,7 +295,10 @@ impl Session {
             // LuaSec's clients begin anew.
             Mode::LockStep => Peer::New(address),
         };
-        let peer = connect.dane.as_ref().map_or(peer, |dane| Peer::ByRecords(address, dane));
+        let peer = match connect.dane {
+            Some(dane) => Peer::ByRecords(address, dane),
+            None => peer,
+        };
         let ssl = made.sessions.session(&self.front, connect.role, host, sni, peer).await?;
         // Asked for before anything is taken that would have to be given back.
         let floors = made.sessions.floors(&self.front, connect.role).await?;
@@ -447,6 +454,13 @@ impl Session {
             return Err(Failure::new(
                 ErrorCode::Invalid,
                 format!("at most {MAX_EXPORT} bytes can be exported"),
+            ));
+        }
+        let context = export.context.as_ref().map_or(0, |context| context.len());
+        if export.label.len().saturating_add(context) > MAX_EXPORTED_FROM {
+            return Err(Failure::new(
+                ErrorCode::Invalid,
+                format!("label and context have at most {MAX_EXPORTED_FROM} bytes together"),
             ));
         }
         let token = export.token;

@@ -12,7 +12,7 @@ use luassl_settings::Grant;
 use luassl_tls::{self as tls, Floors};
 use openssl::ssl::SslRef;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -23,8 +23,9 @@ const MAX_WARNINGS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) asker: Asker,
-    /// As the program named them, seen from its directory.
+    /// As the program named them, seen from its directory; each once.
     identities: Vec<String>,
+    /// Without what resolves as text: each of many names is joined to it, on threads that others need.
     directory: Option<String>,
     listener: Option<String>,
     role: Role,
@@ -32,8 +33,11 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) fn new(asker: Asker, spec: &ContextSpec, listener: Option<String>, role: Role) -> Self {
-        let identities = super::context::identities_of(spec);
-        Self { asker, identities, directory: spec.directory.clone(), listener, role }
+        let mut identities = super::context::identities_of(spec);
+        let mut known = HashSet::new();
+        identities.retain(|name| known.insert(name.clone()));
+        let directory = spec.directory.as_deref().map(|directory| policy::joined(directory, ""));
+        Self { asker, identities, directory, listener, role }
     }
 
     /// What the grants that are in force demand of it.
@@ -172,7 +176,31 @@ impl Front {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::owner::Owner;
     use luassl_protocol::ProtocolVersion;
+
+    #[test]
+    fn finding_4_a_standing_names_each_identity_once_and_its_directory_in_short() {
+        let owner = Owner { socket: "control".into(), uid: 1 };
+        let asker = Asker { owner, gid: 1, gids: [].into(), pid: None };
+        let directory = format!("/srv{}//app/.", "/x/..".repeat(800));
+        let names = ["b", "../b", "a", "b", "/b", "b"].map(str::to_owned).to_vec();
+        let spec = ContextSpec {
+            directory: Some(directory.clone()),
+            identity: Some("a".to_owned()),
+            identities: names.clone(),
+            ..ContextSpec::default()
+        };
+        let standing = Standing::new(asker, &spec, None, Role::Server);
+        assert_eq!(standing.identities, ["a", "b", "../b", "/b"]);
+        let short = standing.directory.unwrap();
+        assert_eq!(short, "/srv/app");
+        // Positive control: the names stand for the same as before.
+        for name in &names {
+            assert_eq!(policy::joined(&short, name), policy::joined(&directory, name));
+        }
+        assert_eq!(policy::joined(&short, "../b"), "/srv/b");
+    }
 
     const FREE: Floors = Floors {
         minimum_protocol: ProtocolVersion::Tls12,

@@ -1,17 +1,22 @@
 //! A context: what a client asked for, checked once, and the SSL_CTX that follows from it and from the identities and
 //! trusts of the moment.
 
+use super::brought::charged;
 use super::build::Built;
 use super::plan::Plan;
 use super::resumption::{Resuming, Resumption};
 use super::session;
-use super::source::{ContextSource, Floors};
+use super::source::{Charge, ContextSource, Floors, Ledger};
 use super::trust::TrustStores;
 use crate::identity::IdentitySource;
 use luassl_protocol::{Dane, Failure, Role};
+use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslContext};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
+
+/// The charge for what a session brought.
+static CHARGED: LazyLock<Option<Index<Ssl, Charge>>> = LazyLock::new(|| Ssl::new_ex_index().ok());
 
 /// An immutable context. It follows renewals of its identities and changes of its trusts when it is told to
 /// ([`Context::renew`]).
@@ -21,6 +26,7 @@ pub struct Context {
     identities: Arc<dyn IdentitySource>,
     trusts: Arc<TrustStores>,
     resuming: Resuming,
+    ledger: Option<Arc<dyn Ledger>>,
     built: RwLock<Arc<Built>>,
     rebuilding: Mutex<()>,
 }
@@ -45,6 +51,7 @@ impl Context {
             identities,
             trusts,
             resuming,
+            ledger: source.ledger,
             built,
             rebuilding: Mutex::new(()),
         })
@@ -64,10 +71,12 @@ impl Context {
         }
     }
 
-    /// A client's session that is verified by TLSA records.
+    /// A client's session that is verified by TLSA records. They are parsed, which takes its time, and charged for as long
+    /// as the session lasts.
     ///
     /// # Errors
-    /// As [`Context::session`]; `Invalid` for a host that is no name, or where the context was made without.
+    /// As [`Context::session`]; `Invalid` for a host that is no name, or where the context was made without; `Limit` where
+    /// the charge would pass a bound.
     pub fn session_by_records(
         &self,
         host: Option<&str>,
@@ -75,7 +84,11 @@ impl Context {
         dane: &Dane,
     ) -> Result<Ssl, Failure> {
         let mut ssl = session::client(&self.plan, &self.current(), host, sni)?;
-        super::dane::expect(&mut ssl, dane)?;
+        let bytes = dane.records.iter().map(|record| record.data.len()).sum();
+        let ((), charge) = charged(self.ledger.as_deref(), bytes, || super::dane::expect(&mut ssl, dane))?;
+        if let (Some(index), Some(charge)) = (*CHARGED, charge) {
+            ssl.set_ex_data(index, charge);
+        }
         Ok(ssl)
     }
 

@@ -81,27 +81,20 @@ impl Asker {
 }
 
 /// Who is at the other end of a session.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Peer<'a> {
+#[derive(Debug)]
+pub(super) enum Peer {
     /// A former session with the same peer may be taken up again.
     Resumable(Option<SocketAddr>),
     /// None is.
     New(Option<SocketAddr>),
     /// None is, and a server is verified by TLSA records.
-    ByRecords(Option<SocketAddr>, &'a Dane),
+    ByRecords(Option<SocketAddr>, Dane),
 }
 
-impl Peer<'_> {
-    fn address(self) -> Option<SocketAddr> {
+impl Peer {
+    fn address(&self) -> Option<SocketAddr> {
         let (Self::Resumable(address) | Self::New(address) | Self::ByRecords(address, _)) = self;
-        address
-    }
-
-    fn resumable(self) -> Option<SocketAddr> {
-        match self {
-            Self::Resumable(address) => address,
-            Self::New(_) | Self::ByRecords(..) => None,
-        }
+        *address
     }
 }
 
@@ -187,19 +180,20 @@ impl Sessions {
         role: Role,
         host: Option<&str>,
         sni: Option<&str>,
-        peer: Peer<'_>,
+        peer: Peer,
     ) -> Result<Ssl, Failure> {
         let Granted { context, terms } = self.granted(front, role).await?;
-        let session = match (role, peer, peer.resumable()) {
-            (Role::Client, Peer::ByRecords(_, dane), _) => context.session_by_records(host, sni, dane),
-            (Role::Client, _, Some(peer)) => context.session_with(host, sni, peer),
+        let address = peer.address();
+        let session = match (role, peer) {
+            (Role::Client, Peer::ByRecords(_, dane)) => {
+                self.session_by_records(front, context, (host, sni), dane).await
+            }
+            (Role::Client, Peer::Resumable(Some(peer))) => context.session_with(host, sni, peer),
             _ => context.session(role, host, sni),
         };
         match &session {
             Ok(_) if terms.audit => {
-                self.with_operation(role, |operation| {
-                    front.audit.used(&self.asker, operation, peer.address())
-                });
+                self.with_operation(role, |operation| front.audit.used(&self.asker, operation, address));
             }
             Err(failure) if failure.code == ErrorCode::Refused => {
                 front.counters.refused(&self.asker.owner, Refusal::Floor);
@@ -210,6 +204,20 @@ impl Sessions {
             _ => {}
         }
         session
+    }
+
+    /// A client's session with TLSA records, which may hold certificates and keys. They are parsed in their owner's turn,
+    /// where that holds up nobody else.
+    async fn session_by_records(
+        &self,
+        front: &Front,
+        context: Arc<tls::Context>,
+        (host, sni): (Option<&str>, Option<&str>),
+        dane: Dane,
+    ) -> Result<Ssl, Failure> {
+        let (host, sni) = (host.map(str::to_owned), sni.map(str::to_owned));
+        let parse = move || context.session_by_records(host.as_deref(), sni.as_deref(), &dane);
+        front.parsing.run(&self.asker.owner, &front.limits(), parse).await?
     }
 
     /// What the grant demands of connections.

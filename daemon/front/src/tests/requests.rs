@@ -3,16 +3,20 @@
 use super::{rig::block_on, whole};
 use crate::{Front, control, owner::Owner, quota::Kind};
 use bytes::BytesMut;
+use luassl_keeper_ipc::transport;
 use luassl_protocol::{
-    Blob, BlobStored, ContextMade, ContextSpec, Done, ErrorCode, FRAME_HEADER, Failure, FreeContext, Hello,
-    MakeContext, ProtocolVersion, Request, TrustSpec, VERSION, Welcome, decode_reply, take_frame,
+    Blob, BlobStored, Connect, Connecting, ContextMade, ContextSpec, Dane, DaneSpec, Done, ErrorCode, Export,
+    Exported, FRAME_HEADER, Failure, FreeContext, Hello, MakeContext, Mode, ProtocolVersion, Request, Role,
+    TlsaRecord, Token, TrustSpec, VERSION, Welcome, decode_reply, take_frame,
 };
 use luassl_settings::{Grant, Grantee, Limits, Settings, TrustSettings};
 use luassl_tls::kit::pki::Authority;
+use rustix::net::SendFlags;
 use serde::de::DeserializeOwned;
 use serde_bytes::ByteBuf;
 use std::{
-    os::unix::net::UnixListener,
+    net::{TcpListener, TcpStream},
+    os::{fd::AsFd, unix::net::UnixListener},
     sync::{Arc, mpsc},
 };
 use tempfile::TempDir;
@@ -91,7 +95,8 @@ fn grant(socket: &str) -> Grant {
         listen: false,
         connect: true,
         minimum_protocol: ProtocolVersion::Tls12,
-        verify_required: true,
+        // TLSA records need it so.
+        verify_required: false,
         key_log: false,
         rsa_key_exchange: false,
         dhe: false,
@@ -118,6 +123,23 @@ impl Client {
     async fn send(&mut self, request: &Request) {
         self.id += 1;
         self.stream.write_all(&request.to_frame(self.id).unwrap()).await.unwrap();
+    }
+
+    /// Asks for a connection over a TCP socket whose far end is returned, and says nothing.
+    fn send_connect(&mut self, connect: Connect) -> TcpStream {
+        let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpStream::connect(listening.local_addr().unwrap()).unwrap();
+        self.id += 1;
+        let frame = Request::Connect(connect).to_frame(self.id).unwrap();
+        let sent = transport::send(&self.stream, &frame, &[tcp.as_fd()], SendFlags::empty()).unwrap();
+        assert_eq!(sent, frame.len());
+        listening.accept().unwrap().0
+    }
+
+    /// Connects; the stream to the front is closed with the answer.
+    async fn connect(&mut self, connect: Connect) -> Result<Connecting, Failure> {
+        let _peer = self.send_connect(connect);
+        self.answer().await
     }
 
     async fn answer<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
@@ -250,5 +272,79 @@ fn finding_4_a_large_request_waits_for_its_owners_turn_and_nobody_else_does() {
         let mut third = Held::submit(&served.front, "greedy");
         third.has_begun().await;
         greedy.ask::<BlobStored>(&blob(100)).await.unwrap();
+    });
+}
+
+/// A context whose clients may bring TLSA records, or may not.
+fn verifying(dane: Option<DaneSpec>) -> Request {
+    let trust = TrustSpec { named: vec!["own".to_owned()], ..TrustSpec::default() };
+    Request::Context(Box::new(MakeContext {
+        spec: ContextSpec { dane, trust, ..ContextSpec::default() },
+        again: false,
+    }))
+}
+
+/// A client's connection.
+fn plain(context: u64, mode: Mode) -> Connect {
+    let host = Some("www.example.org".to_owned());
+    Connect { host, ..Connect::new(context, Role::Client, mode) }
+}
+
+/// One that brings a whole certificate in a TLSA record.
+fn by_records(context: u64, mode: Mode) -> Connect {
+    let data = ByteBuf::from(Authority::root().certificate.to_der().unwrap());
+    let records = vec![TlsaRecord { usage: 2, selector: 0, matching: 0, data }];
+    let dane = Some(Dane { host: "www.example.org".to_owned(), records });
+    Connect { dane, ..plain(context, mode) }
+}
+
+#[test]
+fn finding_4_tlsa_records_wait_for_their_owners_turn_and_nobody_else_does() {
+    block_on(async {
+        let served = Served::start(Limits::default());
+        let (mut greedy, mut second) = (served.client("greedy").await, served.client("greedy").await);
+        let mut other = served.client("other").await;
+        let allowed = verifying(Some(DaneSpec::default()));
+        let context = greedy.context(&allowed).await.unwrap();
+        let (seconds, others) =
+            (second.context(&allowed).await.unwrap(), other.context(&allowed).await.unwrap());
+        // The records are those of the request: a context without them refuses it.
+        let without = greedy.context(&verifying(None)).await.unwrap();
+        let refused = greedy.connect(by_records(without, Mode::Stream)).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Invalid, "{refused}");
+        for mode in [Mode::Stream, Mode::LockStep] {
+            // Positive control: where nothing is in its way it is answered.
+            greedy.connect(by_records(context, mode)).await.unwrap();
+            second.connect(plain(seconds, mode)).await.unwrap();
+            let mut held = Held::submit(&served.front, "greedy");
+            held.has_begun().await;
+            let _peer = greedy.send_connect(by_records(context, mode));
+            // It is small, and decoded: what waits are its records.
+            served.until_waiting("greedy", 1).await;
+            other.ask::<BlobStored>(&blob(100)).await.unwrap();
+            other.connect(by_records(others, mode)).await.unwrap();
+            // Without records it waits for no turn, not even its owner's.
+            second.connect(plain(seconds, mode)).await.unwrap();
+            assert!(greedy.has_no_answer());
+            drop(held);
+            greedy.answer::<Connecting>().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn finding_4_what_keying_material_is_exported_from_is_bounded() {
+    block_on(async {
+        let mut client = Served::start(Limits::default()).client("other").await;
+        // Positive control: what is within the bound is looked for its connection, which is none.
+        for (label, context, within) in
+            [(4_000, Some(96), true), (4_000, Some(97), false), (4_096, None, true), (4_097, None, false)]
+        {
+            let context = context.map(|bytes| ByteBuf::from(vec![0; bytes]));
+            let export = Export { token: Token::new([0; 16]), label: "l".repeat(label), length: 32, context };
+            let refused = client.ask::<Exported>(&Request::Export(export)).await.unwrap_err();
+            assert_eq!(refused.message.contains("no such connection"), within, "{refused}");
+            assert_eq!(refused.message.contains("label and context"), !within, "{refused}");
+        }
     });
 }

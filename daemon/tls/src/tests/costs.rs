@@ -3,7 +3,10 @@
 use crate::kit::pki::{Authority, Kind, Wanted};
 use crate::kit::world::{FREE, World};
 use crate::{Charge, Context, Floors, Ledger, check_issued, read_certificate};
-use luassl_protocol::{CheckIssued, ContextSpec, Digest, ErrorCode, Failure, ReadCertificate, TrustSpec};
+use luassl_protocol::{
+    CheckIssued, ContextSpec, Dane, DaneSpec, Digest, ErrorCode, Failure, ReadCertificate, TlsaRecord,
+    TrustSpec,
+};
 use serde_bytes::ByteBuf;
 use std::sync::{Arc, Mutex};
 
@@ -100,6 +103,30 @@ fn finding_6_what_is_parsed_is_on_its_owners_account_for_as_long_as_it_is_used()
     assert!(*account.held.lock().unwrap() > 100_000);
     let _third = world.context(&third);
     assert!(*account.held.lock().unwrap() < 60_000);
+}
+
+#[test]
+fn finding_6_tlsa_records_are_charged_for_as_long_as_their_session_lasts() {
+    let (world, account) = charged_world(250_000);
+    let held = || *account.held.lock().unwrap();
+    let context = world.context(&ContextSpec { dane: Some(DaneSpec::default()), ..ContextSpec::default() });
+    let before = held();
+    let session = |bytes: usize| {
+        // What is no certificate is as if it were not there, and charged all the same.
+        let record = TlsaRecord { usage: 2, selector: 0, matching: 0, data: ByteBuf::from(vec![0; bytes]) };
+        let dane = Dane { host: "server.test".to_owned(), records: vec![record; 10] };
+        context.session_by_records(Some("server.test"), None, &dane)
+    };
+    let first = session(10_000).unwrap();
+    assert!((100_000..110_000).contains(&(held() - before)), "{}", held() - before);
+    let second = session(10_000).unwrap();
+    assert_eq!(session(10_000).err().unwrap().code, ErrorCode::Limit);
+    // Positive control: what is small has room, and so has what a session that is no more had.
+    drop(session(100).unwrap());
+    drop(first);
+    let third = session(10_000).unwrap();
+    drop((second, third));
+    assert_eq!(held(), before);
 }
 
 #[test]
