@@ -356,8 +356,17 @@ impl Checker<'_> {
             .map(|path| (std::path::absolute(path).unwrap_or_else(|_| path.clone()), Place::file(path)));
         let mut found = Vec::new();
         for (path, place) in configured.into_iter().chain(named) {
-            match directory::list(&path) {
-                Ok(more) => found.extend(more),
+            match directory::list(&path, directory::ENTRIES_MAX) {
+                Ok((more, is_cut)) => {
+                    found.extend(more);
+                    if is_cut {
+                        let most = directory::ENTRIES_MAX;
+                        let cause =
+                            format!("{} has more than {most} entries: no more are looked at", path.display());
+                        let hint = "keep nothing but identities there, or declare them: [identity.NAME]";
+                        self.findings.push(Finding::warning(place, cause).hint(hint));
+                    }
+                }
                 Err(error) => self.findings.push(
                     Finding::error(place, format!("{} cannot be read: {error}", path.display()))
                         .hint("name a directory of identities"),

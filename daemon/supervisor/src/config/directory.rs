@@ -5,8 +5,30 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A directory with more entries than this is taken for a mistake.
-const MOST_ENTRIES: usize = 100_000;
+/// Entries of a directory that are looked at: some for each identity, as certificates and what else a client of a CA
+/// leaves there.
+pub(super) const ENTRIES_MAX: usize = 50_000;
+
+/// How many identities directories may bring, all together, and how many bytes their names and paths may take. With these
+/// bounds the settings of a front have room for all of them, whatever whoever owns a directory puts there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Identities.
+    pub(super) number: usize,
+    /// Their names and all that they answer to, in bytes.
+    pub(super) bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { number: DISCOVERED_MAX, bytes: DISCOVERED_BYTES }
+    }
+}
+
+/// Identities that directories bring, all together.
+pub const DISCOVERED_MAX: usize = 10_000;
+/// Names and paths of these, in bytes: room for the longest names in a directory whose own path is no longer than theirs.
+pub const DISCOVERED_BYTES: usize = 16 << 20;
 
 /// Files that may be an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,20 +52,22 @@ enum Layout {
     Certbot,
 }
 
-/// What may be an identity in `directory`, by name.
+/// What may be an identity in `directory`, by name; and whether it has more than `most` entries, the others of which were
+/// not looked at.
 ///
 /// # Errors
 /// Where the directory cannot be read.
-pub(super) fn list(directory: &Path) -> io::Result<Vec<Discovered>> {
+pub(super) fn list(directory: &Path, most: usize) -> io::Result<(Vec<Discovered>, bool)> {
     let mut found: BTreeMap<String, (Layout, Discovered)> = BTreeMap::new();
-    for entry in std::fs::read_dir(directory)?.take(MOST_ENTRIES) {
+    let mut entries = std::fs::read_dir(directory)?;
+    for entry in entries.by_ref().take(most) {
         let Some((layout, discovered)) = recognise(&entry?.path()) else { continue };
         let known = found.get(&discovered.name).map(|(layout, _)| *layout);
         if known.is_none_or(|known| known < layout) {
             found.insert(discovered.name.clone(), (layout, discovered));
         }
     }
-    Ok(found.into_values().map(|(_, discovered)| discovered).collect())
+    Ok((found.into_values().map(|(_, discovered)| discovered).collect(), entries.next().is_some()))
 }
 
 fn recognise(path: &Path) -> Option<(Layout, Discovered)> {
@@ -94,11 +118,24 @@ mod tests {
         ] {
             std::fs::write(at(name), "").unwrap();
         }
-        let found = list(directory.path()).unwrap();
+        let (found, has_more) = list(directory.path(), ENTRIES_MAX).unwrap();
+        assert!(!has_more);
         let names: Vec<&str> = found.iter().map(|each| each.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "site.example"]);
         assert_eq!(found[0].certificate, None);
         assert_eq!(found[1].certificate, Some(at("b.crt")));
         assert_eq!(found[2].key, at("site.example/privkey.pem"));
+    }
+
+    #[test]
+    fn entries_beyond_the_bound_are_not_looked_at_and_that_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a.pem", "b.pem", "c.pem"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let listed = |most| list(directory.path(), most).map(|(found, more)| (found.len(), more)).unwrap();
+        assert_eq!(listed(2), (2, true));
+        // Positive control: as many as the bound are all looked at.
+        assert_eq!(listed(3), (3, false));
     }
 }

@@ -1,6 +1,7 @@
 //! `[[grant]]`: for whom, and what.
 
 use super::checked::Checker;
+use super::few::few_names;
 use super::finding::Finding;
 use super::raw::{self, Text};
 use super::{Identity, accounts, limits};
@@ -50,14 +51,14 @@ pub(super) fn named_by_none(
     let mut found = Vec::new();
     for (name, identity) in identities.iter().filter(of_none) {
         if identity.discovered {
-            found.push(format!("`{name}`"));
+            found.push(name.as_str());
         } else {
             let cause = format!("identity `{name}` is named by no grant: nobody may use it");
             checker.findings.push(Finding::warning(identity.place.clone(), cause).hint(HINT));
         }
     }
     if let Some(directory) = file.identities.directory.as_ref().filter(|_| !found.is_empty()) {
-        let cause = format!("identities that no grant names, and nobody may use: {}", found.join(", "));
+        let cause = format!("identities that no grant names, and nobody may use: {}", few_names(found));
         let place = checker.source.place(directory.span());
         checker.findings.push(Finding::warning(place, cause).hint(HINT));
     }

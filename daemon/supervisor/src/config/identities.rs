@@ -1,7 +1,8 @@
 //! `[identity.NAME]` and what directories bring: files, and names that lead to one identity each.
 
 use super::checked::Checker;
-use super::directory::Discovered;
+use super::directory::{Bounds, Discovered};
+use super::few::few;
 use super::finding::{Finding, Place};
 use super::raw::{self, Text};
 use super::{FileRef, FileSource, Identity, Severity};
@@ -25,6 +26,24 @@ pub(super) fn check(
         names.add(checker, name.get_ref(), &identity);
         identities.insert(name.get_ref().clone(), identity);
     }
+    let told = checker.findings.len();
+    let left_out = add_discovered(checker, discovered, Bounds::default(), &mut names, &mut identities);
+    let of_directories = checker.findings.split_off(told);
+    checker.findings.extend(few(of_directories));
+    checker.findings.extend(left_out);
+    identities
+}
+
+/// Adds what directories bring, as far as the bounds allow; says what they left out.
+fn add_discovered(
+    checker: &mut Checker<'_>,
+    discovered: Vec<Discovered>,
+    bounds: Bounds,
+    names: &mut Names,
+    identities: &mut BTreeMap<String, Identity>,
+) -> Option<Finding> {
+    let mut left = bounds;
+    let mut left_out: Option<(String, Identity, usize)> = None;
     for found in discovered {
         let name = found.name.clone();
         let identity = from_directory(found);
@@ -32,11 +51,25 @@ pub(super) fn check(
             checker.findings.push(Finding { severity: Severity::Warning, ..finding });
             continue;
         }
-        if names.add(checker, &name, &identity) {
+        let bytes = name.len() + identity.other_names().iter().map(String::len).sum::<usize>();
+        if left.number == 0 || left.bytes < bytes {
+            // What is left is left for nobody: the names beyond are left out in their order.
+            left.number = 0;
+            left_out.get_or_insert((name, identity, 0)).2 += 1;
+        } else if names.add(checker, &name, &identity) {
+            (left.number, left.bytes) = (left.number - 1, left.bytes - bytes);
             identities.insert(name, identity);
         }
     }
-    identities
+    left_out.map(|(name, identity, number)| {
+        let Bounds { number: most, bytes } = bounds;
+        let cause = format!(
+            "directories bring at most {most} identities, with {bytes} bytes of names and paths: {number} are left \
+             out, the first is `{name}`"
+        );
+        let hint = "declare those that have to be served ([identity.NAME]), or remove files";
+        Finding::warning(identity.place, cause).hint(hint)
+    })
 }
 
 fn identity(checker: &mut Checker<'_>, name: &Text, raw: &raw::Identity) -> Option<Identity> {
@@ -141,5 +174,46 @@ impl Names {
             }
         }
         free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::source::Source;
+
+    fn discovered(name: &str) -> Discovered {
+        Discovered { name: name.to_owned(), key: format!("/d/{name}.pem").into(), certificate: None }
+    }
+
+    /// The names that directories bring within these bounds, and what is said of the others.
+    fn within(number: usize, bytes: usize) -> (Vec<String>, Option<String>) {
+        let source = Source::from_text(std::path::Path::new("/x.toml"), "");
+        let mut checker = Checker { source: &source, findings: Vec::new() };
+        let (mut names, mut identities) = (Names::default(), BTreeMap::new());
+        // Declared: beside any number of others.
+        let declared = Identity { discovered: false, ..from_directory(discovered("z")) };
+        names.add(&mut checker, "z", &declared);
+        identities.insert("z".to_owned(), declared);
+        let found = ["a", "b", "c"].map(discovered).into();
+        let bounds = Bounds { number, bytes };
+        let finding = add_discovered(&mut checker, found, bounds, &mut names, &mut identities);
+        assert!(checker.findings.is_empty());
+        (identities.into_keys().collect(), finding.map(|finding| finding.cause))
+    }
+
+    #[test]
+    fn directories_bring_so_many_identities_and_no_declared_one_is_among_those_left_out() {
+        let (names, left_out) = within(2, 1_000);
+        assert_eq!(names, ["a", "b", "z"]);
+        let said = left_out.expect("said");
+        assert!(said.ends_with("1 are left out, the first is `c`"), "{said}");
+        // Each has a name of one byte and a path of eight.
+        let (names, left_out) = within(1_000, 26);
+        assert_eq!((names.len(), left_out.is_some()), (3, true));
+        assert_eq!(within(0, 0).0, ["z"]);
+        // Positive control: what is within the bounds is there.
+        let (names, left_out) = within(3, 27);
+        assert_eq!((names.len(), left_out), (4, None));
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod accounts;
 mod checked;
 mod directory;
+mod few;
 mod finding;
 mod fronts;
 mod grants;
@@ -17,7 +18,8 @@ mod source;
 mod tickets;
 
 pub(crate) use checked::is_plain;
-pub use directory::Discovered;
+pub use directory::{DISCOVERED_BYTES, DISCOVERED_MAX, Discovered};
+pub(crate) use few::{FEW, few, few_names};
 pub use finding::{Finding, Place, Severity, nearest};
 pub use tickets::Tickets;
 

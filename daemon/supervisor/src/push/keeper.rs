@@ -4,12 +4,13 @@ use super::chain::{self, Facts, Unfit};
 use super::files::{open_file, open_root, too_open, too_open_root};
 use super::settings::concerns;
 use super::{ANSWER_DEADLINE, PushError, receive_by, send_within, shared};
-use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection};
+use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection, few};
 use luassl_keeper_ipc::admin::{
     ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
 };
 use luassl_protocol::ProtocolVersion;
 use luassl_settings::Grant;
+use rustix::fs::fstat;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,8 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 pub struct Report {
     /// Every identity of the configuration.
     pub outcomes: BTreeMap<String, Outcome>,
-    /// What an operator should know, in the order of the identities.
+    /// What an operator should know, in the order of the identities, declared ones first. Of the discovered ones, no more
+    /// than a few are told one by one.
     pub findings: Vec<Finding>,
 }
 
@@ -98,21 +100,45 @@ pub struct LoadedIdentity {
 /// # Errors
 /// [`PushError`] where the keeper goes away or talks nonsense; an identity's own fault is in the report instead.
 pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, PushError> {
-    push_keeper_without(admin, config, &BTreeSet::new(), &mut None)
+    push_keeper_within(admin, config, &mut Caution::default(), ANSWER_DEADLINE)
 }
 
-/// As [`push_keeper`], and no files of the identities in `left_out` are passed. Where the keeper is silent about an
-/// identity, that is `stuck`.
+/// What is known of files that keep a keeper, and what a push learns of that.
+#[derive(Debug, Clone, Default)]
+pub struct Caution {
+    /// Identities whose files are not passed.
+    pub left_out: BTreeSet<String>,
+    /// Devices with files that a keeper did not come back from. No file on one of them is passed, but for those of
+    /// identities in `trusted`.
+    pub devices: BTreeSet<u64>,
+    /// Identities whose files a keeper came back from.
+    pub trusted: BTreeSet<String>,
+    /// Learned: the identities that the keeper has answered about.
+    pub answered: BTreeSet<String>,
+    /// Learned: the identity that it is silent about, and the devices of its files.
+    pub stuck: Option<(String, BTreeSet<u64>)>,
+    /// Learned: whether identities were put off for their device.
+    pub put_off: bool,
+}
+
+impl Caution {
+    /// Whether the files of an identity wait until the others are served.
+    fn puts_off(&self, name: &str, devices: &BTreeSet<u64>) -> bool {
+        !self.trusted.contains(name) && !self.devices.is_disjoint(devices)
+    }
+}
+
+/// As [`push_keeper`], with `caution` about files, and so long for each answer.
 ///
 /// # Errors
 /// As [`push_keeper`].
-pub fn push_keeper_without(
+pub fn push_keeper_within(
     admin: BorrowedFd<'_>,
     config: &Config,
-    left_out: &BTreeSet<String>,
-    stuck: &mut Option<String>,
+    caution: &mut Caution,
+    patience: Duration,
 ) -> Result<Report, PushError> {
-    let mut channel = Channel::new(admin);
+    let mut channel = Channel { patience, ..Channel::new(admin) };
     channel.begin()?;
     for (name, front) in &config.fronts {
         channel.front(name, front, config)?;
@@ -122,8 +148,10 @@ pub fn push_keeper_without(
     channel.send(&Request::Handshake { deadline_ms: config.limits.handshake_ms }, &[])?;
     let mut report = Report::default();
     channel.tickets(config, &mut report.findings)?;
-    channel.identities(config, left_out, stuck, &mut report)?;
-    channel.withdraw_shared(config, &mut report)?;
+    let mut of_directories = Vec::new();
+    channel.identities(config, caution, &mut report, &mut of_directories)?;
+    channel.withdraw_shared(config, &mut report, &mut of_directories)?;
+    report.findings.extend(few(of_directories));
     channel.commit(&mut report.findings)?;
     Ok(report)
 }
@@ -235,26 +263,23 @@ impl<'a> Channel<'a> {
         Ok(())
     }
 
+    /// Passes what is declared, and then what directories have brought: whatever that is, it takes no room from the others.
     fn identities(
         &mut self,
         config: &Config,
-        left_out: &BTreeSet<String>,
-        stuck: &mut Option<String>,
+        caution: &mut Caution,
         report: &mut Report,
+        of_directories: &mut Vec<Finding>,
     ) -> Result<(), PushError> {
-        for (name, identity) in &config.identities {
-            let outcome = if left_out.contains(name) {
-                let cause = format!("identity `{name}`: the keeper did not come back from its files");
-                let hint = "mend what they lie on, and reload";
-                let finding = Finding::error(identity.place.clone(), cause).hint(hint);
-                self.without_files(name, finding, &mut report.findings)
-            } else {
-                self.identity(name, identity, &mut report.findings)
-            };
-            if outcome.as_ref().is_err_and(PushError::is_silence) {
-                *stuck = Some(name.clone());
-            }
-            report.outcomes.insert(name.clone(), outcome?);
+        let (discovered, declared): (Vec<_>, Vec<_>) =
+            config.identities.iter().partition(|(_, identity)| identity.discovered);
+        for (name, identity) in declared {
+            let outcome = self.identity(name, identity, caution, &mut report.findings)?;
+            report.outcomes.insert(name.clone(), outcome);
+        }
+        for (name, identity) in discovered {
+            let outcome = self.identity(name, identity, caution, of_directories)?;
+            report.outcomes.insert(name.clone(), outcome);
         }
         Ok(())
     }
@@ -263,14 +288,35 @@ impl<'a> Channel<'a> {
         &mut self,
         name: &str,
         identity: &Identity,
+        caution: &mut Caution,
         findings: &mut Vec<Finding>,
     ) -> Result<Outcome, PushError> {
+        let held_back = |cause: &str| {
+            Finding::error(identity.place.clone(), format!("identity `{name}`: {cause}"))
+                .hint("mend what they lie on, and reload")
+        };
+        if caution.left_out.contains(name) {
+            let finding = held_back("the keeper did not come back from its files");
+            return self.without_files(name, finding, findings);
+        }
         let opened = match Opened::of(name, identity) {
             Ok(opened) => opened,
             Err(finding) => return self.without_files(name, *finding, findings),
         };
-        self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors())?;
-        match self.answer()? {
+        let devices = opened.devices();
+        if caution.puts_off(name, &devices) {
+            caution.put_off = true;
+            let finding = held_back("its files lie on a device that kept the keeper, and are not passed");
+            return self.without_files(name, finding, findings);
+        }
+        let sent = self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors());
+        let answer = sent.and_then(|()| self.answer()).inspect_err(|error| {
+            if error.is_silence() {
+                caution.stuck = Some((name.to_owned(), devices));
+            }
+        })?;
+        caution.answered.insert(name.to_owned());
+        match answer {
             Answer::Loaded(loaded) if loaded.name == name => {
                 match chain::look(&loaded.chain, &loaded.key_id) {
                     Ok(facts) => {
@@ -324,9 +370,16 @@ impl<'a> Channel<'a> {
     }
 
     /// Takes identities back that have the key of another one, unless the configuration says so.
-    fn withdraw_shared(&mut self, config: &Config, report: &mut Report) -> Result<(), PushError> {
+    fn withdraw_shared(
+        &mut self,
+        config: &Config,
+        report: &mut Report,
+        of_directories: &mut Vec<Finding>,
+    ) -> Result<(), PushError> {
         for (name, finding) in shared::refused(config, &report.outcomes) {
-            let outcome = self.without_files(&name, finding, &mut report.findings)?;
+            let discovered = config.identities.get(&name).is_some_and(|identity| identity.discovered);
+            let findings = if discovered { &mut *of_directories } else { &mut report.findings };
+            let outcome = self.without_files(&name, finding, findings)?;
             report.outcomes.insert(name, outcome);
         }
         Ok(())
@@ -431,6 +484,11 @@ impl Opened {
         let Some(file) = file else { return Ok(false) };
         self.descriptors.push(open_file(name, what, file)?);
         Ok(true)
+    }
+
+    /// What the files lie on.
+    fn devices(&self) -> BTreeSet<u64> {
+        self.descriptors.iter().filter_map(|file| Some(fstat(file).ok()?.st_dev)).collect()
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
@@ -687,11 +745,13 @@ mod tests {
         };
         let pushed = |left_out: &[&str], answers: &[Answer<'_>]| {
             let (ours, theirs) = answered(answers);
-            let (mut stuck, mut report) = (None, Report::default());
+            let mut report = Report::default();
             let left_out = left_out.iter().map(|name| (*name).to_owned()).collect();
+            let mut caution = Caution { left_out, ..Caution::default() };
             // What is answered lies there already.
             let mut channel = Channel { patience: Duration::ZERO, ..Channel::new(ours.as_fd()) };
-            let outcome = channel.identities(&config, &left_out, &mut stuck, &mut report);
+            let outcome = channel.identities(&config, &mut caution, &mut report, &mut Vec::new());
+            let stuck = caution.stuck.map(|(name, _)| name);
             let mut request = vec![0; REQUEST_MAX];
             let received = recv(&theirs, &mut request, 4, RecvFlags::empty()).expect("a request");
             (outcome.is_ok(), stuck, received.descriptors.len(), causes(report.findings))
@@ -709,6 +769,88 @@ mod tests {
         let (is_done, stuck, files, causes) = pushed(&[], &[failed("a"), failed("b")]);
         assert_eq!((is_done, stuck, files), (true, None, 1));
         assert_eq!(causes, ["identity `a`: no key", "identity `b`: no key"]);
+    }
+
+    /// A configuration with the identities `declared`, and with what lies in a directory.
+    fn with_directory(directory: &Path, discovered: impl Iterator<Item = String>) -> Config {
+        std::fs::create_dir(directory.join("tenant")).expect("made");
+        for name in discovered {
+            let link = directory.join("tenant").join(format!("{name}.pem"));
+            std::os::unix::fs::symlink("nowhere", link).expect("linked");
+        }
+        let text = format!(
+            "[identities]\ndirectory = '{0}/tenant'\n[identity.www]\nkey = '{0}/www'\n",
+            directory.display()
+        );
+        let loaded = load_text(Path::new("/x.toml"), &text, &config::Request::default());
+        loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.findings))
+    }
+
+    #[test]
+    fn declared_identities_go_first_and_failures_of_discovered_ones_are_told_in_few_lines() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let links = 50;
+        let config = with_directory(directory.path(), (0..links).map(|number| format!("a{number:02}")));
+        let (ours, theirs) = answered(&[]);
+        let keeper = std::thread::spawn(move || {
+            let (mut request, mut answer, mut order) = (vec![0; REQUEST_MAX], Vec::new(), Vec::new());
+            loop {
+                let received = recv(&theirs, &mut request, 4, RecvFlags::empty()).expect("a request");
+                let bytes = &request[..received.len];
+                if bytes.is_empty() {
+                    return order;
+                }
+                let Ok(Request::Identity { name, .. }) = Request::decode(bytes) else { continue };
+                order.push(name.to_owned());
+                let (file, kind) = (Blamed::Key, Fault::Internal);
+                let failed = Answer::Failed(Failed { name, file, kind, stays: false, reason: "no" });
+                failed.encode(&mut answer).expect("encoded");
+                send(&theirs, &answer, &[], SendFlags::empty()).expect("sent");
+            }
+        });
+        let (mut report, mut of_directories) = (Report::default(), Vec::new());
+        let mut channel = Channel::new(ours.as_fd());
+        let mut caution = Caution::default();
+        channel.identities(&config, &mut caution, &mut report, &mut of_directories).expect("pushed");
+        drop(ours);
+        let order = keeper.join().expect("no panic");
+        assert_eq!((order.len(), order[0].as_str(), order[1].as_str()), (links + 1, "www", "a00"));
+        // Positive control: without that order the others would be before it, and each has a finding.
+        assert_eq!(config.identities.keys().next_back().map(String::as_str), Some("www"));
+        assert_eq!((report.findings.len(), of_directories.len()), (1, links));
+        let told = causes(few(of_directories));
+        assert_eq!((told.len(), told[20].as_str()), (21, "and 30 more about identities of directories"));
+    }
+
+    #[test]
+    fn files_on_a_device_that_kept_the_keeper_are_put_off() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let key = directory.path().join("a");
+        std::fs::write(&key, "no key").expect("written");
+        let text = format!("[identity.a]\nkey = '{}'\n", key.display());
+        let config =
+            load_text(Path::new("/x.toml"), &text, &config::Request::default()).config.expect("good");
+        let device = fstat(std::fs::File::open(&key).expect("opened")).expect("a status").st_dev;
+        let pushed = |devices: &[u64], trusted: &[&str]| {
+            let (file, kind) = (Blamed::Key, Fault::NoKey);
+            let failed = Failed { name: "a", file, kind, stays: false, reason: "no key" };
+            let (ours, theirs) = answered(&[Answer::Failed(failed)]);
+            let mut caution = Caution {
+                devices: devices.iter().copied().collect(),
+                trusted: trusted.iter().map(|&name| name.to_owned()).collect(),
+                ..Caution::default()
+            };
+            let mut channel = Channel { patience: Duration::ZERO, ..Channel::new(ours.as_fd()) };
+            let mut report = Report::default();
+            channel.identities(&config, &mut caution, &mut report, &mut Vec::new()).expect("pushed");
+            let received =
+                recv(&theirs, &mut vec![0; REQUEST_MAX], 4, RecvFlags::empty()).expect("a request");
+            (received.descriptors.len(), caution.put_off, caution.answered.len())
+        };
+        assert_eq!(pushed(&[device], &[]), (0, true, 0));
+        // Positive control: they are passed where another device kept it, or where it came back from them.
+        assert_eq!(pushed(&[device + 1], &[]), (1, false, 1));
+        assert_eq!(pushed(&[device], &["a"]), (1, false, 1));
     }
 
     #[test]

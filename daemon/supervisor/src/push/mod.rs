@@ -16,7 +16,9 @@ mod trust;
 mod walk;
 
 pub use front::{front_status, late_reply, send_settings};
-pub use keeper::{Account, LoadedIdentity, Outcome, Report, keeper_status, push_keeper, push_keeper_without};
+pub use keeper::{
+    Account, Caution, LoadedIdentity, Outcome, Report, keeper_status, push_keeper, push_keeper_within,
+};
 pub use settings::for_front;
 pub use staples::unreadable_staples;
 pub use trust::{Trusts, read_trusts};

@@ -5,6 +5,14 @@ use crate::config::{Config, Front, Identity, Selection};
 use luassl_settings::{Grant, Grantee, IdentitySettings, Settings};
 use std::collections::BTreeMap;
 
+/// Why discovered identities could not be loaded, in bytes of the settings of a front. What they answer to has a bound of
+/// its own ([`DISCOVERED_BYTES`](crate::config::DISCOVERED_BYTES)): whoever owns a directory never makes the settings too
+/// large, whatever lies there.
+const CAUSES_MAX: usize = 4 << 20;
+
+/// What stands for the causes beyond that.
+const UNTOLD: &str = "its files cannot be used";
+
 /// The settings of front `name`. `report` is the keeper's word about the identities; none where it was not asked.
 pub fn for_front(
     name: &str,
@@ -39,18 +47,73 @@ fn identities(front: &Front, config: &Config, report: Option<&Report>) -> BTreeM
         Selection::All => true,
         Selection::Only(names) => names.contains(name),
     };
+    let mut room = CAUSES_MAX;
     config
         .identities
         .iter()
         .filter(|(name, _)| own(name) && outcome(name) != Some(&Outcome::NoIdentity))
-        .map(|(name, identity)| (name.clone(), settings(identity, outcome(name))))
+        .map(|(name, identity)| (name.clone(), settings(identity, outcome(name), &mut room)))
         .collect()
 }
 
-fn settings(identity: &Identity, outcome: Option<&Outcome>) -> IdentitySettings {
+/// `room` is what is left for causes of discovered identities.
+fn settings(identity: &Identity, outcome: Option<&Outcome>, room: &mut usize) -> IdentitySettings {
     let fault = match outcome {
+        Some(Outcome::Failed { cause, .. }) if identity.discovered => Some(bounded(cause, room).to_owned()),
         Some(Outcome::Failed { cause, .. }) => Some(cause.clone()),
         _ => None,
     };
     IdentitySettings { aliases: identity.other_names(), fault }
+}
+
+fn bounded<'a>(cause: &'a str, room: &mut usize) -> &'a str {
+    let left = room.checked_sub(cause.len());
+    *room = left.unwrap_or_default();
+    left.map_or(UNTOLD, |_| cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DISCOVERED_BYTES, DISCOVERED_MAX, FileRef, FileSource, Place, Request, load_text};
+    use luassl_settings::{MessageError, encode_push};
+    use std::path::Path;
+
+    /// Settings with a declared identity and as many others as directories bring, with the longest names that there is
+    /// room for, and long causes: discovered, or declared where it says so.
+    fn with_failures(discovered: bool) -> Settings {
+        let text = "[identity.www]\nkey = '/www'\n";
+        let mut config = load_text(Path::new("/x.toml"), text, &Request::default()).config.expect("good");
+        let mut report = Report::default();
+        let longest = DISCOVERED_BYTES / DISCOVERED_MAX - 256;
+        let failed = |cause: String| Outcome::Failed { cause, stays: false };
+        for number in 0..DISCOVERED_MAX {
+            let path = format!("/{number:0longest$}");
+            let place = Place::file(&path);
+            let key = FileRef { source: FileSource::Path(path.into()), place };
+            let identity = Identity { key, discovered, ..config.identities["www"].clone() };
+            let name = format!("a{number:0254}");
+            report.outcomes.insert(name.clone(), failed("c".repeat(6_000)));
+            config.identities.insert(name, identity);
+        }
+        report.outcomes.insert("www".to_owned(), failed("the cause".to_owned()));
+        let (name, front) = config.fronts.first_key_value().expect("a front");
+        for_front(name, front, &config, &Trusts::new(), Some(&report))
+    }
+
+    #[test]
+    fn failures_of_discovered_identities_leave_room_for_everything_else() {
+        let settings = with_failures(true);
+        assert_eq!(settings.identities.len(), DISCOVERED_MAX + 1);
+        let size = rmp_serde::to_vec_named(&settings).expect("written").len();
+        assert!(size < 24 << 20, "three parts of five are left for trusts and what is declared: {size}");
+        assert!(encode_push(&settings, Vec::new()).is_ok());
+        let told = |name: &str| settings.identities[name].fault.as_deref();
+        assert_eq!(told("www"), Some("the cause"));
+        assert_eq!(told(&format!("a{:0254}", 0)).map(str::len), Some(6_000), "there is room for some");
+        assert_eq!(told(&format!("a{:0254}", DISCOVERED_MAX - 1)), Some(UNTOLD));
+        // Positive control: the causes of so many identities do not fit.
+        let all = encode_push(&with_failures(false), Vec::new());
+        assert!(matches!(all, Err(MessageError::TooLarge { .. })), "{all:?}");
+    }
 }

@@ -13,6 +13,7 @@ mod lock;
 mod numbers;
 mod parts;
 mod restarts;
+mod slow;
 mod state;
 mod users;
 
@@ -21,7 +22,8 @@ use child::{Event, Keep};
 pub use isolation::Isolations;
 use launch::Program;
 use luassl_keeper_ipc::notice::Notice;
-use parts::{FrontPart, KeeperPart, Reported, Slow};
+use parts::{FrontPart, KeeperPart, Reported};
+use slow::Slow;
 pub use state::STATUS_SUFFIX;
 use state::{Sockets, State};
 use std::collections::BTreeMap;

@@ -2,14 +2,14 @@
 
 use super::bind::TcpSocket;
 use super::launch::Program;
+use super::slow::Slow;
 use super::state::{Sockets, State};
 use super::{Programs, say};
-use crate::config::Front;
-use crate::push::{self, Outcome, PushError, Report};
+use crate::config::{Config, FEW, Front, few_names};
+use crate::push::{self, ANSWER_DEADLINE, Outcome, PushError, Report};
 use luassl_sandbox::user::User;
 use luassl_settings::PushReply;
 use luassl_settings::Settings;
-use std::collections::BTreeSet;
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,33 +54,6 @@ pub(super) struct KeeperPart {
     pub(super) slow: Slow,
 }
 
-/// Identities whose files keep the keeper.
-#[derive(Debug, Default)]
-pub(super) struct Slow {
-    /// Those that this life of it was silent about. It is asked for them again, since it may come back.
-    seen: BTreeSet<String>,
-    /// Those that a former life was silent about. They are left out, so that the new one serves the others.
-    left_out: BTreeSet<String>,
-    /// The state that this is about: with the next all are tried again.
-    serial: u64,
-}
-
-impl Slow {
-    /// Another life begins.
-    fn begin(&mut self) {
-        let seen = std::mem::take(&mut self.seen);
-        self.left_out.extend(seen);
-    }
-
-    /// Which ones to leave out of a push of this state.
-    fn left_out(&mut self, serial: u64) -> BTreeSet<String> {
-        if self.serial != serial {
-            *self = Self { serial, ..Self::default() };
-        }
-        self.left_out.clone()
-    }
-}
-
 impl Part for KeeperPart {
     fn name(&self) -> String {
         "keeper".to_owned()
@@ -98,35 +71,44 @@ impl Part for KeeperPart {
     async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError> {
         let state = self.states.borrow_and_update().clone();
         let serial = state.serial;
-        let (pushed, left_out) = (Arc::clone(&state), self.slow.left_out(serial));
-        let (outcome, stuck) = blocking(move || {
-            let mut stuck = None;
-            let outcome = push::push_keeper_without(admin.as_fd(), &pushed.config, &left_out, &mut stuck);
-            Ok((outcome, stuck))
+        let (pushed, mut caution) = (Arc::clone(&state), self.slow.caution(serial));
+        let (outcome, learned) = blocking(move || {
+            let outcome =
+                push::push_keeper_within(admin.as_fd(), &pushed.config, &mut caution, ANSWER_DEADLINE);
+            Ok((outcome, caution))
         })
         .await?;
-        if let Some(name) = stuck {
+        if let Some((name, _)) = &learned.stuck {
             tracing::error!("the keeper does not come back from the files of identity `{name}`");
-            self.slow.seen.insert(name);
         }
+        self.slow.learn(learned, outcome.is_ok());
         let report = outcome?;
-        self.slow.seen.clear();
-        log(&report);
+        log(&report, &state.config);
         self.reports.send_replace(Some(Arc::new(Reported { state, report })));
         Ok(serial)
     }
 
     async fn changed(&mut self) {
-        next(&mut self.states).await;
+        // What was put off comes now that the others are served.
+        if !self.slow.take_due() {
+            next(&mut self.states).await;
+        }
     }
 }
 
-/// A line for each identity that was renewed or is not as it should be, and one for all.
-fn log(report: &Report) {
+/// A line for each identity that was renewed or is not as it should be, and one for all. Of those that directories have
+/// brought, a few have a line of their own.
+fn log(report: &Report, config: &Config) {
     say(&report.findings);
+    let mut of_directories = 0;
     for (name, outcome) in &report.outcomes {
         let Outcome::Loaded(loaded) = outcome else { continue };
-        if loaded.changed && loaded.generation > 1 {
+        if !loaded.changed || loaded.generation <= 1 {
+            continue;
+        }
+        let is_discovered = config.identities.get(name).is_some_and(|identity| identity.discovered);
+        of_directories += usize::from(is_discovered);
+        if !is_discovered || of_directories <= FEW {
             tracing::info!(
                 "identity `{name}` is renewed: {}, generation {}",
                 loaded.key_type,
@@ -134,15 +116,17 @@ fn log(report: &Report) {
             );
         }
     }
+    if let Some(more) = of_directories.checked_sub(FEW).filter(|more| *more > 0) {
+        tracing::info!("and {more} more identities of directories are renewed");
+    }
     tracing::info!("{}", summary(report));
 }
 
 fn summary(report: &Report) -> String {
     let sum = format!("the keeper serves {} of {} identities", report.serving(), report.declared());
-    let former: Vec<String> = report.former().map(|name| format!("`{name}`")).collect();
-    match former.len() {
+    match report.former().count() {
         0 => sum,
-        count => format!("{sum}, {count} of them as before: {}", former.join(", ")),
+        count => format!("{sum}, {count} of them as before: {}", few_names(report.former())),
     }
 }
 
@@ -219,8 +203,33 @@ impl FrontPart {
         }
     }
 
-    /// Tells the front, and gives back what it found to complain of.
+    /// Tells the front. One that has settings is told as much of the new ones as there is room for: a grant that was
+    /// withdrawn is never among what is left out.
     async fn tell(
+        &mut self,
+        admin: Arc<OwnedFd>,
+        settings: Arc<Settings>,
+        fresh: Vec<(String, Arc<TcpSocket>)>,
+    ) -> Result<(), PushError> {
+        let Some(former) = self.told.clone() else { return self.send(admin, settings, fresh).await };
+        let mut outcome = self.send(Arc::clone(&admin), Arc::clone(&settings), fresh.clone()).await;
+        if let Err(error @ PushError::TooLarge { .. }) = &outcome {
+            tracing::error!("front `{}` goes on with its former trusts: {error}", self.name);
+            let less = with_former_trusts(&settings, &former);
+            outcome = self.send(Arc::clone(&admin), Arc::new(less), fresh).await;
+        }
+        if let Err(error @ PushError::TooLarge { .. }) = &outcome {
+            tracing::error!(
+                "front `{}` goes on with its former settings, less the grants that are no more: {error}",
+                self.name
+            );
+            // Nor with sockets that are new.
+            outcome = self.send(admin, Arc::new(with_common_grants(&settings, &former)), Vec::new()).await;
+        }
+        outcome
+    }
+
+    async fn send(
         &mut self,
         admin: Arc<OwnedFd>,
         settings: Arc<Settings>,
@@ -234,10 +243,6 @@ impl FrontPart {
         })
         .await;
         match reply {
-            Err(error @ PushError::TooLarge { .. }) if self.told.is_some() => {
-                tracing::error!("front `{}` goes on with its former settings: {error}", self.name);
-                Ok(())
-            }
             Err(error @ PushError::Unanswered) => {
                 self.owed = Some(sent);
                 Err(error)
@@ -275,6 +280,18 @@ impl FrontPart {
         self.handed.extend(fresh);
         self.told = Some(settings);
     }
+}
+
+/// New settings with the former trusts: these alone have no bound that leaves room for everything else.
+fn with_former_trusts(new: &Settings, former: &Settings) -> Settings {
+    Settings { trusts: former.trusts.clone(), ..new.clone() }
+}
+
+/// The former settings, which had room, with those of their grants that the new ones have too.
+fn with_common_grants(new: &Settings, former: &Settings) -> Settings {
+    let mut common = former.clone();
+    common.grants.retain(|grant| new.grants.contains(grant));
+    common
 }
 
 impl Part for FrontPart {
@@ -365,6 +382,7 @@ mod tests {
     use super::*;
     use crate::config::{Request, load_text};
     use luassl_keeper_ipc::transport::{self, RecvError, RecvFlags, SendFlags};
+    use luassl_settings::{IdentitySettings, TrustSettings};
     use rustix::io::Errno;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use std::path::Path;
@@ -404,22 +422,6 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_that_kept_a_keeper_is_left_out_of_the_next_life_until_a_reload() {
-        let mut slow = Slow::default();
-        slow.begin();
-        assert!(slow.left_out(1).is_empty());
-        slow.seen.insert("a".to_owned());
-        assert!(slow.left_out(1).is_empty(), "the same keeper may come back");
-        slow.begin();
-        let left_out = slow.left_out(1);
-        assert!(left_out.len() == 1 && left_out.contains("a"));
-        slow.begin();
-        assert_eq!(slow.left_out(1), left_out, "and in the one after it");
-        // Positive control: a reload tries it again.
-        assert!(slow.left_out(2).is_empty());
-    }
-
-    #[test]
     fn a_front_that_starts_while_the_keeper_is_busy_begins_with_the_state_before() {
         let directory = tempfile::tempdir().expect("a directory");
         let (mut part, settings) = front(directory.path());
@@ -440,6 +442,50 @@ mod tests {
                 () = tokio::task::yield_now() => {}
             }
         });
+    }
+
+    #[test]
+    fn a_front_whose_settings_are_too_large_has_the_grants_withdrawn_all_the_same() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut part, settings) = front(directory.path());
+        let text = |uids: &[u32]| -> String {
+            uids.iter().map(|uid| format!("[[grant]]\nuser = {uid}\nidentities = ['*']\n")).collect()
+        };
+        let grants = |uids: &[u32]| {
+            load_text(Path::new("/x.toml"), &text(uids), &Request::default()).config.expect("good").grants
+        };
+        let former = Arc::new(Settings { grants: grants(&[1, 2]), ..settings.clone() });
+        // More than any datagram has room for, and of no use to anybody.
+        let large = "x".repeat(65 << 20);
+        let trust = TrustSettings { certificates: vec![large.clone().into_bytes().into()], crls: Vec::new() };
+        let told = |part: &mut FrontPart, new: Settings| {
+            let (ours, theirs) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                    .expect("a pair");
+            transport::send(&theirs, &PushReply::default().encode(), &[], SendFlags::empty()).expect("sent");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(part.tell(Arc::new(ours), Arc::new(new), Vec::new()))
+        };
+        let new = Settings { grants: grants(&[2, 3]), ..settings.clone() };
+        // A trust that has grown stays as it was, and everything else is as it is written now.
+        let grown = Settings { trusts: [("big".to_owned(), trust)].into(), ..new.clone() };
+        part.told = Some(Arc::clone(&former));
+        told(&mut part, grown.clone()).expect("told");
+        assert_eq!(part.told.as_deref(), Some(&new));
+        // Where something else has no room, nothing is new, and yet user 1 has no grant any more.
+        let alias = IdentitySettings { aliases: vec![large], fault: None };
+        let long = Settings { identities: [("a".to_owned(), alias)].into(), ..new.clone() };
+        part.told = Some(Arc::clone(&former));
+        told(&mut part, long).expect("told");
+        let common = Settings { grants: grants(&[2]), ..settings };
+        assert_eq!(part.told.as_deref(), Some(&common));
+        // Positive control: what has room is told whole; and a front that has nothing yet does not begin with a part.
+        part.told = Some(former);
+        told(&mut part, new.clone()).expect("told");
+        assert_eq!(part.told.as_deref(), Some(&new));
+        part.told = None;
+        assert!(matches!(told(&mut part, grown), Err(PushError::TooLarge { .. })));
     }
 
     #[test]
