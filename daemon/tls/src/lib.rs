@@ -34,7 +34,7 @@ mod negotiated;
 mod options;
 mod peer;
 mod peer_bounds;
-mod peer_keys;
+pub mod peer_keys;
 mod pem;
 mod plan;
 #[allow(unsafe_code)]

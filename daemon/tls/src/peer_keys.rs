@@ -8,22 +8,31 @@
 use std::fmt;
 
 /// Certificates that a peer may send. A chain has two to five; a parsed one takes more than a kilobyte, however short it is.
-pub(super) const MAX_CERTIFICATES: usize = 16;
+pub const MAX_CERTIFICATES: usize = 16;
 /// The bytes of a peer's certificates with what belongs to each (staples), as they are in the message. Chains have 2 to 12
 /// KiB; parsed they take several times that, on no account.
-pub(super) const MAX_BYTES: usize = 64 << 10;
-/// Bits of an RSA modulus. OpenSSL verifies nothing by a larger one (`OPENSSL_RSA_MAX_MODULUS_BITS`).
-const RSA_MODULUS_BITS: usize = 16_384;
+pub const MAX_BYTES: usize = 64 << 10;
+/// The elements of DER in a peer's certificates. Each takes up to a hundred bytes when it is parsed, and most of them are
+/// names: there is room for more than three thousand.
+const MAX_ELEMENTS: usize = 4096;
+/// Bits of an RSA modulus. Nobody has a larger one; of 16,384 bits, where OpenSSL itself has its bound, a long chain takes
+/// a tenth of a second to verify.
+const RSA_MODULUS_BITS: usize = 8192;
 /// Bits of an RSA exponent. OpenSSL bounds it so for moduli above 3,072 bits (`OPENSSL_RSA_MAX_PUBEXP_BITS`); below them an
 /// exponent of the modulus' size makes each verification take as long as a signature.
 const RSA_EXPONENT_BITS: usize = 64;
 
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
 const OBJECT: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 /// The version of a certificate, which those of version 1 do not have.
 const VERSION: u8 = 0xa0;
+/// Of a tag whose element has others in it.
+const CONSTRUCTED: u8 = 0x20;
+/// Of a tag that goes on in the next byte.
+const LONG_TAG: u8 = 0x1f;
 /// How a point begins that has both coordinates (SEC 1, 2.3.3).
 const UNCOMPRESSED: u8 = 0x04;
 
@@ -37,7 +46,7 @@ const SM2: &[u8] = b"\x2a\x81\x1c\xcf\x55\x01\x82\x2d";
 
 /// Why a public key is not parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeyFault {
+pub enum KeyFault {
     /// There is none where a certificate has it.
     NotFound,
     /// Its curve is described and not named.
@@ -72,7 +81,7 @@ impl fmt::Display for KeyFault {
 
 /// How a Certificate message is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub enum Form {
     /// RFC 5246, 7.4.2.
     Tls12,
     /// RFC 8446, 4.4.2.
@@ -81,11 +90,13 @@ pub(super) enum Form {
 
 /// Why a Certificate message must not be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MessageFault {
+pub enum MessageFault {
     /// More than [`MAX_BYTES`].
     Bytes,
     /// More than [`MAX_CERTIFICATES`].
     Certificates,
+    /// More than [`MAX_ELEMENTS`].
+    Elements,
     /// The key of one of them.
     Key(KeyFault),
 }
@@ -95,6 +106,9 @@ impl fmt::Display for MessageFault {
         match self {
             Self::Bytes => write!(out, "the peer sends more than {MAX_BYTES} bytes of certificates"),
             Self::Certificates => write!(out, "the peer sends more than {MAX_CERTIFICATES} certificates"),
+            Self::Elements => {
+                write!(out, "the peer sends certificates of more than {MAX_ELEMENTS} elements, names perhaps")
+            }
             Self::Key(fault) => write!(out, "the peer sends a certificate that has {fault}"),
         }
     }
@@ -108,7 +122,7 @@ impl fmt::Display for MessageFault {
 ///
 /// # Errors
 /// [`MessageFault`].
-pub(super) fn check_message(body: &[u8], form: Form) -> Result<(), (usize, MessageFault)> {
+pub fn check_message(body: &[u8], form: Form) -> Result<(), (usize, MessageFault)> {
     let at = match (form, body.first()) {
         (Form::Tls12, _) => 0,
         (Form::Tls13, Some(context)) => 1 + usize::from(*context),
@@ -119,13 +133,17 @@ pub(super) fn check_message(body: &[u8], form: Form) -> Result<(), (usize, Messa
     if rest.len() > MAX_BYTES {
         return Err((at, MessageFault::Bytes));
     }
-    let mut count = 0;
+    let (mut count, mut elements) = (0, 0);
     while let Some((certificate, behind)) = prefixed::<3>(rest) {
         count += 1;
         if count > MAX_CERTIFICATES {
             return Err((at, MessageFault::Certificates));
         }
         check_certificate(certificate).map_err(|fault| (at, MessageFault::Key(fault)))?;
+        elements += elements_in(certificate, true);
+        if elements > MAX_ELEMENTS {
+            return Err((at, MessageFault::Elements));
+        }
         rest = match form {
             Form::Tls12 => behind,
             Form::Tls13 => match prefixed::<2>(behind) {
@@ -135,6 +153,27 @@ pub(super) fn check_message(body: &[u8], form: Form) -> Result<(), (usize, Messa
         };
     }
     Ok(())
+}
+
+/// How many elements there are, those within others and within the values of extensions among them. What is not DER counts
+/// as if it were made of the smallest ones.
+fn elements_in(der: &[u8], and_in_values: bool) -> usize {
+    let (mut count, mut rest) = (0, der);
+    while let Some(tag) = rest.first() {
+        let read = if tag & LONG_TAG == LONG_TAG { None } else { element(*tag, rest) };
+        let Some((content, behind)) = read else { return count + rest.len().div_ceil(2) };
+        count += 1;
+        if tag & CONSTRUCTED != 0 {
+            // What is in it comes next, and what is behind it after that.
+            rest = &rest[rest.len() - behind.len() - content.len()..];
+            continue;
+        }
+        if and_in_values && *tag == OCTET_STRING && content.first() == Some(&SEQUENCE) {
+            count += elements_in(content, false);
+        }
+        rest = behind;
+    }
+    count
 }
 
 /// What has its length before it, and what is behind it.
@@ -147,7 +186,7 @@ fn prefixed<const OCTETS: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 ///
 /// # Errors
 /// [`KeyFault`].
-pub(super) fn check_certificate(der: &[u8]) -> Result<(), KeyFault> {
+pub fn check_certificate(der: &[u8]) -> Result<(), KeyFault> {
     let (content, _) = take(SEQUENCE, der)?;
     let (signed, _) = take(SEQUENCE, content)?;
     let signed = element(VERSION, signed).map_or(signed, |(_, rest)| rest);
@@ -162,7 +201,7 @@ pub(super) fn check_certificate(der: &[u8]) -> Result<(), KeyFault> {
 ///
 /// # Errors
 /// [`KeyFault`].
-pub(super) fn check_key(der: &[u8]) -> Result<(), KeyFault> {
+pub fn check_key(der: &[u8]) -> Result<(), KeyFault> {
     let (content, _) = take(SEQUENCE, der)?;
     let (algorithm, rest) = take(SEQUENCE, content)?;
     let (name, parameters) = take(OBJECT, algorithm)?;
@@ -307,9 +346,9 @@ mod tests {
         };
         for name in [RSA, RSA_PSS, RSA_OF_X500] {
             for (modulus, exponent, expected) in [
-                (16_384, 64, Ok(())),
+                (8192, 64, Ok(())),
                 (2048, 17, Ok(())),
-                (16_385, 17, Err(KeyFault::Modulus)),
+                (8193, 17, Err(KeyFault::Modulus)),
                 (2048, 65, Err(KeyFault::Exponent)),
             ] {
                 assert_eq!(check_key(&rsa_key(name, &number(modulus), &number(exponent))), expected);
@@ -363,6 +402,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn finding_6_elements_of_certificates_are_counted_within_values_too() {
+        let name = [0x82, 0];
+        let in_value = |names: usize| der(OCTET_STRING, &der(SEQUENCE, &name.repeat(names)));
+        assert_eq!(elements_in(&in_value(100), true), 102);
+        assert_eq!(elements_in(&in_value(100), false), 1);
+        assert_eq!(elements_in(&der(OCTET_STRING, &[4, 0]), true), 1);
+        assert_eq!(elements_in(&[SEQUENCE, 4, SEQUENCE, 0, 0x82, 0, 2, 1, 1], true), 4);
+        // An indefinite length, and a long tag.
+        let indefinite = [&[SEQUENCE, 0x80][..], &name.repeat(100), &[0, 0]].concat();
+        assert_eq!(elements_in(&indefinite, true), 102);
+        assert_eq!(elements_in(&der(OCTET_STRING, &indefinite), true), 103);
+        assert_eq!(elements_in(&[0x1f, 2, 0, 0x82, 0], true), 3);
+        let with = |extra: &[u8]| {
+            [certificate(V3, &key(EC, &der(OBJECT, P256), &[4, 1, 2])), extra.to_vec()].concat()
+        };
+        let check = |names: usize| check_message(&list(Form::Tls12, &[with(&in_value(names))]), Form::Tls12);
+        assert_eq!(check(4000), Ok(()));
+        assert_eq!(check(4096), Err((0, MessageFault::Elements)));
+    }
+
     /// What the openssl crate takes for a certificate whose key it can read.
     fn readable(der: &[u8]) -> Option<PKey<openssl::pkey::Public>> {
         crate::quietly(|| X509::from_der(der).and_then(|one| one.public_key()).ok())
@@ -371,7 +431,7 @@ mod tests {
     /// The opposite question, asked of what OpenSSL has parsed: is it a key that costs no more than others?
     fn is_plain(key: &PKey<openssl::pkey::Public>) -> bool {
         match key.id() {
-            Id::RSA => key.rsa().is_ok_and(|key| key.n().num_bits() <= 16_384 && key.e().num_bits() <= 64),
+            Id::RSA => key.rsa().is_ok_and(|key| key.n().num_bits() <= 8192 && key.e().num_bits() <= 64),
             Id::EC => key.ec_key().is_ok_and(|key| {
                 let flag = key.group().asn1_flag() == openssl::ec::Asn1Flag::NAMED_CURVE;
                 flag && key.group().curve_name().is_some()

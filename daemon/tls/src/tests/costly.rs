@@ -197,6 +197,22 @@ fn finding_6_more_than_64_kib_of_certificates_are_not_parsed() {
 }
 
 #[test]
+fn finding_6_certificates_of_very_many_names_are_not_parsed() {
+    let with = |count: u32| {
+        let names: Vec<String> = (0..count).map(|number| format!("{number}.test")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let wanted = Wanted { subject: "many", ..Wanted::leaf(&names) };
+        vec![Authority::root().issue(&wanted, &Kind::P256.generate())]
+    };
+    let (many, fewer) = (with(5000), with(3000));
+    for version in VERSIONS {
+        let outcome = client_meets(version, &many);
+        assert_unparsed(&outcome.client, outcome.client_error.as_ref(), "more than 4096 elements");
+        client_meets(version, &fewer).established();
+    }
+}
+
+#[test]
 fn finding_8_what_programs_bring_has_no_costly_key() {
     let world = World::new();
     let of_trust = |certificate: &X509| {
