@@ -36,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "status", run: push::status },
     Target { name: "client_hello", run: network::client_hello },
     Target { name: "server_hello", run: network::server_hello },
+    Target { name: "peer_certificates", run: network::peer_certificates },
 ];
 
 /// The target of that name.

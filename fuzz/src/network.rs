@@ -5,9 +5,10 @@ use luassl_keeper_ipc::front::{EpochKey, Tickets};
 use luassl_protocol::{ContextSpec, Role, SniEntry};
 use luassl_settings::TrustSettings;
 use luassl_tls::identity::{IdentitySource, KeyId, PreMaster, PublicIdentity, SignError, Signer};
+use luassl_tls::peer_keys::{self, Form};
 use luassl_tls::{self as tls, Context, ContextSource, Resumption, TicketKeys, TrustStores};
 use openssl::asn1::Asn1Time;
-use openssl::ec::{EcGroup, EcKey};
+use openssl::ec::{Asn1Flag, EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
@@ -162,4 +163,26 @@ pub(crate) fn client_hello(bytes: &[u8]) {
 pub(crate) fn server_hello(bytes: &[u8]) {
     let peer = ([192, 0, 2, 1], 443).into();
     meet(WORLD.client.session_with(Some("one.test"), None, peer).expect("a session"), bytes);
+}
+
+/// What stands in a peer's Certificate message, and a certificate alone. What passes, and can be parsed, has no key that
+/// takes long to parse.
+pub(crate) fn peer_certificates(bytes: &[u8]) {
+    LazyLock::force(&WORLD);
+    for form in [Form::Tls12, Form::Tls13] {
+        if let Err((at, fault)) = peer_keys::check_message(bytes, form) {
+            assert!(at + 3 <= bytes.len(), "the length of the list is not in the message");
+            assert!(!fault.to_string().is_empty());
+        }
+    }
+    if peer_keys::check_certificate(bytes).is_err() {
+        return;
+    }
+    let parsed = tls::quietly(|| X509::from_der(bytes).and_then(|parsed| parsed.public_key()));
+    let Ok(key) = parsed else { return };
+    if let Ok(key) = key.rsa() {
+        assert!(key.n().num_bits() <= 8192 && key.e().num_bits() <= 64);
+    } else if let Ok(key) = key.ec_key() {
+        assert!(key.group().asn1_flag() == Asn1Flag::NAMED_CURVE && key.group().curve_name().is_some());
+    }
 }

@@ -69,5 +69,5 @@ macro_rules! targets {
 
 targets! {
     control answers lock_step material keeper_messages keeper_structure identity_files trust_files configuration
-    settings status client_hello server_hello
+    settings status client_hello server_hello peer_certificates
 }

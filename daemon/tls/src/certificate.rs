@@ -1,6 +1,7 @@
 //! Certificates that clients want read, in OpenSSL's words.
 
-use super::raw;
+use super::peer_keys::{self, KeyFault};
+use super::{pem, raw};
 use luassl_protocol::{
     CertificateFacts, CertificateText, CheckIssued, ErrorCode, Failure, Issued, ReadCertificate,
 };
@@ -36,6 +37,17 @@ fn unreadable() -> Failure {
     Failure::new(ErrorCode::Invalid, "this is no certificate, neither PEM nor DER")
 }
 
+/// Parses DER whose key may be parsed.
+fn parse(der: &[u8]) -> Result<X509, Failure> {
+    match peer_keys::check_certificate(der) {
+        Ok(()) => X509::from_der(der).map_err(|_| unreadable()),
+        Err(KeyFault::NotFound) => Err(unreadable()),
+        Err(fault) => {
+            Err(Failure::new(ErrorCode::Invalid, format!("this certificate is not read: it has {fault}")))
+        }
+    }
+}
+
 /// Reads a certificate.
 ///
 /// # Errors
@@ -44,8 +56,8 @@ pub fn read_certificate(request: &ReadCertificate) -> Result<CertificateFacts, F
     if request.data.len() > MAX_CERTIFICATE {
         return Err(too_much("bytes of one certificate", request.data.len(), MAX_CERTIFICATE));
     }
-    let certificate = X509::from_pem(&request.data).or_else(|_| X509::from_der(&request.data));
-    let certificate = certificate.map_err(|_| unreadable())?;
+    let decoded = pem::first_certificate(&request.data);
+    let certificate = parse(decoded.as_deref().unwrap_or(&request.data))?;
     raw::quietly(|| facts(&certificate)).map_err(|_| unreadable())
 }
 
@@ -158,9 +170,8 @@ pub fn check_issued(request: &CheckIssued) -> Result<Issued, Failure> {
     if bytes > MAX_CHECKED_BYTES {
         return Err(too_much("bytes of certificates", bytes, MAX_CHECKED_BYTES));
     }
-    let read = |der: &[u8]| X509::from_der(der).map_err(|_| unreadable());
-    let (anchor, certificate) = (read(&request.anchor)?, read(&request.certificate)?);
-    let between = request.between.iter().map(|der| read(der)).collect::<Result<Vec<_>, _>>()?;
+    let (anchor, certificate) = (parse(&request.anchor)?, parse(&request.certificate)?);
+    let between = request.between.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>()?;
     raw::quietly(|| verify(anchor, &certificate, between)).map_err(|_| unreadable())
 }
 

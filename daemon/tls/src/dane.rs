@@ -1,7 +1,7 @@
 //! Verification by TLSA records (RFC 6698, RFC 7671), which a client brings.
 
 use super::names::Host;
-use super::raw;
+use super::{peer_keys, raw};
 use luassl_protocol::{Dane, DaneSpec, ErrorCode, Failure, TlsaRecord};
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextBuilder, SslRef};
@@ -25,8 +25,16 @@ pub(super) fn expect(ssl: &mut SslRef, dane: &Dane) -> Result<(), Failure> {
     let host = CString::new(name).map_err(|error| invalid(format!("dane: {error}")))?;
     raw::quietly(|| raw::session_enable_dane(ssl, &host))
         .map_err(|_| invalid("the context was made without dane".into()))?;
-    // What cannot be used is as if it were not there (RFC 6698, 4.1).
+    // What cannot be used is as if it were not there (RFC 6698, 4.1). So is a key that would take long to parse.
     for TlsaRecord { usage, selector, matching, data } in &dane.records {
+        let scanned = match (selector, matching) {
+            (0, 0) => peer_keys::check_certificate(data),
+            (1, 0) => peer_keys::check_key(data),
+            _ => Ok(()),
+        };
+        if scanned.is_err() {
+            continue;
+        }
         raw::quietly(|| raw::add_tlsa(ssl, (*usage, *selector, *matching), data));
     }
     Ok(())

@@ -35,6 +35,7 @@ mod negotiated;
 mod options;
 mod peer;
 mod peer_bounds;
+pub mod peer_keys;
 mod pem;
 mod plan;
 #[allow(unsafe_code)]

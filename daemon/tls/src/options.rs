@@ -59,10 +59,14 @@ const WITHOUT_EFFECT: &[&str] = &[
     "OP_ENABLE_KTLS_TX_ZEROCOPY_SENDFILE",
 ];
 
-/// Every context has these: no compression, and a renegotiation, which is made for new keys or a client's certificate,
+/// A peer's compressed certificates would be unpacked and parsed before anybody could look at them.
+const NO_COMPRESSED_CERTIFICATES: SslOptions = SslOptions::from_bits_retain(bit(33) as _);
+
+/// Every context has these: no compression, no compressed certificates of peers, and a renegotiation, which is made for new keys or a client's certificate,
 /// takes nothing up.
-const ALWAYS: SslOptions =
-    SslOptions::NO_COMPRESSION.union(SslOptions::NO_SESSION_RESUMPTION_ON_RENEGOTIATION);
+const ALWAYS: SslOptions = SslOptions::NO_COMPRESSION
+    .union(SslOptions::NO_SESSION_RESUMPTION_ON_RENEGOTIATION)
+    .union(NO_COMPRESSED_CERTIFICATES);
 
 /// Lets a peer ask for a renegotiation. To OpenSSL it means something in a server alone, here in both roles.
 pub(super) const ALLOW_RENEGOTIATION: SslOptions = SslOptions::from_bits_retain(bit(8) as _);

@@ -2,13 +2,15 @@
 //!
 //! Each renegotiation, each request for a certificate and each new key is work that a peer asks for with a few bytes, on a
 //! thread that serves others too. A HelloRequest during a handshake is skipped, and the next one is read in the same call.
+//! A certificate can be one whose key takes long to parse ([`peer_keys`]).
 //! libssl bounds none of them, and processes all that has arrived in one call. So they are counted where libssl shows each message before it processes it (`docs/decisions/0015-message-callback.md`).
 
+use super::peer_keys::{self, Form};
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
-use openssl::ssl::{Ssl, SslRef};
+use openssl::ssl::{Ssl, SslRef, SslVersion};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -38,6 +40,7 @@ const DH_BITS: RangeInclusive<usize> = 2048..=4096;
 mod message {
     pub(super) const HELLO_REQUEST: u8 = 0;
     pub(super) const CLIENT_HELLO: u8 = 1;
+    pub(super) const CERTIFICATE: u8 = 11;
     pub(super) const SERVER_KEY_EXCHANGE: u8 = 12;
     pub(super) const CERTIFICATE_REQUEST: u8 = 13;
     pub(super) const FINISHED: u8 = 20;
@@ -61,7 +64,7 @@ pub(super) enum Verdict {
     Process,
     /// It is the last one that libssl reads.
     Stop,
-    /// libssl must not compute with the prime whose length is at that place.
+    /// libssl must not compute with what has its length at that place: a prime, or a list of certificates.
     Spoil(usize),
 }
 
@@ -141,8 +144,7 @@ impl Heard {
             let (least, most) = (DH_BITS.start(), DH_BITS.end());
             let fault =
                 format!("the peer's Diffie-Hellman prime has {bits} bits; {least} to {most} are taken");
-            self.fault.get_or_insert(fault);
-            return Verdict::Spoil(at);
+            return self.spoil(at, fault);
         }
         self.hello |= kind == message::CLIENT_HELLO;
         let excess = if self.finished { self.excess(kind, now) } else { self.early_excess(kind) };
@@ -150,6 +152,12 @@ impl Heard {
         let Some(fault) = excess else { return Verdict::Process };
         self.fault.get_or_insert_with(|| fault.to_owned());
         Verdict::Stop
+    }
+
+    /// A message has something that libssl must not compute with.
+    fn spoil(&mut self, at: usize, fault: String) -> Verdict {
+        self.fault.get_or_insert(fault);
+        Verdict::Spoil(at)
     }
 
     /// Which bound a message of the first handshake passes.
@@ -180,6 +188,15 @@ impl Heard {
             None
         }
     }
+}
+
+/// What is wrong with a Certificate message, and where the length of its list is.
+fn certificates(bytes: &[u8], form: Form) -> Option<(usize, String)> {
+    if bytes.first() != Some(&message::CERTIFICATE) {
+        return None;
+    }
+    let (at, fault) = peer_keys::check_message(bytes.get(HEADER..)?, form).err()?;
+    Some((HEADER + at, fault.to_string()))
 }
 
 /// The prime of a ServerKeyExchange: where its length is, and how many bits it has.
@@ -245,7 +262,12 @@ pub(super) fn renegotiate(ssl: &SslRef) -> Result<(), ErrorStack> {
 pub(super) fn hear(ssl: &SslRef, bytes: &[u8]) -> Verdict {
     let Some(watched) = watched(ssl) else { return Verdict::Process };
     let dhe = if bytes.first() == Some(&message::SERVER_KEY_EXCHANGE) { raw::pending_dhe(ssl) } else { None };
-    let verdict = watched.heard().hear(bytes, dhe, Instant::now());
+    let form = if ssl.version2() == Some(SslVersion::TLS1_3) { Form::Tls13 } else { Form::Tls12 };
+    let verdict = match certificates(bytes, form) {
+        // Whatever ended the session before: messages of the same record are still processed.
+        Some((at, fault)) => watched.heard().spoil(at, fault),
+        None => watched.heard().hear(bytes, dhe, Instant::now()),
+    };
     if verdict != Verdict::Process {
         watched.at_fault.store(true, Ordering::Relaxed);
     }

@@ -1,7 +1,8 @@
 //! Certificates and CRLs from PEM, block by block, so that a bad block does not hide the good ones.
 
+use super::peer_keys::{self, KeyFault};
+use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
-use openssl::error::ErrorStack;
 use openssl::x509::{X509, X509Crl};
 
 /// What a PEM text held.
@@ -10,6 +11,8 @@ pub(super) struct Read<T> {
     pub(super) found: Vec<T>,
     /// Blocks of the right kind that could not be read.
     pub(super) bad: usize,
+    /// The key of one of them, where that is why.
+    pub(super) fault: Option<KeyFault>,
 }
 
 impl<T> Read<T> {
@@ -18,6 +21,9 @@ impl<T> Read<T> {
     /// # Errors
     /// A failure that names `what`.
     pub(super) fn all(self, what: &str) -> Result<Vec<T>, Failure> {
+        if let Some(fault) = self.fault {
+            return Err(invalid(format!("{what}: a certificate has {fault}")));
+        }
         if self.bad > 0 {
             return Err(invalid(format!("{what}: a PEM block cannot be read")));
         }
@@ -30,21 +36,52 @@ impl<T> Read<T> {
 
 /// The certificates in `pem`.
 pub(super) fn certificates(pem: &[u8]) -> Read<X509> {
-    read(pem, &["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"], X509::from_pem)
+    read(pem, &[CERTIFICATE, X509_CERTIFICATE, "TRUSTED CERTIFICATE"], |label, block| {
+        let der = der(label, block).ok_or(Unreadable(None))?;
+        peer_keys::check_certificate(&der).map_err(|fault| Unreadable(Some(fault)))?;
+        X509::from_der(&der).map_err(|_| Unreadable(None))
+    })
 }
 
 /// The certificate revocation lists in `pem`.
 pub(super) fn revocation_lists(pem: &[u8]) -> Read<X509Crl> {
-    read(pem, &["X509 CRL"], X509Crl::from_pem)
+    read(pem, &["X509 CRL"], |_, block| X509Crl::from_pem(block).map_err(|_| Unreadable(None)))
 }
 
-fn read<T>(pem: &[u8], labels: &[&str], parse: fn(&[u8]) -> Result<T, ErrorStack>) -> Read<T> {
-    let mut read = Read { found: Vec::new(), bad: 0 };
+/// The first certificate in `pem`, as DER.
+pub(super) fn first_certificate(pem: &[u8]) -> Option<Vec<u8>> {
+    blocks(pem).find_map(|(label, block)| der(label, block))
+}
+
+const CERTIFICATE: &str = "CERTIFICATE";
+const X509_CERTIFICATE: &str = "X509 CERTIFICATE";
+
+/// A certificate's block as DER: what is parsed is then what was looked at. A trusted certificate is none, since what it is
+/// trusted for would be lost.
+fn der(label: &str, block: &[u8]) -> Option<Vec<u8>> {
+    if ![CERTIFICATE, X509_CERTIFICATE].contains(&label) {
+        return None;
+    }
+    let text = block.get(BEGIN.len() + label.len() + DASHES.len()..)?;
+    let text: Vec<u8> =
+        text[..find(text, END)?].iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    raw::quietly(|| openssl::base64::decode_block(std::str::from_utf8(&text).ok()?).ok())
+}
+
+/// A block that is not taken, for the sake of its key perhaps.
+struct Unreadable(Option<KeyFault>);
+
+fn read<T>(pem: &[u8], labels: &[&str], parse: impl Fn(&str, &[u8]) -> Result<T, Unreadable>) -> Read<T> {
+    let mut read = Read { found: Vec::new(), bad: 0, fault: None };
     for (label, block) in blocks(pem) {
         if labels.contains(&label) {
-            match parse(block) {
+            match parse(label, block) {
                 Ok(one) => read.found.push(one),
-                Err(_) => read.bad += 1,
+                Err(Unreadable(fault)) => {
+                    read.bad += 1;
+                    // What cannot be found is told by the count.
+                    read.fault = read.fault.or(fault.filter(|fault| *fault != KeyFault::NotFound));
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Trust: the certificates that chains must end in, and CRLs. Parsed once, shared by all contexts.
 
 use super::brought::{Brought, Parsed};
+use super::peer_keys::KeyFault;
 use super::store::store_of;
 use super::{pem, raw};
 use luassl_protocol::{ErrorCode, Failure};
@@ -92,8 +93,8 @@ impl Trust {
         content: [u8; 32],
         faults: &mut Vec<String>,
     ) -> Result<Self, String> {
-        let (certificates, bad) = read_all(&settings.certificates, pem::certificates);
-        let (crls, bad_crls) = read_all(&settings.crls, pem::revocation_lists);
+        let (certificates, bad, fault) = read_all(&settings.certificates, pem::certificates);
+        let (crls, bad_crls, _) = read_all(&settings.crls, pem::revocation_lists);
         if bad_crls > 0 {
             // A list that is left out would let revoked certificates in.
             return Err(format!("trust {name:?}: {bad_crls} CRL(s) cannot be read"));
@@ -104,19 +105,24 @@ impl Trust {
             return Err(format!("trust {name:?} holds no certificate that can be read"));
         }
         if bad > 0 {
-            faults.push(format!("trust {name:?}: {bad} certificate(s) cannot be read and are left out"));
+            let why = fault.map(|fault| format!("; one has {fault}")).unwrap_or_default();
+            faults.push(format!("trust {name:?}: {bad} certificate(s) cannot be read and are left out{why}"));
         }
         let store = store_of(&certificates, &crls).map_err(|error| format!("trust {name:?}: {error}"))?;
         Ok(Self { content, certificates, crls, store })
     }
 }
 
-fn read_all<T>(files: &[serde_bytes::ByteBuf], read: fn(&[u8]) -> pem::Read<T>) -> (Vec<T>, usize) {
-    let mut all = (Vec::new(), 0);
+fn read_all<T>(
+    files: &[serde_bytes::ByteBuf],
+    read: fn(&[u8]) -> pem::Read<T>,
+) -> (Vec<T>, usize, Option<KeyFault>) {
+    let mut all = (Vec::new(), 0, None);
     for file in files {
         let read = read(file);
         all.0.extend(read.found);
         all.1 += read.bad;
+        all.2 = all.2.or(read.fault);
     }
     all
 }

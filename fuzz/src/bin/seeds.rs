@@ -13,7 +13,8 @@ fn main() -> io::Result<()> {
     configurations()?;
     settings()?;
     files()?;
-    hellos()
+    hellos()?;
+    peer_certificates()
 }
 
 fn write(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> io::Result<()> {
@@ -340,4 +341,38 @@ impl io::Write for Tape {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Bodies of Certificate messages, and certificates with a good key and with one that is refused.
+fn peer_certificates() -> io::Result<()> {
+    use openssl::ec::{Asn1Flag, EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::PKey;
+    use openssl::rsa::Rsa;
+    use openssl::x509::X509Builder;
+    let certificate = |key: &PKey<openssl::pkey::Private>| {
+        let mut builder = X509Builder::new()?;
+        builder.set_pubkey(key)?;
+        builder.sign(key, MessageDigest::sha256())?;
+        builder.build().to_der()
+    };
+    let ec = |flag: Asn1Flag| {
+        let mut group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
+        group.set_asn1_flag(flag);
+        certificate(&PKey::from_ec_key(EcKey::generate(&group)?)?)
+    };
+    let (named, explicit) = (ec(Asn1Flag::NAMED_CURVE)?, ec(Asn1Flag::EXPLICIT_CURVE)?);
+    let rsa = certificate(&PKey::from_rsa(Rsa::generate(2048)?)?)?;
+    let long = |bytes: &[u8]| -> Vec<u8> {
+        let [.., high, middle, low] = bytes.len().to_be_bytes();
+        [&[high, middle, low], bytes].concat()
+    };
+    write("peer_certificates", "tls12", long(&[long(&named), long(&rsa)].concat()))?;
+    let with_extensions = [&long(&named)[..], &[0, 0], &long(&rsa), &[0, 0]].concat();
+    write("peer_certificates", "tls13", [&[0][..], &long(&with_extensions)].concat())?;
+    for (name, der) in [("named", named), ("explicit", explicit), ("rsa", rsa)] {
+        write("peer_certificates", name, der)?;
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Real handshakes between two sessions of this process, joined by buffers; keys lie behind a signer of the tests' own.
 
 mod chains;
+mod costly;
 mod costs;
 mod failures;
 mod handshakes;
