@@ -7,7 +7,7 @@ use super::resumption::{self, Resuming};
 use super::resumption_scope::Common;
 use super::select::Selection;
 use super::trust::{Anchored, Resolved, TrustStores};
-use super::{ciphers, dane, hello, key_log, raw, versions};
+use super::{ciphers, dane, hello, key_log, peer_keys, raw, versions};
 use crate::identity::IdentitySource;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
@@ -92,6 +92,7 @@ impl Built {
         // Where there is no certificate, too: it comes before a server's key exchange.
         raw::set_certificate_callback(&mut builder);
         raw::watch_peers(&mut builder);
+        raw::bound_certificates(&mut builder, peer_keys::MAX_MESSAGE);
         set_certificates(plan, &mut builder, &credentials, common.as_ref())?;
         set_protocols(plan, &mut builder).map_err(internal)?;
         plan.dane.map_or(Ok(()), |spec| dane::allow(&mut builder, spec)).map_err(internal)?;

@@ -122,6 +122,7 @@ mod reason {
     pub(super) const NO_SUITABLE_KEY_SHARE: i32 = 101;
     pub(super) const NO_SUITABLE_SIGNATURE_ALGORITHM: i32 = 118;
     pub(super) const CERTIFICATE_VERIFY_FAILED: i32 = 134;
+    pub(super) const EXCESSIVE_MESSAGE_SIZE: i32 = 152;
     pub(super) const HTTPS_PROXY_REQUEST: i32 = 155;
     pub(super) const HTTP_REQUEST: i32 = 156;
     pub(super) const NO_PROTOCOLS_AVAILABLE: i32 = 191;
@@ -163,6 +164,9 @@ fn session(error: &Error, ssl: &SslRef) -> Option<Failure> {
         reason::HTTP_REQUEST | reason::HTTPS_PROXY_REQUEST => "the peer speaks HTTP to a TLS port",
         reason::WRONG_VERSION_NUMBER | reason::UNKNOWN_PROTOCOL => {
             "the peer does not speak TLS; perhaps another protocol is spoken on this port"
+        }
+        reason::EXCESSIVE_MESSAGE_SIZE => {
+            "the peer sends a handshake message that is too long; of certificates no more than 64 KiB are read"
         }
         reason::NO_SHARED_CIPHER => "no cipher in common with the peer",
         reason::NO_PROTOCOLS_AVAILABLE

@@ -72,6 +72,7 @@ pub(super) const OSSL_PARAM_OCTET_STRING: u32 = 5;
 pub(super) const OPENSSL_INIT_NO_LOAD_CONFIG: u64 = 0x80;
 
 pub(super) const SSL_CTRL_GET_CHAIN_CERTS: c_int = 115;
+pub(super) const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
 pub(super) const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
 /// The type of handshake records (RFC 8446, 5.1).
 pub(super) const SSL3_RT_HANDSHAKE: c_int = 22;

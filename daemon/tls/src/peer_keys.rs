@@ -5,6 +5,7 @@
 //! they are trusted, and are held for as long as the handshake lasts. So keys are looked at, and certificates counted,
 //! where their bytes still lie in the message. The bytes are read in place, and nothing of them is copied.
 
+use std::ffi::c_long;
 use std::fmt;
 
 /// Certificates that a peer may send. A chain has two to five; a parsed one takes more than a kilobyte, however short it is.
@@ -12,6 +13,8 @@ pub const MAX_CERTIFICATES: usize = 16;
 /// The bytes of a peer's certificates with what belongs to each (staples), as they are in the message. Chains have 2 to 12
 /// KiB; parsed they take several times that, on no account.
 pub const MAX_BYTES: usize = 64 << 10;
+/// The same for the whole message: before the list stand a context of TLS 1.3 and the list's length.
+pub(super) const MAX_MESSAGE: c_long = MAX_BYTES as c_long + 1 + 255 + 3;
 /// The elements of DER in a peer's certificates. Each takes up to a hundred bytes when it is parsed, and most of them are
 /// names: there is room for more than three thousand.
 const MAX_ELEMENTS: usize = 4096;

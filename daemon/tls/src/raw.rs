@@ -12,7 +12,7 @@ use openssl::stack::StackRef;
 use openssl::x509::store::{X509Store, X509StoreBuilderRef};
 use openssl::x509::{GeneralNameRef, X509, X509CrlRef, X509NameRef, X509Ref};
 use openssl_sys::SSL;
-use std::ffi::{CStr, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_int, c_long, c_uint, c_void};
 use std::net::IpAddr;
 use std::ptr;
 
@@ -40,6 +40,14 @@ pub(super) fn set_certificate_callback(context: &mut SslContextBuilder) {
 unsafe extern "C" fn certificate(ssl: *mut SSL, _argument: *mut c_void) -> c_int {
     // SAFETY: libssl calls with its session, which outlives the call.
     gate::gate(unsafe { SslRef::from_ptr(ssl) })
+}
+
+/// Has libssl refuse longer Certificate and CertificateRequest messages by their length, before it makes room for them.
+pub(super) fn bound_certificates(context: &mut SslContextBuilder, bytes: c_long) {
+    // SAFETY: the context is alive; this control takes a number alone.
+    unsafe {
+        openssl_sys::SSL_CTX_ctrl(context.as_ptr(), ffi::SSL_CTRL_SET_MAX_CERT_LIST, bytes, ptr::null_mut())
+    };
 }
 
 /// Has [`peer_bounds`] hear every handshake message of peers.

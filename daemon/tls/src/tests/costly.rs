@@ -191,7 +191,10 @@ fn finding_6_more_than_64_kib_of_certificates_are_not_parsed() {
     assert!((40_000..60_000).contains(&large.to_der().unwrap().len()));
     for version in VERSIONS {
         let outcome = client_meets(version, &vec![large.clone(); 2]);
-        assert_unparsed(&outcome.client, outcome.client_error.as_ref(), "more than 65536 bytes");
+        let failure = failure(outcome.client_error.as_ref().unwrap(), outcome.client.ssl());
+        assert_eq!(failure.code, ErrorCode::Tls);
+        assert!(failure.message.contains("no more than 64 KiB"), "{failure}");
+        assert!(outcome.client.ssl().peer_certificate().is_none());
         client_meets(version, std::slice::from_ref(&large)).established();
     }
 }

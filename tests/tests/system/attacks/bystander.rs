@@ -51,7 +51,7 @@ const PARSING: [Attack; 3] =
     [("4, constraints", costly_checks), ("4, certificates", certificates), ("6, contexts", contexts)];
 
 /// Everything.
-const ALL: [Attack; 10] = [
+const ALL: [Attack; 11] = [
     PARSING[0],
     PARSING[1],
     PARSING[2],
@@ -60,6 +60,7 @@ const ALL: [Attack; 10] = [
     ("8, renegotiations", hostile_peers::renegotiations),
     ("8, key updates", hostile_peers::key_updates),
     ("8, large primes", hostile_peers::large_primes),
+    ("8, certificates", hostile_peers::costly_certificates),
     ("11, own listener", hostile_peers::idle_at_its_own_listener),
     ("11, bystander's", hostile_peers::idle_at_the_bystanders_listener),
 ];

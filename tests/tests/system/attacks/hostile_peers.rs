@@ -9,6 +9,7 @@ use luassl_tests::wire::{Control, unverified};
 use openssl::bn::BigNum;
 use openssl::dh::Dh;
 use openssl::ssl::SslContextBuilder;
+use openssl::x509::X509;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -22,6 +23,13 @@ const IDLE: usize = 1024;
 /// Where they come from; the bystander's clients have another address.
 const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
+/// A certificate whose key has explicit parameters of a prime of 661 bits, and two compressed points: OpenSSL computes a square
+/// root of each, for ten milliseconds.
+const COSTLY_CERTIFICATE: &[u8] = include_bytes!("costly_certificate.der");
+
+/// As many of them as one message of OpenSSL's default bound has.
+const COSTLY_CERTIFICATES: usize = 145;
+
 /// How long a hostile server waits for its client.
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -33,6 +41,7 @@ pub(crate) struct Servers {
     renegotiating: Server,
     updating: Server,
     large_prime: Server,
+    costly_certificates: Server,
 }
 
 impl Servers {
@@ -44,6 +53,11 @@ impl Servers {
             renegotiating: with_prime(BigNum::get_rfc3526_prime_4096),
             updating: Server::start("server-p256", |builder| only(builder, "TLSv1.3")),
             large_prime: with_prime(BigNum::get_rfc3526_prime_8192),
+            costly_certificates: Server::start("server-p256", |builder| {
+                let one = X509::from_der(COSTLY_CERTIFICATE).expect("a certificate");
+                (0..COSTLY_CERTIFICATES)
+                    .for_each(|_| builder.add_extra_chain_cert(one.clone()).expect("a chain"));
+            }),
         }
     }
 }
@@ -92,6 +106,10 @@ pub(crate) fn renegotiations(attacker: &Attacker) {
 
 pub(crate) fn key_updates(attacker: &Attacker) {
     asked_for(attacker, &attacker.servers.updating, update_keys);
+}
+
+pub(crate) fn costly_certificates(attacker: &Attacker) {
+    asked_for(attacker, &attacker.servers.costly_certificates, |_| false);
 }
 
 pub(crate) fn large_primes(attacker: &Attacker) {
