@@ -1,9 +1,9 @@
 //! `[front.NAME]`: which front serves what. Without a table there is one front with everything.
 
-use super::checked::Checker;
+use super::checker::Checker;
 use super::grants::{names, refers_to_identity};
+use super::model::{DEFAULT_FRONT, Front, Identity, Roles, Selection};
 use super::raw::{self, Text};
-use super::{DEFAULT_FRONT, Front, Identity, Roles, Selection};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 

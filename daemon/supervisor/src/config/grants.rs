@@ -1,10 +1,11 @@
 //! `[[grant]]`: for whom, and what.
 
-use super::checked::Checker;
+use super::checker::Checker;
 use super::few::few_names;
 use super::finding::Finding;
+use super::model::Identity;
 use super::raw::{self, Text};
-use super::{Identity, accounts, limits};
+use super::{accounts, limits};
 use luassl_protocol::ProtocolVersion;
 use luassl_settings::{Grant, Grantee};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,7 +82,7 @@ pub(super) fn refers_to_identity(
     let known = checker.refers(text, "identity", identities.keys().map(String::as_str));
     if !known && file.identities.directory.is_some() {
         for finding in checker.findings.split_off(before) {
-            let warning = Finding { severity: super::Severity::Warning, ..finding };
+            let warning = Finding { severity: super::finding::Severity::Warning, ..finding };
             checker.findings.push(warning);
         }
     }

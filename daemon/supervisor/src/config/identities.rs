@@ -1,11 +1,12 @@
 //! `[identity.NAME]` and what directories bring: files, and names that lead to one identity each.
 
-use super::checked::Checker;
+use super::checker::Checker;
 use super::directory::{Bounds, Discovered};
 use super::few::few;
+use super::finding::Severity;
 use super::finding::{Finding, Place};
+use super::model::{FileRef, FileSource, Identity};
 use super::raw::{self, Text};
-use super::{FileRef, FileSource, Identity, Severity};
 use std::collections::BTreeMap;
 
 /// An identity's name or alias, in bytes.

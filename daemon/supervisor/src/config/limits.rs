@@ -1,6 +1,6 @@
 //! `[limits]`: deadlines in seconds, bounds as counts.
 
-use super::checked::Checker;
+use super::checker::Checker;
 use super::raw;
 use luassl_settings::Limits;
 use toml::Spanned;

@@ -1,6 +1,7 @@
 use super::*;
 use luassl_settings::{Log, LogFormat};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// A configuration with one of everything.
 const SAMPLE: &str = r#"
@@ -373,7 +374,11 @@ proptest! {
 #[test]
 fn a_path_with_dots_is_answered_to_with_and_without_them() {
     let names = |path: &str| -> Vec<String> {
-        super::without_dots(std::path::Path::new(path)).to_str().map(str::to_owned).into_iter().collect()
+        super::model::without_dots(std::path::Path::new(path))
+            .to_str()
+            .map(str::to_owned)
+            .into_iter()
+            .collect()
     };
     assert_eq!(names("/etc/luassl/../keys/./a.pem"), ["/etc/keys/a.pem"]);
     assert_eq!(names("/etc/keys/a.pem"), ["/etc/keys/a.pem"]);

@@ -1,33 +1,14 @@
 //! `[tickets]`: how long sessions can be resumed, and where the keys of their tickets come from.
 
-use super::checked::Checker;
-use super::{FileRef, identities, limits, raw};
+use super::checker::Checker;
+use super::model::{Tickets, USUAL_LIFETIME};
+use super::{identities, limits, raw};
 use luassl_keeper_ipc::admin::EPOCH;
 
 /// Sessions live no longer than a ticket may (RFC 8446, 4.6.1), in seconds.
 const LIFETIME: std::ops::RangeInclusive<i64> = 0..=7 * 86_400;
 /// Shorter ones would end while a handshake runs, in seconds.
 const EPOCHS: std::ops::RangeInclusive<i64> = 1..=30 * 86_400;
-/// The usual lifetime of a session, in seconds.
-const USUAL_LIFETIME: u32 = 2 * 3600;
-
-/// How sessions are resumed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tickets {
-    /// The length of an epoch of ticket keys, in seconds.
-    pub epoch: u32,
-    /// How long after its full handshake a session can be resumed, in seconds; 0 for never.
-    pub lifetime: u32,
-    /// The root of the keys; none for one that the keeper draws at its start.
-    pub root: Option<FileRef>,
-}
-
-impl Default for Tickets {
-    fn default() -> Self {
-        Self { epoch: EPOCH, lifetime: USUAL_LIFETIME, root: None }
-    }
-}
-
 pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Tickets) -> Tickets {
     let epoch = limits::count(checker, raw.epoch.as_ref(), EPOCHS).unwrap_or(EPOCH);
     let lifetime = limits::count(checker, raw.lifetime.as_ref(), LIFETIME);

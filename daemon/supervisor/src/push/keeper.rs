@@ -1,9 +1,11 @@
 //! The push to the keeper: which front has which identities, and each identity's open files.
 
 use super::chain::{self, Facts, Unfit};
+use super::channel::{ANSWER_DEADLINE, PushError, receive_by, send_within};
 use super::files::{open_file, open_root, too_open, too_open_root};
+use super::report::{Account, LoadedIdentity, Outcome, Report};
 use super::settings::concerns;
-use super::{ANSWER_DEADLINE, PushError, receive_by, send_within, shared};
+use super::shared;
 use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection, few};
 use luassl_keeper_ipc::admin::{
     ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
@@ -11,7 +13,7 @@ use luassl_keeper_ipc::admin::{
 use luassl_protocol::ProtocolVersion;
 use luassl_settings::Grant;
 use rustix::fs::fstat;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,75 +27,6 @@ const MAX_LATE_ANSWERS: usize = 64;
 
 /// Tells pushes of this process apart.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
-
-/// What a push made of every identity, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Every identity of the configuration.
-    pub outcomes: BTreeMap<String, Outcome>,
-    /// What an operator should know, in the order of the identities, declared ones first. Of the discovered ones, no more
-    /// than a few are told one by one.
-    pub findings: Vec<Finding>,
-}
-
-impl Report {
-    /// How many are in service, as they are or as they were.
-    pub fn serving(&self) -> usize {
-        self.outcomes.values().filter(|outcome| outcome.is_served()).count()
-    }
-
-    /// Those that stay in service as they were before this push.
-    pub fn former(&self) -> impl Iterator<Item = &str> {
-        let stays = |outcome: &Outcome| matches!(outcome, Outcome::Failed { stays: true, .. });
-        self.outcomes.iter().filter(move |(_, outcome)| stays(outcome)).map(|(name, _)| name.as_str())
-    }
-
-    /// How many identities there are, found files without a key not counted.
-    pub fn declared(&self) -> usize {
-        self.outcomes.values().filter(|outcome| **outcome != Outcome::NoIdentity).count()
-    }
-}
-
-/// What became of one identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is in service.
-    Loaded(LoadedIdentity),
-    /// What was pushed is not.
-    Failed {
-        /// Why, for people.
-        cause: String,
-        /// Whether an older generation of it is.
-        stays: bool,
-    },
-    /// A file in a directory of identities that has no key: no identity at all.
-    NoIdentity,
-}
-
-impl Outcome {
-    fn is_served(&self) -> bool {
-        matches!(self, Self::Loaded(_) | Self::Failed { stays: true, .. })
-    }
-}
-
-/// What is known of an identity that the keeper serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadedIdentity {
-    /// Counts up with each change.
-    pub generation: u64,
-    /// Whether this push changed it.
-    pub changed: bool,
-    /// For people: `RSA 2048`, `P-256`, `Ed25519`.
-    pub key_type: String,
-    /// Start of the leaf's validity, seconds since 1970; 0 for a bare key.
-    pub not_before: i64,
-    /// End of the leaf's validity, seconds since 1970; 0 for a bare key.
-    pub not_after: i64,
-    /// Host names and addresses of the leaf.
-    pub names: Vec<String>,
-    /// SHA-256 of the public key.
-    pub key_id: [u8; 32],
-}
 
 /// Pushes `config` to the keeper behind `admin`, and reads its answer for each identity.
 ///
@@ -154,21 +87,6 @@ pub fn push_keeper_within(
     report.findings.extend(few(of_directories));
     channel.commit(&mut report.findings)?;
     Ok(report)
-}
-
-/// What a front has had with an identity since the keeper's start; the reasons are words of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// The front's name.
-    pub front: String,
-    /// The identity's; `*` for names that the front does not reach.
-    pub identity: String,
-    /// Signatures.
-    pub signed: u64,
-    /// Pre-master secrets.
-    pub decrypted: u64,
-    /// Refusals by reason.
-    pub refused: Vec<(&'static str, u64)>,
 }
 
 /// What the keeper behind `admin` has counted.

@@ -4,9 +4,11 @@
 //! under systemd. Keeper and front get descriptors and read them; they open nothing themselves.
 
 mod chain;
+mod channel;
 mod files;
 mod front;
 mod keeper;
+mod report;
 mod settings;
 mod shared;
 mod staples;
@@ -15,123 +17,10 @@ mod system_trust;
 mod trust;
 mod walk;
 
+pub use channel::{ANSWER_DEADLINE, PushError};
 pub use front::{front_status, late_reply, send_settings};
-pub use keeper::{
-    Account, Caution, LoadedIdentity, Outcome, Report, keeper_status, push_keeper, push_keeper_within,
-};
+pub use keeper::{Caution, keeper_status, push_keeper, push_keeper_within};
+pub use report::{Account, LoadedIdentity, Outcome, Report};
 pub use settings::for_front;
 pub use staples::unreadable_staples;
 pub use trust::{Trusts, read_trusts};
-
-use luassl_keeper_ipc::transport::{self, Received, RecvError, RecvFlags, SendFlags};
-use luassl_settings::MessageError;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
-
-/// How long one message of a push may wait for its answer. An encrypted key with an expensive derivation takes
-/// seconds; whoever needs longer hangs.
-pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Why a push did not come to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum PushError {
-    /// The other side did not answer.
-    #[error("no answer within {} s", ANSWER_DEADLINE.as_secs())]
-    Unanswered,
-    /// The other side does not read: nothing of this message was sent.
-    #[error("no room for a message within {} s", ANSWER_DEADLINE.as_secs())]
-    Unread,
-    /// The other side closed the admin socket.
-    #[error("the admin socket was closed before the answer")]
-    Closed,
-    /// The system's answer.
-    #[error("the admin socket failed: {0}")]
-    System(#[from] Errno),
-    /// The other side's message makes no sense.
-    #[error("malformed message on the admin socket: {0}")]
-    Malformed(String),
-    /// A part of the push is above its bound.
-    #[error("{what} is larger than {limit} bytes")]
-    TooLarge {
-        /// Which part.
-        what: &'static str,
-        /// Its bound, in bytes.
-        limit: u64,
-    },
-}
-
-impl PushError {
-    /// Whether the other side may only be busy: it was silent, and said nothing wrong.
-    #[must_use]
-    pub fn is_silence(&self) -> bool {
-        matches!(self, Self::Unanswered | Self::Unread)
-    }
-}
-
-impl From<MessageError> for PushError {
-    fn from(error: MessageError) -> Self {
-        match error {
-            MessageError::Malformed(fault) => Self::Malformed(fault),
-            MessageError::TooLarge { what, limit } => Self::TooLarge { what, limit },
-            MessageError::System(errno) => Self::System(errno),
-        }
-    }
-}
-
-impl From<RecvError> for PushError {
-    fn from(error: RecvError) -> Self {
-        match error {
-            RecvError::System(errno) => Self::System(errno),
-            lost @ RecvError::DescriptorsLost => Self::Malformed(lost.to_string()),
-        }
-    }
-}
-
-/// Sends one datagram, waiting for room up to the deadline.
-fn send_within(
-    socket: BorrowedFd<'_>,
-    bytes: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<(), PushError> {
-    let end = Instant::now() + ANSWER_DEADLINE;
-    loop {
-        match transport::send(socket, bytes, descriptors, SendFlags::DONTWAIT) {
-            Ok(_) => return Ok(()),
-            Err(Errno::AGAIN) if wait(socket, PollFlags::OUT, end)? => {}
-            Err(Errno::AGAIN) => return Err(PushError::Unread),
-            Err(Errno::PIPE | Errno::CONNRESET) => return Err(PushError::Closed),
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-}
-
-/// Receives one datagram without descriptors, waiting for it up to the deadline.
-fn receive_within(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, PushError> {
-    receive_by(socket, buffer, Instant::now() + ANSWER_DEADLINE)
-}
-
-fn receive_by(socket: BorrowedFd<'_>, buffer: &mut [u8], end: Instant) -> Result<usize, PushError> {
-    loop {
-        match transport::recv(socket, buffer, 0, RecvFlags::DONTWAIT) {
-            Ok(Received { len: 0, .. }) => return Err(PushError::Closed),
-            Ok(Received { truncated: true, .. }) => return Err(PushError::Malformed("too long".to_owned())),
-            Ok(received) => return Ok(received.len),
-            Err(RecvError::System(Errno::AGAIN)) if wait(socket, PollFlags::IN, end)? => {}
-            Err(RecvError::System(Errno::AGAIN)) => return Err(PushError::Unanswered),
-            Err(RecvError::System(Errno::CONNRESET)) => return Err(PushError::Closed),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Waits up to the deadline; false where nothing has come by then.
-fn wait(socket: BorrowedFd<'_>, events: PollFlags, end: Instant) -> Result<bool, PushError> {
-    let Some(left) = end.checked_duration_since(Instant::now()) else { return Ok(false) };
-    let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-    let ready = rustix::io::retry_on_intr(|| {
-        poll(&mut [PollFd::from_borrowed_fd(socket.as_fd(), events)], Some(&left))
-    })?;
-    Ok(ready > 0)
-}

@@ -1,6 +1,7 @@
 //! What one front is told of the configuration: its own part, and no paths to open.
 
-use super::{Outcome, Report, Trusts};
+use super::report::{Outcome, Report};
+use super::trust::Trusts;
 use crate::config::{Config, Front, Identity, Selection};
 use luassl_settings::{Grant, Grantee, IdentitySettings, Settings};
 use std::collections::BTreeMap;

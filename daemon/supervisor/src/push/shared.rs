@@ -1,6 +1,6 @@
 //! One key under two identities: whoever may use either of them has both. So the configuration has to say it.
 
-use super::keeper::Outcome;
+use super::report::Outcome;
 use crate::config::{Config, Finding, Identity};
 use std::collections::BTreeMap;
 
@@ -37,9 +37,9 @@ fn finding(name: &str, identity: &Identity, holders: &[(&str, &Identity)]) -> Fi
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::LoadedIdentity;
     use super::*;
     use crate::config::{Request, load_text};
-    use crate::push::LoadedIdentity;
     use std::path::Path;
 
     /// Identities with these keys: `d1` and `d2` are discovered, `shared…` have `shared_key`.

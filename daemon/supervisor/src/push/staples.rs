@@ -3,7 +3,7 @@
 //! bytes are those of an OCSP response, so that none of them is a key.
 
 use super::files::open_file;
-use super::{Outcome, Report};
+use super::report::{Outcome, Report};
 use crate::config::{Config, FileRef, Finding};
 use openssl::ocsp::OcspResponse;
 use std::fs::File;

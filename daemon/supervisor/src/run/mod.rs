@@ -12,23 +12,26 @@ pub mod launch;
 mod lock;
 mod numbers;
 mod parts;
+mod programs;
 mod restarts;
+mod say;
 mod slow;
 mod state;
 mod users;
 
-use crate::config::{self, Finding, Loaded, Request, Severity};
+use crate::config::{self, Finding, Loaded, Request};
 use child::{Event, Keep};
 pub use isolation::Isolations;
-use launch::Program;
 use luassl_keeper_ipc::notice::Notice;
 use parts::{FrontPart, KeeperPart, Reported};
+pub use programs::Programs;
+use say::say;
 use slow::Slow;
 pub use state::STATUS_SUFFIX;
 use state::{Sockets, State};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -38,62 +41,6 @@ pub use users::Users;
 
 /// A push that still waits for its answer when everything has ended is not waited for any longer than this.
 const LAST_PUSH: Duration = Duration::from_secs(1);
-
-/// The programs that the supervisor starts.
-#[derive(Debug, Clone)]
-pub struct Programs {
-    /// A `luassld`, which becomes the others.
-    pub launcher: PathBuf,
-    /// The keeper.
-    pub keeper: Program,
-    /// The front; its options are added to the arguments.
-    pub front: Program,
-}
-
-impl Programs {
-    /// Those that were installed together with the one that runs.
-    ///
-    /// # Errors
-    /// A finding where the keeper is not to be found.
-    pub fn installed() -> Result<Self, Finding> {
-        let own = std::env::current_exe()
-            .map_err(|error| Finding::error(None, format!("luassld cannot find its own file: {error}")))?;
-        let keeper = Program { file: keeper_file(&own)?, arguments: Vec::new() };
-        let front = Program { file: own.clone(), arguments: vec!["front".to_owned()] };
-        Ok(Self { launcher: own, keeper, front })
-    }
-}
-
-impl Programs {
-    /// With a keeper that becomes its user.
-    #[must_use]
-    pub fn for_users(mut self, users: &Users) -> Self {
-        let option = users.keeper.map(|user| ["--user".to_owned(), user.to_string()]);
-        self.keeper.arguments.extend(option.into_iter().flatten());
-        self
-    }
-
-    /// With children that leave the file system and the network.
-    #[must_use]
-    pub fn isolated(mut self, isolations: Isolations) -> Self {
-        let option = |kind: isolation::Isolation| ["--isolation".to_owned(), kind.to_string()];
-        self.keeper.arguments.extend(isolations.keeper.map(option).into_iter().flatten());
-        self.front.arguments.extend(isolations.fronts.map(option).into_iter().flatten());
-        self
-    }
-}
-
-/// The keeper's program: beside luassld, or where distributions put what nobody starts by hand.
-fn keeper_file(own: &Path) -> Result<PathBuf, Finding> {
-    let directory = own.parent().unwrap_or(Path::new("/"));
-    [directory.join("luassl-keeper"), directory.join("../libexec/luassl/luassl-keeper")]
-        .into_iter()
-        .find(|file| file.exists())
-        .ok_or_else(|| {
-            Finding::error(None, format!("luassl-keeper is not in {}", directory.display()))
-                .hint("install luassld and luassl-keeper side by side")
-        })
-}
 
 /// Runs the supervisor until it is told to end. Prints `ready` once everything serves.
 ///
@@ -130,18 +77,6 @@ pub fn run(
 
 fn failed(what: &str, error: &io::Error) -> Finding {
     Finding::error(None, format!("{what}: {error}"))
-}
-
-/// Logs findings, each on one line.
-pub(crate) fn say(findings: &[Finding]) {
-    for finding in findings {
-        let place = finding.place.as_ref().map_or_else(String::new, |place| format!("{place}: "));
-        let hint = finding.hint.as_ref().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
-        match finding.severity {
-            Severity::Warning => tracing::warn!("{place}{}{hint}", finding.cause),
-            Severity::Error => tracing::error!("{place}{}{hint}", finding.cause),
-        }
-    }
 }
 
 struct Supervisor {

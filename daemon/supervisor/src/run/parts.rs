@@ -2,9 +2,10 @@
 
 use super::bind::TcpSocket;
 use super::launch::Program;
+use super::programs::Programs;
+use super::say::say;
 use super::slow::Slow;
 use super::state::{Sockets, State};
-use super::{Programs, say};
 use crate::config::{Config, FEW, Front, few_names};
 use crate::push::{self, ANSWER_DEADLINE, Outcome, PushError, Report};
 use luassl_sandbox::user::User;

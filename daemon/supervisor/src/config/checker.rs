@@ -1,0 +1,168 @@
+//! What all checks of a configuration use: findings, paths, names, users.
+
+use super::accounts;
+use super::finding::{Finding, nearest};
+use super::model::Roles;
+use super::raw::{self, Text};
+use super::source::Source;
+use luassl_sandbox::user::User;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::{Spanned, Value};
+
+/// sun_path of unix(7) less its final zero.
+const LONGEST_SOCKET_PATH: usize = 107;
+/// Names of sockets, fronts and listeners travel in LISTEN_FDNAMES, which sd_listen_fds(3) bounds at 255 bytes.
+const LONGEST_NAME: usize = 64;
+
+/// Whether a name is fit for LISTEN_FDNAMES.
+pub(crate) fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(plain)
+}
+
+/// Collects findings while it goes through one file.
+pub(super) struct Checker<'a> {
+    pub(super) source: &'a Source,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Checker<'_> {
+    pub(super) fn error(&mut self, span: Range<usize>, cause: impl Into<String>, hint: impl Into<String>) {
+        let place = self.source.place(span);
+        self.findings.push(Finding::error(place, cause).hint(hint));
+    }
+
+    /// A path of the file: as it stands where it is absolute, else from the file's directory.
+    pub(super) fn path(&mut self, text: &Text) -> PathBuf {
+        let given = Path::new(text.get_ref());
+        if given.as_os_str().is_empty() || text.get_ref().contains('\0') {
+            self.error(text.span(), "this is no path", "name a file");
+        }
+        if given.is_absolute() {
+            return given.to_owned();
+        }
+        let joined = self.source.directory().join(given);
+        std::path::absolute(&joined).unwrap_or(joined)
+    }
+
+    pub(super) fn socket_path(&mut self, text: &Text) -> PathBuf {
+        let path = self.path(text);
+        let length = path.as_os_str().len();
+        if length > LONGEST_SOCKET_PATH {
+            let cause = format!("a socket's path of {length} bytes is too long");
+            self.error(text.span(), cause, format!("the kernel takes at most {LONGEST_SOCKET_PATH}"));
+        }
+        self.warn_without_directory(text, &path);
+        path
+    }
+
+    /// What is below /run is made when the machine or the service starts.
+    fn warn_without_directory(&mut self, text: &Text, socket: &Path) {
+        let Some(directory) = socket.parent() else { return };
+        if directory.starts_with("/run") || directory.is_dir() {
+            return;
+        }
+        let cause = format!("the socket's directory {} does not exist", directory.display());
+        let hint = "make it: `luassld run` does not (systemd does, for the sockets of its units)";
+        self.findings.push(Finding::warning(self.source.place(text.span()), cause).hint(hint));
+    }
+
+    /// Every table of a kind, under names that are fit for LISTEN_FDNAMES.
+    pub(super) fn tables<R, C>(
+        &mut self,
+        raw: &raw::Tables<R>,
+        check: fn(&mut Self, &Text, &R) -> C,
+    ) -> BTreeMap<String, C> {
+        raw.iter()
+            .map(|(name, table)| {
+                self.plain_name(name);
+                (name.get_ref().clone(), check(self, name, table))
+            })
+            .collect()
+    }
+
+    pub(super) fn plain_name(&mut self, name: &Text) {
+        let text = name.get_ref();
+        if !is_plain(text) {
+            let hint = format!("use up to {LONGEST_NAME} letters, digits, `_`, `-` and `.`");
+            self.error(name.span(), format!("`{text}` cannot be a name here"), hint);
+        }
+    }
+
+    /// A user for a process, with its own group; one that the system does not know has the group of its number.
+    pub(super) fn user(&mut self, value: &Spanned<Value>) -> Option<User> {
+        let uid = self.account(value, "user", accounts::uid_of)?;
+        let gid = accounts::gid_of_user(uid).ok().flatten().unwrap_or(uid);
+        let user = User::new(uid, gid);
+        if user.is_none() {
+            let hint = "name a user that has nothing else, or leave it out: luassld chooses one";
+            self.error(value.span(), "neither keeper nor front runs as root", hint);
+        }
+        user
+    }
+
+    /// A user or a group by name or number.
+    pub(super) fn account(
+        &mut self,
+        value: &Spanned<Value>,
+        kind: &str,
+        look_up: fn(&str) -> std::io::Result<Option<u32>>,
+    ) -> Option<u32> {
+        let fault = match value.get_ref() {
+            Value::Integer(number) => match u32::try_from(*number) {
+                Ok(id) if id != u32::MAX => return Some(id),
+                _ => format!("{number} is no {kind}'s number"),
+            },
+            Value::String(text) => match text.parse().map_or_else(|_| look_up(text), |id| Ok(Some(id))) {
+                Ok(Some(id)) => return Some(id),
+                Ok(None) => format!("unknown {kind} `{text}`"),
+                Err(error) => format!("{kind} `{text}` cannot be looked up: {error}"),
+            },
+            _ => format!("this is no {kind}"),
+        };
+        let hint = format!(
+            "name a {kind} that `getent {kind_db}` knows, or give its number",
+            kind_db = match kind {
+                "user" => "passwd",
+                other => other,
+            }
+        );
+        self.error(value.span(), fault, hint);
+        None
+    }
+
+    pub(super) fn roles(&mut self, texts: Option<&raw::Texts>) -> Roles {
+        let Some(texts) = texts else { return Roles { server: true, client: true } };
+        let mut roles = Roles { server: false, client: false };
+        for text in texts {
+            match text.get_ref().as_str() {
+                "server" => roles.server = true,
+                "client" => roles.client = true,
+                other => {
+                    self.error(text.span(), format!("unknown role `{other}`"), "known are server and client");
+                }
+            }
+        }
+        roles
+    }
+
+    /// Whether `text` is among `known`; if not, an error that names the kind and the nearest one.
+    pub(super) fn refers<'k>(
+        &mut self,
+        text: &Text,
+        kind: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) -> bool {
+        let known: Vec<&str> = known.into_iter().collect();
+        let name = text.get_ref().as_str();
+        if known.contains(&name) {
+            return true;
+        }
+        let hint = nearest(name, known)
+            .map_or_else(|| format!("declare [{kind}.{name}]"), |near| format!("did you mean `{near}`?"));
+        self.error(text.span(), format!("unknown {kind} `{name}`"), hint);
+        false
+    }
+}
