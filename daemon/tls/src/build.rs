@@ -7,7 +7,7 @@ use super::resumption::{self, Resuming};
 use super::resumption_scope::Common;
 use super::select::Selection;
 use super::trust::{Anchored, Resolved, TrustStores};
-use super::{ciphers, dane, hello, key_log, peer_keys, raw, versions};
+use super::{ciphers, dane, gate, hello, key_log, message_ffi, peer_bounds, peer_keys, raw, versions};
 use crate::identity::IdentitySource;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
@@ -90,8 +90,8 @@ impl Built {
         let own = plan.identity.as_ref().and_then(|name| credentials.get(name));
         let common = resumes.then(|| Common::new(plan, &resuming.owner, &anchored, own.map(|own| &**own)));
         // Where there is no certificate, too: it comes before a server's key exchange.
-        raw::set_certificate_callback(&mut builder);
-        raw::watch_peers(&mut builder);
+        message_ffi::set_certificate_callback::<gate::ByThread>(&mut builder);
+        message_ffi::watch_peers::<peer_bounds::ByCounts>(&mut builder);
         raw::bound_certificates(&mut builder, peer_keys::MAX_MESSAGE);
         set_certificates(plan, &mut builder, &credentials, common.as_ref())?;
         set_protocols(plan, &mut builder).map_err(internal)?;

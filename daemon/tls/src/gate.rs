@@ -3,6 +3,7 @@
 //! A signature is a call to the keeper, which blocks. Handshake threads may block, pump threads may not: there, what
 //! would sign (a renegotiation, authentication after the handshake) is suspended with SSL_ERROR_WANT_X509_LOOKUP.
 
+use super::message_ffi::Gate;
 use super::peer_bounds;
 use openssl::ssl::SslRef;
 use std::cell::Cell;
@@ -23,13 +24,17 @@ pub fn signing_is_allowed() -> bool {
     MAY_SIGN.get()
 }
 
-/// What the callback of `SSL_CTX_set_cert_cb` says: go on, suspend the session, or fail it.
-pub(super) fn gate(ssl: &SslRef) -> c_int {
-    const GO_ON: c_int = 1;
-    const FAIL: c_int = 0;
-    const SUSPEND: c_int = -1;
-    if peer_bounds::excess(ssl).is_some() {
-        return FAIL;
+/// By the thread that a session is on.
+pub(super) enum ByThread {}
+
+impl Gate for ByThread {
+    fn gate(ssl: &SslRef) -> c_int {
+        const GO_ON: c_int = 1;
+        const FAIL: c_int = 0;
+        const SUSPEND: c_int = -1;
+        if peer_bounds::excess(ssl).is_some() {
+            return FAIL;
+        }
+        if MAY_SIGN.get() { GO_ON } else { SUSPEND }
     }
-    if MAY_SIGN.get() { GO_ON } else { SUSPEND }
 }

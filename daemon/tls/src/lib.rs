@@ -1,6 +1,6 @@
 //! TLS of the front: contexts and sessions of OpenSSL whose private keys lie in the keeper.
 //!
-//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `memory`, `psk_ffi`, `raw`, `resumption_ffi`
+//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `memory`, `message_ffi`, `psk_ffi`, `raw`, `resumption_ffi`
 //! and `provider`.
 #![deny(unsafe_code)]
 
@@ -30,6 +30,8 @@ mod key_log;
 pub mod kit;
 #[allow(unsafe_code)]
 mod memory;
+#[allow(unsafe_code)]
+mod message_ffi;
 mod names;
 mod negotiated;
 mod options;

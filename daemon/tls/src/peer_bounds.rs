@@ -5,6 +5,7 @@
 //! A certificate can be one whose key takes long to parse ([`peer_keys`]).
 //! libssl bounds none of them, and processes all that has arrived in one call. So they are counted where libssl shows each message before it processes it (`docs/decisions/0015-message-callback.md`).
 
+use super::message_ffi::{self, Dhe, Verdict, Watch};
 use super::peer_keys::{self, Form};
 use super::raw;
 use luassl_protocol::{ErrorCode, Failure};
@@ -47,26 +48,6 @@ mod message {
 }
 /// A message's type and its length.
 const HEADER: usize = 4;
-
-/// The key exchange of the cipher that a handshake has agreed on, where its ServerKeyExchange has a prime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dhe {
-    /// The prime comes first.
-    Plain,
-    /// The hint of a PSK comes before it.
-    WithPsk,
-}
-
-/// What becomes of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// libssl processes it.
-    Process,
-    /// It is the last one that libssl reads.
-    Stop,
-    /// libssl must not compute with what has its length at that place: a prime, or a list of certificates.
-    Spoil(usize),
-}
 
 /// A number of messages that grows again with time.
 struct Bucket {
@@ -258,20 +239,28 @@ pub(super) fn renegotiate(ssl: &SslRef) -> Result<(), ErrorStack> {
     outcome
 }
 
-/// A handshake message of the peer's has come whole, and is not processed yet.
-pub(super) fn hear(ssl: &SslRef, bytes: &[u8]) -> Verdict {
-    let Some(watched) = watched(ssl) else { return Verdict::Process };
-    let dhe = if bytes.first() == Some(&message::SERVER_KEY_EXCHANGE) { raw::pending_dhe(ssl) } else { None };
-    let form = if ssl.version2() == Some(SslVersion::TLS1_3) { Form::Tls13 } else { Form::Tls12 };
-    let verdict = match certificates(bytes, form) {
-        // Whatever ended the session before: messages of the same record are still processed.
-        Some((at, fault)) => watched.heard().spoil(at, fault),
-        None => watched.heard().hear(bytes, dhe, Instant::now()),
-    };
-    if verdict != Verdict::Process {
-        watched.at_fault.store(true, Ordering::Relaxed);
+/// By the counts of a session.
+pub(super) enum ByCounts {}
+
+impl Watch for ByCounts {
+    fn hear(ssl: &SslRef, bytes: &[u8]) -> Verdict {
+        let Some(watched) = watched(ssl) else { return Verdict::Process };
+        let dhe = if bytes.first() == Some(&message::SERVER_KEY_EXCHANGE) {
+            message_ffi::pending_dhe(ssl)
+        } else {
+            None
+        };
+        let form = if ssl.version2() == Some(SslVersion::TLS1_3) { Form::Tls13 } else { Form::Tls12 };
+        let verdict = match certificates(bytes, form) {
+            // Whatever ended the session before: messages of the same record are still processed.
+            Some((at, fault)) => watched.heard().spoil(at, fault),
+            None => watched.heard().hear(bytes, dhe, Instant::now()),
+        };
+        if verdict != Verdict::Process {
+            watched.at_fault.store(true, Ordering::Relaxed);
+        }
+        verdict
     }
-    verdict
 }
 
 /// The program asks for new keys itself: what belongs to it is not the peer's doing.

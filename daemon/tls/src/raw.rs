@@ -1,7 +1,6 @@
 //! Safe forms of the calls in [`super::ffi`], and of a few of openssl-sys that the openssl crate does not offer.
 
-use super::peer_bounds::{self, Dhe, Verdict};
-use super::{ffi, gate};
+use super::ffi;
 use foreign_types_shared::{ForeignType, ForeignTypeRef};
 use openssl::asn1::{Asn1ObjectRef, Asn1StringRef};
 use openssl::error::ErrorStack;
@@ -11,8 +10,7 @@ use openssl::ssl::{SslContextBuilder, SslRef};
 use openssl::stack::StackRef;
 use openssl::x509::store::{X509Store, X509StoreBuilderRef};
 use openssl::x509::{GeneralNameRef, X509, X509CrlRef, X509NameRef, X509Ref};
-use openssl_sys::SSL;
-use std::ffi::{CStr, c_int, c_long, c_uint, c_void};
+use std::ffi::{CStr, c_int, c_long, c_uint};
 use std::net::IpAddr;
 use std::ptr;
 
@@ -31,72 +29,12 @@ pub fn quietly<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Asks [`gate`] before each choice of a certificate, on either side.
-pub(super) fn set_certificate_callback(context: &mut SslContextBuilder) {
-    // SAFETY: the context is alive; the callback takes no argument of ours.
-    unsafe { ffi::SSL_CTX_set_cert_cb(context.as_ptr(), Some(certificate), ptr::null_mut()) }
-}
-
-unsafe extern "C" fn certificate(ssl: *mut SSL, _argument: *mut c_void) -> c_int {
-    // SAFETY: libssl calls with its session, which outlives the call.
-    gate::gate(unsafe { SslRef::from_ptr(ssl) })
-}
-
 /// Has libssl refuse longer Certificate and CertificateRequest messages by their length, before it makes room for them.
 pub(super) fn bound_certificates(context: &mut SslContextBuilder, bytes: c_long) {
     // SAFETY: the context is alive; this control takes a number alone.
     unsafe {
         openssl_sys::SSL_CTX_ctrl(context.as_ptr(), ffi::SSL_CTRL_SET_MAX_CERT_LIST, bytes, ptr::null_mut())
     };
-}
-
-/// Has [`peer_bounds`] hear every handshake message of peers.
-pub(super) fn watch_peers(context: &mut SslContextBuilder) {
-    // SAFETY: the context is alive.
-    unsafe { ffi::SSL_CTX_set_msg_callback(context.as_ptr(), Some(message)) }
-}
-
-unsafe extern "C" fn message(
-    sent: c_int,
-    _version: c_int,
-    kind: c_int,
-    bytes: *const c_void,
-    count: usize,
-    ssl: *mut SSL,
-    _argument: *mut c_void,
-) {
-    if sent != 0 || kind != ffi::SSL3_RT_HANDSHAKE || bytes.is_null() || ssl.is_null() {
-        return;
-    }
-    // SAFETY: libssl calls with its session and with so many bytes, both of which outlive the call.
-    let (session, message) =
-        unsafe { (SslRef::from_ptr(ssl), std::slice::from_raw_parts(bytes.cast::<u8>(), count)) };
-    match peer_bounds::hear(session, message) {
-        Verdict::Process => {}
-        // SAFETY: the session is alive. It takes what follows for what comes behind a close_notify.
-        Verdict::Stop => unsafe { openssl_sys::SSL_set_shutdown(ssl, openssl_sys::SSL_RECEIVED_SHUTDOWN) },
-        // No message is as long as this length says. This callback cannot fail; so libssl is made to.
-        // SAFETY: the message lies in the session's buffer, which libssl writes itself and parses after this call; the
-        // verdict's place is that of two bytes in it, and the shared slice is not used any more.
-        Verdict::Spoil(at) => unsafe { ptr::write_bytes(bytes.cast_mut().cast::<u8>().add(at), 0xff, 2) },
-    }
-}
-
-/// The key exchange of the handshake under way, where a prime belongs to it.
-pub(super) fn pending_dhe(ssl: &SslRef) -> Option<Dhe> {
-    // SAFETY: the session is alive; the cipher is null or static.
-    let exchange = unsafe {
-        let cipher = ffi::SSL_get_pending_cipher(ssl.as_ptr());
-        if cipher.is_null() {
-            return None;
-        }
-        ffi::SSL_CIPHER_get_kx_nid(cipher)
-    };
-    match exchange {
-        ffi::NID_KX_DHE => Some(Dhe::Plain),
-        ffi::NID_KX_DHE_PSK => Some(Dhe::WithPsk),
-        _ => None,
-    }
 }
 
 /// Has a session refuse renegotiation, its own included; false where it does already.

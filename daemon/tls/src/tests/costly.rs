@@ -3,7 +3,8 @@
 use crate::kit::pipe::{Outcome, Session, shake};
 use crate::kit::pki::{Authority, Kind, Wanted};
 use crate::kit::world::{World, of};
-use crate::{check_issued, failure, raw, read_certificate, request_client_certificate};
+use crate::peer_bounds::ByCounts;
+use crate::{check_issued, failure, message_ffi, raw, read_certificate, request_client_certificate};
 use luassl_protocol::{
     CheckIssued, ContextSpec, ErrorCode, ProtocolVersion, ReadCertificate, Role, TrustSpec,
     VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_PEER, VERIFY_POST_HANDSHAKE,
@@ -74,7 +75,7 @@ fn peer(method: SslMethod, name: &str, others: &[X509], watched: bool) -> SslCon
     builder.set_verify(SslVerifyMode::NONE);
     raw::allow_post_handshake_authentication(&mut builder);
     if watched {
-        raw::watch_peers(&mut builder);
+        message_ffi::watch_peers::<ByCounts>(&mut builder);
     }
     builder.build()
 }
