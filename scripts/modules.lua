@@ -2,11 +2,12 @@
 --
 --   lua5.4 scripts/modules.lua                 prints the drawing
 --   lua5.4 scripts/modules.lua --write PAGE    puts it between the page's marks
---   lua5.4 scripts/modules.lua --check PAGE    fails where the page has another drawing, or a circle has no reason there
+--   lua5.4 scripts/modules.lua --check PAGE    fails where the page has another drawing, or does not name a circle
 --
--- A module is a file. An arrow runs from a file to the one that defines a name which the first takes by a path that begins
--- with crate, super or self, or with a module of its own; names that a module hands on (pub use) are looked up where they
--- come from. Tests are left out. What is read is text, by the conventions of this repository: tests stand at a file's end.
+-- A module is a file. An arrow runs from a file to the one that defines a name which the first takes by a path that
+-- begins with crate, super or self, or with a module of its own. Names that a module hands on (pub use) are looked up
+-- where they come from. Tests are left out. What is read is text, by the conventions of this repository: tests stand
+-- at a file's end.
 
 local CRATES = {
   { "luassl-protocol", "protocol/src" }, { "luassl-keeper-ipc", "keeper/ipc/src" },
@@ -164,9 +165,8 @@ local function survey(source)
       expand("", tree, function(path) arrow(path) end)
     end
     for path in code:gsub("%f[%w]use%s+[^;]+;", ""):gmatch("%f[%w_]([%l_][%w_]*::[%w_:]+)") do
-      if path:match("^crate::") or path:match("^super::") or path:match("^self::") or exists(child(module, path:match("^[%w_]+"))) then
-        arrow(path)
-      end
+      local first = path:match("^[%w_]+")
+      if first == "crate" or first == "super" or first == "self" or exists(child(module, first)) then arrow(path) end
     end
     crate.arrows[module] = targets
   end
@@ -251,7 +251,7 @@ if way == "--write" then
 end
 local status = 0
 if text:sub(first, last - 1) ~= block then
-  io.stderr:write(page, ": the drawing of modules is not that of the code: run scripts/modules.lua --write ", page, "\n")
+  io.stderr:write(page, ": the drawing is not that of the code: run scripts/modules.lua --write ", page, "\n")
   status = 1
 end
 for _, ring in ipairs(rings) do
