@@ -1,10 +1,10 @@
 //! The audit log of a front (`docs/audit.md`): who was refused what, and who used what where a grant wants that known.
 
 use super::Front;
-use super::context::Asker;
+use super::context::Principal;
 use super::counters::EVERY;
 use super::owner::Owner;
-use super::policy::{Denial, Operation, Way};
+use super::policy::{Denial, Operation, SocketSource};
 use luassl_keeper_ipc::audit::{Line, Throttle, WINDOW};
 use luassl_protocol::{Failure, Role};
 use luassl_settings::AUDIT;
@@ -21,35 +21,42 @@ pub(super) struct Audit {
 
 impl Audit {
     /// No grant allows it.
-    pub(super) fn refused(&self, asker: &Asker, operation: &Operation<'_>, denial: &Denial) {
+    pub(super) fn refused(&self, principal: &Principal, operation: &Operation<'_>, denial: &Denial) {
         let identity = match denial {
             Denial::Identity(name) => std::slice::from_ref(name),
             _ => operation.identities,
         };
         let operation = Operation { identities: identity, ..*operation };
         // A user can have many numbers: lines about callers without a grant are counted together.
-        let whose = if *denial == Denial::NoGrant { Owner::ungranted() } else { asker.owner.clone() };
-        self.refusal(asker, whose, &operation, denial.word(), &denial.to_string());
+        let whose = if *denial == Denial::NoGrant { Owner::ungranted() } else { principal.owner.clone() };
+        self.refusal(principal, whose, &operation, denial.word(), &denial.to_string());
     }
 
     /// A grant allows it, and has a floor that it is below.
-    pub(super) fn below_floor(&self, asker: &Asker, operation: &Operation<'_>, failure: &Failure) {
-        self.refusal(asker, asker.owner.clone(), operation, "floor", &failure.message);
+    pub(super) fn below_floor(&self, principal: &Principal, operation: &Operation<'_>, failure: &Failure) {
+        self.refusal(principal, principal.owner.clone(), operation, "floor", &failure.message);
     }
 
-    fn refusal(&self, asker: &Asker, whose: Owner, operation: &Operation<'_>, reason: &str, detail: &str) {
+    fn refusal(
+        &self,
+        principal: &Principal,
+        whose: Owner,
+        operation: &Operation<'_>,
+        reason: &str,
+        detail: &str,
+    ) {
         let now = Instant::now();
         let admitted = self.throttles().entry(whose.clone()).or_insert_with(|| Throttle::new(now)).admit(now);
         if let Some(held) = admitted {
             suppressed(&whose, held);
             let line = of(operation, "refused").word("reason", reason).text("detail", detail);
-            write(&who(line, asker));
+            write(&who(line, principal));
         }
     }
 
     /// A session was made under a grant that wants each use logged.
-    pub(super) fn used(&self, asker: &Asker, operation: &Operation<'_>, peer: Option<SocketAddr>) {
-        let line = who(of(operation, "used"), asker);
+    pub(super) fn used(&self, principal: &Principal, operation: &Operation<'_>, peer: Option<SocketAddr>) {
+        let line = who(of(operation, "used"), principal);
         write(&match peer {
             Some(peer) => line.text("peer", &peer.to_string()),
             None => line,
@@ -84,7 +91,7 @@ pub(super) async fn catch_up(front: Arc<Front>) {
 
 fn of(operation: &Operation<'_>, event: &str) -> Line {
     let word = match (operation.way, operation.role) {
-        (Way::Context, _) => "context",
+        (SocketSource::Context, _) => "context",
         (_, Some(Role::Client)) => "connect",
         (_, _) => "accept",
     };
@@ -94,14 +101,14 @@ fn of(operation: &Operation<'_>, event: &str) -> Line {
         names => line.text("identity", &names.join(",")),
     };
     match operation.way {
-        Way::Listener(name) => line.text("listener", name),
+        SocketSource::Listener(name) => line.text("listener", name),
         _ => line,
     }
 }
 
-fn who(line: Line, asker: &Asker) -> Line {
-    let line = line.word("uid", asker.owner.uid).word("gid", asker.gid).known("pid", asker.pid);
-    line.text("socket", &asker.owner.socket)
+fn who(line: Line, principal: &Principal) -> Line {
+    let line = line.word("uid", principal.owner.uid).word("gid", principal.gid).known("pid", principal.pid);
+    line.text("socket", &principal.owner.socket)
 }
 
 fn suppressed(owner: &Owner, held: u64) {

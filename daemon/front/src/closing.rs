@@ -10,7 +10,7 @@
 
 use super::interrupt;
 use super::owner::Owner;
-use super::quota::{Account, Slot};
+use super::quota::{Account, QuotaGuard};
 use super::tcp::Tcp;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -37,7 +37,7 @@ type Place = (Option<Owner>, What);
 /// gave none: the next thing to be closed asks again.
 #[derive(Default)]
 struct Closer {
-    queue: VecDeque<(Vec<OwnedFd>, Option<Slot>)>,
+    queue: VecDeque<(Vec<OwnedFd>, Option<QuotaGuard>)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -122,7 +122,7 @@ fn close_all(place: &Place) {
 }
 
 /// The next thing to close; without one the thread ends, and is forgotten while the lock is held.
-fn next(place: &Place) -> Option<(Vec<OwnedFd>, Option<Slot>)> {
+fn next(place: &Place) -> Option<(Vec<OwnedFd>, Option<QuotaGuard>)> {
     let mut closers = closers();
     let next = closers.by_place.get_mut(place)?.queue.pop_front();
     if next.is_none() {

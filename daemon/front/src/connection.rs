@@ -2,7 +2,7 @@
 
 use super::{
     owner::Owner,
-    quota::{Account, Slot},
+    quota::{Account, QuotaGuard},
     standing::Standing,
 };
 use luassl_protocol::{Done, ErrorCode, Failure, Info, Status, Token};
@@ -80,7 +80,7 @@ pub(super) struct Connection {
     stage: Mutex<Stage>,
     inbox: Mutex<Inbox>,
     end: Mutex<Option<Failure>>,
-    slot: Slot,
+    slot: QuotaGuard,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -88,7 +88,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    pub(super) fn new(token: Token, owner: Owner, server: bool, slot: Slot) -> Self {
+    pub(super) fn new(token: Token, owner: Owner, server: bool, slot: QuotaGuard) -> Self {
         Self {
             token,
             owner,
@@ -267,7 +267,12 @@ impl Connections {
     ///
     /// # Errors
     /// When the kernel gives no random bytes.
-    pub(super) fn enter(&self, owner: Owner, server: bool, slot: Slot) -> Result<Arc<Connection>, Failure> {
+    pub(super) fn enter(
+        &self,
+        owner: Owner,
+        server: bool,
+        slot: QuotaGuard,
+    ) -> Result<Arc<Connection>, Failure> {
         let mut token = [0; 16];
         openssl::rand::rand_bytes(&mut token)
             .map_err(|_| Failure::new(ErrorCode::Internal, "no random bytes for a token"))?;

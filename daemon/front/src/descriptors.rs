@@ -6,7 +6,7 @@
 //! took is nobody's. The kernel ends a receive behind the bytes of one sendmsg with descriptors, so those of two never
 //! come together.
 
-use super::quota::Slot;
+use super::quota::QuotaGuard;
 use std::{collections::VecDeque, os::fd::OwnedFd};
 
 /// The descriptors of one sendmsg, and the part of the stream that came with them.
@@ -15,7 +15,7 @@ struct Arrived {
     end: u64,
     descriptors: Vec<OwnedFd>,
     /// Their part of the bound on descriptors that nobody has taken or closed.
-    _slot: Option<Slot>,
+    _slot: Option<QuotaGuard>,
 }
 
 /// Descriptors that wait for their frames.
@@ -26,7 +26,13 @@ pub(super) struct Descriptors {
 
 impl Descriptors {
     /// Enters what a receive of the bytes from `begin` to before `end` brought.
-    pub(super) fn arrived(&mut self, begin: u64, end: u64, descriptors: Vec<OwnedFd>, slot: Option<Slot>) {
+    pub(super) fn arrived(
+        &mut self,
+        begin: u64,
+        end: u64,
+        descriptors: Vec<OwnedFd>,
+        slot: Option<QuotaGuard>,
+    ) {
         if !descriptors.is_empty() {
             self.waiting.push_back(Arrived { begin, end, descriptors, _slot: slot });
         }

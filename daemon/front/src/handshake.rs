@@ -40,7 +40,7 @@ pub(super) struct Failed {
 
 impl Failed {
     /// Nothing has been said to the peer.
-    pub(super) fn unsaid(failure: Failure) -> Self {
+    pub(super) fn without_alert(failure: Failure) -> Self {
         Self { failure, parting: None, without_hello: false }
     }
 
@@ -53,11 +53,11 @@ impl Failed {
     fn hello_not_in_time(deadline: Duration) -> Self {
         let seconds = deadline.as_secs_f64();
         let message = format!("no ClientHello within {seconds} s ([limits] client_hello)");
-        Self { without_hello: true, ..Self::unsaid(Failure::new(ErrorCode::Timeout, message)) }
+        Self { without_hello: true, ..Self::without_alert(Failure::new(ErrorCode::Timeout, message)) }
     }
 
     fn internal(error: &impl std::fmt::Display) -> Self {
-        Self::unsaid(Failure::new(ErrorCode::Internal, format!("no handshake: {error}")))
+        Self::without_alert(Failure::new(ErrorCode::Internal, format!("no handshake: {error}")))
     }
 
     /// Sends the alert and ends the connection, within twice [`ALERT_LINGER`].
@@ -122,7 +122,7 @@ fn conclude(
 ) -> Result<Established, Failed> {
     let failure = match outcome {
         Some(Ok(())) => {
-            tls.get_mut().park();
+            tls.get_mut().detach();
             let info = with_addresses(tls::info(tls.ssl()), tls.get_ref().fd());
             return Ok(Established { tls, info });
         }

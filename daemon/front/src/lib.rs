@@ -13,30 +13,30 @@ mod context;
 mod control;
 mod counters;
 mod descriptors;
+mod dispatcher;
 mod half_open;
 mod handshake;
-mod holder;
-mod home;
 #[cfg(feature = "hostile")]
 mod hostile;
-mod hub;
 mod interrupt;
 pub mod keeper_client;
 mod listener;
 mod lockdown;
 mod lockstep;
-mod lua_end;
 mod operations;
 mod owner;
 mod parsing;
 mod peer;
+mod plaintext_socket;
 mod policy;
 mod pump;
 mod quota;
 mod readiness;
+mod runtime;
 mod sockets;
 mod standing;
 mod status;
+mod subscriber;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -45,7 +45,7 @@ mod turns;
 mod workers;
 
 use crate::keeper_client::KeeperLink;
-use context::Asker;
+use context::Principal;
 use luassl_keeper_ipc::notice::Notice;
 use luassl_sandbox::{isolation::Isolation, user::User};
 use luassl_settings::{Limits, PushReply, Settings};
@@ -112,7 +112,7 @@ struct Front {
     quotas: quota::Quotas,
     turns: turns::Turns,
     sources: half_open::Sources,
-    home: Arc<home::Home>,
+    runtime: Arc<runtime::ConnectionRuntime>,
     contexts: context::Contexts,
     parsing: parsing::Parsing,
     acceptors: listener::Acceptors,
@@ -160,7 +160,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
         quotas: quota::Quotas::counted_by(Arc::clone(&counters)),
         turns: turns::Turns::default(),
         sources: half_open::Sources::default(),
-        home: Arc::new(home::Home::start(cores)?),
+        runtime: Arc::new(runtime::ConnectionRuntime::start(cores)?),
         contexts: context::Contexts::default(),
         parsing: parsing::Parsing::start()?,
         acceptors: listener::Acceptors::default(),
@@ -293,31 +293,31 @@ impl Front {
         PushReply { faults, warnings }
     }
 
-    /// How many connections an asker may have: the largest that its grants give, or the default.
-    fn connection_bound(&self, asker: &Asker) -> u32 {
+    /// How many connections a principal may have: the largest that its grants give, or the default.
+    fn connection_bound(&self, principal: &Principal) -> u32 {
         let active = self.active();
         let default = active.settings.limits.connections_per_owner;
-        policy::largest(&active.settings, asker.caller(), |grant| grant.max_connections, default)
+        policy::largest(&active.settings, principal.caller(), |grant| grant.max_connections, default)
     }
 
-    /// Whether any grant is the asker's.
+    /// Whether any grant is the principal's.
     ///
     /// # Errors
     /// `Refused` where none is; that is in the audit log then.
-    fn granted(&self, asker: &Asker) -> Result<(), luassl_protocol::Failure> {
-        if policy::has_grant(&self.active().settings, asker.caller()) {
+    fn granted(&self, principal: &Principal) -> Result<(), luassl_protocol::Failure> {
+        if policy::has_grant(&self.active().settings, principal.caller()) {
             return Ok(());
         }
-        let (denial, way) = (policy::Denial::NoGrant, policy::Way::Context);
-        self.counters.refused(&asker.owner, counters::Refusal::Denied(denial.word()));
-        self.audit.refused(asker, &policy::Operation { identities: &[], role: None, way }, &denial);
+        let (denial, way) = (policy::Denial::NoGrant, policy::SocketSource::Context);
+        self.counters.refused(&principal.owner, counters::Refusal::Denied(denial.word()));
+        self.audit.refused(principal, &policy::Operation { identities: &[], role: None, way }, &denial);
         Err(denial.into_failure())
     }
 
-    /// How many contexts an asker may have, likewise.
-    fn context_bound(&self, asker: &Asker) -> u32 {
+    /// How many contexts a principal may have, likewise.
+    fn context_bound(&self, principal: &Principal) -> u32 {
         let active = self.active();
         let default = active.settings.limits.contexts_per_owner;
-        policy::largest(&active.settings, asker.caller(), |grant| grant.max_contexts, default)
+        policy::largest(&active.settings, principal.caller(), |grant| grant.max_contexts, default)
     }
 }

@@ -1,4 +1,4 @@
-//! Listeners: a thread that accepts, and the dealing of finished connections to holders.
+//! Listeners: a thread that accepts, and the dealing of finished connections to subscribers.
 //!
 //! A client's listening socket shares its open file, O_NONBLOCK included, with the client, and there is no accept
 //! that is non-blocking by call. So each listener has a thread of its own, which may be held by nobody but itself.
@@ -6,14 +6,14 @@
 use super::{
     Active, Front,
     connection::address_text,
-    context::{Asker, Peer, Sessions},
+    context::{Peer, Principal, SessionFactory},
+    dispatcher::{Dispatcher, Finished},
     half_open::{self, Dropped, HalfOpen, OfListener},
     handshake::{self, Established, Failed},
-    hub::{Finished, Hub},
     interrupt,
     owner::Owner,
     pump::Pump,
-    quota::{Bound, Kind, Slot},
+    quota::{Bound, Kind, QuotaGuard},
     sockets::{self, ClientSocket},
     tcp::Tcp,
 };
@@ -53,13 +53,13 @@ pub(super) enum ListenerKey {
     Own(u64),
 }
 
-/// A listener with its holders.
+/// A listener with its subscribers.
 pub(super) struct Listener {
     front: Weak<Front>,
     pub(super) owner: Owner,
     pub(super) key: ListenerKey,
-    pub(super) sessions: Sessions,
-    hub: Mutex<Hub>,
+    pub(super) sessions: SessionFactory,
+    dispatcher: Mutex<Dispatcher>,
     /// SO_COOKIE of the socket that it accepts on, or is about to.
     cookie: AtomicU64,
     /// The socket that it is about to accept on in place of the one that it has.
@@ -67,7 +67,7 @@ pub(super) struct Listener {
     half_open: OfListener,
     stop: AtomicBool,
     wake: OwnedFd,
-    _slot: Slot,
+    _slot: QuotaGuard,
 }
 
 /// The thread of a listener.
@@ -92,8 +92,8 @@ impl Listener {
         owner: Owner,
         key: ListenerKey,
         socket: Arc<Tcp>,
-        sessions: Sessions,
-        slot: Slot,
+        sessions: SessionFactory,
+        slot: QuotaGuard,
     ) -> Result<Arc<Self>, Failure> {
         let exhausted = |error: &dyn std::fmt::Display| {
             Failure::new(ErrorCode::Limit, format!("no resources left for a listener: {error}"))
@@ -105,7 +105,7 @@ impl Listener {
             owner,
             key,
             sessions,
-            hub: Mutex::default(),
+            dispatcher: Mutex::default(),
             cookie: AtomicU64::new(sockets::cookie(socket.as_fd())?),
             next_socket: Mutex::default(),
             half_open: OfListener::default(),
@@ -144,26 +144,26 @@ impl Listener {
         true
     }
 
-    fn hub(&self) -> MutexGuard<'_, Hub> {
-        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {
+        self.dispatcher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a holder, whose delivery socket's front end is given; `None` when the listener has just ended.
-    pub(super) fn add_holder(&self, delivery: Arc<ClientSocket>) -> Option<u64> {
-        self.hub().add_holder(delivery)
+    /// Enters a subscriber, whose delivery socket's front end is given; `None` when the listener has just ended.
+    pub(super) fn add_subscriber(&self, delivery: Arc<ClientSocket>) -> Option<u64> {
+        self.dispatcher().add_subscriber(delivery)
     }
 
-    /// What a holder said.
+    /// What a subscriber said.
     pub(super) fn heard(&self, id: u64, said: &[u8]) {
-        let taken = self.dealing(|hub| hub.heard(id, said));
+        let taken = self.dealing(|dispatcher| dispatcher.heard(id, said));
         for (finished, stream) in taken {
             self.start_pump(finished, stream);
         }
     }
 
-    /// A holder has gone: what it had not taken goes to others. True when it was the last, and the listener ends.
-    pub(super) fn remove_holder(&self, id: u64) -> bool {
-        let undelivered = self.dealing(|hub| hub.remove_holder(id));
+    /// A subscriber has gone: what it had not taken goes to others. True when it was the last, and the listener ends.
+    pub(super) fn remove_subscriber(&self, id: u64) -> bool {
+        let undelivered = self.dealing(|dispatcher| dispatcher.remove_subscriber(id));
         let ends = undelivered.is_some();
         self.abandon(undelivered.unwrap_or_default());
         ends
@@ -171,22 +171,22 @@ impl Listener {
 
     /// A handshake has ended well.
     fn finished(&self, finished: Finished) {
-        let refused = self.dealing(|hub| hub.finished(finished));
+        let refused = self.dealing(|dispatcher| dispatcher.finished(finished));
         self.abandon(refused.into_iter().collect());
     }
 
-    /// A handshake has failed: counted, logged, and kept for holders that asked for reports.
+    /// A handshake has failed: counted, logged, and kept for subscribers that asked for reports.
     fn failed(&self, failure: Failure) {
         tracing::debug!(listener = ?self.key, code = ?failure.code, "handshake failed: {failure}");
-        self.dealing(|hub| hub.failed(failure));
+        self.dealing(|dispatcher| dispatcher.failed(failure));
     }
 
-    /// Changes the hub; where dealing stalls, the accepting thread tries it again.
-    fn dealing<T>(&self, change: impl FnOnce(&mut Hub) -> T) -> T {
-        let mut hub = self.hub();
-        let outcome = change(&mut hub);
-        let stalled = hub.is_stalled();
-        drop(hub);
+    /// Changes the dispatcher; where dealing stalls, the accepting thread tries it again.
+    fn dealing<T>(&self, change: impl FnOnce(&mut Dispatcher) -> T) -> T {
+        let mut dispatcher = self.dispatcher();
+        let outcome = change(&mut dispatcher);
+        let stalled = dispatcher.is_stalled();
+        drop(dispatcher);
         if stalled {
             self.wake_acceptor();
         }
@@ -198,23 +198,23 @@ impl Listener {
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
-    /// The listening socket will accept nothing any more: holders are told by the end of their sockets.
+    /// The listening socket will accept nothing any more: subscribers are told by the end of their sockets.
     pub(super) fn fail(&self) {
-        let undelivered = self.hub().fail();
+        let undelivered = self.dispatcher().fail();
         self.abandon(undelivered);
     }
 
     fn abandon(&self, undelivered: Vec<Finished>) {
         let Some(front) = self.front.upgrade() else { return };
         for finished in undelivered {
-            front.home.connections.leave(&finished.connection);
+            front.runtime.connections.leave(&finished.connection);
         }
     }
 
     fn start_pump(&self, finished: Finished, stream: ClientSocket) {
         let Some(front) = self.front.upgrade() else { return };
-        let (home, shutdown) = (Arc::clone(&front.home), front.limits().shutdown());
-        Pump::new(home, finished.connection, finished.established.tls, stream, shutdown).start();
+        let (runtime, shutdown) = (Arc::clone(&front.runtime), front.limits().shutdown());
+        Pump::new(runtime, finished.connection, finished.established.tls, stream, shutdown).start();
     }
 }
 
@@ -244,13 +244,13 @@ impl Acceptor {
 
     /// Waits for a peer, within the bounds; `None` when the caller should look again.
     fn next_socket(&mut self, front: &Front) -> Option<(Tcp, Slots, HalfOpen)> {
-        if self.listener.hub().is_stalled() {
+        if self.listener.dispatcher().is_stalled() {
             self.pause();
-            self.listener.dealing(Hub::deal);
+            self.listener.dealing(Dispatcher::deal);
             return None;
         }
         self.wait_readable()?;
-        let slots = match Slots::take(front, &self.listener.sessions.asker) {
+        let slots = match Slots::take(front, &self.listener.sessions.principal) {
             Ok(slots) => {
                 self.waits = false;
                 slots
@@ -281,7 +281,7 @@ impl Acceptor {
         let from = from.and_then(|from| SocketAddr::try_from(from).ok());
         // Those that have gone already share a source that nobody else has.
         let from = from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.ip());
-        let (owner, of_listener) = (&self.listener.sessions.asker.owner, &self.listener.half_open);
+        let (owner, of_listener) = (&self.listener.sessions.principal.owner, &self.listener.half_open);
         match front.sources.admit(owner, from, of_listener, &front.limits(), half_open::chance()) {
             Ok(half_open) => return Some(half_open),
             Err(Dropped::Early) => front.counters.dropped_early(owner),
@@ -339,13 +339,13 @@ impl Acceptor {
     /// Hands an accepted socket to a handshake thread.
     fn begin(&self, front: &Arc<Front>, tcp: Tcp, slots: Slots, half_open: HalfOpen) {
         let (listener, front_for_job) = (Arc::clone(&self.listener), Arc::clone(front));
-        front.home.signers.spawn(Box::pin(async move {
+        front.runtime.handshake_workers.spawn(Box::pin(async move {
             serve(&listener, &front_for_job, tcp, (slots, half_open)).await;
         }));
     }
 }
 
-/// One accepted connection, from its socket to the hub.
+/// One accepted connection, from its socket to the dispatcher.
 async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, (slots, half_open): (Slots, HalfOpen)) {
     let limits = front.limits();
     let deadline = limits.handshake();
@@ -355,13 +355,13 @@ async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, (slots, half_o
     let session = timeout_at(until, listener.sessions.session(front, Role::Server, None, None, peer)).await;
     let outcome = match session.unwrap_or_else(|_| Err(handshake::not_in_time(deadline))) {
         Ok(ssl) => handshake::accepted(ssl, tcp, limits.client_hello(), until - Instant::now()).await,
-        Err(failure) => Err(Failed::unsaid(failure)),
+        Err(failure) => Err(Failed::without_alert(failure)),
     };
     let established = match outcome {
         Ok(established) => established,
         Err(failed) => {
             if failed.is_without_hello() {
-                front.counters.hello_late(&listener.sessions.asker.owner);
+                front.counters.hello_late(&listener.sessions.principal.owner);
             }
             refuse(listener, front, failed.failure.clone());
             failed.part().await;
@@ -383,16 +383,16 @@ fn finish(
     listener: &Listener,
     front: &Front,
     established: Established,
-    slot: Slot,
+    slot: QuotaGuard,
 ) -> Result<Finished, Failure> {
     // The bound stops accepting, and what has been accepted is delivered: those whose handshakes were under way come
     // on top, and these have a bound of their own.
     let undelivered = front.quotas.take(&listener.owner, Kind::Undelivered, 1, UNBOUNDED)?;
-    let connection = front.home.connections.enter(listener.owner.clone(), true, slot)?;
+    let connection = front.runtime.connections.enter(listener.owner.clone(), true, slot)?;
     connection.rests_on(listener.sessions.standing(Role::Server));
     if let Err(failure) = front.admit(&connection, established.tls.ssl()) {
         connection.record_end(failure.clone());
-        front.home.connections.leave(&connection);
+        front.runtime.connections.leave(&connection);
         return Err(failure);
     }
     Ok(Finished { connection, established, _slot: undelivered })
@@ -405,17 +405,17 @@ fn refuse(listener: &Listener, front: &Front, failure: Failure) {
 
 /// What one connection takes of its owner's bounds, before it is accepted.
 struct Slots {
-    handshake: Slot,
-    connection: Slot,
+    handshake: QuotaGuard,
+    connection: QuotaGuard,
 }
 
 impl Slots {
-    fn take(front: &Front, asker: &Asker) -> Result<Self, Failure> {
+    fn take(front: &Front, principal: &Principal) -> Result<Self, Failure> {
         let limits = front.limits();
         let take = |kind, own, all| {
-            front.quotas.attempt(&asker.owner, kind, 1, Bound { owner: own, all: Some(all) })
+            front.quotas.attempt(&principal.owner, kind, 1, Bound { owner: own, all: Some(all) })
         };
-        let connections = front.connection_bound(asker);
+        let connections = front.connection_bound(principal);
         // A look at the bound only: the part is taken when there is something to deliver.
         drop(take(Kind::Undelivered, limits.undelivered_per_owner, limits.undelivered)?);
         Ok(Self {
@@ -456,12 +456,13 @@ impl Acceptors {
     /// The running listener of that key, whoever owns it.
     pub(super) fn find(&self, key: &ListenerKey) -> Option<Arc<Listener>> {
         let running = self.running();
-        let found = running.iter().find(|(listener, _)| listener.key == *key && !listener.hub().is_closed());
+        let found =
+            running.iter().find(|(listener, _)| listener.key == *key && !listener.dispatcher().is_closed());
         found.map(|(listener, _)| Arc::clone(listener))
     }
 
     /// Has the configured listeners that run accept on the sockets in force, and ends those that are configured no
-    /// more: their holders are told by the end of their sockets.
+    /// more: their subscribers are told by the end of their sockets.
     pub(super) fn follow(&self, front: &Arc<Front>) {
         let active = front.active();
         let running: Vec<_> = self.running().iter().map(|(listener, _)| Arc::clone(listener)).collect();
@@ -481,7 +482,7 @@ impl Acceptors {
     /// The running listeners that no grant allows any more.
     pub(super) fn withdrawn(&self, active: &Active) -> Vec<Arc<Listener>> {
         let running = self.running();
-        let open = running.iter().map(|(listener, _)| listener).filter(|one| !one.hub().is_closed());
+        let open = running.iter().map(|(listener, _)| listener).filter(|one| !one.dispatcher().is_closed());
         open.filter(|one| one.sessions.standing(Role::Server).judge(active).is_err()).cloned().collect()
     }
 
@@ -489,7 +490,7 @@ impl Acceptors {
     pub(super) fn drop_withdrawn(&self) {
         let running: Vec<_> = self.running().iter().map(|(listener, _)| Arc::clone(listener)).collect();
         for listener in running {
-            let withdrawn = listener.hub().drop_withdrawn();
+            let withdrawn = listener.dispatcher().drop_withdrawn();
             listener.abandon(withdrawn);
         }
     }
@@ -506,7 +507,7 @@ impl Acceptors {
 
     /// Stops a listener's thread on a thread made for that, since a system call of a client's making may hold it:
     /// it is interrupted until it has confirmed. shutdown(2) would end the socket for all who share it. The last
-    /// holder's delivery socket is closed when the listening socket has been: its end of file tells a program that
+    /// subscriber's delivery socket is closed when the listening socket has been: its end of file tells a program that
     /// waits for it that the address is free.
     pub(super) fn stop(&self, listener: &Arc<Listener>, delivery: Arc<ClientSocket>) {
         let mut running = self.running();

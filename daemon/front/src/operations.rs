@@ -3,18 +3,18 @@
 use super::{
     Front,
     connection::{Command, Connection, with_addresses},
-    context::{self, Asker, Peer, Recipe, Sessions, digests_of, identities_of},
+    context::{self, ContextRequest, Peer, Principal, SessionFactory, digests_of, identities_of},
     control::{Answer, Answering, CHUNK},
     counters::Refusal,
     handshake::{self, Failed},
-    holder,
     listener::{Listener, ListenerKey},
     lockstep::{Handshaking, LockStep},
-    policy::{Denial, Operation, Way},
+    policy::{Denial, Operation, SocketSource},
     pump::Pump,
-    quota::{Bound, Kind, Slot},
+    quota::{Bound, Kind, QuotaGuard},
     sockets,
     standing::Standing,
+    subscriber,
 };
 use luassl_protocol::{
     Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ContextMade, Digest, Done, ErrorCode,
@@ -56,25 +56,25 @@ const MAX_BLOBS: usize = 4_096;
 /// What one control connection has made.
 pub(super) struct Session {
     front: Arc<Front>,
-    asker: Asker,
+    principal: Principal,
     /// Whether a grant was for the caller when it connected.
     has_grant: bool,
     introduced: bool,
     contexts: ContextTable,
     next_context: u64,
-    blobs: HashMap<[u8; 32], (Arc<[u8]>, Slot)>,
+    blobs: HashMap<[u8; 32], (Arc<[u8]>, QuotaGuard)>,
 }
 
 /// The contexts of a control connection, which the handshakes that it began share.
 #[derive(Clone, Default)]
-pub(super) struct ContextTable(Arc<Mutex<HashMap<u64, Arc<Made>>>>);
+pub(super) struct ContextTable(Arc<Mutex<HashMap<u64, Arc<ContextEntry>>>>);
 
 impl ContextTable {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Made>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ContextEntry>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, number: u64) -> Outcome<Arc<Made>> {
+    fn find(&self, number: u64) -> Outcome<Arc<ContextEntry>> {
         self.lock().get(&number).cloned().ok_or_else(|| unknown_context(number))
     }
 
@@ -86,7 +86,7 @@ impl ContextTable {
     /// The OpenSSL context of `number` for a server's session that began in another one, whose grant demands `floors`.
     ///
     /// # Errors
-    /// An unknown number, and as [`Sessions::chosen`].
+    /// An unknown number, and as [`SessionFactory::chosen`].
     pub(super) async fn for_server(
         &self,
         front: &Arc<Front>,
@@ -99,10 +99,10 @@ impl ContextTable {
 }
 
 /// A context of this control connection.
-struct Made {
-    recipe: Arc<Recipe>,
+struct ContextEntry {
+    context_request: Arc<ContextRequest>,
     /// Its use with sockets of the client's own.
-    sessions: Sessions,
+    sessions: SessionFactory,
     /// Keeps what was made for the check alive for the first use.
     _checked: Arc<tls::Context>,
 }
@@ -110,10 +110,10 @@ struct Made {
 type Outcome<T> = Result<T, Failure>;
 
 impl Session {
-    pub(super) fn new(front: Arc<Front>, asker: Asker, has_grant: bool) -> Self {
+    pub(super) fn new(front: Arc<Front>, principal: Principal, has_grant: bool) -> Self {
         Self {
             front,
-            asker,
+            principal,
             has_grant,
             introduced: false,
             contexts: ContextTable::default(),
@@ -171,9 +171,9 @@ impl Session {
 
     /// The refusal of whatever a caller without a grant asks for.
     fn without_grant(&self) -> Failure {
-        self.front.counters.refused(&self.asker.owner, Refusal::Denied(Denial::NoGrant.word()));
-        let operation = Operation { identities: &[], role: None, way: Way::Context };
-        self.front.audit.refused(&self.asker, &operation, &Denial::NoGrant);
+        self.front.counters.refused(&self.principal.owner, Refusal::Denied(Denial::NoGrant.word()));
+        let operation = Operation { identities: &[], role: None, way: SocketSource::Context };
+        self.front.audit.refused(&self.principal, &operation, &Denial::NoGrant);
         Denial::NoGrant.into_failure()
     }
 
@@ -191,7 +191,7 @@ impl Session {
             ));
         }
         self.introduced = true;
-        tracing::debug!(uid = self.asker.owner.uid, client = %hello.client, "hello");
+        tracing::debug!(uid = self.principal.owner.uid, client = %hello.client, "hello");
         Ok(Welcome {
             version: VERSION,
             features: feature::ALL.map(str::to_owned).into(),
@@ -204,7 +204,7 @@ impl Session {
     async fn blob(&mut self, blob: Blob, size: u64) -> Outcome<BlobStored> {
         let hash = move || (openssl::sha::sha256(&blob.data), blob.data);
         let (digest, data) = if size > CHUNK as u64 {
-            self.front.parsing.run_frame(&self.asker.owner, &self.front.limits(), hash).await?
+            self.front.parsing.run_frame(&self.principal.owner, &self.front.limits(), hash).await?
         } else {
             hash()
         };
@@ -216,7 +216,7 @@ impl Session {
             let limits = self.front.limits();
             let bound = Bound { owner: limits.blob_bytes_per_owner, all: Some(limits.blob_bytes) };
             let amount = data.len() as u64 + BLOB_OVERHEAD;
-            let slot = self.front.quotas.take(&self.asker.owner, Kind::BlobBytes, amount, bound)?;
+            let slot = self.front.quotas.take(&self.principal.owner, Kind::BlobBytes, amount, bound)?;
             self.blobs.insert(digest, (data.into(), slot));
         }
         Ok(BlobStored { digest: Digest::new(digest) })
@@ -227,12 +227,12 @@ impl Session {
         &self,
         work: impl FnOnce() -> Outcome<T> + Send + 'static,
     ) -> Outcome<T> {
-        self.front.granted(&self.asker)?;
-        self.front.parsing.run(&self.asker.owner, &self.front.limits(), work).await?
+        self.front.granted(&self.principal)?;
+        self.front.parsing.run(&self.principal.owner, &self.front.limits(), work).await?
     }
 
     async fn context(&mut self, MakeContext { spec, again }: MakeContext, size: u64) -> Outcome<ContextMade> {
-        self.front.granted(&self.asker)?;
+        self.front.granted(&self.principal)?;
         let missing: Vec<_> =
             digests_of(&spec).into_iter().filter(|digest| !self.blobs.contains_key(&**digest)).collect();
         if !missing.is_empty() {
@@ -242,23 +242,26 @@ impl Session {
             self.front.identities_synced().await;
         }
         let limits = self.front.limits();
-        let own = self.front.context_bound(&self.asker);
+        let own = self.front.context_bound(&self.principal);
         let bound = Bound { owner: own, all: Some(limits.contexts) };
-        let slot = self.front.quotas.take(&self.asker.owner, Kind::Contexts, 1, bound)?;
+        let slot = self.front.quotas.take(&self.principal.owner, Kind::Contexts, 1, bound)?;
         let parsed = Bound { owner: limits.parsed_bytes_per_owner, all: Some(limits.parsed_bytes) };
         let description = size.saturating_mul(DESCRIPTION_COST);
         let description =
-            self.front.quotas.take(&self.asker.owner, Kind::ParsedBytes, description, parsed)?;
+            self.front.quotas.take(&self.principal.owner, Kind::ParsedBytes, description, parsed)?;
         let blobs = digests_of(&spec)
             .iter()
             .filter_map(|digest| Some((*digest, Arc::clone(&self.blobs.get(&**digest)?.0))))
             .collect();
-        let recipe = Arc::new(Recipe { spec, blobs, again, _slots: vec![slot, description] });
-        let checked = context::first(&self.front, &self.asker, &recipe).await?;
-        let sessions = Sessions::new(self.asker.clone(), Arc::clone(&recipe), None);
+        let context_request =
+            Arc::new(ContextRequest { spec, blobs, again, _slots: vec![slot, description] });
+        let checked = context::first(&self.front, &self.principal, &context_request).await?;
+        let sessions = SessionFactory::new(self.principal.clone(), Arc::clone(&context_request), None);
         let number = self.next_context;
         self.next_context += 1;
-        self.contexts.lock().insert(number, Arc::new(Made { recipe, sessions, _checked: checked.context }));
+        self.contexts
+            .lock()
+            .insert(number, Arc::new(ContextEntry { context_request, sessions, _checked: checked.context }));
         Ok(ContextMade { context: Some(number), missing: Vec::new() })
     }
 
@@ -270,7 +273,7 @@ impl Session {
             .ok_or_else(|| unknown_context(free.context))
     }
 
-    fn made(&self, context: u64) -> Outcome<Arc<Made>> {
+    fn made(&self, context: u64) -> Outcome<Arc<ContextEntry>> {
         self.contexts.find(context)
     }
 
@@ -284,7 +287,7 @@ impl Session {
         let tcp = sockets::connected_tcp(descriptors)?;
         let (host, sni) = (connect.host.as_deref(), connect.sni.as_deref());
         let made = self.made(connect.context)?;
-        let asks = made.recipe.asks_for_keys();
+        let asks = made.context_request.asks_for_keys();
         if asks && connect.mode != Mode::LockStep {
             return Err(asks_in_lock_step());
         }
@@ -304,18 +307,18 @@ impl Session {
         let floors = made.sessions.floors(&self.front, connect.role).await?;
         let limits = self.front.limits();
         let take = |kind, own, all| {
-            self.front.quotas.take(&self.asker.owner, kind, 1, Bound { owner: own, all: Some(all) })
+            self.front.quotas.take(&self.principal.owner, kind, 1, Bound { owner: own, all: Some(all) })
         };
         let handshake_slot = take(Kind::Handshakes, limits.handshakes_per_owner, limits.handshakes)?;
         let apart = || take(Kind::PskHandshakes, limits.psk_handshakes_per_owner, limits.psk_handshakes);
         let apart = asks.then(apart).transpose()?;
-        let own = self.front.connection_bound(&self.asker);
+        let own = self.front.connection_bound(&self.principal);
         let connection_slot = take(Kind::Connections, own, limits.connections)?;
         let (ours, theirs) = sockets::stream_pair()?;
-        let ours = ours.charged_to(connection_slot.account());
+        let ours = ours.with_account(connection_slot.account());
         let server = connect.role == Role::Server;
         let connection =
-            self.front.home.connections.enter(self.asker.owner.clone(), server, connection_slot)?;
+            self.front.runtime.connections.enter(self.principal.owner.clone(), server, connection_slot)?;
         connection.rests_on(made.sessions.standing(connect.role));
         let token = connection.token;
         let front = Arc::clone(&self.front);
@@ -324,10 +327,10 @@ impl Session {
             let handshaking = Handshaking { _slot: handshake_slot, contexts, floors, apart };
             let begun = LockStep::new(front, Arc::clone(&connection), (ssl, tcp), ours, handshaking)
                 .and_then(LockStep::start);
-            begun.inspect_err(|_| self.front.home.connections.leave(&connection))?;
+            begun.inspect_err(|_| self.front.runtime.connections.leave(&connection))?;
             return Ok((Connecting { token }, theirs));
         }
-        self.front.home.signers.spawn(Box::pin(async move {
+        self.front.runtime.handshake_workers.spawn(Box::pin(async move {
             run_outgoing(front, connection, ssl, tcp, connect.role, ours).await;
             drop(handshake_slot);
         }));
@@ -335,11 +338,11 @@ impl Session {
     }
 
     async fn bind(&self, bind: Bind, descriptors: &mut Vec<OwnedFd>) -> Outcome<(BoundAnswer, OwnedFd)> {
-        let recipe = Arc::clone(&self.made(bind.context)?.recipe);
-        if recipe.asks_for_keys() {
+        let context_request = Arc::clone(&self.made(bind.context)?.context_request);
+        if context_request.asks_for_keys() {
             return Err(asks_in_lock_step());
         }
-        let sessions = Sessions::new(self.asker.clone(), recipe, bind.listener.clone());
+        let sessions = SessionFactory::new(self.principal.clone(), context_request, bind.listener.clone());
         // Refused here, and not at the first peer.
         sessions.check(&self.front, Role::Server).await?;
         let (key, socket) = match bind.listener {
@@ -352,9 +355,9 @@ impl Session {
         let address = rustix::net::getsockname(&*socket).ok();
         let address = address.as_ref().map(super::connection::address_text).unwrap_or_default();
         let (ours, theirs) = sockets::delivery_pair()?;
-        let ours = Arc::new(ours.charged_to(self.front.quotas.account(&self.asker.owner)));
-        let (listener, holder) = self.join(key, socket, sessions, &ours).await?;
-        tokio::spawn(holder::listen(Arc::clone(&self.front), listener, holder, ours));
+        let ours = Arc::new(ours.with_account(self.front.quotas.account(&self.principal.owner)));
+        let (listener, subscriber) = self.join(key, socket, sessions, &ours).await?;
+        tokio::spawn(subscriber::listen(Arc::clone(&self.front), listener, subscriber, ours));
         Ok((BoundAnswer { address }, theirs))
     }
 
@@ -375,24 +378,26 @@ impl Session {
         &self,
         key: ListenerKey,
         socket: Arc<crate::tcp::Tcp>,
-        sessions: Sessions,
+        sessions: SessionFactory,
         delivery: &Arc<sockets::ClientSocket>,
     ) -> Outcome<(Arc<Listener>, u64)> {
         if let Some(running) = self.front.acceptors.find(&key) {
-            if running.owner != self.asker.owner || !running.sessions.is_like(&self.front, &sessions).await? {
+            if running.owner != self.principal.owner
+                || !running.sessions.is_like(&self.front, &sessions).await?
+            {
                 return Err(Failure::new(
                     ErrorCode::InUse,
                     "the listener is in use with other settings, or by another user",
                 ));
             }
-            if let Some(holder) = running.add_holder(Arc::clone(delivery)) {
-                return Ok((running, holder));
+            if let Some(subscriber) = running.add_subscriber(Arc::clone(delivery)) {
+                return Ok((running, subscriber));
             }
         }
         let limits = self.front.limits();
         let bound = Bound { owner: limits.listeners_per_owner, all: Some(limits.listeners) };
-        let slot = self.front.quotas.take(&self.asker.owner, Kind::Listeners, 1, bound)?;
-        let owner = self.asker.owner.clone();
+        let slot = self.front.quotas.take(&self.principal.owner, Kind::Listeners, 1, bound)?;
+        let owner = self.principal.owner.clone();
         let listener = Listener::start(&self.front, owner, key, socket, sessions, slot)?;
         // A reload in between may have brought another socket.
         self.front.acceptors.follow(&self.front);
@@ -400,21 +405,21 @@ impl Session {
         if listener.sessions.standing(Role::Server).judge(&self.front.active()).is_err() {
             listener.fail();
         }
-        let Some(holder) = listener.add_holder(Arc::clone(delivery)) else {
+        let Some(subscriber) = listener.add_subscriber(Arc::clone(delivery)) else {
             self.front.acceptors.stop(&listener, Arc::clone(delivery));
             return Err(Failure::new(ErrorCode::Descriptor, "the socket listens no more"));
         };
-        Ok((listener, holder))
+        Ok((listener, subscriber))
     }
 
     // -- questions about a connection ----------------------------------------------------------------------------
 
     fn find(&self, token: &Token) -> Outcome<Arc<Connection>> {
-        self.front.home.connections.find(token, &self.asker.owner)
+        self.front.runtime.connections.find(token, &self.principal.owner)
     }
 
     fn status(&self, of: &Of) -> Outcome<Status> {
-        self.front.home.connections.status(&of.token, &self.asker.owner)
+        self.front.runtime.connections.status(&of.token, &self.principal.owner)
     }
 
     /// Puts a question to the pump that has the connection.
@@ -425,7 +430,7 @@ impl Session {
     ) -> Outcome<Pending<T>> {
         let (reply, answer) = oneshot::channel();
         let question = Box::new(move |ssl: &SslRef, fd: Option<BorrowedFd<'_>>| {
-            // The asker may have gone: then nobody needs the answer.
+            // The principal may have gone: then nobody needs the answer.
             let _ = reply.send(question(ssl, fd));
         });
         self.find(token)?.send(Command::Ask(question))?;
@@ -534,14 +539,14 @@ async fn run_outgoing(
     let limits = front.limits();
     let outcome = tokio::select! {
         outcome = handshake::handshake(ssl, tcp, role, limits.handshake()) => outcome,
-        failure = connection.withdrawn() => Err(Failed::unsaid(failure)),
-        () = holder::hung_up(&stream) => {
-            front.home.connections.leave(&connection);
+        failure = connection.withdrawn() => Err(Failed::without_alert(failure)),
+        () = subscriber::hung_up(&stream) => {
+            front.runtime.connections.leave(&connection);
             return;
         }
     };
     let outcome = outcome.and_then(|established| {
-        front.admit(&connection, established.tls.ssl()).map_err(Failed::unsaid).map(|()| established)
+        front.admit(&connection, established.tls.ssl()).map_err(Failed::without_alert).map(|()| established)
     });
     let result = match &outcome {
         Ok(established) => HandshakeResult { error: None, info: Some(established.info.clone()) },
@@ -553,13 +558,13 @@ async fn run_outgoing(
     match outcome {
         Ok(established) => {
             front.counters.handshake_done(&connection.owner);
-            Pump::new(Arc::clone(&front.home), connection, established.tls, stream, limits.shutdown())
+            Pump::new(Arc::clone(&front.runtime), connection, established.tls, stream, limits.shutdown())
                 .start();
         }
         Err(failed) => {
             front.counters.handshake_failed(&connection.owner, &failed.failure);
             connection.record_end(failed.failure.clone());
-            front.home.connections.leave(&connection);
+            front.runtime.connections.leave(&connection);
             failed.part().await;
         }
     }

@@ -14,7 +14,7 @@ pub(super) struct Caller<'a> {
 
 /// By which way connections come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way<'a> {
+pub(super) enum SocketSource<'a> {
     /// None yet: a context is being made.
     Context,
     /// Sockets of the caller's own.
@@ -30,7 +30,7 @@ pub(super) struct Operation<'a> {
     pub(super) identities: &'a [String],
     /// The side to play; `None` while that is open.
     pub(super) role: Option<Role>,
-    pub(super) way: Way<'a>,
+    pub(super) way: SocketSource<'a>,
 }
 
 /// Why an operation is refused, for the log; the caller learns less ([`Denial::into_failure`]).
@@ -129,12 +129,12 @@ fn objection(settings: &Settings, grant: &Grant, operation: Operation<'_>) -> Op
         _ => {}
     }
     match (operation.way, operation.role) {
-        (Way::Listener(name), _) => {
+        (SocketSource::Listener(name), _) => {
             let known = settings.listeners.iter().any(|listener| listener == name);
             (!(known && lists(&grant.listeners, name))).then(|| Denial::Listener(name.to_owned()))
         }
-        (Way::OwnSocket, Some(Role::Server)) if !grant.listen => Some(Denial::OwnSocket("server")),
-        (Way::OwnSocket, Some(Role::Client)) if !grant.connect => Some(Denial::OwnSocket("client")),
+        (SocketSource::OwnSocket, Some(Role::Server)) if !grant.listen => Some(Denial::OwnSocket("server")),
+        (SocketSource::OwnSocket, Some(Role::Client)) if !grant.connect => Some(Denial::OwnSocket("client")),
         _ => None,
     }
 }
@@ -214,7 +214,7 @@ mod tests {
         list.iter().map(|&name| name.to_owned()).collect()
     }
 
-    fn ask<'a>(identities: &'a [String], role: Role, way: Way<'a>) -> Operation<'a> {
+    fn ask<'a>(identities: &'a [String], role: Role, way: SocketSource<'a>) -> Operation<'a> {
         Operation { identities, role: Some(role), way }
     }
 
@@ -222,7 +222,7 @@ mod tests {
     fn without_a_grant_nothing_is_allowed() {
         let settings = settings(vec![grant(Grantee::User(1), &["*"])]);
         assert!(!has_grant(&settings, CALLER));
-        let nothing = ask(&[], Role::Client, Way::OwnSocket);
+        let nothing = ask(&[], Role::Client, SocketSource::OwnSocket);
         assert_eq!(decide(&settings, CALLER, nothing), Err(Denial::NoGrant));
     }
 
@@ -232,7 +232,9 @@ mod tests {
             let settings = settings(vec![grant(grantee, &["www"])]);
             assert!(has_grant(&settings, CALLER));
             let identities = names(&["/etc/keys/www.pem"]);
-            assert!(decide(&settings, CALLER, ask(&identities, Role::Server, Way::OwnSocket)).is_ok());
+            assert!(
+                decide(&settings, CALLER, ask(&identities, Role::Server, SocketSource::OwnSocket)).is_ok()
+            );
         }
     }
 
@@ -241,8 +243,8 @@ mod tests {
         let settings = settings(vec![grant(Grantee::User(1000), &["www"])]);
         let told = |name: &str| {
             let identities = names(&[name]);
-            let denial =
-                decide(&settings, CALLER, ask(&identities, Role::Server, Way::OwnSocket)).unwrap_err();
+            let denial = decide(&settings, CALLER, ask(&identities, Role::Server, SocketSource::OwnSocket))
+                .unwrap_err();
             denial.into_failure().message.replace(name, "X")
         };
         assert_eq!(told("mail"), told("nobody"));
@@ -256,10 +258,10 @@ mod tests {
         let settings = settings(vec![no_listen, mail]);
         let identities = names(&["www"]);
         assert_eq!(
-            decide(&settings, CALLER, ask(&identities, Role::Server, Way::OwnSocket)),
+            decide(&settings, CALLER, ask(&identities, Role::Server, SocketSource::OwnSocket)),
             Err(Denial::Mixed)
         );
-        assert!(decide(&settings, CALLER, ask(&identities, Role::Client, Way::OwnSocket)).is_ok());
+        assert!(decide(&settings, CALLER, ask(&identities, Role::Client, SocketSource::OwnSocket)).is_ok());
     }
 
     #[test]

@@ -144,7 +144,7 @@ pub(super) struct Quotas {
 }
 
 /// A held part of a quota; dropping it gives the part back.
-pub(super) struct Slot {
+pub(super) struct QuotaGuard {
     quotas: Quotas,
     owner: Owner,
     kind: Kind,
@@ -164,7 +164,7 @@ impl Account {
     }
 
     /// The part of descriptors that nobody has taken or closed: they have come, so no bound refuses them.
-    pub(super) fn waiting(&self, count: usize) -> Slot {
+    pub(super) fn waiting(&self, count: usize) -> QuotaGuard {
         self.quotas.add(&self.owner, Kind::Closing, count as u64)
     }
 
@@ -221,7 +221,13 @@ impl Quotas {
     ///
     /// # Errors
     /// As [`Quotas::attempt`].
-    pub(super) fn take(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<Slot, Failure> {
+    pub(super) fn take(
+        &self,
+        owner: &Owner,
+        kind: Kind,
+        amount: u64,
+        bound: Bound,
+    ) -> Result<QuotaGuard, Failure> {
         self.attempt(owner, kind, amount, bound)
             .inspect_err(|_| self.counters.refused(owner, Refusal::Limit(kind.words().1)))
     }
@@ -236,20 +242,20 @@ impl Quotas {
         kind: Kind,
         amount: u64,
         bound: Bound,
-    ) -> Result<Slot, Failure> {
+    ) -> Result<QuotaGuard, Failure> {
         let mut counts = self.lock();
         counts.check(owner, kind, amount, bound)?;
         counts.add(owner, kind, amount);
-        Ok(Slot { quotas: self.clone(), owner: owner.clone(), kind, amount })
+        Ok(QuotaGuard { quotas: self.clone(), owner: owner.clone(), kind, amount })
     }
 
     /// Counts `amount` of `kind` for `owner`, whatever the bounds.
-    fn add(&self, owner: &Owner, kind: Kind, amount: u64) -> Slot {
+    fn add(&self, owner: &Owner, kind: Kind, amount: u64) -> QuotaGuard {
         self.lock().add(owner, kind, amount);
         if kind == Kind::Closing {
             self.waiting.fetch_add(amount, Ordering::Relaxed);
         }
-        Slot { quotas: self.clone(), owner: owner.clone(), kind, amount }
+        QuotaGuard { quotas: self.clone(), owner: owner.clone(), kind, amount }
     }
 
     /// How many descriptors wait in all.
@@ -275,7 +281,7 @@ fn limit(what: &str, bound: u32, key: &str) -> Failure {
     )
 }
 
-impl Slot {
+impl QuotaGuard {
     /// That of whoever holds this part.
     pub(super) fn account(&self) -> Account {
         self.quotas.account(&self.owner)
@@ -300,7 +306,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for QuotaGuard {
     fn drop(&mut self) {
         self.quotas.lock().give_back(&self.owner, self.kind, self.amount);
         if self.kind == Kind::Closing {

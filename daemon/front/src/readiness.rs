@@ -34,7 +34,7 @@ pub(super) fn register_borrowed(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<Borrow
 }
 
 /// A socket that moves between runtimes: an AsyncFd that is awaited on another one's thread hangs.
-pub(super) enum Movable<T: Owns> {
+pub(super) enum Detachable<T: Owns> {
     /// With no runtime.
     Parked(T),
     /// With the runtime of the thread that registered it.
@@ -42,7 +42,7 @@ pub(super) enum Movable<T: Owns> {
     Closed,
 }
 
-impl<T: Owns> Movable<T> {
+impl<T: Owns> Detachable<T> {
     /// Registers the socket with the runtime of this thread.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl<T: Owns> Movable<T> {
     }
 
     /// Takes the socket from this thread's runtime, so that another thread's may have it.
-    pub(super) fn park(&mut self) {
+    pub(super) fn detach(&mut self) {
         *self = match std::mem::replace(self, Self::Closed) {
             Self::Registered(fd) => Self::Parked(fd.into_inner()),
             other => other,

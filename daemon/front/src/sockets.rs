@@ -101,7 +101,7 @@ impl ClientSocket {
     }
 
     /// What comes over it is closed on that account.
-    pub(super) fn charged_to(mut self, account: Account) -> Self {
+    pub(super) fn with_account(mut self, account: Account) -> Self {
         self.account = Some(account);
         self
     }

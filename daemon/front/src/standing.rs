@@ -4,8 +4,8 @@
 use super::{
     Active, Front,
     connection::Connection,
-    context::{Asker, full_name},
-    policy::{self, Denial, Operation, Way},
+    context::{Principal, full_name},
+    policy::{self, Denial, Operation, SocketSource},
 };
 use luassl_protocol::{ContextSpec, ErrorCode, Failure, Role};
 use luassl_settings::Grant;
@@ -22,7 +22,7 @@ const MAX_WARNINGS: usize = 64;
 /// Who asked for what.
 #[derive(Debug)]
 pub(super) struct Standing {
-    pub(super) asker: Asker,
+    pub(super) principal: Principal,
     /// As the program named them, seen from its directory; each once.
     identities: Vec<String>,
     /// Without what resolves as text: each of many names is joined to it, on threads that others need.
@@ -32,12 +32,17 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn new(asker: Asker, spec: &ContextSpec, listener: Option<String>, role: Role) -> Self {
+    pub(super) fn new(
+        principal: Principal,
+        spec: &ContextSpec,
+        listener: Option<String>,
+        role: Role,
+    ) -> Self {
         let mut identities = super::context::identities_of(spec);
         let mut known = HashSet::new();
         identities.retain(|name| known.insert(name.clone()));
         let directory = spec.directory.as_deref().map(|directory| policy::joined(directory, ""));
-        Self { asker, identities, directory, listener, role }
+        Self { principal, identities, directory, listener, role }
     }
 
     /// What the grants that are in force demand of it.
@@ -59,9 +64,9 @@ impl Standing {
             .iter()
             .map(|name| full_name(active, directory, name).unwrap_or_else(|| name.clone()))
             .collect();
-        let way = self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener);
+        let way = self.listener.as_deref().map_or(SocketSource::OwnSocket, SocketSource::Listener);
         let operation = Operation { identities: &identities, role: Some(self.role), way };
-        policy::decide(&active.settings, self.asker.caller(), operation)
+        policy::decide(&active.settings, self.principal.caller(), operation)
     }
 
     /// Whose it is, for the log.
@@ -70,7 +75,7 @@ impl Standing {
             [] => "no identity".to_owned(),
             names => format!("identity {:?}", names.join(",")),
         };
-        let owner = &self.asker.owner;
+        let owner = &self.principal.owner;
         format!("of uid {} on socket {:?} with {identities}", owner.uid, &*owner.socket)
     }
 }
@@ -147,7 +152,8 @@ impl Front {
         let mut verdicts: HashMap<*const Standing, Result<Floors, Denial>> = HashMap::new();
         let mut condemned = Vec::new();
         // Kept until the end: an address stands for one standing as long as that lives.
-        let all: Vec<_> = self.home.connections.all().into_iter().map(|one| (one.standing(), one)).collect();
+        let all: Vec<_> =
+            self.runtime.connections.all().into_iter().map(|one| (one.standing(), one)).collect();
         for ((standing, negotiated), connection) in &all {
             let Some(standing) = standing else { continue };
             let verdict = verdicts.entry(Arc::as_ptr(standing)).or_insert_with(|| standing.judge(&active));
@@ -182,7 +188,7 @@ mod tests {
     #[test]
     fn finding_4_a_standing_names_each_identity_once_and_its_directory_in_short() {
         let owner = Owner { socket: "control".into(), uid: 1 };
-        let asker = Asker { owner, gid: 1, gids: [].into(), pid: None };
+        let principal = Principal { owner, gid: 1, gids: [].into(), pid: None };
         let directory = format!("/srv{}//app/.", "/x/..".repeat(800));
         let names = ["b", "../b", "a", "b", "/b", "b"].map(str::to_owned).to_vec();
         let spec = ContextSpec {
@@ -191,7 +197,7 @@ mod tests {
             identities: names.clone(),
             ..ContextSpec::default()
         };
-        let standing = Standing::new(asker, &spec, None, Role::Server);
+        let standing = Standing::new(principal, &spec, None, Role::Server);
         assert_eq!(standing.identities, ["a", "b", "../b", "/b"]);
         let short = standing.directory.unwrap();
         assert_eq!(short, "/srv/app");

@@ -84,7 +84,7 @@ fn status(front: &Front) -> Vec<OwnerStatus> {
 /// What each owner has open.
 fn open(front: &Front) -> BTreeMap<Owner, Open> {
     let mut owners: BTreeMap<Owner, Open> = BTreeMap::new();
-    for connection in front.home.connections.all() {
+    for connection in front.runtime.connections.all() {
         let open = owners.entry(connection.owner.clone()).or_default();
         match connection.stage() {
             // Counted by what is held for them.

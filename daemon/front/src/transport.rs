@@ -10,7 +10,7 @@
 
 use super::{
     buffers::{Buffers, Leftover},
-    readiness::Movable,
+    readiness::Detachable,
     tcp::Tcp,
 };
 use rustix::{
@@ -31,7 +31,7 @@ pub(super) const MAX_BACKLOG: usize = 512 * 1024;
 
 /// A batching transport under an SSL object.
 pub(super) struct Transport {
-    socket: Movable<Tcp>,
+    socket: Detachable<Tcp>,
     /// The thread's buffers, while active.
     loan: Option<Buffers>,
     /// Unread part of the loaned `cipher_in`.
@@ -55,7 +55,7 @@ pub(super) struct Transport {
 impl Transport {
     pub(super) fn new(tcp: Tcp) -> Self {
         Self {
-            socket: Movable::Parked(tcp),
+            socket: Detachable::Parked(tcp),
             loan: None,
             window: 0..0,
             saved_in: Leftover::default(),
@@ -77,8 +77,8 @@ impl Transport {
     }
 
     /// Takes the socket from this thread's runtime, so that another thread's may have it.
-    pub(super) fn park(&mut self) {
-        self.socket.park();
+    pub(super) fn detach(&mut self) {
+        self.socket.detach();
     }
 
     /// Closes the socket and forgets what it had not taken.

@@ -7,8 +7,8 @@ use super::{
     Active, Front,
     counters::Refusal,
     owner::Owner,
-    policy::{self, Caller, Denial, Operation, Way},
-    quota::{Bound, Kind, Quotas, Slot},
+    policy::{self, Caller, Denial, Operation, SocketSource},
+    quota::{Bound, Kind, QuotaGuard, Quotas},
     standing::Standing,
 };
 use luassl_protocol::{ContextSpec, Dane, Digest, ErrorCode, Failure, Role};
@@ -29,16 +29,16 @@ use std::{
 };
 
 /// A context as a client described it, with the bytes that it refers to.
-pub(super) struct Recipe {
+pub(super) struct ContextRequest {
     pub(super) spec: ContextSpec,
     pub(super) blobs: HashMap<Digest, Arc<[u8]>>,
     /// Whether the client had it before.
     pub(super) again: bool,
     /// Its parts of the bounds on contexts and on what is parsed.
-    pub(super) _slots: Vec<Slot>,
+    pub(super) _slots: Vec<QuotaGuard>,
 }
 
-impl Recipe {
+impl ContextRequest {
     /// Whether its handshakes may ask the client for keys.
     pub(super) fn asks_for_keys(&self) -> bool {
         self.spec.psk.as_ref().is_some_and(|psk| psk.ask)
@@ -65,7 +65,7 @@ pub(super) fn digests_of(spec: &ContextSpec) -> Vec<Digest> {
 
 /// Whoever asked, kept for as long as what was asked for lasts.
 #[derive(Debug, Clone)]
-pub(super) struct Asker {
+pub(super) struct Principal {
     pub(super) owner: Owner,
     /// The primary group.
     pub(super) gid: u32,
@@ -74,7 +74,7 @@ pub(super) struct Asker {
     pub(super) pid: Option<u32>,
 }
 
-impl Asker {
+impl Principal {
     pub(super) fn caller(&self) -> Caller<'_> {
         Caller { uid: self.owner.uid, gids: &self.gids, socket: &self.owner.socket }
     }
@@ -115,19 +115,19 @@ impl From<&Grant> for Terms {
 
 /// An OpenSSL context under a grant.
 #[derive(Clone)]
-pub(super) struct Granted {
+pub(super) struct AuthorizedContext {
     pub(super) context: Arc<tls::Context>,
     /// The grant's when it was made.
     terms: Arc<Terms>,
 }
 
 /// What was granted, and the generation of the configuration that it was made under.
-type Current = (u64, Granted);
+type Current = (u64, AuthorizedContext);
 
 /// A recipe in use: new sessions by it, under the grant that holds at that moment.
-pub(super) struct Sessions {
-    pub(super) asker: Asker,
-    recipe: Arc<Recipe>,
+pub(super) struct SessionFactory {
+    pub(super) principal: Principal,
+    context_request: Arc<ContextRequest>,
     listener: Option<String>,
     /// What it gave last, for each role, and under which generation of the configuration.
     current: Mutex<[Option<Current>; 2]>,
@@ -139,17 +139,23 @@ pub(super) struct Sessions {
     said: AtomicBool,
 }
 
-impl Sessions {
-    pub(super) fn new(asker: Asker, recipe: Arc<Recipe>, listener: Option<String>) -> Self {
+impl SessionFactory {
+    pub(super) fn new(
+        principal: Principal,
+        context_request: Arc<ContextRequest>,
+        listener: Option<String>,
+    ) -> Self {
         let (current, standings) = (Mutex::default(), Default::default());
         let (making, said) = (tokio::sync::Mutex::default(), AtomicBool::new(false));
-        Self { asker, recipe, listener, current, making, standings, said }
+        Self { principal, context_request, listener, current, making, standings, said }
     }
 
     /// What a connection rests on that it makes.
     pub(super) fn standing(&self, role: Role) -> Arc<Standing> {
-        let make =
-            || Standing::new(self.asker.clone(), &self.recipe.spec, self.listener.clone(), role).into();
+        let make = || {
+            Standing::new(self.principal.clone(), &self.context_request.spec, self.listener.clone(), role)
+                .into()
+        };
         Arc::clone(self.standings[usize::from(role == Role::Server)].get_or_init(make))
     }
 
@@ -158,11 +164,12 @@ impl Sessions {
     /// # Errors
     /// As [`Parsing::run`](super::parsing::Parsing::run).
     pub(super) async fn is_like(&self, front: &Front, other: &Self) -> Result<bool, Failure> {
-        if self.asker.owner != other.asker.owner || self.listener != other.listener {
+        if self.principal.owner != other.principal.owner || self.listener != other.listener {
             return Ok(false);
         }
-        let (active, one, two) = (front.active(), Arc::clone(&self.recipe), Arc::clone(&other.recipe));
-        let owner = &self.asker.owner;
+        let (active, one, two) =
+            (front.active(), Arc::clone(&self.context_request), Arc::clone(&other.context_request));
+        let owner = &self.principal.owner;
         let compare = move || {
             // The same files may be named from different directories.
             with_full_names(&active, &one.spec) == with_full_names(&active, &two.spec)
@@ -182,7 +189,7 @@ impl Sessions {
         sni: Option<&str>,
         peer: Peer,
     ) -> Result<Ssl, Failure> {
-        let Granted { context, terms } = self.granted(front, role).await?;
+        let AuthorizedContext { context, terms } = self.granted(front, role).await?;
         let address = peer.address();
         let session = match (role, peer) {
             (Role::Client, Peer::ByRecords(_, dane)) => {
@@ -193,12 +200,12 @@ impl Sessions {
         };
         match &session {
             Ok(_) if terms.audit => {
-                self.with_operation(role, |operation| front.audit.used(&self.asker, operation, address));
+                self.with_operation(role, |operation| front.audit.used(&self.principal, operation, address));
             }
             Err(failure) if failure.code == ErrorCode::Refused => {
-                front.counters.refused(&self.asker.owner, Refusal::Floor);
+                front.counters.refused(&self.principal.owner, Refusal::Floor);
                 self.with_operation(role, |operation| {
-                    front.audit.below_floor(&self.asker, operation, failure);
+                    front.audit.below_floor(&self.principal, operation, failure);
                 });
             }
             _ => {}
@@ -217,13 +224,13 @@ impl Sessions {
     ) -> Result<Ssl, Failure> {
         let (host, sni) = (host.map(str::to_owned), sni.map(str::to_owned));
         let parse = move || context.session_by_records(host.as_deref(), sni.as_deref(), &dane);
-        front.parsing.run(&self.asker.owner, &front.limits(), parse).await?
+        front.parsing.run(&self.principal.owner, &front.limits(), parse).await?
     }
 
     /// What the grant demands of connections.
     ///
     /// # Errors
-    /// As [`Sessions::session`].
+    /// As [`SessionFactory::session`].
     pub(super) async fn floors(&self, front: &Arc<Front>, role: Role) -> Result<Floors, Failure> {
         Ok(self.granted(front, role).await?.context.floors())
     }
@@ -239,13 +246,13 @@ impl Sessions {
         floors: Floors,
         peer: Option<SocketAddr>,
     ) -> Result<SslContext, Failure> {
-        let Granted { context, terms } = self.granted(front, Role::Server).await?;
+        let AuthorizedContext { context, terms } = self.granted(front, Role::Server).await?;
         if context.floors() != floors {
             let message = "the grants of the two contexts demand different things of a peer";
             return Err(Failure::new(ErrorCode::Refused, message));
         }
         if terms.audit {
-            self.with_operation(Role::Server, |operation| front.audit.used(&self.asker, operation, peer));
+            self.with_operation(Role::Server, |operation| front.audit.used(&self.principal, operation, peer));
         }
         Ok(context.current_context())
     }
@@ -253,19 +260,19 @@ impl Sessions {
     /// Looks whether there would be a session.
     ///
     /// # Errors
-    /// As [`Sessions::session`].
+    /// As [`SessionFactory::session`].
     pub(super) async fn check(&self, front: &Arc<Front>, role: Role) -> Result<(), Failure> {
         self.granted(front, role).await?.context.session(role, None, None).map(drop)
     }
 
     /// What the audit log says of a session.
     fn with_operation(&self, role: Role, log: impl FnOnce(&Operation<'_>)) {
-        let identities = identities_of(&self.recipe.spec);
+        let identities = identities_of(&self.context_request.spec);
         log(&Operation { identities: &identities, role: Some(role), way: self.way() });
     }
 
-    fn way(&self) -> Way<'_> {
-        self.listener.as_deref().map_or(Way::OwnSocket, Way::Listener)
+    fn way(&self) -> SocketSource<'_> {
+        self.listener.as_deref().map_or(SocketSource::OwnSocket, SocketSource::Listener)
     }
 
     /// What was made last for a role, and under which generation.
@@ -274,7 +281,7 @@ impl Sessions {
     }
 
     /// The OpenSSL context under the present configuration; made anew when that, an identity or a trust has changed.
-    async fn granted(&self, front: &Arc<Front>, role: Role) -> Result<Granted, Failure> {
+    async fn granted(&self, front: &Arc<Front>, role: Role) -> Result<AuthorizedContext, Failure> {
         let is_current = |(generation, _): &Current| *generation == front.active().generation;
         if let Some((_, granted)) = self.last(role).filter(is_current) {
             if granted.context.is_stale() {
@@ -291,10 +298,11 @@ impl Sessions {
 
     /// Has an identity's or a trust's change followed; while one handshake waits for that, others go on with what there
     /// is.
-    async fn renew(&self, front: &Front, granted: &Granted) {
+    async fn renew(&self, front: &Front, granted: &AuthorizedContext) {
         let Ok(_making) = self.making.try_lock() else { return };
         let context = Arc::clone(&granted.context);
-        let renewed = front.parsing.run(&self.asker.owner, &front.limits(), move || context.renew()).await;
+        let renewed =
+            front.parsing.run(&self.principal.owner, &front.limits(), move || context.renew()).await;
         match renewed {
             Ok(()) => self.said.store(false, Ordering::Relaxed),
             Err(failure) => self.say_once(&failure),
@@ -309,11 +317,11 @@ impl Sessions {
         }
     }
 
-    async fn make(&self, front: &Arc<Front>, role: Role) -> Result<Granted, Failure> {
+    async fn make(&self, front: &Arc<Front>, role: Role) -> Result<AuthorizedContext, Failure> {
         let order = Order {
             active: front.active(),
-            asker: self.asker.clone(),
-            recipe: Arc::clone(&self.recipe),
+            principal: self.principal.clone(),
+            context_request: Arc::clone(&self.context_request),
             role: Some(role),
             listener: self.listener.clone(),
         };
@@ -343,7 +351,7 @@ impl Sessions {
     }
 
     /// Whether the grant in force says the same as when a context was made.
-    fn is_under_the_same_terms(&self, role: Role, active: &Active, former: &Granted) -> bool {
+    fn is_under_the_same_terms(&self, role: Role, active: &Active, former: &AuthorizedContext) -> bool {
         self.standing(role).grant(active).is_ok_and(|grant| Terms::from(grant) == *former.terms)
     }
 }
@@ -357,8 +365,8 @@ fn is_passing(failure: &Failure) -> bool {
 /// A context that is to be made by a recipe.
 struct Order {
     active: Arc<Active>,
-    asker: Asker,
-    recipe: Arc<Recipe>,
+    principal: Principal,
+    context_request: Arc<ContextRequest>,
     /// None for the check alone, when the client describes it.
     role: Option<Role>,
     listener: Option<String>,
@@ -366,8 +374,8 @@ struct Order {
 
 impl Order {
     /// Has it made in its owner's turn, where it holds up nobody else.
-    async fn carry_out(self, front: &Arc<Front>) -> Result<Granted, Failure> {
-        let (owner, limits) = (self.asker.owner.clone(), self.active.settings.limits.clone());
+    async fn carry_out(self, front: &Arc<Front>) -> Result<AuthorizedContext, Failure> {
+        let (owner, limits) = (self.principal.owner.clone(), self.active.settings.limits.clone());
         let built = {
             let front = Arc::clone(front);
             move || front.contexts.build(&front, &self)
@@ -375,11 +383,11 @@ impl Order {
         front.parsing.run(&owner, &limits, built).await?
     }
 
-    fn way(&self) -> Way<'_> {
+    fn way(&self) -> SocketSource<'_> {
         match (&self.role, &self.listener) {
-            (None, _) => Way::Context,
-            (_, Some(listener)) => Way::Listener(listener),
-            _ => Way::OwnSocket,
+            (None, _) => SocketSource::Context,
+            (_, Some(listener)) => SocketSource::Listener(listener),
+            _ => SocketSource::OwnSocket,
         }
     }
 }
@@ -387,14 +395,15 @@ impl Order {
 /// Makes a recipe's context to see whether it can be made.
 ///
 /// # Errors
-/// As [`Sessions::session`].
+/// As [`SessionFactory::session`].
 pub(super) async fn first(
     front: &Arc<Front>,
-    asker: &Asker,
-    recipe: &Arc<Recipe>,
-) -> Result<Granted, Failure> {
-    let (active, asker, recipe) = (front.active(), asker.clone(), Arc::clone(recipe));
-    Order { active, asker, recipe, role: None, listener: None }.carry_out(front).await
+    principal: &Principal,
+    context_request: &Arc<ContextRequest>,
+) -> Result<AuthorizedContext, Failure> {
+    let (active, principal, context_request) =
+        (front.active(), principal.clone(), Arc::clone(context_request));
+    Order { active, principal, context_request, role: None, listener: None }.carry_out(front).await
 }
 
 /// One owner's account for what is parsed.
@@ -483,44 +492,44 @@ impl Contexts {
         }
     }
 
-    /// The context that a recipe gives under the asker's grant.
+    /// The context that a recipe gives under the principal's grant.
     ///
     /// # Errors
     /// Refused by the grants; an identity without a loaded key; a setting that OpenSSL does not take.
-    fn build(&self, front: &Front, order: &Order) -> Result<Granted, Failure> {
-        let Order { active, asker, recipe, role, .. } = order;
-        let spec = with_full_names(active, &recipe.spec);
+    fn build(&self, front: &Front, order: &Order) -> Result<AuthorizedContext, Failure> {
+        let Order { active, principal, context_request, role, .. } = order;
+        let spec = with_full_names(active, &context_request.spec);
         let identities = identities_of(&spec);
         let operation = Operation { identities: &identities, role: *role, way: order.way() };
-        let grant = policy::decide(&active.settings, asker.caller(), operation).map_err(|denial| {
-            front.counters.refused(&asker.owner, Refusal::Denied(denial.word()));
-            front.audit.refused(asker, &operation, &denial);
-            as_asked(denial, &identities, &recipe.spec).into_failure()
+        let grant = policy::decide(&active.settings, principal.caller(), operation).map_err(|denial| {
+            front.counters.refused(&principal.owner, Refusal::Denied(denial.word()));
+            front.audit.refused(principal, &operation, &denial);
+            as_asked(denial, &identities, &context_request.spec).into_failure()
         })?;
         let terms = Arc::new(Terms::from(grant));
         let key = CacheKey {
-            owner: asker.owner.clone(),
+            owner: principal.owner.clone(),
             spec: digest_of(&spec),
             floors: terms.floors,
             trusts: terms.trusts.clone(),
-            again: recipe.again,
+            again: context_request.again,
             generation: active.generation,
         };
         if let Some(known) = self.known(&key) {
-            return Ok(Granted { context: known, terms });
+            return Ok(AuthorizedContext { context: known, terms });
         }
         let made = make(front, order, &spec, &terms);
         let context = Arc::new(made.inspect_err(|failure| {
             if failure.code == ErrorCode::Refused {
-                front.counters.refused(&asker.owner, Refusal::Floor);
-                front.audit.below_floor(asker, &operation, failure);
+                front.counters.refused(&principal.owner, Refusal::Floor);
+                front.audit.below_floor(principal, &operation, failure);
             }
         })?);
         // Keys stay nowhere longer than they are used.
         if spec.psk.is_none() {
             self.keep(key, &context);
         }
-        Ok(Granted { context, terms })
+        Ok(AuthorizedContext { context, terms })
     }
 
     fn known(&self, key: &CacheKey) -> Option<Arc<tls::Context>> {
@@ -538,17 +547,17 @@ impl Contexts {
 }
 
 fn make(front: &Front, order: &Order, spec: &ContextSpec, terms: &Terms) -> Result<tls::Context, Failure> {
-    let Order { active, asker: Asker { owner, .. }, recipe, .. } = order;
+    let Order { active, principal: Principal { owner, .. }, context_request, .. } = order;
     let Terms { floors, trusts, .. } = terms;
     if spec.dh.is_some() && !floors.dhe {
         front.contexts.warn_of_dhe(owner);
     }
     let source = tls::ContextSource {
         spec: with_declared_names(active, spec)?,
-        blobs: recipe.blobs.clone(),
+        blobs: context_request.blobs.clone(),
         floors: *floors,
         owner: owner.label(),
-        again: recipe.again,
+        again: context_request.again,
         ledger: Some(Arc::new(ParsedBytes::new(&front.quotas, owner, &active.settings.limits))),
         trusts: trusts.as_deref().map(Arc::from),
     };

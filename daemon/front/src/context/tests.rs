@@ -47,26 +47,26 @@ fn reload(front: &Arc<Front>, grant: Grant, room: bool) {
     assert!(reply.faults.is_empty(), "{:?}", reply.faults);
 }
 
-fn asker() -> Asker {
-    Asker { owner: Owner { socket: "control".into(), uid: UID }, gid: UID, gids: [].into(), pid: None }
+fn principal() -> Principal {
+    Principal { owner: Owner { socket: "control".into(), uid: UID }, gid: UID, gids: [].into(), pid: None }
 }
 
-fn sessions(spec: ContextSpec, blobs: HashMap<Digest, Arc<[u8]>>) -> Sessions {
+fn sessions(spec: ContextSpec, blobs: HashMap<Digest, Arc<[u8]>>) -> SessionFactory {
     let bound = Bound { owner: 1, all: None };
-    let slot = Quotas::default().take(&asker().owner, Kind::Contexts, 1, bound).unwrap();
-    let recipe = Recipe { spec, blobs, again: false, _slots: vec![slot] };
-    Sessions::new(asker(), recipe.into(), None)
+    let slot = Quotas::default().take(&principal().owner, Kind::Contexts, 1, bound).unwrap();
+    let context_request = ContextRequest { spec, blobs, again: false, _slots: vec![slot] };
+    SessionFactory::new(principal(), context_request.into(), None)
 }
 
 /// A context that trusts an authority of the program's own making.
-fn self_made() -> Sessions {
+fn self_made() -> SessionFactory {
     let pem = Authority::new("of the program's making").pem();
     let digest = ByteArray::new(sha256(&pem));
     let trust = TrustSpec { certificates: vec![digest], ..TrustSpec::default() };
     sessions(ContextSpec { trust, ..ContextSpec::default() }, [(digest, pem.into())].into())
 }
 
-fn code(outcome: Result<Granted, Failure>) -> Option<ErrorCode> {
+fn code(outcome: Result<AuthorizedContext, Failure>) -> Option<ErrorCode> {
     outcome.err().map(|failure| failure.code)
 }
 

@@ -5,12 +5,12 @@ mod tests;
 
 use super::{
     Front, closing,
-    context::Asker,
+    context::Principal,
     descriptors::Descriptors,
     operations::Session,
     owner::Owner,
     peer, policy,
-    quota::{Bound, Kind, Quotas, Slot},
+    quota::{Bound, Kind, QuotaGuard, Quotas},
     readiness,
     sockets::ClientSocket,
     turns::Turn,
@@ -102,24 +102,24 @@ pub(super) async fn serve(front: Arc<Front>, name: Arc<str>, listening: OwnedFd)
 }
 
 fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: ClientSocket) {
-    let asker = match asker(name, &socket) {
-        Ok(asker) => asker,
+    let principal = match principal(name, &socket) {
+        Ok(principal) => principal,
         Err(error) => return tracing::debug!("a control connection has no credentials: {error}"),
     };
     let front = Arc::clone(front);
-    let has_grant = policy::has_grant(&front.active().settings, asker.caller());
+    let has_grant = policy::has_grant(&front.active().settings, principal.caller());
     let ungranted = Owner::ungranted();
-    let account = front.quotas.account(if has_grant { &asker.owner } else { &ungranted });
+    let account = front.quotas.account(if has_grant { &principal.owner } else { &ungranted });
     if !account.may_connect() {
         // Reset here, before a byte of it is received.
-        drop(socket.charged_to(account));
+        drop(socket.with_account(account));
     } else if has_grant {
-        spawn(async move { converse(&front, asker, socket).await });
+        spawn(async move { converse(&front, principal, socket).await });
     } else if let Some(slot) = ungranted_slot(&front) {
-        spawn(async move { refuse_all(&front, asker, socket, slot).await });
+        spawn(async move { refuse_all(&front, principal, socket, slot).await });
     } else {
         // Likewise.
-        drop(socket.charged_to(account));
+        drop(socket.with_account(account));
     }
 }
 
@@ -131,42 +131,47 @@ fn spawn(conversation: impl Future<Output = io::Result<()>> + Send + 'static) {
     });
 }
 
-fn asker(name: &Arc<str>, socket: &ClientSocket) -> io::Result<Asker> {
+fn principal(name: &Arc<str>, socket: &ClientSocket) -> io::Result<Principal> {
     let peer::Credentials { uid, gid, gids, pid } = peer::credentials(socket)?;
-    Ok(Asker { owner: Owner { socket: Arc::clone(name), uid }, gid, gids: gids.into(), pid })
+    Ok(Principal { owner: Owner { socket: Arc::clone(name), uid }, gid, gids: gids.into(), pid })
 }
 
 /// A part of the one account that all callers without a grant have together.
-fn ungranted_slot(front: &Front) -> Option<Slot> {
+fn ungranted_slot(front: &Front) -> Option<QuotaGuard> {
     let bound = Bound { owner: front.limits().ungranted_connections, all: None };
     front.quotas.take(&Owner::ungranted(), Kind::Ungranted, 1, bound).ok()
 }
 
-async fn converse(front: &Arc<Front>, asker: Asker, socket: ClientSocket) -> io::Result<()> {
+async fn converse(front: &Arc<Front>, principal: Principal, socket: ClientSocket) -> io::Result<()> {
     // Nothing that comes before hello has a descriptor.
-    let socket = socket.without_descriptors().charged_to(front.quotas.account(&asker.owner));
-    let turn = front.turns.of(&asker.owner);
-    let mut channel = Channel::new(socket, asker.owner.clone(), front.quotas.clone(), turn)?;
+    let socket = socket.without_descriptors().with_account(front.quotas.account(&principal.owner));
+    let turn = front.turns.of(&principal.owner);
+    let mut channel = Channel::new(socket, principal.owner.clone(), front.quotas.clone(), turn)?;
     let limits = front.limits();
     let bound = Bound { owner: limits.control_connections_per_owner, all: Some(limits.control_connections) };
-    let slot = match front.quotas.take(&asker.owner, Kind::ControlConnections, 1, bound) {
+    let slot = match front.quotas.take(&principal.owner, Kind::ControlConnections, 1, bound) {
         Ok(slot) => slot,
         Err(failure) => return channel.refuse(None, &failure, limits.request()).await,
     };
-    let mut session = Session::new(Arc::clone(front), asker, true);
+    let mut session = Session::new(Arc::clone(front), principal, true);
     let outcome = channel.run(front, &mut session).await;
     drop(slot);
     outcome
 }
 
 /// Answers `hello`, and refuses everything else. Nothing of it is on the caller's own account: a user can have many.
-async fn refuse_all(front: &Arc<Front>, asker: Asker, socket: ClientSocket, slot: Slot) -> io::Result<()> {
+async fn refuse_all(
+    front: &Arc<Front>,
+    principal: Principal,
+    socket: ClientSocket,
+    slot: QuotaGuard,
+) -> io::Result<()> {
     let all = Owner::ungranted();
-    let socket = socket.without_descriptors().charged_to(front.quotas.account(&all));
+    let socket = socket.without_descriptors().with_account(front.quotas.account(&all));
     let turn = front.turns.of(&all);
     let mut channel = Channel::new(socket, all, front.quotas.clone(), turn)?;
     channel.has_grant = false;
-    let mut session = Session::new(Arc::clone(front), asker, false);
+    let mut session = Session::new(Arc::clone(front), principal, false);
     let outcome = channel.run(front, &mut session).await;
     drop(channel);
     drop(slot);
@@ -181,7 +186,7 @@ struct Channel {
     /// Without one frames are small, and each has a deadline from the end of the one before.
     has_grant: bool,
     /// Its part of the bound on bytes of frames.
-    in_flight: Option<Slot>,
+    in_flight: Option<QuotaGuard>,
     buffer: BytesMut,
     /// The place in the stream of the buffer's first byte.
     consumed: u64,
@@ -419,7 +424,7 @@ fn in_flight_bound(limits: &Limits) -> Bound {
 
 /// Takes a part of that bound, or makes the one that is there as large; waits while there is no room. A frame that has
 /// begun waits by its own deadline.
-async fn take_room(slot: &mut Option<Slot>, quotas: &Quotas, owner: &Owner, amount: u64, bound: Bound) {
+async fn take_room(slot: &mut Option<QuotaGuard>, quotas: &Quotas, owner: &Owner, amount: u64, bound: Bound) {
     loop {
         let taken = match slot {
             Some(slot) => slot.resize(amount, bound),

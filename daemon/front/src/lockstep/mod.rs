@@ -5,7 +5,7 @@
 //! signs later moves to the first and back.
 
 mod asking;
-mod direct;
+mod non_blocking_tcp;
 mod patience;
 mod session;
 
@@ -14,8 +14,8 @@ use super::{
     connection::{Command, Connection, Stage},
     handshake,
     operations::ContextTable,
-    quota::Slot,
-    readiness::Movable,
+    quota::QuotaGuard,
+    readiness::Detachable,
     sockets::{self, ClientSocket},
     tcp::Tcp,
     workers::{self, Job},
@@ -50,7 +50,7 @@ pub(super) struct LockStep {
     front: Arc<Front>,
     connection: Arc<Connection>,
     session: Session,
-    lua: Movable<ClientSocket>,
+    lua: Detachable<ClientSocket>,
     /// A question that has not arrived whole, or that waits for another thread.
     inbox: Vec<u8>,
     handshaking: Option<Handshaking>,
@@ -64,13 +64,13 @@ pub(super) struct LockStep {
 /// What is held while the handshake lasts.
 pub(super) struct Handshaking {
     /// Its part of the bound on handshakes.
-    pub(super) _slot: Slot,
+    pub(super) _slot: QuotaGuard,
     /// The contexts that may be decided on.
     pub(super) contexts: ContextTable,
     /// What the grant of the context demands that it began with.
     pub(super) floors: Floors,
     /// Its part of the bound on handshakes with a thread of their own; none where it has no such thread.
-    pub(super) apart: Option<Slot>,
+    pub(super) apart: Option<QuotaGuard>,
 }
 
 impl LockStep {
@@ -86,7 +86,7 @@ impl LockStep {
         let session = Session::new(ssl, tcp).map_err(|error| {
             Failure::new(ErrorCode::Internal, format!("no session for a connection: {error}"))
         })?;
-        let (lua, inbox, handshaking) = (Movable::Parked(lua), Vec::new(), Some(handshaking));
+        let (lua, inbox, handshaking) = (Detachable::Parked(lua), Vec::new(), Some(handshaking));
         let (whole_until, apart_until, patience) = (None, None, Patience::new());
         Ok(Self { front, connection, session, lua, inbox, handshaking, whole_until, apart_until, patience })
     }
@@ -100,7 +100,7 @@ impl LockStep {
             return self.start_apart();
         }
         let front = Arc::clone(&self.front);
-        front.home.signers.spawn(self.into_job(true));
+        front.runtime.handshake_workers.spawn(self.into_job(true));
         Ok(())
     }
 
@@ -200,8 +200,8 @@ impl LockStep {
             Next::Over => self.over(),
             Next::Sign | Next::Ask => {
                 let front = Arc::clone(&self.front);
-                self.lua.park();
-                let workers = if signing { &front.home.pumps } else { &front.home.signers };
+                self.lua.detach();
+                let workers = if signing { &front.runtime.pumps } else { &front.runtime.handshake_workers };
                 workers.spawn(self.into_job(!signing));
             }
         }
@@ -212,7 +212,7 @@ impl LockStep {
             self.connection.record_end(failure.clone());
         }
         self.lua.close();
-        self.front.home.connections.leave(&self.connection);
+        self.front.runtime.connections.leave(&self.connection);
     }
 
     /// As [`LockStep::serve`], within the deadline of a handshake that has this thread for itself.
@@ -536,7 +536,7 @@ impl LockStep {
             Command::Ask(question) => question(self.session.ssl(), Some(self.session.fd())),
             Command::Renegotiate(reply) => {
                 let message = "a connection in lock-step mode is not renegotiated";
-                // The asker may have gone.
+                // The principal may have gone.
                 let _ = reply.send(Err(Failure::new(ErrorCode::Invalid, message)));
             }
             Command::Close(reply) => {

@@ -1,7 +1,7 @@
 //! The session of a lock-step connection: one question, one answer, and never a wait.
 
 use super::super::{buffers, connection::with_addresses, tcp::Tcp};
-use super::direct::Direct;
+use super::non_blocking_tcp::NonBlockingTcp;
 use luassl_protocol::{
     DecodeError, ErrorCode, Facts, Failure, Info, LockStepAnswer, LockStepState, MAX_LOCK_STEP_DATA,
     MIN_LOCK_STEP_READ, to_frame,
@@ -58,7 +58,7 @@ pub(super) enum Answered {
 
 /// One session over one socket.
 pub(super) struct Session {
-    tls: SslStream<Direct>,
+    tls: SslStream<NonBlockingTcp>,
     stage: Stage,
     established: bool,
     /// What every later question is answered with.
@@ -74,7 +74,7 @@ impl Session {
     /// When OpenSSL has no memory left.
     pub(super) fn new(ssl: Ssl, tcp: Tcp) -> Result<Self, ErrorStack> {
         Ok(Self {
-            tls: SslStream::new(ssl, Direct::new(tcp))?,
+            tls: SslStream::new(ssl, NonBlockingTcp::new(tcp))?,
             stage: Stage::Handshaking,
             established: false,
             end: None,
@@ -111,7 +111,7 @@ impl Session {
     /// one's.
     fn call<T>(
         &mut self,
-        call: impl FnOnce(&mut SslStream<Direct>) -> Result<T, ssl::Error>,
+        call: impl FnOnce(&mut SslStream<NonBlockingTcp>) -> Result<T, ssl::Error>,
     ) -> Result<T, Hindrance> {
         drop(ErrorStack::get());
         call(&mut self.tls).map_err(|error| self.hindrance(&error))

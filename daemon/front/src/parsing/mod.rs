@@ -291,7 +291,7 @@ impl Parsing {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(move || {
             if !reply.is_closed() {
-                // The asker may have gone in between.
+                // The principal may have gone in between.
                 let _ = reply.send(work());
             }
         });

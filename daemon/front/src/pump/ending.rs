@@ -23,7 +23,7 @@ impl Drain {
     }
 
     /// Takes the timer from this thread's runtime.
-    pub(super) fn park(&mut self) {
+    pub(super) fn detach(&mut self) {
         self.sleep = None;
     }
 }

@@ -15,8 +15,8 @@ mod tests;
 use super::{
     buffers::{self, Leftover},
     connection::{Command, Connection, Stage},
-    home::Home,
-    lua_end::LuaEnd,
+    plaintext_socket::PlaintextSocket,
+    runtime::ConnectionRuntime,
     sockets::ClientSocket,
     transport::Transport,
     workers::Job,
@@ -63,10 +63,10 @@ enum Next {
 
 /// An established connection.
 pub(super) struct Pump {
-    home: Arc<Home>,
+    runtime: Arc<ConnectionRuntime>,
     connection: Arc<Connection>,
     tls: SslStream<Transport>,
-    lua: LuaEnd,
+    lua: PlaintextSocket,
     shutdown_after: Duration,
     /// Plaintext for Lua that its socket had no room for.
     to_lua: Leftover,
@@ -89,19 +89,19 @@ impl Pump {
     /// Joins an established session with the front's end of a connection's Unix socket. `shutdown_after` is how long
     /// the connection may drain without progress.
     pub(super) fn new(
-        home: Arc<Home>,
+        runtime: Arc<ConnectionRuntime>,
         connection: Arc<Connection>,
         mut tls: SslStream<Transport>,
         lua: ClientSocket,
         shutdown_after: Duration,
     ) -> Self {
-        tls.get_mut().park();
+        tls.get_mut().detach();
         connection.is_now(Stage::Stream);
         Self {
-            home,
+            runtime,
             connection,
             tls,
-            lua: LuaEnd::new(lua),
+            lua: PlaintextSocket::new(lua),
             shutdown_after,
             to_lua: Leftover::default(),
             from_lua: Leftover::default(),
@@ -119,8 +119,8 @@ impl Pump {
 
     /// Runs the connection on one of the front's pump threads, to its end.
     pub(super) fn start(self) {
-        let home = Arc::clone(&self.home);
-        home.pumps.spawn(self.into_job());
+        let runtime = Arc::clone(&self.runtime);
+        runtime.pumps.spawn(self.into_job());
     }
 
     pub(super) fn into_job(self) -> Job {
@@ -135,12 +135,12 @@ impl Pump {
         match std::future::poll_fn(|cx| self.poll(cx)).await {
             Next::Over => {}
             Next::Sign => {
-                self.park();
-                let home = Arc::clone(&self.home);
-                home.signers.spawn(self.into_job());
+                self.detach();
+                let runtime = Arc::clone(&self.runtime);
+                runtime.handshake_workers.spawn(self.into_job());
             }
             Next::Pump => {
-                self.park();
+                self.detach();
                 self.start();
             }
         }
@@ -151,11 +151,11 @@ impl Pump {
         self.lua.register()
     }
 
-    fn park(&mut self) {
-        self.tls.get_mut().park();
-        self.lua.park();
+    fn detach(&mut self) {
+        self.tls.get_mut().detach();
+        self.lua.detach();
         if let Some(drain) = &mut self.drain {
-            drain.park();
+            drain.detach();
         }
     }
 
@@ -204,7 +204,7 @@ impl Pump {
                 Command::Ask(question) => question(self.tls.ssl(), self.tls.get_ref().fd()),
                 Command::Close(reply) => {
                     self.close_requested = true;
-                    // The asker may have gone: then nobody needs the answer.
+                    // The principal may have gone: then nobody needs the answer.
                     let _ = reply.send(Ok(Done {}));
                 }
                 Command::Renegotiate(reply) => self.begin_renegotiation(cx, reply),
@@ -307,7 +307,7 @@ impl Pump {
 impl Drop for Pump {
     /// Whatever ends a pump, its connection leaves the table before its socket ends.
     fn drop(&mut self) {
-        self.home.connections.leave(&self.connection);
+        self.runtime.connections.leave(&self.connection);
     }
 }
 

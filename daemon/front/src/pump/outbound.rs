@@ -3,7 +3,7 @@
 use super::{Outbound, Pump};
 use crate::{
     buffers,
-    lua_end::{Arrival, End},
+    plaintext_socket::{Arrival, End},
 };
 use std::{
     pin::Pin,

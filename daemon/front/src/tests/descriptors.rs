@@ -3,7 +3,7 @@
 use super::peers::BOUND;
 use crate::closing;
 use crate::owner::Owner;
-use crate::quota::{Quotas, Slot};
+use crate::quota::{QuotaGuard, Quotas};
 use crate::sockets::{self, connected_tcp, listening_tcp};
 use crate::tcp::Tcp;
 use luassl_keeper_ipc::transport;
@@ -113,11 +113,11 @@ fn descriptors_on_a_delivery_socket_are_told_and_closed() {
 }
 
 /// A socket with an account that has no room for descriptors any more, its other end, and what takes the room.
-fn without_room() -> (sockets::ClientSocket, OwnedFd, Slot) {
+fn without_room() -> (sockets::ClientSocket, OwnedFd, QuotaGuard) {
     let (ours, theirs) = sockets::stream_pair().unwrap();
     let account = Quotas::default().account(&Owner { socket: "hostile".into(), uid: 1 });
     let waiting = account.waiting(64);
-    (ours.charged_to(account), theirs, waiting)
+    (ours.with_account(account), theirs, waiting)
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn finding_5_lingering_descriptors_in_unread_messages_do_not_pile_up() {
         transport::send(&theirs, b"x", &[socket.as_fd()], SendFlags::empty()).unwrap();
         drop(socket);
         peers.push(peer);
-        drop(ours.charged_to(account.clone()));
+        drop(ours.with_account(account.clone()));
     }
     let deadline = std::time::Instant::now() + BOUND;
     while quotas.waiting() > 1 {
@@ -201,7 +201,7 @@ fn finding_5_lingering_descriptors_in_unread_messages_do_not_pile_up() {
         let (ours, theirs) = sockets::stream_pair().unwrap();
         let (reading, _writing) = rustix::pipe::pipe().unwrap();
         transport::send(&theirs, b"x", &[reading.as_fd()], SendFlags::empty()).unwrap();
-        drop(ours.charged_to(account.clone()));
+        drop(ours.with_account(account.clone()));
         thread::yield_now();
     }
 }

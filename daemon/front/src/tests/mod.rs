@@ -2,10 +2,10 @@
 //! anything but OpenSSL itself.
 
 pub(super) mod descriptors;
+mod dispatcher;
 mod handshakes;
-mod hub;
-mod lua_end;
 pub(super) mod peers;
+mod plaintext_socket;
 mod requests;
 pub(super) mod rig;
 pub(super) mod whole;

@@ -4,10 +4,10 @@ use super::peers::{self, BOUND};
 use crate::{
     connection::{Command, Connection},
     handshake::handshake,
-    home::Home,
     owner::Owner,
     pump::Pump,
     quota::{Bound, Kind, Quotas},
+    runtime::ConnectionRuntime,
     sockets,
 };
 use luassl_protocol::{Done, ErrorCode, Failure, Role};
@@ -29,7 +29,8 @@ use std::{
 use tokio::sync::oneshot;
 
 /// One for all tests, since its threads last as long as the process.
-static HOME: LazyLock<Arc<Home>> = LazyLock::new(|| Arc::new(Home::start(2).unwrap()));
+static HOME: LazyLock<Arc<ConnectionRuntime>> =
+    LazyLock::new(|| Arc::new(ConnectionRuntime::start(2).unwrap()));
 
 /// How long a connection of these tests may drain without progress, where nothing else is said.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,11 +66,11 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// An entry of the table of connections, with a quota of its own.
-pub(crate) fn connection(home: &Home) -> Arc<Connection> {
+pub(crate) fn connection(runtime: &ConnectionRuntime) -> Arc<Connection> {
     let owner = Owner { socket: "control".into(), uid: 1 };
     let bound = Bound { owner: 10, all: None };
     let slot = Quotas::default().take(&owner, Kind::Connections, 1, bound).unwrap();
-    home.connections.enter(owner, true, slot).unwrap()
+    runtime.connections.enter(owner, true, slot).unwrap()
 }
 
 impl Rig {
@@ -105,13 +106,13 @@ impl Rig {
         let lua = UnixStream::from(theirs);
         lua.set_read_timeout(Some(BOUND)).unwrap();
         lua.set_write_timeout(Some(BOUND)).unwrap();
-        let home = Arc::clone(&HOME);
-        let connection = connection(&home);
-        let pump = Pump::new(Arc::clone(&home), Arc::clone(&connection), established.tls, ours, patience);
+        let runtime = Arc::clone(&HOME);
+        let connection = connection(&runtime);
+        let pump = Pump::new(Arc::clone(&runtime), Arc::clone(&connection), established.tls, ours, patience);
         let polls = Arc::new(AtomicUsize::new(0));
         let (sender, ended) = mpsc::channel();
         let job = Watched { job: pump.into_job(), polls: Arc::clone(&polls), _ended: Mutex::new(sender) };
-        home.pumps.spawn(Box::pin(job));
+        runtime.pumps.spawn(Box::pin(job));
         Self { peer: peer.join().unwrap(), lua, connection, polls, ended }
     }
 

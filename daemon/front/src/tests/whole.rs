@@ -1,7 +1,7 @@
 //! A whole front without a keeper.
 
 use crate::{
-    Active, Front, audit, context, half_open, home, keeper_client::KeeperLink, listener, parsing, quota,
+    Active, Front, audit, context, half_open, keeper_client::KeeperLink, listener, parsing, quota, runtime,
     turns,
 };
 use luassl_settings::{Limits, Settings};
@@ -30,7 +30,7 @@ pub(crate) fn front() -> Arc<Front> {
         turns: turns::Turns::default(),
         quotas: quota::Quotas::default(),
         sources: half_open::Sources::default(),
-        home: Arc::new(home::Home::start(1).unwrap()),
+        runtime: Arc::new(runtime::ConnectionRuntime::start(1).unwrap()),
         contexts: context::Contexts::default(),
         parsing: parsing::Parsing::start().unwrap(),
         acceptors: listener::Acceptors::default(),

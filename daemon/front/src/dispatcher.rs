@@ -1,9 +1,9 @@
-//! The dealing of a listener's finished connections to the holders that ask for them, round robin.
+//! The dealing of a listener's finished connections to the subscribers that ask for them, round robin.
 
 use super::{
     connection::Connection,
     handshake::Established,
-    quota::Slot,
+    quota::QuotaGuard,
     sockets::{self, ClientSocket},
 };
 use luassl_keeper_ipc::transport;
@@ -20,22 +20,22 @@ use std::{
     sync::Arc,
 };
 
-/// Asks that one holder may have outstanding; more are ignored.
+/// Asks that one subscriber may have outstanding; more are ignored.
 const MAX_ASKS: usize = 64;
 
-/// Failed handshakes that wait for a holder that asks for reports; older ones are dropped.
+/// Failed handshakes that wait for a subscriber that asks for reports; older ones are dropped.
 const MAX_REPORTS: usize = 64;
 
-/// A finished connection that waits for a holder.
+/// A finished connection that waits for a subscriber.
 pub(super) struct Finished {
     pub(super) connection: Arc<Connection>,
     pub(super) established: Established,
     /// Its part of the bound on connections that nobody has taken.
-    pub(super) _slot: Slot,
+    pub(super) _slot: QuotaGuard,
 }
 
 /// One process that takes connections from the listener.
-struct Holder {
+struct Subscriber {
     delivery: Arc<ClientSocket>,
     /// Each ask; true where failed handshakes count too.
     asks: VecDeque<bool>,
@@ -45,7 +45,7 @@ struct Holder {
     full: bool,
 }
 
-impl Holder {
+impl Subscriber {
     /// Whether it waits for a connection, or for a report.
     fn waits(&self, for_report: bool) -> bool {
         !self.full && self.asks.iter().any(|reports| !for_report || *reports)
@@ -59,11 +59,11 @@ impl Holder {
     }
 }
 
-/// Why a message could not be given to a holder.
+/// Why a message could not be given to a subscriber.
 enum Undelivered {
-    /// The holder has gone, and its end will be seen.
+    /// The subscriber has gone, and its end will be seen.
     Gone,
-    /// The holder does not read.
+    /// The subscriber does not read.
     Full,
     /// The front lacks something; later it may not.
     Exhausted(Failure),
@@ -84,10 +84,10 @@ impl From<Errno> for Undelivered {
 
 /// Holders, and what waits for them.
 #[derive(Default)]
-pub(super) struct Hub {
-    holders: BTreeMap<u64, Holder>,
+pub(super) struct Dispatcher {
+    subscribers: BTreeMap<u64, Subscriber>,
     next_holder: u64,
-    /// The holder that was served last; the next one after it is the first to be looked at.
+    /// The subscriber that was served last; the next one after it is the first to be looked at.
     last_served: u64,
     ready: VecDeque<Finished>,
     reports: VecDeque<Failure>,
@@ -95,21 +95,22 @@ pub(super) struct Hub {
     stalled: bool,
 }
 
-impl Hub {
-    /// Enters a holder, whose delivery socket's front end is given; `None` when the listener has ended.
-    pub(super) fn add_holder(&mut self, delivery: Arc<ClientSocket>) -> Option<u64> {
+impl Dispatcher {
+    /// Enters a subscriber, whose delivery socket's front end is given; `None` when the listener has ended.
+    pub(super) fn add_subscriber(&mut self, delivery: Arc<ClientSocket>) -> Option<u64> {
         if self.closed {
             return None;
         }
         self.next_holder += 1;
-        let holder = Holder { delivery, asks: VecDeque::new(), unconfirmed: VecDeque::new(), full: false };
-        self.holders.insert(self.next_holder, holder);
+        let subscriber =
+            Subscriber { delivery, asks: VecDeque::new(), unconfirmed: VecDeque::new(), full: false };
+        self.subscribers.insert(self.next_holder, subscriber);
         Some(self.next_holder)
     }
 
-    /// What a holder said; returns the connections that it has taken, with the front's ends of their streams.
+    /// What a subscriber said; returns the connections that it has taken, with the front's ends of their streams.
     pub(super) fn heard(&mut self, id: u64, said: &[u8]) -> Vec<(Finished, ClientSocket)> {
-        let Some(from) = self.holders.get_mut(&id) else { return Vec::new() };
+        let Some(from) = self.subscribers.get_mut(&id) else { return Vec::new() };
         let mut taken = Vec::new();
         from.full = false;
         for byte in said {
@@ -125,15 +126,15 @@ impl Hub {
         taken
     }
 
-    /// A holder has gone: what it had not taken goes to others. Where it was the last, the listener ends, and what
+    /// A subscriber has gone: what it had not taken goes to others. Where it was the last, the listener ends, and what
     /// nobody will have is returned.
-    pub(super) fn remove_holder(&mut self, id: u64) -> Option<Vec<Finished>> {
-        if let Some(gone) = self.holders.remove(&id) {
+    pub(super) fn remove_subscriber(&mut self, id: u64) -> Option<Vec<Finished>> {
+        if let Some(gone) = self.subscribers.remove(&id) {
             for (finished, _) in gone.unconfirmed.into_iter().rev() {
                 self.ready.push_front(finished);
             }
         }
-        if self.holders.is_empty() {
+        if self.subscribers.is_empty() {
             self.closed = true;
             return Some(self.ready.drain(..).collect());
         }
@@ -141,24 +142,24 @@ impl Hub {
         None
     }
 
-    /// The listener has failed for good: holders read to the end of their sockets. Returns what nobody will have.
+    /// The listener has failed for good: subscribers read to the end of their sockets. Returns what nobody will have.
     pub(super) fn fail(&mut self) -> Vec<Finished> {
         self.closed = true;
-        for holder in self.holders.values_mut() {
-            holder.asks.clear();
-            // Fails only where the holder has gone already.
-            let _ = shutdown(&*holder.delivery, Shutdown::Both);
+        for subscriber in self.subscribers.values_mut() {
+            subscriber.asks.clear();
+            // Fails only where the subscriber has gone already.
+            let _ = shutdown(&*subscriber.delivery, Shutdown::Both);
         }
         self.ready.drain(..).collect()
     }
 
-    /// Returns what nobody has taken and no grant allows any more. What is on its way to a holder stays in its place, and
+    /// Returns what nobody has taken and no grant allows any more. What is on its way to a subscriber stays in its place, and
     /// its pump will tell of the end; its peer is cut off here.
     pub(super) fn drop_withdrawn(&mut self) -> Vec<Finished> {
         let (withdrawn, ready): (Vec<_>, Vec<_>) =
             self.ready.drain(..).partition(|finished| finished.connection.is_withdrawn());
         self.ready = ready.into();
-        for (finished, _) in self.holders.values().flat_map(|holder| &holder.unconfirmed) {
+        for (finished, _) in self.subscribers.values().flat_map(|subscriber| &subscriber.unconfirmed) {
             if let Some(tcp) =
                 finished.established.tls.get_ref().fd().filter(|_| finished.connection.is_withdrawn())
             {
@@ -179,7 +180,7 @@ impl Hub {
         None
     }
 
-    /// A handshake has failed: kept for a holder that asks for reports, now or later.
+    /// A handshake has failed: kept for a subscriber that asks for reports, now or later.
     pub(super) fn failed(&mut self, failure: Failure) {
         self.reports.push_back(failure);
         if self.reports.len() > MAX_REPORTS {
@@ -209,7 +210,7 @@ impl Hub {
         while let Some(message) = self.reports.front().map(report_body)
             && let Some(id) = self.next_asker(true)
         {
-            let Some(to) = self.holders.get_mut(&id) else { return };
+            let Some(to) = self.subscribers.get_mut(&id) else { return };
             let sent = send(&to.delivery, &message, None);
             if sent.is_ok() {
                 self.reports.pop_front();
@@ -225,7 +226,7 @@ impl Hub {
         while !self.ready.is_empty()
             && let Some(id) = self.next_asker(false)
         {
-            let (Some(finished), Some(to)) = (self.ready.pop_front(), self.holders.get_mut(&id)) else {
+            let (Some(finished), Some(to)) = (self.ready.pop_front(), self.subscribers.get_mut(&id)) else {
                 return;
             };
             match deliver(&to.delivery, &finished) {
@@ -244,22 +245,25 @@ impl Hub {
         }
     }
 
-    /// The next holder, round robin after the one that was served last, that waits for this kind of news.
+    /// The next subscriber, round robin after the one that was served last, that waits for this kind of news.
     fn next_asker(&self, report: bool) -> Option<u64> {
-        let after = self.holders.range(self.last_served + 1..).find(|(_, holder)| holder.waits(report));
-        after.or_else(|| self.holders.iter().find(|(_, holder)| holder.waits(report))).map(|(id, _)| *id)
+        let after =
+            self.subscribers.range(self.last_served + 1..).find(|(_, subscriber)| subscriber.waits(report));
+        after
+            .or_else(|| self.subscribers.iter().find(|(_, subscriber)| subscriber.waits(report)))
+            .map(|(id, _)| *id)
     }
 
-    /// Draws the conclusions from an attempt to give something to a holder.
+    /// Draws the conclusions from an attempt to give something to a subscriber.
     fn settle(&mut self, id: u64, report: bool, sent: Result<(), Undelivered>) {
-        let Some(holder) = self.holders.get_mut(&id) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
         match sent {
             Ok(()) => {
-                holder.forget_ask(report);
+                subscriber.forget_ask(report);
                 self.last_served = id;
             }
-            Err(Undelivered::Gone) => holder.asks.clear(),
-            Err(Undelivered::Full) => holder.full = true,
+            Err(Undelivered::Gone) => subscriber.asks.clear(),
+            Err(Undelivered::Full) => subscriber.full = true,
             Err(Undelivered::Exhausted(failure)) => {
                 tracing::warn!("{failure}; another attempt follows");
                 self.stalled = true;
@@ -275,7 +279,7 @@ fn deliver(to: &ClientSocket, finished: &Finished) -> Result<ClientSocket, Undel
     let result = HandshakeResult { error: None, info };
     let message = body(Delivery { token: finished.connection.token, result });
     send(to, &message, Some(theirs.as_fd()))?;
-    Ok(ours.charged_to(finished.connection.account()))
+    Ok(ours.with_account(finished.connection.account()))
 }
 
 fn send(to: &ClientSocket, message: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Undelivered> {

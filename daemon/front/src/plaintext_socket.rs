@@ -1,9 +1,9 @@
 //! The plaintext side of a connection: the front's end of the Unix socket that a Lua program holds.
 //!
 //! Writes are tried first and wait for readiness only where the socket is full, so that readiness for writing can
-//! also be waited for to learn that the other end has gone ([`LuaEnd::watch_hangup`]).
+//! also be waited for to learn that the other end has gone ([`PlaintextSocket::watch_hangup`]).
 
-use super::{readiness::Movable, sockets::ClientSocket};
+use super::{readiness::Detachable, sockets::ClientSocket};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -35,8 +35,8 @@ pub(super) enum Arrival {
 }
 
 /// The front's end of a connection's Unix socket.
-pub(super) struct LuaEnd {
-    socket: Movable<ClientSocket>,
+pub(super) struct PlaintextSocket {
+    socket: Detachable<ClientSocket>,
     reads: bool,
     gone: bool,
     /// Lua's side was seen to end while its descriptor was there.
@@ -47,10 +47,10 @@ pub(super) struct LuaEnd {
     refusing: bool,
 }
 
-impl LuaEnd {
+impl PlaintextSocket {
     pub(super) fn new(socket: ClientSocket) -> Self {
         Self {
-            socket: Movable::Parked(socket),
+            socket: Detachable::Parked(socket),
             reads: true,
             gone: false,
             half_closed: false,
@@ -68,8 +68,8 @@ impl LuaEnd {
     }
 
     /// Takes the socket from this thread's runtime, so that another thread's may have it.
-    pub(super) fn park(&mut self) {
-        self.socket.park();
+    pub(super) fn detach(&mut self) {
+        self.socket.detach();
     }
 
     /// Whether Lua may still read what is sent to it.

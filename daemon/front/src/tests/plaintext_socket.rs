@@ -2,15 +2,15 @@
 
 use super::rig::block_on;
 use crate::{
-    lua_end::{Arrival, End, LuaEnd},
+    plaintext_socket::{Arrival, End, PlaintextSocket},
     sockets,
 };
 use std::{io::Write, net::Shutdown, os::unix::net::UnixStream};
 
 /// The front's end, registered, and Lua's, which has written five bytes.
-fn pair() -> (LuaEnd, UnixStream) {
+fn pair() -> (PlaintextSocket, UnixStream) {
     let (ours, theirs) = sockets::stream_pair().unwrap();
-    let mut end = LuaEnd::new(ours);
+    let mut end = PlaintextSocket::new(ours);
     end.register().unwrap();
     let theirs = UnixStream::from(theirs);
     (&theirs).write_all(b"words").unwrap();
@@ -18,7 +18,7 @@ fn pair() -> (LuaEnd, UnixStream) {
 }
 
 /// Takes the words, and then the end.
-fn end_of(end: &mut LuaEnd) -> Arrival {
+fn end_of(end: &mut PlaintextSocket) -> Arrival {
     let mut room = [0; 10];
     assert_eq!(end.receive_now(&mut room), Arrival::Data(5));
     end.receive_now(&mut room)

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// A socket that OpenSSL reads and writes itself, without ever waiting and without changing a flag of it.
-pub(super) struct Direct {
+pub(super) struct NonBlockingTcp {
     tcp: Tcp,
     /// What a batch had left when the session was suspended in the middle of it.
     saved: Leftover,
@@ -30,7 +30,7 @@ struct Batch {
     room: usize,
 }
 
-impl Direct {
+impl NonBlockingTcp {
     pub(super) fn new(tcp: Tcp) -> Self {
         Self { tcp, saved: Leftover::default(), batch: None, end_of_file: false }
     }
@@ -39,7 +39,7 @@ impl Direct {
         self.tcp.as_fd()
     }
 
-    /// From here to [`Direct::end_batch`] one receive of at most `room` bytes serves all that OpenSSL reads.
+    /// From here to [`NonBlockingTcp::end_batch`] one receive of at most `room` bytes serves all that OpenSSL reads.
     pub(super) fn begin_batch(&mut self, room: usize) {
         let buffers = buffers::lend();
         let room = room.min(buffers.cipher_in.len()).saturating_sub(self.saved.rest().len());
@@ -73,7 +73,7 @@ fn receive(tcp: &Tcp, into: &mut [u8]) -> io::Result<usize> {
     Ok(received.map(|(_, count)| count)?)
 }
 
-impl Read for Direct {
+impl Read for NonBlockingTcp {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if !self.saved.is_empty() {
             let take = into.len().min(self.saved.rest().len());
@@ -103,7 +103,7 @@ impl Read for Direct {
     }
 }
 
-impl Write for Direct {
+impl Write for NonBlockingTcp {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         Ok(rustix::io::retry_on_intr(|| send(&self.tcp, data, flags))?)
@@ -116,19 +116,19 @@ impl Write for Direct {
 
 #[cfg(test)]
 mod tests {
-    use super::Direct;
+    use super::NonBlockingTcp;
     use crate::tests::peers;
     use std::io::{ErrorKind, Read, Write};
 
-    fn pair() -> (Direct, impl Write) {
+    fn pair() -> (NonBlockingTcp, impl Write) {
         let (ours, theirs) = peers::tcp_pair();
-        (Direct::new(ours), theirs)
+        (NonBlockingTcp::new(ours), theirs)
     }
 
     /// What is there, once it has arrived.
-    fn read(direct: &mut Direct, into: &mut [u8]) -> usize {
+    fn read(non_blocking_tcp: &mut NonBlockingTcp, into: &mut [u8]) -> usize {
         loop {
-            match direct.read(into) {
+            match non_blocking_tcp.read(into) {
                 Ok(count) => return count,
                 Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
             }
@@ -137,44 +137,44 @@ mod tests {
 
     #[test]
     fn without_a_batch_nothing_is_taken_but_what_is_asked_for() {
-        let (mut direct, mut peer) = pair();
+        let (mut non_blocking_tcp, mut peer) = pair();
         peer.write_all(b"headerbody").unwrap();
         let mut header = [0; 6];
-        assert_eq!(read(&mut direct, &mut header), 6);
-        assert!(!direct.has_more(), "the rest is where Lua sees it: in the kernel");
-        assert_eq!(read(&mut direct, &mut [0; 16]), 4);
+        assert_eq!(read(&mut non_blocking_tcp, &mut header), 6);
+        assert!(!non_blocking_tcp.has_more(), "the rest is where Lua sees it: in the kernel");
+        assert_eq!(read(&mut non_blocking_tcp, &mut [0; 16]), 4);
     }
 
     #[test]
     fn a_batch_is_one_receive_and_what_is_left_of_it_comes_first_later() {
-        let (mut direct, mut peer) = pair();
+        let (mut non_blocking_tcp, mut peer) = pair();
         peer.write_all(b"0123456789").unwrap();
-        assert_eq!(read(&mut direct, &mut [0; 1]), 1);
-        direct.begin_batch(8);
+        assert_eq!(read(&mut non_blocking_tcp, &mut [0; 1]), 1);
+        non_blocking_tcp.begin_batch(8);
         let mut some = [0; 3];
-        assert_eq!(read(&mut direct, &mut some), 3);
+        assert_eq!(read(&mut non_blocking_tcp, &mut some), 3);
         assert_eq!(&some, b"123");
-        assert!(direct.has_more());
-        direct.end_batch();
-        assert!(direct.has_more(), "kept until it is read");
+        assert!(non_blocking_tcp.has_more());
+        non_blocking_tcp.end_batch();
+        assert!(non_blocking_tcp.has_more(), "kept until it is read");
         let mut rest = [0; 16];
-        assert_eq!(read(&mut direct, &mut rest), 5);
+        assert_eq!(read(&mut non_blocking_tcp, &mut rest), 5);
         assert_eq!(&rest[..5], b"45678");
-        direct.begin_batch(8);
-        assert_eq!(read(&mut direct, &mut rest), 1);
+        non_blocking_tcp.begin_batch(8);
+        assert_eq!(read(&mut non_blocking_tcp, &mut rest), 1);
         assert_eq!(
-            direct.read(&mut rest).unwrap_err().kind(),
+            non_blocking_tcp.read(&mut rest).unwrap_err().kind(),
             ErrorKind::WouldBlock,
             "one receive for a batch"
         );
-        direct.end_batch();
+        non_blocking_tcp.end_batch();
     }
 
     #[test]
     fn the_end_of_tcp_is_remembered() {
-        let (mut direct, peer) = pair();
+        let (mut non_blocking_tcp, peer) = pair();
         drop(peer);
-        assert_eq!(read(&mut direct, &mut [0; 1]), 0);
-        assert!(direct.end_of_file);
+        assert_eq!(read(&mut non_blocking_tcp, &mut [0; 1]), 0);
+        assert!(non_blocking_tcp.end_of_file);
     }
 }

@@ -1,22 +1,22 @@
-//! The front's end of a holder's delivery socket.
+//! The front's end of a subscriber's delivery socket.
 
 use super::{Front, listener::Listener, readiness, sockets::ClientSocket};
 use rustix::io::Errno;
 use std::{os::fd::AsFd, sync::Arc};
 use tokio::io::Interest;
 
-/// The largest message of a holder, in bytes; each byte is one word of the protocol.
+/// The largest message of a subscriber, in bytes; each byte is one word of the protocol.
 const MAX_MESSAGE: usize = 256;
 
-/// Hears what a holder says, until it goes.
+/// Hears what a subscriber says, until it goes.
 pub(super) async fn listen(front: Arc<Front>, listener: Arc<Listener>, id: u64, delivery: Arc<ClientSocket>) {
     hear_all(&delivery, |said| listener.heard(id, said)).await;
-    if listener.remove_holder(id) {
+    if listener.remove_subscriber(id) {
         front.acceptors.stop(&listener, delivery);
     }
 }
 
-/// Hears every message, until the holder goes or sends what it may not (descriptors).
+/// Hears every message, until the subscriber goes or sends what it may not (descriptors).
 async fn hear_all(delivery: &ClientSocket, mut heard: impl FnMut(&[u8])) {
     let socket = match readiness::register_borrowed(delivery.as_fd()) {
         Ok(socket) => socket,
