@@ -70,7 +70,7 @@ pub(crate) fn trust(bytes: &[u8]) {
             blobs: [(brought, Arc::from(bytes))].into(),
             floors: FLOORS,
             owner: "fuzz".into(),
-            again: false,
+            recreated: false,
             ledger: None,
             trusts: None,
         };

@@ -93,7 +93,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             blobs: [].into(),
             floors,
             owner,
-            again: true,
+            recreated: true,
             ledger,
             trusts: trusts_of_grant,
         };
@@ -148,7 +148,7 @@ fn meet(ssl: Ssl, bytes: &[u8]) {
     // Nobody who only talks to himself gets through a handshake.
     if let Err(error) = outcome {
         assert!(!tls::failure(&error, stream.ssl()).message.is_empty());
-        let _ = tls::info(stream.ssl());
+        let _ = tls::summary(stream.ssl());
     } else {
         panic!("a handshake with nobody");
     }
@@ -178,7 +178,7 @@ pub(crate) fn peer_certificates(bytes: &[u8]) {
     if peer_keys::check_certificate(bytes).is_err() {
         return;
     }
-    let parsed = tls::quietly(|| X509::from_der(bytes).and_then(|parsed| parsed.public_key()));
+    let parsed = tls::without_error_queue(|| X509::from_der(bytes).and_then(|parsed| parsed.public_key()));
     let Ok(key) = parsed else { return };
     if let Ok(key) = key.rsa() {
         assert!(key.n().num_bits() <= 8192 && key.e().num_bits() <= 64);

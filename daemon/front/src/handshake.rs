@@ -123,7 +123,7 @@ fn conclude(
     let failure = match outcome {
         Some(Ok(())) => {
             tls.get_mut().detach();
-            let info = with_addresses(tls::info(tls.ssl()), tls.get_ref().fd());
+            let info = with_addresses(tls::summary(tls.ssl()), tls.get_ref().fd());
             return Ok(Established { tls, info });
         }
         Some(Err(broken)) => why(&broken, &tls),

@@ -161,7 +161,7 @@ impl Session {
             Request::Status(of) => plain(id, self.status(&of)),
             Request::Certificate(read) => plain(id, self.parse(move || tls::read_certificate(&read)).await),
             Request::CheckIssued(check) => plain(id, self.parse(move || tls::check_issued(&check)).await),
-            Request::Describe(_) => plain(id, Ok(tls::description())),
+            Request::Describe(_) => plain(id, Ok(tls::capabilities())),
             Request::Unknown(op) => {
                 let message = format!("operation \"{op}\" is not known to this luassld");
                 plain(id, Err::<Done, _>(Failure::new(ErrorCode::UnknownOperation, message)))
@@ -254,7 +254,7 @@ impl Session {
             .filter_map(|digest| Some((*digest, Arc::clone(&self.blobs.get(&**digest)?.0))))
             .collect();
         let context_request =
-            Arc::new(ContextRequest { spec, blobs, again, _slots: vec![slot, description] });
+            Arc::new(ContextRequest { spec, blobs, recreated: again, _slots: vec![slot, description] });
         let checked = context::first(&self.front, &self.principal, &context_request).await?;
         let sessions = SessionFactory::new(self.principal.clone(), Arc::clone(&context_request), None);
         let number = self.next_context;
@@ -442,7 +442,7 @@ impl Session {
     }
 
     fn info(&self, of: &Of) -> Outcome<Pending<Info>> {
-        self.ask(&of.token, |ssl, fd| Ok(with_addresses(tls::info(ssl), fd)))
+        self.ask(&of.token, |ssl, fd| Ok(with_addresses(tls::summary(ssl), fd)))
     }
 
     fn peer_certificate(&self, of: &Of) -> Outcome<Pending<PeerCertificate>> {

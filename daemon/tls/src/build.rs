@@ -4,10 +4,12 @@ use super::credentials::Credentials;
 use super::names::Index;
 use super::plan::Plan;
 use super::resumption::{self, Resuming};
-use super::resumption_scope::Common;
+use super::resumption_scope::ScopeBase;
 use super::select::Selection;
 use super::trust::{Anchored, Resolved, TrustStores};
-use super::{ciphers, dane, gate, hello, key_log, message_ffi, peer_bounds, peer_keys, raw, versions};
+use super::{
+    ciphers, dane, hello, key_log, message_ffi, peer_bounds, peer_keys, safe_ffi, signing_guard, versions,
+};
 use crate::identity::IdentitySource;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 pub(super) struct Built {
     pub(super) context: SslContext,
     /// For the scopes of sessions; none where nothing is resumed.
-    pub(super) common: Option<Common>,
+    pub(super) common: Option<ScopeBase>,
     /// The identities in use by name.
     credentials: HashMap<String, Arc<Credentials>>,
     epochs: (u64, u64),
@@ -88,11 +90,11 @@ impl Built {
         let anchored = set_trust(plan, &mut builder, trusts)?;
         let resumes = resuming.prepare(&mut builder, plan.resumption).map_err(internal)?;
         let own = plan.identity.as_ref().and_then(|name| credentials.get(name));
-        let common = resumes.then(|| Common::new(plan, &resuming.owner, &anchored, own.map(|own| &**own)));
+        let common = resumes.then(|| ScopeBase::new(plan, &resuming.owner, &anchored, own.map(|own| &**own)));
         // Where there is no certificate, too: it comes before a server's key exchange.
-        message_ffi::set_certificate_callback::<gate::ByThread>(&mut builder);
+        message_ffi::set_certificate_callback::<signing_guard::ByThread>(&mut builder);
         message_ffi::watch_peers::<peer_bounds::ByCounts>(&mut builder);
-        raw::bound_certificates(&mut builder, peer_keys::MAX_MESSAGE);
+        safe_ffi::bound_certificates(&mut builder, peer_keys::MAX_MESSAGE);
         set_certificates(plan, &mut builder, &credentials, common.as_ref())?;
         set_protocols(plan, &mut builder).map_err(internal)?;
         plan.dane.map_or(Ok(()), |spec| dane::allow(&mut builder, spec)).map_err(internal)?;
@@ -126,9 +128,9 @@ fn load(plan: &Plan, identities: &dyn IdentitySource, name: &str) -> Result<Cred
     })?;
     let own = plan.chain.as_ref().filter(|_| plan.identity.as_deref() == Some(name));
     let also = || plan.also.iter().find(|also| also.identity == name)?.chain.as_ref();
-    let brought = own.or_else(also);
-    let brought = brought.filter(|chain| chain.holds_for(&identity));
-    Credentials::new(identity, brought.map(|chain| &chain.certificates[..]))
+    let client_supplied = own.or_else(also);
+    let client_supplied = client_supplied.filter(|chain| chain.holds_for(&identity));
+    Credentials::new(identity, client_supplied.map(|chain| &chain.certificates[..]))
 }
 
 fn renew(
@@ -187,14 +189,14 @@ fn set_certificates(
     plan: &Plan,
     builder: &mut SslContextBuilder,
     credentials: &HashMap<String, Arc<Credentials>>,
-    common: Option<&Common>,
+    common: Option<&ScopeBase>,
 ) -> Result<(), Failure> {
     if plan.client_hello {
         builder.set_client_hello_callback(hello::answer);
     }
     if let Some(own) = plan.identity.as_ref().and_then(|name| credentials.get(name)) {
         own.use_in_context(builder)?;
-        raw::allow_post_handshake_authentication(builder);
+        safe_ffi::allow_post_handshake_authentication(builder);
     }
     let also = plan.also.iter().filter_map(|also| credentials.get(&also.identity)).cloned();
     let also: Vec<Arc<Credentials>> = also.collect();
@@ -205,7 +207,8 @@ fn set_certificates(
     let selection = Arc::new(selection(plan, credentials));
     if let Some(common) = common.cloned() {
         let selection = Arc::clone(&selection);
-        builder.set_client_hello_callback(move |ssl, _| Ok(resumption::narrow(ssl, &common, &selection)));
+        builder
+            .set_client_hello_callback(move |ssl, _| Ok(resumption::bind_to_sni(ssl, &common, &selection)));
     }
     let for_staples = Arc::clone(&selection);
     builder.set_servername_callback(move |ssl, alert| selection.select(ssl, alert));

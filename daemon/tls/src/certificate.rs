@@ -1,7 +1,7 @@
 //! Certificates that clients want read, in OpenSSL's words.
 
 use super::peer_keys::{self, KeyFault};
-use super::{pem, raw};
+use super::{pem, safe_ffi};
 use luassl_protocol::{
     CertificateFacts, CertificateText, CheckIssued, ErrorCode, Failure, Issued, ReadCertificate,
 };
@@ -58,10 +58,10 @@ pub fn read_certificate(request: &ReadCertificate) -> Result<CertificateFacts, F
     }
     let decoded = pem::first_certificate(&request.data);
     let certificate = parse(decoded.as_deref().unwrap_or(&request.data))?;
-    raw::quietly(|| facts(&certificate)).map_err(|_| unreadable())
+    safe_ffi::without_error_queue(|| session_report(&certificate)).map_err(|_| unreadable())
 }
 
-fn facts(certificate: &X509Ref) -> Result<CertificateFacts, ErrorStack> {
+fn session_report(certificate: &X509Ref) -> Result<CertificateFacts, ErrorStack> {
     let digest = |by| certificate.digest(by).map(|digest| ByteBuf::from(digest.to_vec()));
     let key = certificate.public_key().ok();
     Ok(CertificateFacts {
@@ -115,7 +115,7 @@ fn signature(certificate: &X509Ref) -> String {
 
 fn parts(name: &X509NameRef) -> Vec<CertificateText> {
     let part = |entry: &openssl::x509::X509NameEntryRef| {
-        let (oid, name) = (raw::oid(entry.object()), entry.object().to_string());
+        let (oid, name) = (safe_ffi::oid(entry.object()), entry.object().to_string());
         of_string(oid, name, entry.data())
     };
     name.entries().map(part).collect()
@@ -139,7 +139,7 @@ fn general_name(name: &GeneralNameRef) -> Option<CertificateText> {
         value: ByteBuf::from(value),
         utf8: None,
     };
-    if let Some((oid, label, value)) = raw::other_name(name) {
+    if let Some((oid, label, value)) = safe_ffi::other_name(name) {
         return Some(of_string(oid, label, value));
     }
     let dns = name.dnsname().map(|dns| simple("dNSName", dns.as_bytes()));
@@ -172,7 +172,7 @@ pub fn check_issued(request: &CheckIssued) -> Result<Issued, Failure> {
     }
     let (anchor, certificate) = (parse(&request.anchor)?, parse(&request.certificate)?);
     let between = request.between.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>()?;
-    raw::quietly(|| verify(anchor, &certificate, between)).map_err(|_| unreadable())
+    safe_ffi::without_error_queue(|| verify(anchor, &certificate, between)).map_err(|_| unreadable())
 }
 
 fn verify(anchor: X509, certificate: &X509Ref, between: Vec<X509>) -> Result<Issued, ErrorStack> {

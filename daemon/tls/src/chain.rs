@@ -1,7 +1,7 @@
 //! Certificates that the keeper handed out unread, parsed and put in order: the one that carries the identity's key first,
 //! then each one's issuer. The supervisor does this before a push takes effect, and a front when it takes an identity in.
 
-use crate::quietly;
+use crate::without_error_queue;
 use openssl::error::ErrorStack;
 use openssl::sha::sha256;
 use openssl::x509::{X509, X509Ref, X509VerifyResult};
@@ -38,7 +38,7 @@ impl Chain {
         if given.is_empty() {
             return Ok(Self { certificates: Vec::new(), in_order: true, left: 0 });
         }
-        quietly(|| ordered(parsed(given)?, key_id))
+        without_error_queue(|| ordered(parsed(given)?, key_id))
     }
 
     /// The certificates as DER.

@@ -1,6 +1,6 @@
 //! Cipher strings, cipher suites, groups and Diffie-Hellman parameters.
 
-use super::raw;
+use super::safe_ffi;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::pkey::{PKey, Params};
 use openssl::ssl::{SslContextBuilder, SslContextRef, SslMethod};
@@ -131,18 +131,18 @@ pub(super) fn named_dh(name: &str) -> Result<DhParameters, Failure> {
         return Err(unknown());
     }
     let group = CString::new(name).map_err(|_| unknown())?;
-    raw::named_dh_parameters(&group).map(DhParameters::Given).map_err(|_| unknown())
+    safe_ffi::named_dh_parameters(&group).map(DhParameters::Given).map_err(|_| unknown())
 }
 
 /// Parameters that a client brought.
 pub(super) fn given_dh(pem: &[u8]) -> Result<DhParameters, Failure> {
-    let parameters = raw::read_dh_parameters(pem).map_err(|_| {
+    let parameters = safe_ffi::read_dh_parameters(pem).map_err(|_| {
         invalid("the DH parameters are no PEM block of DH PARAMETERS; openssl dhparam makes one".to_owned())
     })?;
     if !matches!(parameters.id(), openssl::pkey::Id::DH | openssl::pkey::Id::DHX) {
         return Err(invalid("the DH parameters are those of another algorithm".to_owned()));
     }
-    let bits = raw::bits(&parameters);
+    let bits = safe_ffi::bits(&parameters);
     if !(SMALLEST..=LARGEST).contains(&bits) {
         let message = format!("the DH parameters have {bits} bits; {SMALLEST} to {LARGEST} are taken");
         return Err(invalid(message));
@@ -153,8 +153,8 @@ pub(super) fn given_dh(pem: &[u8]) -> Result<DhParameters, Failure> {
 /// Sets the parameters for DHE.
 pub(super) fn set_dh(context: &mut SslContextBuilder, parameters: &DhParameters) -> Result<(), Failure> {
     let result = match parameters {
-        DhParameters::Automatic => raw::choose_dh_parameters(context),
-        DhParameters::Given(parameters) => raw::set_dh_parameters(context, parameters),
+        DhParameters::Automatic => safe_ffi::choose_dh_parameters(context),
+        DhParameters::Given(parameters) => safe_ffi::set_dh_parameters(context, parameters),
         DhParameters::None => Ok(()),
     };
     result.map_err(|error| invalid(format!("the DH parameters cannot be used: {error}")))

@@ -1,8 +1,8 @@
 //! A context: what a client asked for, checked once, and the SSL_CTX that follows from it and from the identities and
 //! trusts of the moment.
 
-use super::brought::charged;
 use super::build::Built;
+use super::client_supplied::charged;
 use super::plan::Plan;
 use super::resumption::{Resuming, Resumption};
 use super::session;

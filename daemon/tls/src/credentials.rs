@@ -1,7 +1,7 @@
 //! What a session proves itself with: a certificate, its chain and the key in the keeper.
 
 use super::names::host_names;
-use super::{pem, provider, raw};
+use super::{pem, provider, safe_ffi};
 use crate::identity::PublicIdentity;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
@@ -31,8 +31,11 @@ impl Credentials {
     ///
     /// # Errors
     /// `Invalid`, which names the identity, for a chain of another key, and for a bare key without one.
-    pub(super) fn new(identity: Arc<PublicIdentity>, brought: Option<&[X509]>) -> Result<Self, Failure> {
-        let chain = match brought {
+    pub(super) fn new(
+        identity: Arc<PublicIdentity>,
+        client_supplied: Option<&[X509]>,
+    ) -> Result<Self, Failure> {
+        let chain = match client_supplied {
             Some(chain) => chain.to_vec(),
             None => own_chain(&identity)?,
         };
@@ -62,13 +65,13 @@ impl Credentials {
 
     /// Makes this the certificate of a context.
     pub(super) fn use_in_context(&self, context: &mut SslContextBuilder) -> Result<(), Failure> {
-        raw::context_use(context, &self.leaf, &self.key, &self.chain)
+        safe_ffi::context_use(context, &self.leaf, &self.key, &self.chain)
             .map_err(|error| unusable(&self.identity, &error))
     }
 
     /// Adds this certificate to those of a session.
     pub(super) fn use_in_session(&self, ssl: &mut SslRef) -> Result<(), ErrorStack> {
-        raw::session_use(ssl, &self.leaf, &self.key, &self.chain)
+        safe_ffi::session_use(ssl, &self.leaf, &self.key, &self.chain)
     }
 
     /// The OCSP response for `certificate`, where that is this one's and has one.
@@ -96,9 +99,9 @@ pub(super) fn is_chain_of(certificates: &[X509], identity: &PublicIdentity) -> b
 /// Whether the first of some certificates can be one that chains end in: an authority's, or self-signed. A leaf that
 /// is neither is meant as a chain, be it a former one: no trust must come of it.
 pub(super) fn is_anchor(certificates: &[X509]) -> bool {
-    certificates
-        .first()
-        .is_some_and(|first| raw::quietly(|| raw::is_authority(first) || is_self_issued(first)))
+    certificates.first().is_some_and(|first| {
+        safe_ffi::without_error_queue(|| safe_ffi::is_authority(first) || is_self_issued(first))
+    })
 }
 
 fn is_self_issued(certificate: &X509Ref) -> bool {
@@ -106,12 +109,12 @@ fn is_self_issued(certificate: &X509Ref) -> bool {
 }
 
 /// The certificates that a client brought, PEM.
-pub(super) fn brought_certificates(blob: &[u8], what: &str) -> Result<Vec<X509>, Failure> {
+pub(super) fn client_supplied_certificates(blob: &[u8], what: &str) -> Result<Vec<X509>, Failure> {
     pem::certificates(blob).all(what)
 }
 
 fn carries(leaf: &X509Ref, public: &PKey<Public>) -> bool {
-    raw::quietly(|| leaf.public_key().is_ok_and(|key| key.public_eq(public)))
+    safe_ffi::without_error_queue(|| leaf.public_key().is_ok_and(|key| key.public_eq(public)))
 }
 
 fn public_key(identity: &PublicIdentity) -> Result<PKey<Public>, Failure> {
@@ -139,7 +142,7 @@ fn bare(identity: &PublicIdentity) -> Failure {
 
 /// The failure of a chain that is another key's.
 pub(super) fn foreign_chain(identity: &PublicIdentity, chain: &[X509]) -> Failure {
-    let subject = chain.first().map(|leaf| raw::name_text(leaf.subject_name())).unwrap_or_default();
+    let subject = chain.first().map(|leaf| safe_ffi::name_text(leaf.subject_name())).unwrap_or_default();
     let name = &identity.name;
     let message = format!(
         "the chain's first certificate (subject {subject}) does not carry the public key of identity {name:?}"

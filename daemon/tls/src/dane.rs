@@ -1,7 +1,7 @@
 //! Verification by TLSA records (RFC 6698, RFC 7671), which a client brings.
 
 use super::names::Host;
-use super::{peer_keys, raw};
+use super::{peer_keys, safe_ffi};
 use luassl_protocol::{Dane, DaneSpec, ErrorCode, Failure, TlsaRecord};
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextBuilder, SslRef};
@@ -9,7 +9,7 @@ use std::ffi::CString;
 
 /// Prepares a context.
 pub(super) fn allow(context: &mut SslContextBuilder, spec: DaneSpec) -> Result<(), ErrorStack> {
-    raw::context_enable_dane(context, spec.no_ee_namechecks)
+    safe_ffi::context_enable_dane(context, spec.no_ee_namechecks)
 }
 
 /// Makes a client's session verify by records.
@@ -23,7 +23,7 @@ pub(super) fn expect(ssl: &mut SslRef, dane: &Dane) -> Result<(), Failure> {
         _ => return Err(invalid(format!("dane: {:?} is no host name", dane.host))),
     };
     let host = CString::new(name).map_err(|error| invalid(format!("dane: {error}")))?;
-    raw::quietly(|| raw::session_enable_dane(ssl, &host))
+    safe_ffi::without_error_queue(|| safe_ffi::session_enable_dane(ssl, &host))
         .map_err(|_| invalid("the context was made without dane".into()))?;
     // What cannot be used is as if it were not there (RFC 6698, 4.1). So is a key that would take long to parse.
     for TlsaRecord { usage, selector, matching, data } in &dane.records {
@@ -35,7 +35,7 @@ pub(super) fn expect(ssl: &mut SslRef, dane: &Dane) -> Result<(), Failure> {
         if scanned.is_err() {
             continue;
         }
-        raw::quietly(|| raw::add_tlsa(ssl, (*usage, *selector, *matching), data));
+        safe_ffi::without_error_queue(|| safe_ffi::add_tlsa(ssl, (*usage, *selector, *matching), data));
     }
     Ok(())
 }

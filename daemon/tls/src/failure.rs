@@ -2,7 +2,7 @@
 
 use super::provider::{REASON_REFUSED, REASON_UNAVAILABLE};
 use super::verify::{Fault, remembered};
-use super::{ffi, peer_bounds, raw};
+use super::{ffi, peer_bounds, safe_ffi};
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::{Error, ErrorStack};
 use openssl::ssl::{self, NameType, SslRef};
@@ -213,7 +213,7 @@ fn alert_name(number: i32) -> String {
         // OpenSSL 3.0 has no text for these.
         116 => "certificate required".to_owned(),
         120 => "no application protocol".to_owned(),
-        number => raw::alert_name(number),
+        number => safe_ffi::alert_name(number),
     }
 }
 
@@ -236,13 +236,13 @@ fn verification(ssl: &SslRef) -> Failure {
     let remembered = remembered(ssl);
     let host = remembered.and_then(|remembered| remembered.host.as_deref());
     let message = match remembered.and_then(|remembered| remembered.fault()) {
-        Some(fault) => describe(&fault, host),
+        Some(fault) => capabilities(&fault, host),
         None => format!("verification failed: {}", ssl.verify_result().error_string()),
     };
     Failure::new(ErrorCode::Verification, message)
 }
 
-fn describe(fault: &Fault, host: Option<&str>) -> String {
+fn capabilities(fault: &Fault, host: Option<&str>) -> String {
     const HOSTNAME_MISMATCH: i32 = 62;
     const ADDRESS_MISMATCH: i32 = 64;
     const NOT_YET_VALID: i32 = 9;

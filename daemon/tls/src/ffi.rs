@@ -28,7 +28,7 @@ pub(super) struct Algorithm {
     pub(super) names: *const c_char,
     pub(super) properties: *const c_char,
     pub(super) functions: *const Dispatch,
-    pub(super) description: *const c_char,
+    pub(super) capabilities: *const c_char,
 }
 
 impl Algorithm {
@@ -36,7 +36,7 @@ impl Algorithm {
         names: std::ptr::null(),
         properties: std::ptr::null(),
         functions: std::ptr::null(),
-        description: std::ptr::null(),
+        capabilities: std::ptr::null(),
     };
 }
 

@@ -1,7 +1,7 @@
 //! The pause at the ClientHello: a server's session that stops there until its client has decided how to go on.
 
 use super::names::name_in;
-use super::raw;
+use super::safe_ffi;
 use luassl_protocol::ClientHello;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
@@ -87,9 +87,9 @@ pub(super) fn answer(ssl: &mut SslRef, alert: &mut SslAlert) -> Result<ClientHel
 }
 
 fn read(ssl: &mut SslRef) -> ClientHello {
-    let name = raw::hello_extension(ssl, SERVER_NAME);
+    let name = safe_ffi::hello_extension(ssl, SERVER_NAME);
     let name = name.as_deref().and_then(name_in).map(|name| String::from_utf8_lossy(name).into_owned());
-    let protocols = raw::hello_extension(ssl, APPLICATION_PROTOCOLS).unwrap_or_default();
+    let protocols = safe_ffi::hello_extension(ssl, APPLICATION_PROTOCOLS).unwrap_or_default();
     ClientHello { sni: name, alpn: protocols_in(&protocols) }
 }
 

@@ -1,30 +1,27 @@
 //! TLS of the front: contexts and sessions of OpenSSL whose private keys lie in the keeper.
 //!
-//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `memory`, `message_ffi`, `psk_ffi`, `raw`, `resumption_ffi`
+//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `memory`, `message_ffi`, `psk_ffi`, `safe_ffi`, `resumption_ffi`
 //! and `provider`.
 #![deny(unsafe_code)]
 
 #[cfg(all(feature = "kit", not(debug_assertions)))]
 compile_error!("signers with keys in memory are for tests alone");
 
-mod brought;
 mod build;
+mod capabilities;
 mod certificate;
 pub mod chain;
 mod ciphers;
+mod client_supplied;
 mod context;
 mod credentials;
 mod dane;
-mod describe;
 mod error;
-mod facts;
 mod failure;
 #[allow(unsafe_code)]
 mod ffi;
-mod gate;
 mod hello;
 pub mod identity;
-mod info;
 mod key_log;
 #[cfg(any(test, feature = "kit"))]
 pub mod kit;
@@ -45,19 +42,22 @@ mod provider;
 mod psk;
 #[allow(unsafe_code)]
 mod psk_ffi;
-#[allow(unsafe_code)]
-mod raw;
-mod renew;
+mod rekey;
 mod resumption;
 mod resumption_cache;
 #[allow(unsafe_code)]
 mod resumption_ffi;
 mod resumption_scope;
+#[allow(unsafe_code)]
+mod safe_ffi;
 mod select;
 mod session;
+mod session_report;
+mod signing_guard;
 mod source;
 mod staple;
 mod store;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -65,29 +65,29 @@ mod trust;
 mod verify;
 mod versions;
 
-pub use brought::check_sizes;
+pub use capabilities::capabilities;
 pub use certificate::{check_issued, read_certificate};
+pub use client_supplied::check_sizes;
 pub use context::Context;
-pub use describe::description;
 pub use error::TlsError;
-pub use facts::facts;
 pub use failure::{failure, failure_of_io, failure_of_stack, is_alert, is_nothing_in_common, reason};
-pub use gate::{may_sign, signing_is_allowed};
 pub use hello::{Decision, decide, take_hello};
-pub use info::info;
 pub use memory::{peak_of, trim, wipe_what_is_freed};
 pub use negotiated::{Negotiated, negotiated};
 pub use peer::{peer_certificate, peer_matches};
 pub use peer_bounds::{excess, hello_has_come};
 pub use psk::{AskForKey, ask_for_keys_by};
-pub use raw::quietly;
-pub use renew::{
+pub use rekey::{
     Exclusive, Renewal, peer_finished, peer_has_closed, renegotiate, renegotiation_is_pending,
     request_client_certificate,
 };
 pub use resumption::Resumption;
+pub use safe_ffi::without_error_queue;
 pub use session::read_ahead;
+pub use session_report::session_report;
+pub use signing_guard::{may_sign, signing_is_allowed};
 pub use source::{Charge, ContextSource, Floors, Ledger};
+pub use summary::summary;
 pub use tickets::TicketKeys;
 pub use trust::TrustStores;
 

@@ -10,7 +10,7 @@ use std::ptr;
 /// Whoever says whether a session goes on to choose its certificate.
 pub(super) trait Gate {
     /// What the callback of `SSL_CTX_set_cert_cb` says: 1 to go on, -1 to suspend the session, 0 to fail it.
-    fn gate(ssl: &SslRef) -> c_int;
+    fn may_go_on(ssl: &SslRef) -> c_int;
 }
 
 /// Whoever hears the messages of peers.
@@ -47,7 +47,7 @@ pub(super) fn set_certificate_callback<G: Gate>(context: &mut SslContextBuilder)
 
 unsafe extern "C" fn certificate<G: Gate>(ssl: *mut SSL, _argument: *mut c_void) -> c_int {
     // SAFETY: libssl calls with its session, which outlives the call.
-    G::gate(unsafe { SslRef::from_ptr(ssl) })
+    G::may_go_on(unsafe { SslRef::from_ptr(ssl) })
 }
 
 /// Has `W` hear every handshake message of peers.

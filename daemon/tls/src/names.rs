@@ -1,6 +1,6 @@
 //! Host names: how they are written, and which identity answers to the one that a client asks for (SNI, RFC 6066).
 
-use super::raw;
+use super::safe_ffi;
 use openssl::nid::Nid;
 use openssl::x509::verify::X509CheckFlags;
 use openssl::x509::{GeneralNameRef, X509Ref};
@@ -88,7 +88,7 @@ pub(super) const HOST_FLAGS: X509CheckFlags =
 
 /// The dNSName and iPAddress entries of a certificate.
 pub(super) fn alternative_names(certificate: &X509Ref) -> Vec<String> {
-    let names = raw::quietly(|| certificate.subject_alt_names());
+    let names = safe_ffi::without_error_queue(|| certificate.subject_alt_names());
     names.into_iter().flatten().filter_map(|name| text(&name)).collect()
 }
 

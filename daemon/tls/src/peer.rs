@@ -1,7 +1,7 @@
 //! Reading certificates: the peer's for its answer, names for SNI and for messages.
 
 use super::names::{HOST_FLAGS, Host, alternative_names};
-use super::raw;
+use super::safe_ffi;
 use luassl_protocol::PeerCertificate;
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::hash::MessageDigest;
@@ -17,8 +17,8 @@ pub fn peer_certificate(ssl: &SslRef) -> PeerCertificate {
     PeerCertificate {
         chain: chain(ssl, &leaf),
         pem: leaf.to_pem().map(|pem| String::from_utf8_lossy(&pem).into_owned()).unwrap_or_default(),
-        subject: raw::name_text(leaf.subject_name()),
-        issuer: raw::name_text(leaf.issuer_name()),
+        subject: safe_ffi::name_text(leaf.subject_name()),
+        issuer: safe_ffi::name_text(leaf.issuer_name()),
         names: alternative_names(&leaf),
         not_before: seconds(leaf.not_before()),
         not_after: seconds(leaf.not_after()),
@@ -34,8 +34,10 @@ pub fn peer_certificate(ssl: &SslRef) -> PeerCertificate {
 pub fn peer_matches(ssl: &SslRef, host: &str) -> bool {
     let (Some(leaf), Ok(host)) = (ssl.peer_certificate(), Host::parse(host)) else { return false };
     match host {
-        Host::Name(name) => raw::quietly(|| raw::carries_host(&leaf, &name, HOST_FLAGS.bits())),
-        Host::Address(address) => raw::quietly(|| raw::carries_address(&leaf, address)),
+        Host::Name(name) => {
+            safe_ffi::without_error_queue(|| safe_ffi::carries_host(&leaf, &name, HOST_FLAGS.bits()))
+        }
+        Host::Address(address) => safe_ffi::without_error_queue(|| safe_ffi::carries_address(&leaf, address)),
     }
 }
 

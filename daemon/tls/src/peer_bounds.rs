@@ -7,7 +7,7 @@
 
 use super::message_ffi::{self, Dhe, Verdict, Watch};
 use super::peer_keys::{self, Form};
-use super::raw;
+use super::safe_ffi;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
@@ -218,7 +218,7 @@ impl Watched {
 /// Counts from now on what the session's peer sends. `renegotiable` says whether a server may ask its client for a
 /// renegotiation; a client's wish is libssl's matter (`SSL_OP_ALLOW_CLIENT_RENEGOTIATION`).
 pub(super) fn watch(ssl: &mut SslRef, renegotiable: bool) {
-    let peer_is_refused = !renegotiable && raw::refuse_renegotiation(ssl);
+    let peer_is_refused = !renegotiable && safe_ffi::refuse_renegotiation(ssl);
     if let Some(index) = *WATCHED {
         let (heard, at_fault) = (Mutex::new(Heard::new()), AtomicBool::new(false));
         ssl.set_ex_data(index, Watched { heard, peer_is_refused, at_fault });
@@ -229,12 +229,12 @@ pub(super) fn watch(ssl: &mut SslRef, renegotiable: bool) {
 pub(super) fn renegotiate(ssl: &SslRef) -> Result<(), ErrorStack> {
     let refused = watched(ssl).is_some_and(|watched| watched.peer_is_refused);
     if refused {
-        raw::allow_renegotiation(ssl);
+        safe_ffi::allow_renegotiation(ssl);
     }
     renegotiates_itself(ssl);
-    let outcome = raw::renegotiate(ssl);
+    let outcome = safe_ffi::renegotiate(ssl);
     if refused {
-        raw::refuse_renegotiation(ssl);
+        safe_ffi::refuse_renegotiation(ssl);
     }
     outcome
 }

@@ -428,7 +428,7 @@ mod tests {
 
     /// What the openssl crate takes for a certificate whose key it can read.
     fn readable(der: &[u8]) -> Option<PKey<openssl::pkey::Public>> {
-        crate::quietly(|| X509::from_der(der).and_then(|one| one.public_key()).ok())
+        crate::without_error_queue(|| X509::from_der(der).and_then(|one| one.public_key()).ok())
     }
 
     /// The opposite question, asked of what OpenSSL has parsed: is it a key that costs no more than others?

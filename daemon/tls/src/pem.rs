@@ -1,7 +1,7 @@
 //! Certificates and CRLs from PEM, block by block, so that a bad block does not hide the good ones.
 
 use super::peer_keys::{self, KeyFault};
-use super::raw;
+use super::safe_ffi;
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::x509::{X509, X509Crl};
 
@@ -65,7 +65,7 @@ fn der(label: &str, block: &[u8]) -> Option<Vec<u8>> {
     let text = block.get(BEGIN.len() + label.len() + DASHES.len()..)?;
     let text: Vec<u8> =
         text[..find(text, END)?].iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    raw::quietly(|| openssl::base64::decode_block(std::str::from_utf8(&text).ok()?).ok())
+    safe_ffi::without_error_queue(|| openssl::base64::decode_block(std::str::from_utf8(&text).ok()?).ok())
 }
 
 /// A block that is not taken, for the sake of its key perhaps.

@@ -1,8 +1,8 @@
 //! The checked form of a context's description: everything in it that does not change with identities and trusts.
 
-use super::brought::{Material, charged, check_sizes, decode_extensions};
 use super::ciphers::{self, DhParameters};
-use super::credentials::{brought_certificates, foreign_chain, is_anchor, is_chain_of};
+use super::client_supplied::{Material, charged, check_sizes, decode_extensions};
+use super::credentials::{client_supplied_certificates, foreign_chain, is_anchor, is_chain_of};
 use super::names::is_server_name;
 use super::options::options;
 use super::psk::Shared;
@@ -170,7 +170,7 @@ impl ContextSource {
     fn chain(&self, digest: &Digest, what: &str, charges: &mut Vec<Charge>) -> Result<Vec<X509>, Failure> {
         let blob = self.blob(digest, what)?;
         let (chain, charge) = charged(self.ledger.as_deref(), blob.len(), || {
-            let chain = brought_certificates(blob, what)?;
+            let chain = client_supplied_certificates(blob, what)?;
             decode_extensions(&chain);
             Ok(chain)
         })?;
@@ -279,7 +279,7 @@ impl ContextSource {
     /// Whether a chain fitted when the client first had this context, and now the identity has a renewed one of its
     /// own.
     fn is_superseded(&self, chain: &[X509], identity: &PublicIdentity) -> bool {
-        let superseded = self.again && !identity.chain.is_empty() && !is_chain_of(chain, identity);
+        let superseded = self.recreated && !identity.chain.is_empty() && !is_chain_of(chain, identity);
         if superseded {
             tracing::info!(
                 "identity {:?} was renewed: a program that made its context again brought the chain of the former key; \
@@ -310,7 +310,7 @@ impl ContextSource {
         if !(certificates.is_empty() && crls.is_empty()) {
             let ledger = self.ledger.as_deref();
             let material = Material { owner: &self.owner, certificates, crls, ledger };
-            anchors.brought = Some(trusts.parsed.get(&material)?);
+            anchors.client_supplied = Some(trusts.parsed.get(&material)?);
         }
         Ok(anchors)
     }

@@ -6,7 +6,7 @@
 
 use super::resumption_cache::{Bounds, Cache};
 use super::resumption_ffi::{self as ffi, Decider, Event};
-use super::resumption_scope::Common;
+use super::resumption_scope::ScopeBase;
 use super::select::Selection;
 use super::tickets::{Keys, Opened, Scope, TicketKeys, now};
 use openssl::error::ErrorStack;
@@ -25,14 +25,14 @@ const TICKETS: usize = 2;
 pub struct Resumption {
     keys: Arc<TicketKeys>,
     /// Servers' sessions by their id.
-    servers: Cache<Vec<u8>, Kept>,
+    servers: Cache<Vec<u8>, Cached>,
     /// Clients' sessions by their scope.
-    clients: Cache<Scope, Kept>,
+    clients: Cache<Scope, Cached>,
     lifetime: AtomicU32,
 }
 
 /// A session that may be resumed. Freeing it wipes its secrets, which is libssl's part.
-struct Kept {
+struct Cached {
     session: SslSession,
     origin: u64,
     until: u64,
@@ -60,13 +60,13 @@ impl Resumption {
         self.lifetime.load(Ordering::Relaxed)
     }
 
-    fn keep(&self, session: &SslSessionRef, origin: u64) -> Option<Kept> {
+    fn keep(&self, session: &SslSessionRef, origin: u64) -> Option<Cached> {
         let session = ffi::duplicate(session).filter(|copy| ffi::is_resumable(copy))?;
-        Some(Kept { session, origin, until: origin.saturating_add(self.lifetime().into()) })
+        Some(Cached { session, origin, until: origin.saturating_add(self.lifetime().into()) })
     }
 }
 
-impl Kept {
+impl Cached {
     fn is_good(&self) -> bool {
         now().as_secs() < self.until && !ffi::peer_has_expired(&self.session)
     }
@@ -104,7 +104,7 @@ impl Resuming {
     pub(super) fn serve(
         &self,
         ssl: &mut Ssl,
-        common: &Common,
+        common: &ScopeBase,
         expected: Option<&str>,
     ) -> Result<(), ErrorStack> {
         let scope = common.server(expected, None, std::iter::empty());
@@ -121,7 +121,7 @@ impl Resuming {
     /// Before a client's handshake: offers a session of that scope, where there is one.
     pub(super) fn offer(&self, ssl: &mut Ssl, scope: Scope) {
         let Some(index) = *CLIENT else { return };
-        let kept = std::iter::from_fn(|| self.shared.clients.take(&self.owner, &scope)).find(Kept::is_good);
+        let kept = std::iter::from_fn(|| self.shared.clients.take(&self.owner, &scope)).find(Cached::is_good);
         let offered = kept.filter(|kept| ffi::offer(ssl, &kept.session).is_ok());
         let origin = offered.map(|kept| kept.origin);
         ssl.set_ex_data(index, Client { resuming: self.clone(), scope, origin });
@@ -156,7 +156,11 @@ fn client(ssl: &SslRef) -> Option<&Client> {
 
 /// The ClientHello callback, which runs before any session is looked for: the scope depends on the name that is asked
 /// for and on who answers to it.
-pub(super) fn narrow(ssl: &mut SslRef, common: &Common, selection: &Selection) -> ClientHelloResponse {
+pub(super) fn bind_to_sni(
+    ssl: &mut SslRef,
+    common: &ScopeBase,
+    selection: &Selection,
+) -> ClientHelloResponse {
     let name = ffi::asked_name(ssl).map(|name| String::from_utf8_lossy(&name).into_owned());
     let identities = selection.answers(name.as_deref());
     if let Some(server) = (*SERVER).and_then(|index| ssl.ex_data_mut(index)) {
@@ -200,14 +204,14 @@ impl Client {
 /// A client offers a session by its id. Whether it is of the right scope is for libssl to say.
 fn found(ssl: &SslRef, id: &[u8]) -> Option<SslSession> {
     let Resuming { shared, owner } = &server(ssl)?.resuming;
-    let good = |kept: &Kept| kept.is_good().then(|| ffi::duplicate(&kept.session)).flatten();
+    let good = |kept: &Cached| kept.is_good().then(|| ffi::duplicate(&kept.session)).flatten();
     shared.servers.look(owner, &id.to_vec(), good)?
 }
 
 /// When the full handshake was that a session goes back to, in seconds since 1970.
 fn origin_of(session: &SslSessionRef) -> u64 {
     let made = u64::try_from(session.time()).unwrap_or_default();
-    ffi::note(session).map_or(made, u64::from_be_bytes)
+    ffi::ticket_appdata(session).map_or(made, u64::from_be_bytes)
 }
 
 /// What libssl's callbacks ask.

@@ -21,7 +21,7 @@ pub(super) struct Cache<K, V> {
 }
 
 struct State<K, V> {
-    shelves: HashMap<Arc<str>, Shelf<K, V>>,
+    owner_caches: HashMap<Arc<str>, OwnerCache<K, V>>,
     bounds: Bounds,
     /// On all shelves.
     count: usize,
@@ -29,7 +29,7 @@ struct State<K, V> {
 }
 
 /// One owner's.
-struct Shelf<K, V> {
+struct OwnerCache<K, V> {
     by_key: HashMap<K, VecDeque<(u64, V)>>,
     /// Keys in the order in which their values came.
     order: BTreeMap<u64, K>,
@@ -37,7 +37,7 @@ struct Shelf<K, V> {
 
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { state: Mutex::new(State { shelves: HashMap::new(), bounds, count: 0, next: 0 }) }
+        Self { state: Mutex::new(State { owner_caches: HashMap::new(), bounds, count: 0, next: 0 }) }
     }
 
     pub(super) fn set_bounds(&self, bounds: Bounds) {
@@ -53,13 +53,13 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         state.next += 1;
         state.count += 1;
         let state = &mut *state;
-        let shelf = state.shelves.entry(Arc::clone(owner)).or_default();
-        shelf.add(number, key, value);
-        if shelf.by_key[key].len() > PER_KEY {
-            state.count -= shelf.drop_oldest_of(key);
+        let owner_cache = state.owner_caches.entry(Arc::clone(owner)).or_default();
+        owner_cache.add(number, key, value);
+        if owner_cache.by_key[key].len() > PER_KEY {
+            state.count -= owner_cache.drop_oldest_of(key);
         }
-        if shelf.order.len() > state.bounds.per_owner {
-            state.count -= shelf.drop_oldest();
+        if owner_cache.order.len() > state.bounds.per_owner {
+            state.count -= owner_cache.drop_oldest();
         }
         state.shrink();
     }
@@ -67,20 +67,20 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     /// The newest value under a key, which stays.
     pub(super) fn look<R>(&self, owner: &str, key: &K, look: impl FnOnce(&V) -> R) -> Option<R> {
         let state = self.lock();
-        let (_, value) = state.shelves.get(owner)?.by_key.get(key)?.back()?;
+        let (_, value) = state.owner_caches.get(owner)?.by_key.get(key)?.back()?;
         Some(look(value))
     }
 
     /// The newest value under a key, which is gone then.
     pub(super) fn take(&self, owner: &str, key: &K) -> Option<V> {
         let mut state = self.lock();
-        let shelf = state.shelves.get_mut(owner)?;
-        let values = shelf.by_key.get_mut(key)?;
+        let owner_cache = state.owner_caches.get_mut(owner)?;
+        let values = owner_cache.by_key.get_mut(key)?;
         let (number, value) = values.pop_back()?;
         if values.is_empty() {
-            shelf.by_key.remove(key);
+            owner_cache.by_key.remove(key);
         }
-        shelf.order.remove(&number);
+        owner_cache.order.remove(&number);
         state.count -= 1;
         state.tidy(owner);
         Some(value)
@@ -89,10 +89,10 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     /// Forgets everything under a key.
     pub(super) fn forget(&self, owner: &str, key: &K) {
         let mut state = self.lock();
-        let Some(shelf) = state.shelves.get_mut(owner) else { return };
-        let values = shelf.by_key.remove(key).unwrap_or_default();
+        let Some(owner_cache) = state.owner_caches.get_mut(owner) else { return };
+        let values = owner_cache.by_key.remove(key).unwrap_or_default();
         for (number, _) in &values {
-            shelf.order.remove(number);
+            owner_cache.order.remove(number);
         }
         state.count -= values.len();
         state.tidy(owner);
@@ -107,14 +107,16 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
 impl<K: Clone + Eq + Hash, V> State<K, V> {
     fn shrink(&mut self) {
         let per_owner = self.bounds.per_owner;
-        for shelf in self.shelves.values_mut().filter(|shelf| shelf.order.len() > per_owner) {
-            while shelf.order.len() > per_owner {
-                self.count -= shelf.drop_oldest();
+        for owner_cache in
+            self.owner_caches.values_mut().filter(|owner_cache| owner_cache.order.len() > per_owner)
+        {
+            while owner_cache.order.len() > per_owner {
+                self.count -= owner_cache.drop_oldest();
             }
         }
         while self.count > self.bounds.all {
-            let largest = self.shelves.values_mut().max_by_key(|shelf| shelf.order.len());
-            match largest.map_or(0, Shelf::drop_oldest) {
+            let largest = self.owner_caches.values_mut().max_by_key(|owner_cache| owner_cache.order.len());
+            match largest.map_or(0, OwnerCache::drop_oldest) {
                 0 => self.count = 0,
                 dropped => self.count -= dropped,
             }
@@ -123,19 +125,19 @@ impl<K: Clone + Eq + Hash, V> State<K, V> {
 
     /// No shelf stays for an owner without sessions.
     fn tidy(&mut self, owner: &str) {
-        if self.shelves.get(owner).is_some_and(|shelf| shelf.order.is_empty()) {
-            self.shelves.remove(owner);
+        if self.owner_caches.get(owner).is_some_and(|owner_cache| owner_cache.order.is_empty()) {
+            self.owner_caches.remove(owner);
         }
     }
 }
 
-impl<K, V> Default for Shelf<K, V> {
+impl<K, V> Default for OwnerCache<K, V> {
     fn default() -> Self {
         Self { by_key: HashMap::new(), order: BTreeMap::new() }
     }
 }
 
-impl<K: Clone + Eq + Hash, V> Shelf<K, V> {
+impl<K: Clone + Eq + Hash, V> OwnerCache<K, V> {
     fn add(&mut self, number: u64, key: &K, value: V) {
         self.by_key.entry(key.clone()).or_default().push_back((number, value));
         self.order.insert(number, key.clone());
@@ -186,7 +188,7 @@ mod tests {
         let taken: Vec<_> = std::iter::from_fn(|| cache.take("a", &1)).collect();
         assert_eq!(taken, [9, 8, 7, 6]);
         let state = cache.lock();
-        assert_eq!((state.count, state.shelves.len()), (0, 0));
+        assert_eq!((state.count, state.owner_caches.len()), (0, 0));
     }
 
     #[test]

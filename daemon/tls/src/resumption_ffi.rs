@@ -190,8 +190,8 @@ pub(super) fn peer_has_expired(session: &SslSessionRef) -> bool {
     }
 }
 
-/// What [`set_note`] left in a session, which tickets carry along.
-pub(super) fn note(session: &SslSessionRef) -> Option<[u8; 8]> {
+/// What [`set_ticket_appdata`] left in a session, which tickets carry along.
+pub(super) fn ticket_appdata(session: &SslSessionRef) -> Option<[u8; 8]> {
     let (mut data, mut length) = (ptr::null_mut(), 0);
     // SAFETY: the session is alive; what is given back belongs to it and is copied at once.
     unsafe {
@@ -203,9 +203,15 @@ pub(super) fn note(session: &SslSessionRef) -> Option<[u8; 8]> {
     }
 }
 
-pub(super) fn set_note(session: &SslSessionRef, note: [u8; 8]) -> bool {
+pub(super) fn set_ticket_appdata(session: &SslSessionRef, ticket_appdata: [u8; 8]) -> bool {
     // SAFETY: the session is alive and, since no ticket of it was sent yet, nobody else's; the bytes are copied.
-    unsafe { SSL_SESSION_set1_ticket_appdata(session.as_ptr(), note.as_ptr().cast(), note.len()) == 1 }
+    unsafe {
+        SSL_SESSION_set1_ticket_appdata(
+            session.as_ptr(),
+            ticket_appdata.as_ptr().cast(),
+            ticket_appdata.len(),
+        ) == 1
+    }
 }
 
 /// Before a session becomes a ticket.
@@ -213,10 +219,10 @@ unsafe extern "C" fn generated<D: Decider>(ssl: *mut SSL, _: *mut c_void) -> c_i
     // SAFETY: libssl calls with a live session.
     let ssl = unsafe { SslRef::from_ptr(ssl) };
     let Some(session) = ssl.session() else { return 0 };
-    if note(session).is_some() {
+    if ticket_appdata(session).is_some() {
         return 1;
     }
-    c_int::from(set_note(session, D::origin(session)))
+    c_int::from(set_ticket_appdata(session, D::origin(session)))
 }
 
 /// After a ticket has been opened, or not.

@@ -51,12 +51,12 @@ impl Fields {
 
 /// What all sessions of a context have in common, for each role.
 #[derive(Clone)]
-pub(super) struct Common {
+pub(super) struct ScopeBase {
     server: Fields,
     client: Fields,
 }
 
-impl Common {
+impl ScopeBase {
     /// For a context of `owner`.
     pub(super) fn new(plan: &Plan, owner: &str, anchored: &Anchored, own: Option<&Credentials>) -> Self {
         let settings = |role: &str, mode| settings(Fields::new(role), plan, owner, mode, anchored);

@@ -82,7 +82,7 @@ impl Selection {
         if chosen.len() == 1 && chosen.first() == self.own.as_ref() {
             return Ok(());
         }
-        super::raw::session_clear_certificates(ssl);
+        super::safe_ffi::session_clear_certificates(ssl);
         chosen.iter().try_for_each(|&answer| self.all[answer].use_in_session(ssl))
     }
 

@@ -8,8 +8,8 @@ use super::options::ALLOW_RENEGOTIATION;
 use super::peer_bounds;
 use super::plan::Plan;
 use super::psk;
-use super::raw;
 use super::resumption::Resuming;
+use super::safe_ffi;
 use super::verify::{self, expect_host, remember};
 use luassl_protocol::{ErrorCode, Failure, Role};
 use openssl::error::ErrorStack;
@@ -20,7 +20,7 @@ use openssl::x509::X509PurposeId;
 /// of a header and then a record, and keeps that buffer until it has used up what it took. Of a transport that somebody
 /// else polls it would take too much.
 pub fn read_ahead(ssl: &mut SslRef) {
-    raw::set_read_ahead(ssl);
+    safe_ffi::set_read_ahead(ssl);
 }
 
 pub(super) fn server(

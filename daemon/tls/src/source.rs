@@ -58,7 +58,7 @@ pub struct ContextSource {
     pub owner: Arc<str>,
     /// Whether the client had it before: a chain that it brought then gives way to the identity's own where the
     /// identity was renewed since.
-    pub again: bool,
+    pub recreated: bool,
     /// Where what is parsed is charged; nowhere where there is none.
     pub ledger: Option<Arc<dyn Ledger>>,
     /// The only trusts that the grant accepts, by name; none where the client may bring what it trusts.

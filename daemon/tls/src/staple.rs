@@ -1,6 +1,6 @@
 //! The OCSP response that a server has stapled (RFC 6066, 8; RFC 6960), as its client sees it.
 
-use super::raw;
+use super::safe_ffi;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::ocsp::{OcspBasicResponseRef, OcspCertId, OcspCertStatus, OcspFlag, OcspResponse};
@@ -14,7 +14,7 @@ const CLOCKS: u32 = 300;
 /// The response and what it says: `good`, `revoked` or `unknown`; or why it says nothing.
 pub(super) fn staple(ssl: &SslRef) -> Option<(Vec<u8>, String)> {
     let response = ssl.ocsp_status().filter(|response| !response.is_empty())?;
-    let said = raw::quietly(|| status(ssl, response));
+    let said = safe_ffi::without_error_queue(|| status(ssl, response));
     let said = said.map_or_else(|why| format!("invalid: {why}"), str::to_owned);
     Some((response.to_vec(), said))
 }

@@ -1,6 +1,6 @@
 //! Stores of what is trusted.
 
-use super::raw;
+use super::safe_ffi;
 use openssl::error::ErrorStack;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::{X509, X509Crl};
@@ -15,7 +15,7 @@ pub(super) fn store_of<'a>(
         builder.add_cert(certificate.clone())?;
     }
     for list in crls {
-        raw::add_revocation_list(&mut builder, list)?;
+        safe_ffi::add_revocation_list(&mut builder, list)?;
     }
     Ok(builder.build())
 }

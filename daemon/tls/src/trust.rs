@@ -1,9 +1,9 @@
 //! Trust: the certificates that chains must end in, and CRLs. Parsed once, shared by all contexts.
 
-use super::brought::{Brought, Parsed};
+use super::client_supplied::{ClientSupplied, Parsed};
 use super::peer_keys::KeyFault;
 use super::store::store_of;
-use super::{pem, raw};
+use super::{pem, safe_ffi};
 use luassl_protocol::{ErrorCode, Failure};
 use luassl_settings::TrustSettings;
 use openssl::error::ErrorStack;
@@ -147,7 +147,7 @@ pub(super) struct Anchored {
 pub(super) struct Anchors {
     named: Vec<String>,
     /// CA certificates and CRLs that the client brought.
-    pub(super) brought: Option<Arc<Brought>>,
+    pub(super) client_supplied: Option<Arc<ClientSupplied>>,
     /// Trust anchors that came as something else.
     pub(super) certificates: Vec<X509>,
 }
@@ -175,8 +175,11 @@ impl Anchors {
 
     /// Whether there is a certificate among what is trusted that the client brought.
     pub(super) fn has_brought_certificates(&self) -> bool {
-        let brought = self.brought.as_ref().is_some_and(|brought| !brought.certificates.is_empty());
-        brought || !self.certificates.is_empty()
+        let client_supplied = self
+            .client_supplied
+            .as_ref()
+            .is_some_and(|client_supplied| !client_supplied.certificates.is_empty());
+        client_supplied || !self.certificates.is_empty()
     }
 
     /// Whether nothing is trusted (CRLs alone trust nothing).
@@ -187,17 +190,23 @@ impl Anchors {
     /// The store of all of them; shared with other contexts where it is one configured trust, or what a client brought.
     pub(super) fn resolve(&self, trusts: &TrustStores) -> Result<Resolved, Failure> {
         let named: Vec<_> = self.named.iter().map(|name| trusts.named(name)).collect::<Result<_, _>>()?;
-        let brought = self.brought.as_deref();
-        let crls = named.iter().map(|trust| &trust.crls).chain(brought.map(|brought| &brought.crls));
+        let client_supplied = self.client_supplied.as_deref();
+        let crls = named
+            .iter()
+            .map(|trust| &trust.crls)
+            .chain(client_supplied.map(|client_supplied| &client_supplied.crls));
         let crls: Vec<&X509Crl> = crls.flatten().collect();
         let revocation = !crls.is_empty();
-        let store = match (&named[..], brought) {
-            ([one], None) if self.certificates.is_empty() => raw::share_store(&one.store),
-            ([], Some(brought)) if self.certificates.is_empty() => raw::share_store(&brought.store),
+        let store = match (&named[..], client_supplied) {
+            ([one], None) if self.certificates.is_empty() => safe_ffi::share_store(&one.store),
+            ([], Some(client_supplied)) if self.certificates.is_empty() => {
+                safe_ffi::share_store(&client_supplied.store)
+            }
             _ => {
                 let certificates = named.iter().flat_map(|trust| &trust.certificates);
-                let brought = brought.into_iter().flat_map(|brought| &brought.certificates);
-                store_of(certificates.chain(brought).chain(&self.certificates), crls)
+                let client_supplied =
+                    client_supplied.into_iter().flat_map(|client_supplied| &client_supplied.certificates);
+                store_of(certificates.chain(client_supplied).chain(&self.certificates), crls)
             }
         };
         let unusable = |error| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}"));
@@ -216,8 +225,8 @@ impl Anchors {
         for certificate in &self.certificates {
             part(1, &certificate.to_der()?);
         }
-        if let Some(brought) = &self.brought {
-            part(2, &brought.digest);
+        if let Some(client_supplied) = &self.client_supplied {
+            part(2, &client_supplied.digest);
         }
         Ok(digest.finish())
     }

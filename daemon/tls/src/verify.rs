@@ -1,7 +1,7 @@
 //! Verification of the peer: who must be verified, against which host, and what was wrong.
 
 use super::names::{HOST_FLAGS, Host, host_names};
-use super::raw;
+use super::safe_ffi;
 use luassl_protocol::{ErrorCode, Failure, VERIFY_NONE, VerifyFault};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
@@ -143,8 +143,8 @@ fn keep(context: &X509StoreContextRef) -> Option<()> {
         let certificate = context.current_cert();
         *fault = Some(Fault {
             result: context.error(),
-            subject: certificate.map(|one| raw::name_text(one.subject_name())).unwrap_or_default(),
-            issuer: certificate.map(|one| raw::name_text(one.issuer_name())).unwrap_or_default(),
+            subject: certificate.map(|one| safe_ffi::name_text(one.subject_name())).unwrap_or_default(),
+            issuer: certificate.map(|one| safe_ffi::name_text(one.issuer_name())).unwrap_or_default(),
             validity: certificate
                 .map(|one| (one.not_before().to_string(), one.not_after().to_string()))
                 .unwrap_or_default(),

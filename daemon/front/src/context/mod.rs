@@ -33,7 +33,7 @@ pub(super) struct ContextRequest {
     pub(super) spec: ContextSpec,
     pub(super) blobs: HashMap<Digest, Arc<[u8]>>,
     /// Whether the client had it before.
-    pub(super) again: bool,
+    pub(super) recreated: bool,
     /// Its parts of the bounds on contexts and on what is parsed.
     pub(super) _slots: Vec<QuotaGuard>,
 }
@@ -440,7 +440,7 @@ struct CacheKey {
     spec: [u8; 32],
     floors: Floors,
     trusts: Option<Vec<String>>,
-    again: bool,
+    recreated: bool,
     generation: u64,
 }
 
@@ -512,7 +512,7 @@ impl Contexts {
             spec: digest_of(&spec),
             floors: terms.floors,
             trusts: terms.trusts.clone(),
-            again: context_request.again,
+            recreated: context_request.recreated,
             generation: active.generation,
         };
         if let Some(known) = self.known(&key) {
@@ -557,7 +557,7 @@ fn make(front: &Front, order: &Order, spec: &ContextSpec, terms: &Terms) -> Resu
         blobs: context_request.blobs.clone(),
         floors: *floors,
         owner: owner.label(),
-        again: context_request.again,
+        recreated: context_request.recreated,
         ledger: Some(Arc::new(ParsedBytes::new(&front.quotas, owner, &active.settings.limits))),
         trusts: trusts.as_deref().map(Arc::from),
     };

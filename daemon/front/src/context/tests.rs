@@ -54,7 +54,7 @@ fn principal() -> Principal {
 fn sessions(spec: ContextSpec, blobs: HashMap<Digest, Arc<[u8]>>) -> SessionFactory {
     let bound = Bound { owner: 1, all: None };
     let slot = Quotas::default().take(&principal().owner, Kind::Contexts, 1, bound).unwrap();
-    let context_request = ContextRequest { spec, blobs, again: false, _slots: vec![slot] };
+    let context_request = ContextRequest { spec, blobs, recreated: false, _slots: vec![slot] };
     SessionFactory::new(principal(), context_request.into(), None)
 }
 

@@ -201,7 +201,7 @@ impl Session {
     }
 
     fn info(&self) -> Info {
-        with_addresses(tls::info(self.tls.ssl()), Some(self.fd()))
+        with_addresses(tls::summary(self.tls.ssl()), Some(self.fd()))
     }
 
     fn has_pending(&self) -> bool {
@@ -349,7 +349,7 @@ impl Session {
     }
 
     pub(super) fn facts(&self) -> Answered {
-        let facts: Box<Facts> = Box::new(tls::facts(self.tls.ssl()));
+        let facts: Box<Facts> = Box::new(tls::session_report(self.tls.ssl()));
         frame(&LockStepAnswer { facts: Some(facts), ..ok() })
     }
 

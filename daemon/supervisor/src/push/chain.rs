@@ -48,7 +48,7 @@ pub(super) fn look(certificates: &[&[u8]], key_id: &[u8; 32]) -> Result<Facts, U
     tls::prepare_to_parse().map_err(|error| Unfit { kind: Fault::Internal, reason: error.to_string() })?;
     let chain = Chain::of(certificates, key_id)?;
     let Some(leaf) = chain.certificates.first() else { return Ok(Facts::default()) };
-    let dates = tls::quietly(|| validities(&chain.certificates))?;
+    let dates = tls::without_error_queue(|| validities(&chain.certificates))?;
     let mut warnings: Vec<String> = chain_warnings(&chain).map(str::to_owned).collect();
     warnings.extend(date_warnings(&dates, now()));
     Ok(Facts { validity: dates.first().copied().unwrap_or_default(), names: names(leaf), warnings })
@@ -75,7 +75,7 @@ fn gap_warning(chain: &[X509]) -> Option<&'static str> {
 
 /// The host names and IP addresses among the subject alternative names.
 fn names(leaf: &X509Ref) -> Vec<String> {
-    let names = tls::quietly(|| leaf.subject_alt_names());
+    let names = tls::without_error_queue(|| leaf.subject_alt_names());
     names.into_iter().flatten().filter_map(|name| text(&name)).collect()
 }
 

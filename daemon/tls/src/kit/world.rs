@@ -134,7 +134,7 @@ impl World {
         let blobs = self.blobs.lock().unwrap().clone();
         let (spec, owner) = (spec.clone(), owner.into());
         let (ledger, trusts) = (self.ledger.lock().unwrap().clone(), self.accepted.lock().unwrap().clone());
-        let source = ContextSource { spec, blobs, floors, owner, again: false, ledger, trusts };
+        let source = ContextSource { spec, blobs, floors, owner, recreated: false, ledger, trusts };
         let (trusts, resumption) = (Arc::clone(&self.trusts), Arc::clone(&self.resumption));
         Context::new(source, self.identities.clone(), trusts, resumption)
     }
@@ -144,7 +144,7 @@ impl World {
         let blobs = self.blobs.lock().unwrap().clone();
         let (spec, owner) = (spec.clone(), "owner".into());
         let (ledger, trusts) = (None, None);
-        let source = ContextSource { spec, blobs, floors: FREE, owner, again: true, ledger, trusts };
+        let source = ContextSource { spec, blobs, floors: FREE, owner, recreated: true, ledger, trusts };
         let (trusts, resumption) = (Arc::clone(&self.trusts), Arc::clone(&self.resumption));
         Context::new(source, self.identities.clone(), trusts, resumption)
     }

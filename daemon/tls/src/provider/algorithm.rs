@@ -13,6 +13,6 @@ pub(super) const fn algorithm(names: &'static CStr, functions: &'static [Dispatc
         names: names.as_ptr(),
         properties: PROPERTIES.as_ptr(),
         functions: functions.as_ptr(),
-        description: ptr::null(),
+        capabilities: ptr::null(),
     }
 }

@@ -4,7 +4,7 @@ use crate::kit::pipe::{Outcome, Session, shake};
 use crate::kit::pki::{Authority, Kind, Wanted};
 use crate::kit::world::{World, of};
 use crate::peer_bounds::ByCounts;
-use crate::{check_issued, failure, message_ffi, raw, read_certificate, request_client_certificate};
+use crate::{check_issued, failure, message_ffi, read_certificate, request_client_certificate, safe_ffi};
 use luassl_protocol::{
     CheckIssued, ContextSpec, ErrorCode, ProtocolVersion, ReadCertificate, Role, TrustSpec,
     VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_PEER, VERIFY_POST_HANDSHAKE,
@@ -73,7 +73,7 @@ fn peer(method: SslMethod, name: &str, others: &[X509], watched: bool) -> SslCon
     builder.set_private_key(&key).unwrap();
     others.iter().for_each(|one| builder.add_extra_chain_cert(one.clone()).unwrap());
     builder.set_verify(SslVerifyMode::NONE);
-    raw::allow_post_handshake_authentication(&mut builder);
+    safe_ffi::allow_post_handshake_authentication(&mut builder);
     if watched {
         message_ffi::watch_peers::<ByCounts>(&mut builder);
     }

@@ -192,22 +192,26 @@ fn finding_16_a_grant_that_names_trusts_takes_no_other_and_none_of_the_programs_
     let world = World::new();
     world.trust("own", &Authority::root().pem(), &[]);
     world.trust("other", &Authority::root().pem(), &[]);
-    let brought = world.blob(&Authority::new("of the program's making").pem());
+    let client_supplied = world.blob(&Authority::new("of the program's making").pem());
     let named = |name: &str| ContextSpec {
         trust: TrustSpec { named: vec![name.into()], ..TrustSpec::default() },
         ..ContextSpec::default()
     };
     let beside = ContextSpec {
-        trust: TrustSpec { certificates: vec![brought], named: vec!["own".into()], ..TrustSpec::default() },
+        trust: TrustSpec {
+            certificates: vec![client_supplied],
+            named: vec!["own".into()],
+            ..TrustSpec::default()
+        },
         ..ContextSpec::default()
     };
-    let as_trust = ContextSpec { chain_or_trust: Some(brought), ..ContextSpec::default() };
+    let as_trust = ContextSpec { chain_or_trust: Some(client_supplied), ..ContextSpec::default() };
     // Positive control: without the key a program's own trust meets verify_required.
-    for spec in [&trusting(vec![brought]), &beside, &as_trust, &named("other")] {
+    for spec in [&trusting(vec![client_supplied]), &beside, &as_trust, &named("other")] {
         assert!(world.context_with(spec, VERIFIED).is_ok());
     }
     *world.accepted.lock().unwrap() = Some(["own".to_owned()].into());
-    for spec in [trusting(vec![brought]), beside, as_trust, named("other"), ContextSpec::default()] {
+    for spec in [trusting(vec![client_supplied]), beside, as_trust, named("other"), ContextSpec::default()] {
         let Err(refusal) = world.context_with(&spec, VERIFIED) else { panic!("{:?}", spec.trust) };
         assert_eq!(refusal.code, ErrorCode::Refused);
         assert!(refusal.message.contains("`trusts`") && refusal.message.contains("\"own\""), "{refusal}");
@@ -223,9 +227,9 @@ fn finding_16_a_grant_that_names_trusts_takes_no_other_and_none_of_the_programs_
 #[test]
 fn finding_16_a_trust_that_the_grant_does_not_accept_is_neither_parsed_nor_charged() {
     let (world, account) = charged_world(0);
-    let brought = world.blob(&Authority::new("of the program's making").pem());
-    let as_trust = ContextSpec { chain_or_trust: Some(brought), ..ContextSpec::default() };
-    let specs = [trusting(vec![brought]), as_trust];
+    let client_supplied = world.blob(&Authority::new("of the program's making").pem());
+    let as_trust = ContextSpec { chain_or_trust: Some(client_supplied), ..ContextSpec::default() };
+    let specs = [trusting(vec![client_supplied]), as_trust];
     // Positive control: without the key it would be parsed, and there is no room for that.
     for spec in &specs {
         assert_eq!(code(world.context_with(spec, VERIFIED)), Some(ErrorCode::Limit));

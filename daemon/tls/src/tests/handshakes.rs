@@ -3,7 +3,7 @@
 use crate::kit::pipe::pass;
 use crate::kit::pki::{Authority, Kind};
 use crate::kit::world::{World, meet, of};
-use crate::{info, peer_certificate, peer_matches};
+use crate::{peer_certificate, peer_matches, summary};
 use luassl_protocol::{ContextSpec, ProtocolVersion, VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_PEER};
 use openssl::error::ErrorStack;
 
@@ -29,7 +29,10 @@ fn every_key_type_authenticates_the_server_in_both_versions() {
         let (mut server, mut client) = meet(&server, &client, Some("server.test")).established();
         pass(&mut client, &mut server, b"ping");
         pass(&mut server, &mut client, b"pong");
-        assert!(info(client.ssl()).peer_certificate && !info(server.ssl()).peer_certificate, "{kind:?}");
+        assert!(
+            summary(client.ssl()).peer_certificate && !summary(server.ssl()).peer_certificate,
+            "{kind:?}"
+        );
         assert!(ErrorStack::get().errors().is_empty(), "{kind:?}");
     }
 }
@@ -63,15 +66,15 @@ fn info_tells_what_was_agreed_on() {
         let client = world.context(&client);
         let (server, client) = meet(&server, &client, Some("server.test")).established();
         for session in [&server, &client] {
-            let info = info(session.ssl());
+            let info = summary(session.ssl());
             assert_eq!((&*info.protocol, info.bits, info.reused), (name, 256, false));
             assert!(info.cipher.contains("AES_256_GCM") || info.cipher.contains("AES256-GCM"), "{info:?}");
             assert_eq!(info.group.as_deref(), Some("secp384r1"), "{name}");
             assert_eq!(info.alpn.as_deref(), Some("http/1.1"));
             assert_eq!(info.sni.as_deref(), Some("server.test"));
         }
-        assert_eq!((info(client.ssl()).verify_code, &*info(client.ssl()).verify_text), (0, "ok"));
-        assert_eq!(info(server.ssl()).verify_text, "");
+        assert_eq!((summary(client.ssl()).verify_code, &*summary(client.ssl()).verify_text), (0, "ok"));
+        assert_eq!(summary(server.ssl()).verify_text, "");
     }
 }
 

@@ -4,7 +4,7 @@ use crate::identity::PublicIdentity;
 use crate::kit::pipe::shake;
 use crate::kit::pki::{Authority, Kind};
 use crate::kit::world::{FREE, World, meet, of};
-use crate::{Floors, failure, info};
+use crate::{Floors, failure, summary};
 use luassl_protocol::{ContextSpec, DhSpec, ErrorCode, ProtocolVersion, Role, SniEntry, option_sum};
 use openssl::dh::Dh;
 use openssl::pkey::PKey;
@@ -43,7 +43,7 @@ fn an_option_switches_a_version_off() {
     let options = Some(option_sum(["OP_ALL", "OP_NO_TLSv1_3"]).unwrap());
     let server = world.context(&ContextSpec { options, ..of("server") });
     let (_, client) = meet(&server, &world.context(&ContextSpec::default()), None).established();
-    assert_eq!(info(client.ssl()).protocol, "TLSv1.2");
+    assert_eq!(summary(client.ssl()).protocol, "TLSv1.2");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn ciphers_and_suites_are_those_asked_for() {
         (ContextSpec::default(), "TLS_CHACHA20_POLY1305_SHA256"),
     ] {
         let (_, client) = meet(&server, &world.context(&client), None).established();
-        assert_eq!(info(client.ssl()).cipher, cipher);
+        assert_eq!(summary(client.ssl()).cipher, cipher);
     }
 }
 
@@ -91,8 +91,8 @@ fn rsa_key_exchange_needs_a_grant() {
     assert!(refusal.message.contains("needs a grant of rsa_key_exchange"), "{refusal}");
     let granted = world.context_with(&rsa, Floors { rsa_key_exchange: true, ..FREE }).unwrap();
     let (server, client) = meet(&granted, &granted, None).established();
-    assert_eq!(info(client.ssl()).cipher, "AES256-GCM-SHA384");
-    assert_eq!(info(server.ssl()).cipher, "AES256-GCM-SHA384");
+    assert_eq!(summary(client.ssl()).cipher, "AES256-GCM-SHA384");
+    assert_eq!(summary(server.ssl()).cipher, "AES256-GCM-SHA384");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_list_that_has_rsa_key_exchange_too_loses_it_without_a_grant() {
     let ciphers = text("AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384");
     let both = tls12(ContextSpec { ciphers, ..of("server") });
     let (_, client) = meet(&world.context(&both), &world.context(&both), None).established();
-    assert_eq!(info(client.ssl()).cipher, "ECDHE-RSA-AES256-GCM-SHA384");
+    assert_eq!(summary(client.ssl()).cipher, "ECDHE-RSA-AES256-GCM-SHA384");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn dhe_has_the_parameters_asked_for() {
         let server = tls12(ContextSpec { ciphers: text("DHE"), dh: dh.clone(), ..of("server") });
         let client = world.context(&ContextSpec::default());
         let (_, client) = meet(&world.context(&server), &client, None).established();
-        assert!(info(client.ssl()).cipher.starts_with("DHE-"));
+        assert!(summary(client.ssl()).cipher.starts_with("DHE-"));
         assert_eq!(client.ssl().peer_tmp_key().unwrap().bits(), bits, "{dh:?}");
     }
 }
@@ -199,9 +199,9 @@ fn application_protocols_are_the_servers_choice() {
     let server = world.context(&ContextSpec { alpn: alpn(&["b", "a"]), ..of("server") });
     let client = |names| world.context(&ContextSpec { alpn: alpn(names), ..ContextSpec::default() });
     let (_, both) = meet(&server, &client(&["a", "b", "c"]), None).established();
-    assert_eq!(info(both.ssl()).alpn.as_deref(), Some("b"));
+    assert_eq!(summary(both.ssl()).alpn.as_deref(), Some("b"));
     let (_, none) = meet(&server, &client(&[]), None).established();
-    assert_eq!(info(none.ssl()).alpn, None);
+    assert_eq!(summary(none.ssl()).alpn, None);
     let outcome = meet(&server, &client(&["c"]), None);
     let own = failure(&outcome.server_error.unwrap(), outcome.server.ssl());
     assert_eq!(own.message, "no application protocol (alpn) in common with the peer");
@@ -245,7 +245,7 @@ fn the_default_group_is_the_best_that_the_linked_openssl_has() {
     let server = world.context(&of("server"));
     let (_, client) = meet(&server, &world.context(&ContextSpec::default()), None).established();
     let best = if openssl::version::number() >= 0x3050_0000 { "X25519MLKEM768" } else { "X25519" };
-    assert!(info(client.ssl()).group.unwrap().eq_ignore_ascii_case(best));
+    assert!(summary(client.ssl()).group.unwrap().eq_ignore_ascii_case(best));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::kit::pki::{Authority, Kind, Wanted};
 use crate::kit::world::{World, of};
-use crate::{Context, info, peer_certificate};
+use crate::{Context, peer_certificate, summary};
 use luassl_protocol::{ContextSpec, ProtocolVersion, Role, VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_PEER};
 use openssl::ssl::SslStream;
 use std::fs;
@@ -82,8 +82,8 @@ fn s_client_verifies_us_and_we_verify_it() {
         let mut session = SslStream::new(context.session(Role::Server, None, None).unwrap(), socket).unwrap();
         session.do_handshake().unwrap_or_else(|error| panic!("{kind:?} {flag}: {error}"));
         assert_eq!(peer_certificate(session.ssl()).names, ["peer.test"]);
-        assert_eq!(info(session.ssl()).protocol, name(version));
-        assert_eq!(info(session.ssl()).sni.as_deref(), Some("own.test"));
+        assert_eq!(summary(session.ssl()).protocol, name(version));
+        assert_eq!(summary(session.ssl()).sni.as_deref(), Some("own.test"));
         session.write_all(b"from us\n").unwrap();
         assert_eq!(line(&mut peer.0), "from us\n");
         peer.0.stdin.as_mut().unwrap().write_all(b"from the peer\n").unwrap();
@@ -121,7 +121,7 @@ fn s_server_verifies_us_and_we_verify_it() {
         );
         let mut session = connect(&context, &accepting(&mut peer.0));
         assert_eq!(peer_certificate(session.ssl()).names, ["peer.test"]);
-        assert_eq!(info(session.ssl()).protocol, name(version));
+        assert_eq!(summary(session.ssl()).protocol, name(version));
         session.write_all(b"from us\n").unwrap();
         let mut heard = BufReader::new(peer.0.stdout.as_mut().unwrap());
         let mut line = String::new();

@@ -4,7 +4,7 @@ use crate::kit::pipe::{End, Session, pass};
 use crate::kit::pki::{Authority, Kind};
 use crate::kit::world::{World, meet, of};
 use crate::{
-    Exclusive, Renewal, failure, info, may_sign, peer_certificate, renegotiate, request_client_certificate,
+    Exclusive, Renewal, failure, may_sign, peer_certificate, renegotiate, request_client_certificate, summary,
 };
 use luassl_protocol::{
     ContextSpec, DhSpec, ErrorCode, ProtocolVersion, Role, VERIFY_PEER, VERIFY_POST_HANDSHAKE, option_sum,
@@ -229,7 +229,7 @@ fn a_client_with_an_identity_authenticates_after_the_handshake() {
     let verify = Some(VERIFY_PEER + VERIFY_POST_HANDSHAKE);
     let server = world.context(&ContextSpec { verify, ..of("server") });
     let (mut near, mut far) = meet(&server, &world.context(&of("client")), None).established();
-    assert!(!info(near.ssl()).peer_certificate);
+    assert!(!summary(near.ssl()).peer_certificate);
     assert!(request_client_certificate(Exclusive::of(&mut near, Session::ssl)));
     assert!(settle(&mut near, &mut far).is_none());
     assert_eq!(peer_certificate(near.ssl()).names, ["client.test"]);

@@ -4,8 +4,8 @@ use crate::kit::pipe::{Outcome, pass, shake};
 use crate::kit::pki::{Authority, Kind, Wanted, declare};
 use crate::kit::world::{FREE, LIFETIME, World, of};
 use crate::resumption::OfSessions;
-use crate::resumption_ffi::{Decider, note, set_note};
-use crate::{Context, info};
+use crate::resumption_ffi::{Decider, set_ticket_appdata, ticket_appdata};
+use crate::{Context, summary};
 use luassl_protocol::{
     ContextSpec, ProtocolVersion, Role, SniEntry, TrustSpec, VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_NONE,
     VERIFY_PEER, option_sum,
@@ -100,8 +100,8 @@ fn serve(context: &Context) -> Ssl {
 fn is_resumed(thief: &Thief, server: Ssl, session: &[u8]) -> bool {
     let (mut server, mut client) = thief.connect(server, Some(session)).established();
     pass(&mut server, &mut client, b"ping");
-    assert_eq!(info(server.ssl()).reused, info(client.ssl()).reused);
-    info(server.ssl()).reused
+    assert_eq!(summary(server.ssl()).reused, summary(client.ssl()).reused);
+    summary(server.ssl()).reused
 }
 
 fn world() -> World {
@@ -153,8 +153,8 @@ fn tickets_outlive_the_front_and_sessions_with_an_id_do_not() {
         let identity = crate::identity::IdentitySource::current(&*before.identities, "server").unwrap();
         after.identities.put(identity);
         let session = thief.steal(serve(&before.context(&by(way, of("server")))));
-        let again = is_resumed(&thief, serve(&after.context(&by(way, of("server")))), &session);
-        assert_eq!(again, way.1 == Means::Ticket, "{way:?}");
+        let recreated = is_resumed(&thief, serve(&after.context(&by(way, of("server")))), &session);
+        assert_eq!(recreated, way.1 == Means::Ticket, "{way:?}");
     }
 }
 
@@ -200,8 +200,8 @@ fn what_a_resumed_session_proved_is_still_known() {
         let (server, thief) = (world.context(&by(way, spec)), Thief::with(Some((&leaf, &key))));
         let session = thief.steal(serve(&server));
         let (server, _) = thief.connect(serve(&server), Some(&session)).established();
-        assert!(info(server.ssl()).reused && info(server.ssl()).peer_certificate, "{way:?}");
-        assert_eq!(info(server.ssl()).verify_code, 0);
+        assert!(summary(server.ssl()).reused && summary(server.ssl()).peer_certificate, "{way:?}");
+        assert_eq!(summary(server.ssl()).verify_code, 0);
         assert_eq!(crate::peer_certificate(server.ssl()).names, ["client.test"]);
     }
 }
@@ -234,7 +234,7 @@ fn a_session_that_failed_is_forgotten() {
         let session = thief.steal(serve(&server));
         assert!(is_resumed(&thief, serve(&server), &session));
         let (mut near, mut far) = thief.connect(serve(&server), Some(&session)).established();
-        assert!(info(near.ssl()).reused);
+        assert!(summary(near.ssl()).reused);
         // No record begins so: the server sends a fatal alert.
         std::io::Write::write_all(far.get_mut(), &[0x17, 3, 3, 0, 32]).unwrap();
         std::io::Write::write_all(far.get_mut(), &[0; 32]).unwrap();
@@ -266,7 +266,7 @@ fn the_lifetime_counts_from_the_full_handshake() {
     let session = server.ssl().session().unwrap().to_owned();
     assert!(OfSessions::is_fresh(&session));
     for (age, fresh) in [(u64::from(LIFETIME) - 60, true), (u64::from(LIFETIME), false)] {
-        assert!(set_note(&session, (now - age).to_be_bytes()));
+        assert!(set_ticket_appdata(&session, (now - age).to_be_bytes()));
         assert_eq!(OfSessions::is_fresh(&session), fresh, "{age}");
     }
 }
@@ -280,9 +280,9 @@ fn sessions_of_sessions_keep_the_time_of_the_full_handshake() {
         let session = thief.steal(serve(&server));
         let origin = |session: &[u8]| {
             let (server, _) = thief.connect(serve(&server), Some(session)).established();
-            assert!(info(server.ssl()).reused);
+            assert!(summary(server.ssl()).reused);
             let session = server.ssl().session().unwrap();
-            (note(session).map(u64::from_be_bytes).unwrap(), session.time())
+            (ticket_appdata(session).map(u64::from_be_bytes).unwrap(), session.time())
         };
         let (first, made) = origin(&session);
         // The clock has to move on for the two to differ; how far is of no matter.
@@ -322,7 +322,7 @@ fn a_session_without_a_client_certificate_is_none_where_one_is_demanded() {
         assert!(outcome.server_error.is_some(), "{way:?}: let in without a certificate");
         let certified = Thief::with(Some((&leaf, &key)));
         let (server_end, _) = certified.connect(serve(&closed), Some(&session)).established();
-        assert!(!info(server_end.ssl()).reused && info(server_end.ssl()).peer_certificate, "{way:?}");
+        assert!(!summary(server_end.ssl()).reused && summary(server_end.ssl()).peer_certificate, "{way:?}");
         assert!(is_resumed(&nobody, serve(&open), &session), "{way:?}: the control");
     }
 }
@@ -385,8 +385,8 @@ fn another_trust_depth_or_expected_client_is_apart() {
             by(way, ContextSpec { verify: Some(DEMAND), depth, trust, ..of("server") })
         };
         let server = |depth, trust| world.context(&spec(depth, trust));
-        let brought = world.blob(&Authority::new("another root").pem());
-        let both = TrustSpec { system: true, certificates: vec![brought], ..TrustSpec::default() };
+        let client_supplied = world.blob(&Authority::new("another root").pem());
+        let both = TrustSpec { system: true, certificates: vec![client_supplied], ..TrustSpec::default() };
         let one = server(Some(3), TrustSpec::default());
         assert_apart(way, "depth", &thief, &one, &server(Some(2), TrustSpec::default()));
         assert_apart(way, "trust", &thief, &one, &server(Some(3), both));
@@ -492,8 +492,8 @@ impl Visit<'_> {
         let client = self.client.session_with(self.host, None, peer).unwrap();
         let (mut server, mut client) = shake(serve(server), client).established();
         pass(&mut server, &mut client, b"after any ticket");
-        assert_eq!(info(client.ssl()).reused, info(server.ssl()).reused);
-        info(client.ssl()).reused
+        assert_eq!(summary(client.ssl()).reused, summary(server.ssl()).reused);
+        summary(client.ssl()).reused
     }
 }
 

@@ -73,13 +73,13 @@ fn only_what_is_trusted_is_trusted() {
     let system = trusting(TrustSpec { system: true, ..TrustSpec::default() });
     let named = trusting(TrustSpec { named: vec!["own".to_owned()], ..TrustSpec::default() });
     let certificates = vec![world.blob(&private.pem())];
-    let brought = trusting(TrustSpec { certificates: certificates.clone(), ..TrustSpec::default() });
+    let client_supplied = trusting(TrustSpec { certificates: certificates.clone(), ..TrustSpec::default() });
     let both = trusting(TrustSpec { certificates, system: true, ..TrustSpec::default() });
     for (client, takes_public, takes_private) in [
         (ContextSpec::default(), true, false),
         (system, true, false),
         (named, false, true),
-        (brought, false, true),
+        (client_supplied, false, true),
     ] {
         for (server, takes) in [("public", takes_public), ("private", takes_private)] {
             if takes {

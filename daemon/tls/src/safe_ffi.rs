@@ -20,7 +20,7 @@ fn check(result: c_int) -> Result<(), ErrorStack> {
 }
 
 /// Does what may fail without a trace: errors that it leaves on OpenSSL's queue are taken off, older ones stay.
-pub fn quietly<T>(work: impl FnOnce() -> T) -> T {
+pub fn without_error_queue<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: both calls work on the queue of this thread, and have no preconditions.
     unsafe { ffi::ERR_set_mark() };
     let result = work();

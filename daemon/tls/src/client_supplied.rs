@@ -2,7 +2,7 @@
 
 use super::source::{Charge, Ledger};
 use super::store::store_of;
-use super::{memory, pem, raw};
+use super::{memory, pem, safe_ffi};
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const MOST: usize = 4 << 20;
 
 /// What a client brought, parsed.
-pub(super) struct Brought {
+pub(super) struct ClientSupplied {
     pub(super) certificates: Vec<X509>,
     pub(super) crls: Vec<X509Crl>,
     pub(super) store: X509Store,
@@ -100,9 +100,9 @@ fn decode_some(certificates: &[X509]) -> usize {
 
 /// Has OpenSSL decode the extensions of certificates now, which it would keep at their first use.
 pub(super) fn decode_extensions(certificates: &[X509]) {
-    raw::quietly(|| {
+    safe_ffi::without_error_queue(|| {
         for certificate in certificates {
-            raw::is_authority(certificate);
+            safe_ffi::is_authority(certificate);
         }
     });
 }
@@ -131,7 +131,7 @@ impl Material<'_> {
         digest.finish()
     }
 
-    fn parse(&self, digest: [u8; 32]) -> Result<Brought, Failure> {
+    fn parse(&self, digest: [u8; 32]) -> Result<ClientSupplied, Failure> {
         let ((certificates, crls), charge) = charged(self.ledger, self.size(), || self.read())?;
         let mut charges = Vec::from_iter(charge);
         decode_charged(self.ledger, &certificates, &mut charges)?;
@@ -139,7 +139,7 @@ impl Material<'_> {
             |error: ErrorStack| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}"));
         let (store, charge) = charged(self.ledger, 0, || store_of(&certificates, &crls).map_err(unusable))?;
         charges.extend(charge);
-        Ok(Brought { certificates, crls, store, digest, _charges: charges })
+        Ok(ClientSupplied { certificates, crls, store, digest, _charges: charges })
     }
 
     fn read(&self) -> Result<(Vec<X509>, Vec<X509Crl>), Failure> {
@@ -157,7 +157,7 @@ impl Material<'_> {
 struct Known {
     owner: String,
     size: usize,
-    brought: Arc<Brought>,
+    client_supplied: Arc<ClientSupplied>,
 }
 
 /// What was parsed last; each owner's for itself.
@@ -169,7 +169,7 @@ impl Parsed {
     ///
     /// # Errors
     /// `Invalid` for a block that cannot be read.
-    pub(super) fn get(&self, material: &Material<'_>) -> Result<Arc<Brought>, Failure> {
+    pub(super) fn get(&self, material: &Material<'_>) -> Result<Arc<ClientSupplied>, Failure> {
         let digest = material.digest();
         if let Some(known) = self.find(&digest) {
             return Ok(known);
@@ -181,16 +181,17 @@ impl Parsed {
             }
             parsed => parsed,
         };
-        let brought = Arc::new(parsed?);
+        let client_supplied = Arc::new(parsed?);
         let owner = material.owner.to_owned();
-        self.keep(Known { owner, size: material.size(), brought: Arc::clone(&brought) });
-        Ok(brought)
+        self.keep(Known { owner, size: material.size(), client_supplied: Arc::clone(&client_supplied) });
+        Ok(client_supplied)
     }
 
     /// Forgets what no context of `owner`'s uses; false where there is nothing of the kind.
     pub(super) fn forget_unused(&self, owner: &str) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_unused = |known: &Known| known.owner == owner && Arc::strong_count(&known.brought) == 1;
+        let is_unused =
+            |known: &Known| known.owner == owner && Arc::strong_count(&known.client_supplied) == 1;
         let (unused, used): (VecDeque<_>, _) = known.drain(..).partition(is_unused);
         *known = used;
         // Freeing takes its time, and others wait for the lock.
@@ -199,13 +200,13 @@ impl Parsed {
     }
 
     /// The newest is the last.
-    fn find(&self, digest: &[u8; 32]) -> Option<Arc<Brought>> {
+    fn find(&self, digest: &[u8; 32]) -> Option<Arc<ClientSupplied>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = known.iter().position(|known| known.brought.digest == *digest)?;
+        let place = known.iter().position(|known| known.client_supplied.digest == *digest)?;
         let found = known.remove(place)?;
-        let brought = Arc::clone(&found.brought);
+        let client_supplied = Arc::clone(&found.client_supplied);
         known.push_back(found);
-        Some(brought)
+        Some(client_supplied)
     }
 
     fn keep(&self, new: Known) {

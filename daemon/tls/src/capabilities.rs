@@ -1,6 +1,6 @@
 //! What the front's OpenSSL knows, for programs that ask before they ask for it.
 
-use super::raw;
+use super::safe_ffi;
 use luassl_protocol::Description;
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 const BESIDE_CURVES: [&str; 5] = ["P-256", "P-384", "P-521", "X25519", "X448"];
 
 static DESCRIPTION: LazyLock<Description> = LazyLock::new(|| {
-    let curves = raw::curves().into_iter();
+    let curves = safe_ffi::curves().into_iter();
     Description {
         groups: curves.chain(BESIDE_CURVES.map(str::to_owned)).collect(),
         protocols: ["TLSv1.2", "TLSv1.3"].map(str::to_owned).into(),
@@ -17,6 +17,6 @@ static DESCRIPTION: LazyLock<Description> = LazyLock::new(|| {
 
 /// What can be asked for.
 #[must_use]
-pub fn description() -> Description {
+pub fn capabilities() -> Description {
     DESCRIPTION.clone()
 }

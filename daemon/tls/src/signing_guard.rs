@@ -28,7 +28,7 @@ pub fn signing_is_allowed() -> bool {
 pub(super) enum ByThread {}
 
 impl Gate for ByThread {
-    fn gate(ssl: &SslRef) -> c_int {
+    fn may_go_on(ssl: &SslRef) -> c_int {
         const GO_ON: c_int = 1;
         const FAIL: c_int = 0;
         const SUSPEND: c_int = -1;

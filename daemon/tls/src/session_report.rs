@@ -1,7 +1,7 @@
 //! Everything that there is to tell of a session, in OpenSSL's own words.
 
 use super::key_log;
-use super::renew::peer_finished;
+use super::rekey::peer_finished;
 use super::staple::staple;
 use super::verify::remembered;
 use luassl_protocol::Facts;
@@ -11,7 +11,7 @@ use serde_bytes::ByteBuf;
 
 /// What a session has come to.
 #[must_use]
-pub fn facts(ssl: &SslRef) -> Facts {
+pub fn session_report(ssl: &SslRef) -> Facts {
     let (staple, staple_status) = staple(ssl).unzip();
     let cipher = ssl.current_cipher();
     let bits = cipher.map(|cipher| cipher.bits());
@@ -49,6 +49,6 @@ fn der(certificate: &X509Ref) -> Option<ByteBuf> {
 
 fn local_chain(ssl: &SslRef) -> Vec<ByteBuf> {
     let Some(own) = ssl.certificate().and_then(der) else { return Vec::new() };
-    let rest = super::raw::own_chain(ssl);
+    let rest = super::safe_ffi::own_chain(ssl);
     std::iter::once(own).chain(rest.iter().filter_map(|one| der(one))).collect()
 }

@@ -1,7 +1,7 @@
 //! New keys and new credentials on an established session. Each call only prepares: the caller then drives the
 //! session (a handshake call, or the next read or write).
 
-use super::{peer_bounds, raw};
+use super::{peer_bounds, safe_ffi};
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslRef, SslVerifyMode, SslVersion};
@@ -34,7 +34,7 @@ pub fn renegotiate(session: Exclusive<'_>) -> Result<Renewal, Failure> {
     let ssl = session.0;
     if ssl.version2() == Some(SslVersion::TLS1_3) {
         peer_bounds::renegotiates_itself(ssl);
-        raw::key_update(ssl).map_err(|error| failure("update its keys", &error))?;
+        safe_ffi::key_update(ssl).map_err(|error| failure("update its keys", &error))?;
         Ok(Renewal::KeyUpdate)
     } else {
         peer_bounds::renegotiate(ssl).map_err(|error| failure("renegotiate", &error))?;
@@ -50,13 +50,13 @@ pub fn request_client_certificate(session: Exclusive<'_>) -> bool {
     ssl.is_server()
         && ssl.version2() == Some(SslVersion::TLS1_3)
         && ssl.verify_mode().contains(SslVerifyMode::PEER)
-        && raw::quietly(|| raw::request_client_certificate(ssl).is_ok())
+        && safe_ffi::without_error_queue(|| safe_ffi::request_client_certificate(ssl).is_ok())
 }
 
 /// Whether a renegotiation has been prepared and not finished.
 #[must_use]
 pub fn renegotiation_is_pending(ssl: &SslRef) -> bool {
-    raw::renegotiation_is_pending(ssl)
+    safe_ffi::renegotiation_is_pending(ssl)
 }
 
 /// The peer's last Finished message; each handshake, and each authentication after it, has one of its own.
@@ -71,7 +71,7 @@ pub fn peer_finished(ssl: &SslRef) -> Vec<u8> {
 /// Whether the peer's close_notify has arrived.
 #[must_use]
 pub fn peer_has_closed(ssl: &SslRef) -> bool {
-    raw::has_received_shutdown(ssl)
+    safe_ffi::has_received_shutdown(ssl)
 }
 
 fn failure(what: &str, error: &ErrorStack) -> Failure {

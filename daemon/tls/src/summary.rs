@@ -1,12 +1,12 @@
 //! Facts about an established session.
 
-use super::raw;
+use super::safe_ffi;
 use luassl_protocol::Info;
 use openssl::ssl::{NameType, SslRef};
 
 /// What a session agreed on. The addresses are the caller's to fill in.
 #[must_use]
-pub fn info(ssl: &SslRef) -> Info {
+pub fn summary(ssl: &SslRef) -> Info {
     let cipher = ssl.current_cipher();
     let verdict = ssl.verify_result();
     let certified = ssl.peer_certificate().is_some();
@@ -14,7 +14,7 @@ pub fn info(ssl: &SslRef) -> Info {
         protocol: ssl.version_str().to_owned(),
         cipher: cipher.map(|cipher| cipher.name().to_owned()).unwrap_or_default(),
         bits: cipher.map_or(0, |cipher| u32::try_from(cipher.bits().secret).unwrap_or(0)),
-        group: raw::quietly(|| raw::negotiated_group(ssl)),
+        group: safe_ffi::without_error_queue(|| safe_ffi::negotiated_group(ssl)),
         reused: ssl.session_reused(),
         alpn: ssl.selected_alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
         sni: ssl.servername_raw(NameType::HOST_NAME).map(|name| String::from_utf8_lossy(name).into_owned()),
