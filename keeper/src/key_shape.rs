@@ -172,10 +172,10 @@ fn rsa(bytes: &[u8]) -> Result<Algorithm, ShapeFault> {
     if version != 0 {
         return Err(unsupported("an RSA key of more than two primes is not taken"));
     }
-    for place in 0..RSA_INTEGERS {
+    for index in 0..RSA_INTEGERS {
         let (integer, behind) = take(INTEGER, rest)?;
         if integer.len() > RSA_INTEGER_MAX {
-            return Err(long_integer(place, integer));
+            return Err(long_integer(index, integer));
         }
         rest = behind;
     }
@@ -183,11 +183,11 @@ fn rsa(bytes: &[u8]) -> Result<Algorithm, ShapeFault> {
 }
 
 /// The first number is the modulus: its size is what the key is known by.
-fn long_integer(place: usize, integer: &[u8]) -> ShapeFault {
+fn long_integer(index: usize, integer: &[u8]) -> ShapeFault {
     let zeros = integer.iter().take_while(|byte| **byte == 0).count();
     let first = integer.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);
     let bits = ((integer.len() - zeros) * 8).saturating_sub(first);
-    ShapeFault::Unsupported(match place {
+    ShapeFault::Unsupported(match index {
         0 => format!("an RSA key of {bits} bits is not taken"),
         _ => format!("an RSA key with a number of {bits} bits is not taken"),
     })

@@ -10,7 +10,7 @@ pub(crate) const ARENA_MIN: usize = 2 << 20;
 
 /// What has to be free in the arena for an identity to be loaded, so that reading one never takes the memory that
 /// signatures need: both files at their longest, and what libcrypto makes of them.
-pub(crate) const LOAD_ROOM: usize = 768 << 10;
+pub(crate) const LOAD_MIN_FREE: usize = 768 << 10;
 
 /// A key or certificate file, in bytes.
 pub(crate) const FILE_MAX: usize = 256 << 10;

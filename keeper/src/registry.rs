@@ -2,10 +2,10 @@
 
 use crate::crypto::{PrivateKey, TicketRoot};
 use crate::identity::{Identity, Public};
-use crate::ledger::Ledger;
 use crate::limits::{FIRST_PUSH_WAIT, FORMER_MAX, FRONTS_MAX, IDENTITIES_MAX};
 use crate::log::{self, Audit};
 use crate::tickets::{Plan, Tickets};
+use crate::usage::Usage;
 use luassl_keeper_ipc::admin::{HANDSHAKE_MS, Rates, Rights};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -181,22 +181,22 @@ impl Push {
         self.handshake = Some(deadline.min(FORMER_MAX));
     }
 
-    /// Whether there is room for one more name.
-    pub(crate) fn has_room_for(&self, name: &str) -> bool {
+    /// Whether one more name fits.
+    pub(crate) fn has_capacity_for(&self, name: &str) -> bool {
         self.identities.len() < IDENTITIES_MAX || self.identities.contains_key(name)
     }
 }
 
-/// What is kept of a front, whatever is in service.
+/// What a front has used, and its audit log; both outlive what is in service.
 #[derive(Clone)]
-pub(crate) struct Books {
-    pub(crate) ledger: Arc<Ledger>,
+pub(crate) struct FrontUsage {
+    pub(crate) counts: Arc<Usage>,
     pub(crate) audit: Arc<Audit>,
 }
 
-impl Books {
+impl FrontUsage {
     fn new(front: &str) -> Self {
-        Self { ledger: Arc::new(Ledger::new(Instant::now())), audit: Arc::new(Audit::new(front)) }
+        Self { counts: Arc::new(Usage::new(Instant::now())), audit: Arc::new(Audit::new(front)) }
     }
 }
 
@@ -206,8 +206,8 @@ pub(crate) struct Registry {
     first_push: Condvar,
     /// Tells [`Registry::drop_former`] of a commit.
     committed: Condvar,
-    /// What each front has had, and what was said of it.
-    books: Mutex<BTreeMap<String, Books>>,
+    /// By front.
+    usage: Mutex<BTreeMap<String, FrontUsage>>,
 }
 
 #[derive(Default)]
@@ -231,20 +231,20 @@ impl Registry {
             state: Mutex::default(),
             first_push: Condvar::new(),
             committed: Condvar::new(),
-            books: Mutex::default(),
+            usage: Mutex::default(),
         }
     }
 
-    /// The books of a front.
-    pub(crate) fn books_of(&self, front: &str) -> Books {
-        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        books.entry(front.to_owned()).or_insert_with(|| Books::new(front)).clone()
+    /// The usage of a front.
+    pub(crate) fn usage_of(&self, front: &str) -> FrontUsage {
+        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        usage.entry(front.to_owned()).or_insert_with(|| FrontUsage::new(front)).clone()
     }
 
-    /// The books of all fronts, by name.
-    pub(crate) fn books(&self) -> Vec<(String, Books)> {
-        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        books.iter().map(|(front, books)| (front.clone(), books.clone())).collect()
+    /// The usage of all fronts, by name.
+    pub(crate) fn usage(&self) -> Vec<(String, FrontUsage)> {
+        let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        usage.iter().map(|(front, usage)| (front.clone(), usage.clone())).collect()
     }
 
     /// Every change under the lock is one assignment or one insertion, so a thread that panicked leaves it whole.

@@ -2,10 +2,10 @@
 //! request.
 
 use crate::crypto::{CryptoError, is_on_curve};
+use crate::handshake_message::{HandshakeMessage, NotAHandshakeMessage, is_own_leaf};
 use crate::identity::Public;
 use crate::registry::{NoKey, Service};
 use crate::scheme::{KeyKind, Scheme};
-use crate::structure::{Misshape, Shape, is_own_leaf};
 use luassl_keeper_ipc::admin::Rights;
 use luassl_keeper_ipc::front::{Decrypt, PRE_MASTER, Refusal, Sign};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) enum Denied {
     Generation,
     /// Not what a TLS peer signs.
     #[error("not a handshake message: {0}")]
-    Shape(#[from] Misshape),
+    Message(#[from] NotAHandshakeMessage),
     /// A message of a role or a protocol version that this front was not given for this identity.
     #[error("a message of a {0}, which no grant gives this front")]
     Role(&'static str),
@@ -55,7 +55,7 @@ impl Denied {
         match self {
             Self::Identity => Refusal::UnknownIdentity,
             Self::Generation => Refusal::UnknownKey,
-            Self::Shape(_) | Self::Point | Self::ForeignLeaf | Self::Ciphertext(_) => Refusal::NotHandshake,
+            Self::Message(_) | Self::Point | Self::ForeignLeaf | Self::Ciphertext(_) => Refusal::NotHandshake,
             Self::KeyExchange => Refusal::KeyExchange,
             Self::Role(_) => Refusal::Role,
             Self::Scheme(_) => Refusal::Scheme,
@@ -89,15 +89,15 @@ pub(crate) struct Done<T> {
 /// [`Denied`].
 pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result<Done<Vec<u8>>, Denied> {
     let (rights, holder) = service.holder(front, request.name, &request.key_id)?;
-    let shape = Shape::of(request.message)?;
-    check_rights(shape, rights)?;
-    check_leaf(shape, &holder.publics)?;
-    check_point(shape)?;
-    let tls13 = matches!(shape, Shape::Server13 | Shape::Client13);
+    let message = HandshakeMessage::of(request.message)?;
+    check_rights(message, rights)?;
+    check_leaf(message, &holder.publics)?;
+    check_point(message)?;
+    let tls13 = matches!(message, HandshakeMessage::Server13 | HandshakeMessage::Client13);
     let scheme = Scheme::from_code(request.scheme).filter(|scheme| scheme.fits(holder.key.kind(), tls13));
     let scheme = scheme.ok_or(Denied::Scheme(request.scheme))?;
     let answer = holder.key.sign(scheme, request.message)?;
-    Ok(Done { answer, message: shape.word(), audit: rights.audit })
+    Ok(Done { answer, message: message.as_str(), audit: rights.audit })
 }
 
 /// Checks a request and decrypts.
@@ -121,27 +121,27 @@ pub(crate) fn decrypt(
     Ok(Done { answer, message: "tls12-pre-master", audit: rights.audit })
 }
 
-fn check_rights(shape: Shape<'_>, rights: Rights) -> Result<(), Denied> {
-    let (allowed, what) = match shape {
-        Shape::Server13 => (rights.tls13_server, "TLS 1.3 server"),
-        Shape::Client13 => (rights.tls13_client, "TLS 1.3 client"),
-        Shape::Ecdhe12 { .. } => (rights.tls12_server, "TLS 1.2 server"),
-        Shape::Dhe12 => (rights.tls12_server && rights.dhe, "TLS 1.2 server with DHE"),
-        Shape::Client12 { .. } => (rights.tls12_client, "TLS 1.2 client"),
+fn check_rights(message: HandshakeMessage<'_>, rights: Rights) -> Result<(), Denied> {
+    let (allowed, what) = match message {
+        HandshakeMessage::Server13 => (rights.tls13_server, "TLS 1.3 server"),
+        HandshakeMessage::Client13 => (rights.tls13_client, "TLS 1.3 client"),
+        HandshakeMessage::Ecdhe12 { .. } => (rights.tls12_server, "TLS 1.2 server"),
+        HandshakeMessage::Dhe12 => (rights.tls12_server && rights.dhe, "TLS 1.2 server with DHE"),
+        HandshakeMessage::Client12 { .. } => (rights.tls12_client, "TLS 1.2 client"),
     };
     if allowed { Ok(()) } else { Err(Denied::Role(what)) }
 }
 
 /// Half of all numbers are no coordinate of a point, and what is written for another protocol has no point at its end.
-fn check_point(shape: Shape<'_>) -> Result<(), Denied> {
-    match shape {
-        Shape::Ecdhe12 { curve, point } if !is_on_curve(curve, point)? => Err(Denied::Point),
+fn check_point(message: HandshakeMessage<'_>) -> Result<(), Denied> {
+    match message {
+        HandshakeMessage::Ecdhe12 { curve, point } if !is_on_curve(curve, point)? => Err(Denied::Point),
         _ => Ok(()),
     }
 }
 
-fn check_leaf(shape: Shape<'_>, publics: &[Arc<Public>]) -> Result<(), Denied> {
-    let Shape::Client12 { leaf } = shape else { return Ok(()) };
+fn check_leaf(message: HandshakeMessage<'_>, publics: &[Arc<Public>]) -> Result<(), Denied> {
+    let HandshakeMessage::Client12 { leaf } = message else { return Ok(()) };
     let own =
         |public: &Arc<Public>| is_own_leaf(leaf, public.chain.first().map(Vec::as_slice), &public.public_key);
     if publics.iter().any(own) { Ok(()) } else { Err(Denied::ForeignLeaf) }

@@ -5,7 +5,7 @@
 pub(crate) struct Cut;
 
 impl Cut {
-    pub(crate) fn unless(good: bool) -> Result<(), Self> {
+    pub(crate) fn ensure(good: bool) -> Result<(), Self> {
         if good { Ok(()) } else { Err(Self) }
     }
 }

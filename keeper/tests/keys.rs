@@ -201,8 +201,9 @@ fn a_costly_key_is_refused_before_it_is_decoded_rsa() {
     let keeper = Keeper::start(&[]);
     let bench = &keeper.bench;
     let (short, long) = (element(2, &[5]), element(2, &[0x7f; 16_000]));
-    for (place, what) in [(0, "an RSA key of 127999 bits"), (2, "an RSA key with a number of 127999 bits")] {
-        let integers = (0..8).map(|index| if index == place { &long[..] } else { &short });
+    for (position, what) in [(0, "an RSA key of 127999 bits"), (2, "an RSA key with a number of 127999 bits")]
+    {
+        let integers = (0..8).map(|index| if index == position { &long[..] } else { &short });
         let key = element(
             0x30,
             &std::iter::once(&element(2, &[0])[..]).chain(integers).collect::<Vec<_>>().concat(),
@@ -220,11 +221,12 @@ fn a_costly_key_is_refused_before_it_is_decoded_rsa() {
 
 /// Makes 70000 iterations 0x7fffffff. The salt before them gives the byte that the number needs, so all lengths stay.
 fn raise_count(key: &mut [u8]) {
-    let place = key.windows(5).position(|part| part == [2, 3, 1, 0x11, 0x70]).expect("the count");
-    let salted = |len: &usize| key[place - len - 2..place - len] == [4, u8::try_from(*len).expect("short")];
+    let position = key.windows(5).position(|part| part == [2, 3, 1, 0x11, 0x70]).expect("the count");
+    let salted =
+        |len: &usize| key[position - len - 2..position - len] == [4, u8::try_from(*len).expect("short")];
     let salt = [8, 16].into_iter().find(salted).expect("the salt");
-    key[place - salt - 1] -= 1;
-    key[place - 1..place + 5].copy_from_slice(&[2, 4, 0x7f, 0xff, 0xff, 0xff]);
+    key[position - salt - 1] -= 1;
+    key[position - 1..position + 5].copy_from_slice(&[2, 4, 0x7f, 0xff, 0xff, 0xff]);
 }
 
 #[test]
@@ -300,9 +302,9 @@ fn a_key_whose_halves_differ_is_damaged() {
 fn authority(bench: &Bench) {
     bench.identity("root", P256);
     issue(bench, "middle", "root", "basicConstraints=critical,CA:true\nsubjectKeyIdentifier=hash\n");
-    let place =
+    let position =
         "authorityInfoAccess=caIssuers;URI:http://example.invalid/issuer\nsubjectAltName=DNS:leaf.example\n";
-    issue(bench, "leaf", "middle", place);
+    issue(bench, "leaf", "middle", position);
 }
 
 fn issue(bench: &Bench, name: &str, issuer: &str, extensions: &str) {

@@ -67,13 +67,13 @@ pub fn run(request: &Request) -> Verdict {
 }
 
 fn is_error_at(told: &Finding, finding: &Finding) -> bool {
-    told.severity == Severity::Error && told.place.is_some() && told.place == finding.place
+    told.severity == Severity::Error && told.location.is_some() && told.location == finding.location
 }
 
 /// In the order of the file, so that each is found where the eye is.
 fn in_file(finding: &Finding) -> (Option<std::path::PathBuf>, Option<usize>) {
-    let place = finding.place.clone();
-    place.map_or((None, None), |place| (Some(place.file), place.line))
+    let location = finding.location.clone();
+    location.map_or((None, None), |location| (Some(location.file), location.line))
 }
 
 /// Trusts that were read, and yet OpenSSL cannot use them.
@@ -88,7 +88,7 @@ fn unusable(config: &Config, trusts: &Trusts) -> Vec<Finding> {
             let cause =
                 format!("trust `{name}`: a {what} in its files cannot be read: {}", first_reason(&error));
             findings.push(
-                Finding::error(trust.place.clone(), cause).hint("name PEM files that `openssl` can read"),
+                Finding::error(trust.location.clone(), cause).hint("name PEM files that `openssl` can read"),
             );
         }
     }
@@ -111,7 +111,7 @@ fn identities_by_keeper(config: &Config, isolations: Isolations) -> Result<Repor
     let sockets = [("admin".to_owned(), keepers.as_fd())];
     let keeper = launch::command(&programs.launcher, &programs.keeper, &sockets)
         .and_then(|mut command| command.spawn())
-        .map(Private)
+        .map(EphemeralKeeper)
         .map_err(|error| failed("the keeper does not start", &error))?;
     drop(keepers);
     let report = push::push_keeper(ours.as_fd(), config).map_err(|error| failed("the keeper", &error));
@@ -120,9 +120,9 @@ fn identities_by_keeper(config: &Config, isolations: Isolations) -> Result<Repor
 }
 
 /// A keeper of one's own, which ends with this value.
-struct Private(Child);
+struct EphemeralKeeper(Child);
 
-impl Drop for Private {
+impl Drop for EphemeralKeeper {
     fn drop(&mut self) {
         let ended: io::Result<_> = self.0.kill().and_then(|()| self.0.wait());
         if let Err(error) = ended {

@@ -338,7 +338,7 @@ pub struct Failed<'a> {
     /// What sort of fault it is.
     pub kind: Fault,
     /// Whether an older generation of it stays in service.
-    pub stays: bool,
+    pub keeps_previous: bool,
     /// Cause and remedy, for people.
     pub reason: &'a str,
 }
@@ -396,12 +396,12 @@ const FAULTS: [Fault; 9] = [
     Fault::Internal,
 ];
 
-/// A value's place in its table is its code on the wire.
+/// A value's index in its table is its code on the wire.
 fn code<T: PartialEq>(table: &[T], value: &T) -> u8 {
     table
         .iter()
         .position(|known| known == value)
-        .and_then(|place| u8::try_from(place).ok())
+        .and_then(|index| u8::try_from(index).ok())
         .unwrap_or(u8::MAX)
 }
 
@@ -423,7 +423,7 @@ impl<'a> Answer<'a> {
                 name: reader.name()?,
                 file: from_code(&BLAMED, reader.u8()?)?,
                 kind: from_code(&FAULTS, reader.u8()?)?,
-                stays: reader.bool()?,
+                keeps_previous: reader.bool()?,
                 reason: reader.text()?,
             }),
             TICKETS_TAKEN => Self::TicketsTaken,
@@ -450,8 +450,11 @@ impl<'a> Answer<'a> {
             Self::Failed(failed) => {
                 let mut writer = Writer::new(out, ANSWER_MAX, FAILED);
                 writer.name(failed.name)?;
-                let codes =
-                    [code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind), u8::from(failed.stays)];
+                let codes = [
+                    code(&BLAMED, &failed.file),
+                    code(&FAULTS, &failed.kind),
+                    u8::from(failed.keeps_previous),
+                ];
                 writer.raw(&codes)?;
                 writer.text(failed.reason)
             }

@@ -274,7 +274,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Every one; a refusal's code on the wire is its place, counted from 1.
+    /// Every one; a refusal's code on the wire is its index, counted from 1.
     pub const ALL: [Self; 9] = [
         Self::NotYet,
         Self::UnknownIdentity,
@@ -287,9 +287,9 @@ impl Refusal {
         Self::Rate,
     ];
 
-    /// Its word in the audit log.
+    /// Its name in the audit log.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::NotYet => "not-yet",
             Self::UnknownIdentity => "unknown-identity",
@@ -304,13 +304,13 @@ impl Refusal {
     }
 
     pub(crate) fn code(self) -> u8 {
-        let place = Self::ALL.iter().position(|refusal| *refusal == self);
-        place.and_then(|place| u8::try_from(place + 1).ok()).unwrap_or(0)
+        let index = Self::ALL.iter().position(|refusal| *refusal == self);
+        index.and_then(|index| u8::try_from(index + 1).ok()).unwrap_or(0)
     }
 
     pub(crate) fn from_code(code: u8) -> Result<Self, Malformed> {
-        let place = usize::from(code).checked_sub(1).ok_or(Malformed::Value)?;
-        Self::ALL.get(place).copied().ok_or(Malformed::Value)
+        let index = usize::from(code).checked_sub(1).ok_or(Malformed::Value)?;
+        Self::ALL.get(index).copied().ok_or(Malformed::Value)
     }
 }
 

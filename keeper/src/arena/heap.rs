@@ -59,8 +59,8 @@ impl Heap {
         Self { pages: Vec::new(), limit: bytes / PAGE, used: 0, lowest_free: 0, partial }
     }
 
-    /// Bytes of the pages that nobody uses.
-    pub(super) fn room(&self) -> usize {
+    /// Bytes of all unused pages.
+    pub(super) fn free_bytes(&self) -> usize {
         (self.limit - self.used) * PAGE
     }
 
@@ -196,13 +196,13 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    const ROOM: usize = 64 * PAGE;
+    const CAPACITY: usize = 64 * PAGE;
 
     #[test]
     fn a_full_arena_has_nothing_left_and_serves_again_what_came_back() {
         let mut heap = Heap::new(4 * PAGE);
         let blocks: Vec<_> = std::iter::from_fn(|| heap.take(PAGE)).collect();
-        assert_eq!((blocks.len(), heap.room()), (4, 0));
+        assert_eq!((blocks.len(), heap.free_bytes()), (4, 0));
         assert_eq!(heap.take(1), None);
         assert_eq!(heap.give(blocks[2].offset), Some(blocks[2]));
         assert_eq!(heap.take(2 * PAGE), None);
@@ -211,15 +211,16 @@ mod tests {
 
     #[test]
     fn more_than_there_ever_was_is_refused() {
-        assert_eq!(Heap::new(ROOM).take(ROOM + 1), None);
-        assert_eq!(Heap::new(ROOM).take(usize::MAX), None);
+        assert_eq!(Heap::new(CAPACITY).take(CAPACITY + 1), None);
+        assert_eq!(Heap::new(CAPACITY).take(usize::MAX), None);
     }
 
     #[test]
     fn what_was_not_taken_cannot_be_given_back() {
-        let mut heap = Heap::new(ROOM);
+        let mut heap = Heap::new(CAPACITY);
         let (small, large) = (heap.take(40).expect("room"), heap.take(3 * PAGE).expect("room"));
-        for offset in [small.offset + 1, small.offset + small.len, large.offset + PAGE, ROOM, usize::MAX] {
+        for offset in [small.offset + 1, small.offset + small.len, large.offset + PAGE, CAPACITY, usize::MAX]
+        {
             assert_eq!(heap.give(offset), None, "{offset}");
         }
         for block in [small, large] {
@@ -232,12 +233,12 @@ mod tests {
         fn blocks_never_overlap_and_all_comes_back(
             steps in proptest::collection::vec((any::<bool>(), 1_usize..3 * PAGE, any::<prop::sample::Index>()), 1..400),
         ) {
-            let mut heap = Heap::new(ROOM);
+            let mut heap = Heap::new(CAPACITY);
             let mut taken = BTreeMap::new();
             for (take, size, which) in steps {
                 if take {
                     let Some(block) = heap.take(size) else { continue };
-                    prop_assert!(block.len >= size && block.offset % 16 == 0 && block.offset + block.len <= ROOM);
+                    prop_assert!(block.len >= size && block.offset % 16 == 0 && block.offset + block.len <= CAPACITY);
                     let before = taken.range(..=block.offset).next_back();
                     prop_assert!(before.is_none_or(|(offset, len)| offset + len <= block.offset));
                     let after = taken.range(block.offset..).next();
@@ -252,7 +253,7 @@ mod tests {
             }
             taken.keys().for_each(|offset| assert!(heap.give(*offset).is_some()));
             // Of each size one empty page is kept.
-            prop_assert!(heap.room() >= ROOM - SIZES.len() * PAGE);
+            prop_assert!(heap.free_bytes() >= CAPACITY - SIZES.len() * PAGE);
         }
     }
 }

@@ -120,8 +120,8 @@ pub(crate) fn kind() -> Option<Kind> {
 }
 
 /// Bytes that are free, and bytes in all; none in a process that has not called [`start`].
-pub(crate) fn room() -> Option<(usize, usize)> {
-    ARENA.get().map(|arena| (arena.heap().room(), arena.len))
+pub(crate) fn capacity() -> Option<(usize, usize)> {
+    ARENA.get().map(|arena| (arena.heap().free_bytes(), arena.len))
 }
 
 /// A part of the arena that is a thread's stack. It is never given back.

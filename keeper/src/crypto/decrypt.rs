@@ -173,12 +173,12 @@ fn choose(block: &[u8], version: u16, other: &[u8; PRE_MASTER], secret: &mut [u8
 fn good(head: &[u8], end: &[u8; PRE_MASTER], version: u16) -> u8 {
     let [major, minor] = version.to_be_bytes();
     let mut wrong = (end[0] ^ major) | (end[1] ^ minor);
-    for (place, byte) in head.iter().enumerate() {
-        // The place is public.
-        wrong |= match place {
+    for (index, byte) in head.iter().enumerate() {
+        // The index is public.
+        wrong |= match index {
             0 => *byte,
             1 => *byte ^ 2,
-            _ if place + 1 == head.len() => *byte,
+            _ if index + 1 == head.len() => *byte,
             _ => zero(*byte),
         };
     }
@@ -219,10 +219,10 @@ mod tests {
         let good = block();
         assert_eq!(chosen(&good, 0x0303)[..], good[256 - PRE_MASTER..]);
         assert_eq!(chosen(&good, 0x0302), OTHER);
-        for place in 0..256 - PRE_MASTER + 2 {
+        for index in 0..256 - PRE_MASTER + 2 {
             let mut bad = good.clone();
-            bad[place] = if bad[place] == 0x77 { 0 } else { bad[place] ^ 0x80 };
-            assert_eq!(chosen(&bad, 0x0303), OTHER, "{place}");
+            bad[index] = if bad[index] == 0x77 { 0 } else { bad[index] ^ 0x80 };
+            assert_eq!(chosen(&bad, 0x0303), OTHER, "{index}");
         }
     }
 }

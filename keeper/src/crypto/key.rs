@@ -141,7 +141,7 @@ impl PrivateKey {
     /// A context that has begun a signature.
     fn begin(&self, scheme: Scheme) -> Result<Owned<ffi::EVP_MD_CTX>, CryptoError> {
         let begin = || self.start(scheme, ffi::EVP_DigestSignInit);
-        let Some(kept) = place(scheme).and_then(|place| self.begun.get(place)) else { return begin() };
+        let Some(kept) = index_of(scheme).and_then(|index| self.begun.get(index)) else { return begin() };
         let first = match kept.get() {
             Some(first) => first,
             None => {
@@ -203,7 +203,7 @@ fn digest(scheme: Scheme) -> *const ffi::EVP_MD {
 
 /// Where a scheme's context is kept; none for one whose hash is part of the signature, since libcrypto copies only what
 /// has a digest.
-fn place(scheme: Scheme) -> Option<usize> {
+fn index_of(scheme: Scheme) -> Option<usize> {
     let padding = if matches!(scheme, Scheme::RsaPss(_)) { SCHEMES / 2 } else { 0 };
     scheme.digest().map(|digest| padding + digest as usize)
 }
@@ -258,11 +258,11 @@ fn text(key: &Owned<ffi::EVP_PKEY>, parameter: &CStr) -> Option<String> {
     let mut length = 0;
     // SAFETY: the text is written with its zero byte, or not at all where it does not fit.
     let done = unsafe {
-        let room = text.as_mut_ptr().cast();
+        let buffer = text.as_mut_ptr().cast();
         ffi::EVP_PKEY_get_utf8_string_param(
             key.as_ptr(),
             parameter.as_ptr(),
-            room,
+            buffer,
             text.len(),
             &raw mut length,
         )

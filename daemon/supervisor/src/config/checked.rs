@@ -2,7 +2,7 @@
 //! an error, so that one run of `luassld check` names them all.
 
 use super::checker::{Checker, is_plain};
-use super::finding::{Finding, Place, Severity};
+use super::finding::{Finding, Location, Severity};
 use super::model::{Config, Listener, Loaded, Request, SOCKET_MODE, SocketFile, Trust};
 use super::raw::{self, Text};
 use super::source::Source;
@@ -25,7 +25,7 @@ pub(super) fn check(source: &Source, file: &raw::File, request: &Request, mistak
     }
     // A table that lacks what was left out of it is not at fault for that.
     let headers: Vec<_> = mistakes.iter().filter_map(|mistake| source.header_line(mistake)).collect();
-    let line = |finding: &Finding| finding.place.as_ref().and_then(|place| place.line);
+    let line = |finding: &Finding| finding.location.as_ref().and_then(|location| location.line);
     checker.findings.retain(|finding| !headers.iter().any(|header| line(finding) == Some(*header)));
     checker.findings.extend(mistakes);
     // In the order of the file, where the eye is.
@@ -118,7 +118,7 @@ impl Checker<'_> {
     }
 
     fn listener(&mut self, name: &Text, raw: &raw::Listener) -> Listener {
-        let place = self.source.place(name.span());
+        let location = self.source.location(name.span());
         let address = raw.address.as_ref().and_then(|text| {
             let address = text.get_ref().parse().ok();
             if address.is_none() {
@@ -127,7 +127,7 @@ impl Checker<'_> {
             }
             address
         });
-        Listener { address, place }
+        Listener { address, location }
     }
 
     fn distinct_addresses(&mut self, file: &raw::File) {
@@ -144,7 +144,7 @@ impl Checker<'_> {
                 let cause =
                     format!("listener `{owner}` has the address {other}, and [::] means IPv4 as well");
                 let hint = "keep [::] alone, or set the sysctl net.ipv6.bindv6only";
-                self.findings.push(Finding::warning(self.source.place(text.span()), cause).hint(hint));
+                self.findings.push(Finding::warning(self.source.location(text.span()), cause).hint(hint));
             }
             taken.push((address, name.get_ref()));
         }
@@ -161,7 +161,7 @@ impl Checker<'_> {
         }
         let mut path = |text: &Option<Text>| text.as_ref().map(|text| self.path(text));
         let (file, directory, crl) = (path(&raw.file), path(&raw.directory), path(&raw.crl));
-        Trust { file, directory, crl, place: self.source.place(name.span()) }
+        Trust { file, directory, crl, location: self.source.location(name.span()) }
     }
 
     fn log(&mut self, raw: &raw::Log) -> Log {
@@ -190,15 +190,15 @@ impl Checker<'_> {
 
     fn discovered(&mut self, file: &raw::File, request: &Request) -> Vec<directory::Discovered> {
         let configured = file.identities.directory.as_ref().map(|text| {
-            let place = self.source.place(text.span());
-            (self.path(text), place)
+            let location = self.source.location(text.span());
+            (self.path(text), location)
         });
         let named = request
             .identities
             .iter()
-            .map(|path| (std::path::absolute(path).unwrap_or_else(|_| path.clone()), Place::file(path)));
+            .map(|path| (std::path::absolute(path).unwrap_or_else(|_| path.clone()), Location::file(path)));
         let mut found = Vec::new();
-        for (path, place) in configured.into_iter().chain(named) {
+        for (path, location) in configured.into_iter().chain(named) {
             match directory::list(&path, directory::ENTRIES_MAX) {
                 Ok((more, is_cut)) => {
                     found.extend(more);
@@ -207,11 +207,11 @@ impl Checker<'_> {
                         let cause =
                             format!("{} has more than {most} entries: no more are looked at", path.display());
                         let hint = "keep nothing but identities there, or declare them: [identity.NAME]";
-                        self.findings.push(Finding::warning(place, cause).hint(hint));
+                        self.findings.push(Finding::warning(location, cause).hint(hint));
                     }
                 }
                 Err(error) => self.findings.push(
-                    Finding::error(place, format!("{} cannot be read: {error}", path.display()))
+                    Finding::error(location, format!("{} cannot be read: {error}", path.display()))
                         .hint("name a directory of identities"),
                 ),
             }

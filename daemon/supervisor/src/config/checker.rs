@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use toml::{Spanned, Value};
 
 /// sun_path of unix(7) less its final zero.
-const LONGEST_SOCKET_PATH: usize = 107;
+const MAX_SOCKET_PATH: usize = 107;
 /// Names of sockets, fronts and listeners travel in LISTEN_FDNAMES, which sd_listen_fds(3) bounds at 255 bytes.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME: usize = 64;
 
 /// Whether a name is fit for LISTEN_FDNAMES.
 pub(crate) fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(plain)
+    !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(plain)
 }
 
 /// Collects findings while it goes through one file.
@@ -30,8 +30,8 @@ pub(super) struct Checker<'a> {
 
 impl Checker<'_> {
     pub(super) fn error(&mut self, span: Range<usize>, cause: impl Into<String>, hint: impl Into<String>) {
-        let place = self.source.place(span);
-        self.findings.push(Finding::error(place, cause).hint(hint));
+        let location = self.source.location(span);
+        self.findings.push(Finding::error(location, cause).hint(hint));
     }
 
     /// A path of the file: as it stands where it is absolute, else from the file's directory.
@@ -50,9 +50,9 @@ impl Checker<'_> {
     pub(super) fn socket_path(&mut self, text: &Text) -> PathBuf {
         let path = self.path(text);
         let length = path.as_os_str().len();
-        if length > LONGEST_SOCKET_PATH {
+        if length > MAX_SOCKET_PATH {
             let cause = format!("a socket's path of {length} bytes is too long");
-            self.error(text.span(), cause, format!("the kernel takes at most {LONGEST_SOCKET_PATH}"));
+            self.error(text.span(), cause, format!("the kernel takes at most {MAX_SOCKET_PATH}"));
         }
         self.warn_without_directory(text, &path);
         path
@@ -66,7 +66,7 @@ impl Checker<'_> {
         }
         let cause = format!("the socket's directory {} does not exist", directory.display());
         let hint = "make it: `luassld run` does not (systemd does, for the sockets of its units)";
-        self.findings.push(Finding::warning(self.source.place(text.span()), cause).hint(hint));
+        self.findings.push(Finding::warning(self.source.location(text.span()), cause).hint(hint));
     }
 
     /// Every table of a kind, under names that are fit for LISTEN_FDNAMES.
@@ -86,7 +86,7 @@ impl Checker<'_> {
     pub(super) fn plain_name(&mut self, name: &Text) {
         let text = name.get_ref();
         if !is_plain(text) {
-            let hint = format!("use up to {LONGEST_NAME} letters, digits, `_`, `-` and `.`");
+            let hint = format!("use up to {MAX_NAME} letters, digits, `_`, `-` and `.`");
             self.error(name.span(), format!("`{text}` cannot be a name here"), hint);
         }
     }

@@ -55,13 +55,13 @@ pub(super) fn named_by_none(
             found.push(name.as_str());
         } else {
             let cause = format!("identity `{name}` is named by no grant: nobody may use it");
-            checker.findings.push(Finding::warning(identity.place.clone(), cause).hint(HINT));
+            checker.findings.push(Finding::warning(identity.location.clone(), cause).hint(HINT));
         }
     }
     if let Some(directory) = file.identities.directory.as_ref().filter(|_| !found.is_empty()) {
         let cause = format!("identities that no grant names, and nobody may use: {}", few_names(found));
-        let place = checker.source.place(directory.span());
-        checker.findings.push(Finding::warning(place, cause).hint(HINT));
+        let location = checker.source.location(directory.span());
+        checker.findings.push(Finding::warning(location, cause).hint(HINT));
     }
 }
 

@@ -4,13 +4,13 @@ use super::checker::Checker;
 use super::directory::{Bounds, Discovered};
 use super::few::few;
 use super::finding::Severity;
-use super::finding::{Finding, Place};
+use super::finding::{Finding, Location};
 use super::model::{FileRef, FileSource, Identity};
 use super::raw::{self, Text};
 use std::collections::BTreeMap;
 
 /// An identity's name or alias, in bytes.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME: usize = 255;
 /// What stands before the name of a systemd credential.
 const CREDENTIAL: &str = "credential:";
 
@@ -48,7 +48,7 @@ fn add_discovered(
     for found in discovered {
         let name = found.name.clone();
         let identity = from_directory(found);
-        if let Some(finding) = unfit(&name, &identity.place) {
+        if let Some(finding) = unfit(&name, &identity.location) {
             checker.findings.push(Finding { severity: Severity::Warning, ..finding });
             continue;
         }
@@ -69,7 +69,7 @@ fn add_discovered(
              out, the first is `{name}`"
         );
         let hint = "declare those that have to be served ([identity.NAME]), or remove files";
-        Finding::warning(identity.place, cause).hint(hint)
+        Finding::warning(identity.location, cause).hint(hint)
     })
 }
 
@@ -89,16 +89,18 @@ fn identity(checker: &mut Checker<'_>, name: &Text, raw: &raw::Identity) -> Opti
     let staple = optional(&raw.staple);
     let aliases = raw.aliases.iter().map(|alias| alias.get_ref().clone()).collect();
     let key = file_ref(checker, key);
-    let place = checker.source.place(name.span());
+    let location = checker.source.location(name.span());
     let shared_key = raw.shared_key;
-    Some(Identity { key, certificate, password, staple, aliases, shared_key, place, discovered: false })
+    Some(Identity { key, certificate, password, staple, aliases, shared_key, location, discovered: false })
 }
 
 fn from_directory(found: Discovered) -> Identity {
-    let file =
-        |path: std::path::PathBuf| FileRef { place: Place::file(&path), source: FileSource::Path(path) };
+    let file = |path: std::path::PathBuf| FileRef {
+        location: Location::file(&path),
+        source: FileSource::Path(path),
+    };
     Identity {
-        place: Place::file(&found.key),
+        location: Location::file(&found.key),
         key: file(found.key),
         certificate: found.certificate.map(file),
         password: None,
@@ -110,33 +112,33 @@ fn from_directory(found: Discovered) -> Identity {
 }
 
 pub(super) fn file_ref(checker: &mut Checker<'_>, text: &Text) -> FileRef {
-    let place = checker.source.place(text.span());
+    let location = checker.source.location(text.span());
     let Some(name) = text.get_ref().strip_prefix(CREDENTIAL) else {
-        return FileRef { source: FileSource::Path(checker.path(text)), place };
+        return FileRef { source: FileSource::Path(checker.path(text)), location };
     };
     if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
         let hint = "write \"credential:NAME\", with the name that LoadCredential= gives it";
         checker.error(text.span(), format!("`{name}` is no credential's name"), hint);
     }
-    FileRef { source: FileSource::Credential(name.to_owned()), place }
+    FileRef { source: FileSource::Credential(name.to_owned()), location }
 }
 
 fn fit_name(checker: &mut Checker<'_>, text: &Text) {
-    if let Some(finding) = unfit(text.get_ref(), &checker.source.place(text.span())) {
+    if let Some(finding) = unfit(text.get_ref(), &checker.source.location(text.span())) {
         checker.findings.push(finding);
     }
 }
 
 /// Whether an identity can have this name.
 pub(super) fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= LONGEST_NAME && name != "*" && !name.contains(char::is_control)
+    !name.is_empty() && name.len() <= MAX_NAME && name != "*" && !name.contains(char::is_control)
 }
 
 /// What is wrong with a name, if anything.
-fn unfit(name: &str, place: &Place) -> Option<Finding> {
+fn unfit(name: &str, location: &Location) -> Option<Finding> {
     (!is_name(name)).then(|| {
-        let hint = format!("use 1 to {LONGEST_NAME} bytes without control characters, and not `*`");
-        Finding::error(place.clone(), format!("`{}` cannot be an identity's name", name.escape_debug()))
+        let hint = format!("use 1 to {MAX_NAME} bytes without control characters, and not `*`");
+        Finding::error(location.clone(), format!("`{}` cannot be an identity's name", name.escape_debug()))
             .hint(hint)
     })
 }
@@ -167,7 +169,7 @@ impl Names {
                 } else {
                     format!("`{each}` is a name of identity `{other}` already, and so not of `{name}`")
                 };
-                let finding = Finding::error(identity.place.clone(), cause).hint(hint);
+                let finding = Finding::error(identity.location.clone(), cause).hint(hint);
                 checker.findings.push(Finding { severity, ..finding });
                 free = false;
             } else {

@@ -22,7 +22,7 @@ mod tickets;
 pub(crate) use checker::is_plain;
 pub use directory::{DISCOVERED_BYTES, DISCOVERED_MAX, Discovered};
 pub(crate) use few::{FEW, few, few_names};
-pub use finding::{Finding, Place, Severity, nearest};
+pub use finding::{Finding, Location, Severity, nearest};
 pub use model::{
     Config, DEFAULT_FILE, DEFAULT_FRONT, FileRef, FileSource, Front, Identity, Listener, Loaded, Request,
     Roles, Selection, SocketFile, Tickets, Trust,

@@ -1,6 +1,6 @@
 //! A checked configuration.
 
-use super::finding::{Finding, Place};
+use super::finding::{Finding, Location};
 use luassl_keeper_ipc::admin::EPOCH;
 use luassl_sandbox::user::User;
 use luassl_settings::{Grant, Limits, Log};
@@ -18,7 +18,7 @@ pub(super) const SOCKET_MODE: u32 = 0o666;
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The control socket; the place is decided at the start where no path is given.
+    /// The control socket; the location is decided at the start where no path is given.
     pub control: SocketFile,
     /// Named control sockets.
     pub sockets: BTreeMap<String, SocketFile>,
@@ -123,7 +123,7 @@ pub struct FileRef {
     /// Which file.
     pub source: FileSource,
     /// Where the configuration names it; the file itself where it was discovered.
-    pub place: Place,
+    pub location: Location,
 }
 
 /// One identity's files and names.
@@ -142,7 +142,7 @@ pub struct Identity {
     /// Whether the configuration says that other identities have the same key.
     pub shared_key: bool,
     /// Where it is declared; the key's file where it was discovered.
-    pub place: Place,
+    pub location: Location,
     /// A file that was found in a directory: without a key in it, it is no identity, and that is no fault.
     pub discovered: bool,
 }
@@ -191,7 +191,7 @@ pub struct Trust {
     /// A file of CRLs.
     pub crl: Option<PathBuf>,
     /// Where it is declared.
-    pub place: Place,
+    pub location: Location,
 }
 
 /// A listener that the supervisor binds.
@@ -200,7 +200,7 @@ pub struct Listener {
     /// Where; none where a socket unit decides.
     pub address: Option<SocketAddr>,
     /// Where it is declared.
-    pub place: Place,
+    pub location: Location,
 }
 
 /// What the command line says about the configuration.

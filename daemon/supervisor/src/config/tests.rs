@@ -271,7 +271,7 @@ fn one_run_names_every_mistake() {
     let lines: Vec<Option<usize>> = read(text)
         .findings
         .iter()
-        .map(|finding| finding.place.as_ref().and_then(|place| place.line))
+        .map(|finding| finding.location.as_ref().and_then(|location| location.line))
         .collect();
     assert_eq!(lines.len(), 3);
     for line in [2, 4, 6] {
@@ -390,7 +390,7 @@ fn mistakes_of_form_hide_no_others_and_bring_none_that_follow_from_them() {
                 [identity.b]\nkey = b.key\naliases = ['b', 7]\n[[grant]]\nuser = 'no-such-user'\nconect = true\n";
     let findings = read(text).findings;
     let lines: Vec<_> =
-        findings.iter().map(|finding| finding.place.as_ref().unwrap().line.unwrap()).collect();
+        findings.iter().map(|finding| finding.location.as_ref().unwrap().line.unwrap()).collect();
     let said: Vec<_> = findings.iter().map(ToString::to_string).collect();
     assert_eq!(lines, [2, 4, 5, 7, 9, 10, 12, 13], "{said:#?}");
 }

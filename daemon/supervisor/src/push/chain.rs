@@ -109,8 +109,8 @@ fn now() -> i64 {
 /// The leaf first; of the others only what is already wrong.
 fn date_warnings(dates: &[(i64, i64)], now: i64) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (place, (before, after)) in dates.iter().enumerate() {
-        let which = if place == 0 { "the certificate" } else { "an issuer's certificate in the chain" };
+    for (index, (before, after)) in dates.iter().enumerate() {
+        let which = if index == 0 { "the certificate" } else { "an issuer's certificate in the chain" };
         let soon = EXPIRES_SOON.as_secs().cast_signed();
         if *after < now {
             warnings.push(format!("{which} expired {} ago: renew it", days(now - after)));
@@ -119,7 +119,7 @@ fn date_warnings(dates: &[(i64, i64)], now: i64) -> Vec<String> {
                 "{which} is not valid before {} from now: check the clock",
                 days(before - now)
             ));
-        } else if after - now < soon && place == 0 {
+        } else if after - now < soon && index == 0 {
             warnings.push(format!("{which} expires in {}: renew it", days(after - now)));
         }
     }

@@ -15,7 +15,7 @@ const KEEPER_CREDENTIALS: &str = "/run/credentials/luassl-keeper.service";
 /// Opens a file of an identity for the keeper.
 ///
 /// # Errors
-/// An error at the place where the file is named.
+/// An error at the location where the file is named.
 pub(super) fn open_file(identity: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Finding> {
     open_for(&format!("identity `{identity}`"), what, file)
 }
@@ -23,7 +23,7 @@ pub(super) fn open_file(identity: &str, what: &str, file: &FileRef) -> Result<Ow
 /// Opens the root of the ticket keys for the keeper.
 ///
 /// # Errors
-/// An error at the place where the file is named.
+/// An error at the location where the file is named.
 pub(super) fn open_root(file: &FileRef) -> Result<OwnedFd, Finding> {
     open_for("[tickets]", "root", file)
 }
@@ -32,7 +32,7 @@ fn open_for(subject: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Findin
     let path = path_of(subject, what, file)?;
     open_trusted(&path).map_err(|fault| {
         let cause = format!("{subject}: {what} {} cannot be opened: {fault}", path.display());
-        Finding::error(file.place.clone(), cause).hint(fault.hint())
+        Finding::error(file.location.clone(), cause).hint(fault.hint())
     })
 }
 
@@ -50,7 +50,7 @@ fn path_of(subject: &str, what: &str, file: &FileRef) -> Result<PathBuf, Finding
                 let cause = format!(
                     "{subject}: {what} is the credential `{name}`, and there are no credentials here"
                 );
-                Finding::error(file.place.clone(), cause)
+                Finding::error(file.location.clone(), cause)
                     .hint(format!("give the unit LoadCredential={name}:FILE, or name a file"))
             })
         }
@@ -77,6 +77,6 @@ fn warn_if_open(what: &str, file: &FileRef, opened: &OwnedFd) -> Option<Finding>
                 format!("make the file behind credential {name} its owner's alone")
             }
         };
-        Finding::warning(file.place.clone(), cause).hint(remedy)
+        Finding::warning(file.location.clone(), cause).hint(remedy)
     })
 }

@@ -6,7 +6,7 @@ use super::files::{open_file, open_root, too_open, too_open_root};
 use super::report::{Account, LoadedIdentity, Outcome, Report};
 use super::settings::concerns;
 use super::shared;
-use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection, few};
+use crate::config::{Config, FileRef, Finding, Front, Identity, Location, Selection, few};
 use luassl_keeper_ipc::admin::{
     ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
 };
@@ -113,7 +113,7 @@ impl From<Count<'_>> for Account {
             identity: count.identity.to_owned(),
             signed: count.signed,
             decrypted: count.decrypted,
-            refused: count.refused.iter().map(|(reason, number)| (reason.word(), *number)).collect(),
+            refused: count.refused.iter().map(|(reason, number)| (reason.as_str(), *number)).collect(),
         }
     }
 }
@@ -210,7 +210,7 @@ impl<'a> Channel<'a> {
         findings: &mut Vec<Finding>,
     ) -> Result<Outcome, PushError> {
         let held_back = |cause: &str| {
-            Finding::error(identity.place.clone(), format!("identity `{name}`: {cause}"))
+            Finding::error(identity.location.clone(), format!("identity `{name}`: {cause}"))
                 .hint("mend what they lie on, and reload")
         };
         if caution.left_out.contains(name) {
@@ -258,9 +258,9 @@ impl<'a> Channel<'a> {
         unfit: &Unfit,
         findings: &mut Vec<Finding>,
     ) -> Result<Outcome, PushError> {
-        let stays = self.keep_former(name)?;
+        let keeps_previous = self.keep_former(name)?;
         let (kind, reason) = (unfit.kind, unfit.reason.as_str());
-        let failed = Failed { name, file: Blamed::Certificate, kind, stays, reason };
+        let failed = Failed { name, file: Blamed::Certificate, kind, keeps_previous, reason };
         Ok(failure(identity, &failed, findings))
     }
 
@@ -269,7 +269,7 @@ impl<'a> Channel<'a> {
     fn keep_former(&mut self, name: &str) -> Result<bool, PushError> {
         self.send(&Request::Identity { name, files: Files::default() }, &[])?;
         match self.answer()? {
-            Answer::Failed(failed) if failed.name == name => Ok(failed.stays),
+            Answer::Failed(failed) if failed.name == name => Ok(failed.keeps_previous),
             _ => Err(PushError::Malformed(format!("no answer about identity `{name}`"))),
         }
     }
@@ -281,10 +281,10 @@ impl<'a> Channel<'a> {
         mut finding: Finding,
         findings: &mut Vec<Finding>,
     ) -> Result<Outcome, PushError> {
-        let stays = self.keep_former(name)?;
-        finding.cause.push_str(former(stays));
+        let keeps_previous = self.keep_former(name)?;
+        finding.cause.push_str(former(keeps_previous));
         findings.push(finding.clone());
-        Ok(Outcome::Failed { cause: finding.cause, stays })
+        Ok(Outcome::Failed { cause: finding.cause, keeps_previous })
     }
 
     /// Takes identities back that have the key of another one, unless the configuration says so.
@@ -320,7 +320,7 @@ impl<'a> Channel<'a> {
             (Answer::TicketsFailed { reason, .. }, Some(file), Some(_)) => {
                 let cause = format!("[tickets]: the root cannot be used: {reason}");
                 let hint = "make one: `openssl rand -out FILE 48`, the same file on each machine";
-                findings.push(Finding::error(file.place.clone(), cause).hint(hint));
+                findings.push(Finding::error(file.location.clone(), cause).hint(hint));
             }
             // That it could not be opened has been said.
             (Answer::TicketsFailed { .. }, ..) => {}
@@ -429,11 +429,11 @@ impl LoadedIdentity {
 }
 
 fn warnings(name: &str, identity: &Identity, warnings: &[String]) -> Vec<Finding> {
-    let place = &identity.certificate.as_ref().unwrap_or(&identity.key).place;
+    let location = &identity.certificate.as_ref().unwrap_or(&identity.key).location;
     let finding = |warning: &String| {
         let (cause, hint) =
             warning.split_once(": ").unwrap_or((warning.as_str(), "see the certificate's file"));
-        Finding::warning(place.clone(), format!("identity `{name}`: {cause}")).hint(hint)
+        Finding::warning(location.clone(), format!("identity `{name}`: {cause}")).hint(hint)
     };
     warnings.iter().map(finding).collect()
 }
@@ -454,19 +454,19 @@ fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>
         }
         _ => format!("identity `{}`: {}", failed.name, failed.reason),
     };
-    cause.push_str(former(failed.stays));
-    let place = place_of(identity, failed).clone();
-    findings.push(Finding::error(place, cause.clone()).hint(remedy(identity, failed.kind)));
-    Outcome::Failed { cause, stays: failed.stays }
+    cause.push_str(former(failed.keeps_previous));
+    let location = location_of(identity, failed).clone();
+    findings.push(Finding::error(location, cause.clone()).hint(remedy(identity, failed.kind)));
+    Outcome::Failed { cause, keeps_previous: failed.keeps_previous }
 }
 
 /// What a reader has to know who might think that nothing is served any more.
-fn former(stays: bool) -> &'static str {
-    if stays { "; the former one stays in service" } else { "" }
+fn former(keeps_previous: bool) -> &'static str {
+    if keeps_previous { "; the former one stays in service" } else { "" }
 }
 
 /// The line to mend: that of one file, or of the whole identity where two do not fit or one is missing.
-fn place_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Place {
+fn location_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Location {
     let file = match (failed.kind, failed.file) {
         (Fault::Mismatch, _) => None,
         (Fault::Passphrase, _) => identity.password.as_ref(),
@@ -475,7 +475,7 @@ fn place_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Place {
         (_, Blamed::Staple) => identity.staple.as_ref(),
         (_, Blamed::Key | Blamed::None) => Some(&identity.key),
     };
-    file.map_or(&identity.place, |file| &file.place)
+    file.map_or(&identity.location, |file| &file.location)
 }
 
 fn remedy(identity: &Identity, kind: Fault) -> &'static str {
@@ -659,7 +659,7 @@ mod tests {
         let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.findings));
         let failed = |name| {
             let (file, kind) = (Blamed::Key, Fault::NoKey);
-            Answer::Failed(Failed { name, file, kind, stays: false, reason: "no key" })
+            Answer::Failed(Failed { name, file, kind, keeps_previous: false, reason: "no key" })
         };
         let pushed = |left_out: &[&str], answers: &[Answer<'_>]| {
             let (ours, theirs) = answered(answers);
@@ -721,7 +721,7 @@ mod tests {
                 let Ok(Request::Identity { name, .. }) = Request::decode(bytes) else { continue };
                 order.push(name.to_owned());
                 let (file, kind) = (Blamed::Key, Fault::Internal);
-                let failed = Answer::Failed(Failed { name, file, kind, stays: false, reason: "no" });
+                let failed = Answer::Failed(Failed { name, file, kind, keeps_previous: false, reason: "no" });
                 failed.encode(&mut answer).expect("encoded");
                 send(&theirs, &answer, &[], SendFlags::empty()).expect("sent");
             }
@@ -751,7 +751,7 @@ mod tests {
         let device = fstat(std::fs::File::open(&key).expect("opened")).expect("a status").st_dev;
         let pushed = |devices: &[u64], trusted: &[&str]| {
             let (file, kind) = (Blamed::Key, Fault::NoKey);
-            let failed = Failed { name: "a", file, kind, stays: false, reason: "no key" };
+            let failed = Failed { name: "a", file, kind, keeps_previous: false, reason: "no key" };
             let (ours, theirs) = answered(&[Answer::Failed(failed)]);
             let mut caution = Caution {
                 devices: devices.iter().copied().collect(),

@@ -21,7 +21,7 @@ impl Report {
 
     /// Those that stay in service as they were before this push.
     pub fn former(&self) -> impl Iterator<Item = &str> {
-        let stays = |outcome: &Outcome| matches!(outcome, Outcome::Failed { stays: true, .. });
+        let stays = |outcome: &Outcome| matches!(outcome, Outcome::Failed { keeps_previous: true, .. });
         self.outcomes.iter().filter(move |(_, outcome)| stays(outcome)).map(|(name, _)| name.as_str())
     }
 
@@ -41,7 +41,7 @@ pub enum Outcome {
         /// Why, for people.
         cause: String,
         /// Whether an older generation of it is.
-        stays: bool,
+        keeps_previous: bool,
     },
     /// A file in a directory of identities that has no key: no identity at all.
     NoIdentity,
@@ -49,7 +49,7 @@ pub enum Outcome {
 
 impl Outcome {
     fn is_served(&self) -> bool {
-        matches!(self, Self::Loaded(_) | Self::Failed { stays: true, .. })
+        matches!(self, Self::Loaded(_) | Self::Failed { keeps_previous: true, .. })
     }
 }
 

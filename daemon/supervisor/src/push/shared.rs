@@ -32,7 +32,7 @@ fn finding(name: &str, identity: &Identity, holders: &[(&str, &Identity)]) -> Fi
     } else {
         "write `shared_key = true` for each identity of that key, or make one of them an alias of the other"
     };
-    Finding::error(identity.place.clone(), cause).hint(hint)
+    Finding::error(identity.location.clone(), cause).hint(hint)
 }
 
 #[cfg(test)]

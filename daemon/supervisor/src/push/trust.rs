@@ -3,7 +3,7 @@
 
 use super::system_trust;
 use super::walk::{OpenFault, open_trusted};
-use crate::config::{Config, Finding, Place, Trust};
+use crate::config::{Config, Finding, Location, Trust};
 use luassl_protocol::{CERTIFICATE_LABELS, CRL_LABELS, OnKey, PEM_PIECE, PemBlocks, PemFault};
 use luassl_settings::TrustSettings;
 use rustix::fs::{Mode, OFlags, open};
@@ -51,7 +51,7 @@ pub fn read_trusts(config: &Config, former: Option<&Trusts>) -> (Trusts, Vec<Fin
 fn read_trust(name: &str, trust: &Trust) -> Result<TrustSettings, Finding> {
     let mut reader = Reader::default();
     let fault = |(path, fault): (PathBuf, Fault)| {
-        Finding::error(trust.place.clone(), format!("trust `{name}`: {}", fault.about(&path)))
+        Finding::error(trust.location.clone(), format!("trust `{name}`: {}", fault.about(&path)))
             .hint(fault.hint())
     };
     if let Some(file) = &trust.file {
@@ -68,7 +68,7 @@ fn read_trust(name: &str, trust: &Trust) -> Result<TrustSettings, Finding> {
     }
     if reader.seen.is_empty() {
         let cause = format!("trust `{name}` has no certificate in its files");
-        return Err(Finding::error(trust.place.clone(), cause).hint("name files with PEM certificates"));
+        return Err(Finding::error(trust.location.clone(), cause).hint("name files with PEM certificates"));
     }
     Ok(reader.settings)
 }
@@ -87,7 +87,7 @@ fn read_system(file: &Path, directory: &Path) -> (TrustSettings, Vec<Finding>) {
             Err(fault @ Fault::Pem(PemFault::PrivateKey | PemFault::CalledOtherwise)) => {
                 let cause =
                     format!("the system's certificates: {}; the file is left out", fault.about(&path));
-                findings.push(Finding::warning(Place::file(&path), cause).hint(fault.hint()));
+                findings.push(Finding::warning(Location::file(&path), cause).hint(fault.hint()));
             }
             Err(fault) => tracing::debug!("the system's certificates: {}", fault.about(&path)),
         }

@@ -2,7 +2,7 @@
 //! the children that serve them.
 
 use super::lock::{self, Lock, LockError};
-use crate::config::{Config, Finding, Listener, Place, SocketFile};
+use crate::config::{Config, Finding, Listener, Location, SocketFile};
 use luassl_sandbox::user::User;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
@@ -39,7 +39,7 @@ impl UnixSocket {
     /// A finding for the operator.
     pub(super) fn bind(path: &Path, file: &SocketFile, kind: SocketType) -> Result<Self, Finding> {
         let fault = |what: &str, errno: Errno| {
-            Finding::error(Place::file(path), format!("the socket cannot be {what}: {errno}"))
+            Finding::error(Location::file(path), format!("the socket cannot be {what}: {errno}"))
                 .hint("choose another path, or start luassld with more rights")
         };
         let _lock = lock(path)?;
@@ -66,7 +66,7 @@ impl UnixSocket {
     pub(super) fn give_to(&self, user: User) -> Result<(), Finding> {
         self.give(Some(Uid::from_raw(user.uid())), Gid::from_raw(user.gid())).map_err(|errno| {
             Finding::error(
-                Place::file(&self.path),
+                Location::file(&self.path),
                 format!("the socket cannot be given to user {user}: {errno}"),
             )
             .hint("choose another path, where root may give files away")
@@ -121,7 +121,7 @@ fn lock(socket: &Path) -> Result<Lock, Finding> {
             LockError::Foreign(_) => "remove it, or choose a directory where nobody else may make files",
             LockError::System(_) => "choose another path, or start luassld with more rights",
         };
-        Finding::error(Place::file(&path), format!("the lock cannot be taken: {error}")).hint(hint)
+        Finding::error(Location::file(&path), format!("the lock cannot be taken: {error}")).hint(hint)
     })
 }
 
@@ -137,7 +137,7 @@ fn bind_with_mode(socket: &OwnedFd, address: &SocketAddrUnix, mode: Mode) -> Res
 /// The file at `path`, which has to be the one that was just bound: a socket of ours with no other name.
 fn just_bound(path: &Path) -> Result<(OwnedFd, Stat), Finding> {
     let fault = |what: &str| {
-        Finding::error(Place::file(path), format!("the socket was bound, and {what}"))
+        Finding::error(Location::file(path), format!("the socket was bound, and {what}"))
             .hint("choose a directory where nobody else may make files")
     };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -154,16 +154,16 @@ fn just_bound(path: &Path) -> Result<(OwnedFd, Stat), Finding> {
 fn remove_stale(path: &Path, kind: SocketType) -> Result<(), Finding> {
     let Ok(status) = rustix::fs::lstat(path) else { return Ok(()) };
     if FileType::from_raw_mode(status.st_mode) != FileType::Socket {
-        return Err(Finding::error(Place::file(path), "something is there that is no socket")
+        return Err(Finding::error(Location::file(path), "something is there that is no socket")
             .hint("choose another path, or remove what is there"));
     }
     if someone_listens(path, kind) {
-        return Err(Finding::error(Place::file(path), "another process listens on this socket")
+        return Err(Finding::error(Location::file(path), "another process listens on this socket")
             .hint("stop it first, or choose another path with --socket"));
     }
     rustix::fs::unlink(path).map_err(|errno| {
         Finding::error(
-            Place::file(path),
+            Location::file(path),
             format!("the socket that nobody listens on cannot be removed: {errno}"),
         )
         .hint("remove it")
@@ -189,7 +189,7 @@ pub(super) struct TcpSocket {
 }
 
 impl TcpSocket {
-    fn bind(name: &str, address: SocketAddr, place: &Place) -> Result<Self, Finding> {
+    fn bind(name: &str, address: SocketAddr, location: &Location) -> Result<Self, Finding> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let attempt = || -> Result<OwnedFd, Errno> {
             let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -198,7 +198,7 @@ impl TcpSocket {
             listen(&socket, BACKLOG)?;
             Ok(socket)
         };
-        let socket = attempt().map_err(|errno| refused(name, address, place, errno))?;
+        let socket = attempt().map_err(|errno| refused(name, address, location, errno))?;
         Ok(Self { socket, address })
     }
 }
@@ -209,7 +209,7 @@ impl AsFd for TcpSocket {
     }
 }
 
-fn refused(name: &str, address: SocketAddr, place: &Place, errno: Errno) -> Finding {
+fn refused(name: &str, address: SocketAddr, location: &Location, errno: Errno) -> Finding {
     let port = address.port();
     let (cause, hint) = match errno {
         Errno::ADDRINUSE => (
@@ -225,7 +225,7 @@ fn refused(name: &str, address: SocketAddr, place: &Place, errno: Errno) -> Find
         }
         other => (format!("cannot be listened on: {other}"), "choose another address".to_owned()),
     };
-    Finding::error(place.clone(), format!("listener `{name}`: {address} {cause}")).hint(hint)
+    Finding::error(location.clone(), format!("listener `{name}`: {address} {cause}")).hint(hint)
 }
 
 /// Configured listeners by name.
@@ -238,13 +238,13 @@ pub(super) type Listeners = BTreeMap<String, Arc<TcpSocket>>;
 pub(super) fn listeners(config: &Config, former: &Listeners) -> Result<Listeners, Finding> {
     let open = |(name, listener): (&String, &Listener)| {
         let address = listener.address.ok_or_else(|| {
-            Finding::error(listener.place.clone(), format!("listener `{name}` has no address"))
+            Finding::error(listener.location.clone(), format!("listener `{name}` has no address"))
                 .hint("`luassld run` binds it itself: give it `address = \"IP:PORT\"`")
         })?;
         let known = former.values().find(|socket| socket.address == address).cloned();
         let socket = match known {
             Some(socket) => socket,
-            None => Arc::new(TcpSocket::bind(name, address, &listener.place)?),
+            None => Arc::new(TcpSocket::bind(name, address, &listener.location)?),
         };
         Ok((name.clone(), socket))
     };
@@ -308,15 +308,15 @@ mod tests {
     #[test]
     fn finding_10_what_takes_the_sockets_place_is_not_touched() {
         let directory = tempfile::tempdir().expect("a directory");
-        let place = |name: &str| directory.path().join(name);
-        let bound = std::os::unix::net::UnixListener::bind(place("a.sock")).expect("bound");
+        let path = |name: &str| directory.path().join(name);
+        let bound = std::os::unix::net::UnixListener::bind(path("a.sock")).expect("bound");
         // Positive control: the socket itself is taken.
-        just_bound(&place("a.sock")).expect("the socket");
-        std::fs::write(place("victim"), "").expect("written");
-        std::os::unix::fs::symlink(place("victim"), place("link")).expect("linked");
-        std::fs::hard_link(place("a.sock"), place("second-name")).expect("linked");
+        just_bound(&path("a.sock")).expect("the socket");
+        std::fs::write(path("victim"), "").expect("written");
+        std::os::unix::fs::symlink(path("victim"), path("link")).expect("linked");
+        std::fs::hard_link(path("a.sock"), path("second-name")).expect("linked");
         for name in ["link", "victim", "second-name"] {
-            let refused = just_bound(&place(name)).expect_err(name);
+            let refused = just_bound(&path(name)).expect_err(name);
             assert_eq!(refused.cause, "the socket was bound, and something else is at its path now");
         }
         drop(bound);

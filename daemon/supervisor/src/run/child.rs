@@ -1,7 +1,7 @@
 //! One child: started, given its push, watched, started again when it ends.
 
+use super::child_spec::ChildSpec;
 use super::launch;
-use super::parts::Part;
 use super::restarts::Restarts;
 use crate::push::PushError;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long a child may take to end after SIGTERM: a front drains its connections meanwhile.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a child may take to end by itself after its admin socket was closed.
-const LAST_BREATH: Duration = Duration::from_secs(1);
+const EXIT_GRACE: Duration = Duration::from_secs(1);
 /// A child that ends this often before it ever answered a push will not do so: the start has failed.
 const ATTEMPTS: u32 = 5;
 /// A child that serves and leaves this many pushes in a row unanswered is replaced: it hangs. Each waits up to
@@ -48,14 +48,14 @@ enum End {
 }
 
 /// Keeps one child running until `stop` says so.
-pub(super) struct Keep<P> {
-    pub(super) part: P,
+pub(super) struct ChildTask<P> {
+    pub(super) spec: P,
     pub(super) launcher: Arc<Path>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
-impl<P: Part> Keep<P> {
+impl<P: ChildSpec> ChildTask<P> {
     /// Runs until it is stopped, or gives up.
     pub(super) async fn run(mut self) {
         let mut restarts = Restarts::default();
@@ -64,17 +64,17 @@ impl<P: Part> Keep<P> {
             let started = Instant::now();
             match self.once(&mut served).await {
                 Ok(End::Stop) => return,
-                Ok(End::Died(status)) => tracing::error!("{} ended: {}", self.part.name(), describe(&status)),
-                Ok(End::Pinned) => tracing::error!("{} is replaced", self.part.name()),
-                Ok(End::Push(error)) => tracing::error!("{}: the push failed: {error}", self.part.name()),
-                Err(error) => tracing::error!("{} cannot be started: {error}", self.part.name()),
+                Ok(End::Died(status)) => tracing::error!("{} ended: {}", self.spec.name(), describe(&status)),
+                Ok(End::Pinned) => tracing::error!("{} is replaced", self.spec.name()),
+                Ok(End::Push(error)) => tracing::error!("{}: the push failed: {error}", self.spec.name()),
+                Err(error) => tracing::error!("{} cannot be started: {error}", self.spec.name()),
             }
             let delay = restarts.after(started.elapsed());
             if !served && restarts.failures() >= ATTEMPTS {
-                let _ = self.events.send(Event::GaveUp(self.part.name()));
+                let _ = self.events.send(Event::GaveUp(self.spec.name()));
                 return;
             }
-            tracing::info!("{} starts again in {} ms", self.part.name(), delay.as_millis());
+            tracing::info!("{} starts again in {} ms", self.spec.name(), delay.as_millis());
             tokio::select! {
                 () = sleep(delay) => {}
                 () = stopped(&mut self.stop) => return,
@@ -89,15 +89,15 @@ impl<P: Part> Keep<P> {
         let mut child = self.spawn(childs.as_fd())?;
         drop(childs);
         let id = child.id().unwrap_or_default();
-        tracing::debug!("{} runs as process {id}", self.part.name());
+        tracing::debug!("{} runs as process {id}", self.spec.name());
         let end = tokio::select! {
             status = child.wait() => End::Died(status),
             () = pinned(id) => End::Pinned,
             () = stopped(&mut self.stop) => End::Stop,
-            error = push_each_change(&mut self.part, Arc::new(ours), &self.events, served) => End::Push(error),
+            error = push_each_change(&mut self.spec, Arc::new(ours), &self.events, served) => End::Push(error),
         };
         if let End::Push(PushError::Closed) = end
-            && let Ok(status) = timeout(LAST_BREATH, child.wait()).await
+            && let Ok(status) = timeout(EXIT_GRACE, child.wait()).await
         {
             return Ok(End::Died(status));
         }
@@ -110,9 +110,9 @@ impl<P: Part> Keep<P> {
     }
 
     fn spawn(&mut self, admin: BorrowedFd<'_>) -> io::Result<Child> {
-        let (program, held) = self.part.start()?;
+        let (program, inherited) = self.spec.start()?;
         let mut sockets = vec![("admin".to_owned(), admin)];
-        sockets.extend(held.iter().map(|(name, socket)| (name.clone(), socket.as_fd())));
+        sockets.extend(inherited.iter().map(|(name, socket)| (name.clone(), socket.as_fd())));
         let command = launch::command(&self.launcher, &program, &sockets)?;
         Command::from(command).kill_on_drop(true).spawn()
     }
@@ -141,29 +141,29 @@ impl Answering {
 }
 
 /// Pushes now and whenever there is something new, until that fails for good.
-async fn push_each_change<P: Part>(
-    part: &mut P,
+async fn push_each_change<P: ChildSpec>(
+    spec: &mut P,
     admin: Arc<OwnedFd>,
     events: &mpsc::UnboundedSender<Event>,
     served: &mut bool,
 ) -> PushError {
     let mut answering = Answering::default();
     loop {
-        match part.push(Arc::clone(&admin)).await {
+        match spec.push(Arc::clone(&admin)).await {
             Ok(serial) => {
                 *served = true;
                 answering.answered();
-                let _ = events.send(Event::Serves(part.name(), serial));
+                let _ = events.send(Event::Serves(spec.name(), serial));
             }
             Err(error) => {
                 let Some(delay) = answering.again(&error) else { return error };
-                tracing::error!("{} goes on with what it has: {error}; it is told again", part.name());
+                tracing::error!("{} goes on with what it has: {error}; it is told again", spec.name());
                 // With whatever is new by then.
                 sleep(delay).await;
                 continue;
             }
         }
-        part.changed().await;
+        spec.changed().await;
     }
 }
 
@@ -175,7 +175,7 @@ async fn finish(child: &mut Child) {
     }
     if timeout(GRACE, child.wait()).await.is_err() {
         let _ = child.start_kill();
-        if timeout(LAST_BREATH, child.wait()).await.is_err() {
+        if timeout(EXIT_GRACE, child.wait()).await.is_err() {
             tracing::error!("process {} {PINNED}", id.map_or(0, |id| id.as_raw_nonzero().get()));
         }
     }
@@ -224,19 +224,19 @@ fn describe(status: &io::Result<ExitStatus>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{launch::Program, parts::Held};
+    use super::super::{child_spec::InheritedSockets, launch::Program};
     use super::*;
     use std::collections::VecDeque;
 
     /// A child whose pushes come to these ends, one after the other.
     struct Scripted(VecDeque<Result<u64, PushError>>);
 
-    impl Part for Scripted {
+    impl ChildSpec for Scripted {
         fn name(&self) -> String {
             "scripted".to_owned()
         }
 
-        fn start(&mut self) -> io::Result<(Program, Held)> {
+        fn start(&mut self) -> io::Result<(Program, InheritedSockets)> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
@@ -252,10 +252,10 @@ mod tests {
         let (admin, _other) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let (send, mut events) = mpsc::unbounded_channel();
-        let mut part = Scripted(script.into_iter().collect());
+        let mut spec = Scripted(script.into_iter().collect());
         let mut served = false;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let error = runtime.block_on(push_each_change(&mut part, Arc::new(admin), &send, &mut served));
+        let error = runtime.block_on(push_each_change(&mut spec, Arc::new(admin), &send, &mut served));
         let mut serials = Vec::new();
         while let Ok(Event::Serves(_, serial)) = events.try_recv() {
             serials.push(serial);

@@ -136,10 +136,10 @@ mod tests {
     #[test]
     fn finding_10_what_others_could_lock_is_no_lock() {
         let directory = tempfile::tempdir().expect("a directory");
-        let place = |name: &str| directory.path().join(name);
-        std::fs::write(place("victim"), "").expect("written");
-        std::os::unix::fs::symlink(place("victim"), place("link")).expect("linked");
-        let refused = |name: &str| Lock::take(place(name), Duration::ZERO).expect_err(name).to_string();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("victim"), "").expect("written");
+        std::os::unix::fs::symlink(path("victim"), path("link")).expect("linked");
+        let refused = |name: &str| Lock::take(path(name), Duration::ZERO).expect_err(name).to_string();
         assert!(refused("link").contains("Too many levels of symbolic links"));
         // It has the usual mode: others may open it.
         assert_eq!(refused("victim"), "others may open what is there");

@@ -5,13 +5,13 @@
 
 mod bind;
 mod child;
+mod child_spec;
 #[allow(unsafe_code)]
 mod inherited;
 mod isolation;
 pub mod launch;
 mod lock;
 mod numbers;
-mod parts;
 mod programs;
 mod restarts;
 mod say;
@@ -20,10 +20,10 @@ mod state;
 mod users;
 
 use crate::config::{self, Finding, Loaded, Request};
-use child::{Event, Keep};
+use child::{ChildTask, Event};
+use child_spec::{FrontSpec, KeeperSpec, Reported};
 pub use isolation::Isolations;
-use luassl_keeper_ipc::notice::Notice;
-use parts::{FrontPart, KeeperPart, Reported};
+use luassl_keeper_ipc::sd_notify::SdNotify;
 pub use programs::Programs;
 use say::say;
 use slow::Slow;
@@ -131,7 +131,7 @@ impl Supervisor {
         let (stop_keeper, keeper_stop) = watch::channel(false);
         let (mut fronts, mut keeper) = (JoinSet::new(), JoinSet::new());
         for name in &names {
-            let part = FrontPart::new(
+            let spec = FrontSpec::new(
                 name,
                 users.fronts.get(name).copied(),
                 Arc::clone(&programs),
@@ -140,10 +140,10 @@ impl Supervisor {
                 reported.clone(),
             );
             let (launcher, events, stop) = (Arc::clone(&launcher), send.clone(), fronts_stop.clone());
-            fronts.spawn_local(Keep { part, launcher, events, stop }.run());
+            fronts.spawn_local(ChildTask { spec, launcher, events, stop }.run());
         }
-        let part = KeeperPart { programs, sockets, states: watched, reports, slow: Slow::default() };
-        keeper.spawn_local(Keep { part, launcher, events: send, stop: keeper_stop }.run());
+        let spec = KeeperSpec { programs, sockets, states: watched, reports, slow: Slow::default() };
+        keeper.spawn_local(ChildTask { spec, launcher, events: send, stop: keeper_stop }.run());
         let (serves, served) = (BTreeMap::new(), None);
         Ok(Self {
             request,
@@ -246,6 +246,6 @@ fn announce() {
     let mut out = io::stdout().lock();
     // Nobody has to listen.
     let _ = writeln!(out, "ready").and_then(|()| out.flush());
-    let _ = Notice::from_environment().map(|notice| notice.map(|notice| notice.ready()));
+    let _ = SdNotify::from_environment().map(|sd_notify| sd_notify.map(|sd_notify| sd_notify.ready()));
     tracing::info!("ready");
 }

@@ -105,7 +105,7 @@ mod tests {
                 admin::Request::Identity { name, files } => {
                     let reason = if files.key { "read" } else { "not passed" };
                     let (file, kind) = (Blamed::Key, Fault::NoKey);
-                    Answer::Failed(Failed { name, file, kind, stays: false, reason })
+                    Answer::Failed(Failed { name, file, kind, keeps_previous: false, reason })
                 }
                 _ => continue,
             };

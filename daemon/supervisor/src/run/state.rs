@@ -106,8 +106,11 @@ fn control_path(file: &SocketFile) -> Result<PathBuf, Finding> {
     } else {
         std::env::var_os("XDG_RUNTIME_DIR").filter(|base| !base.is_empty()).map(PathBuf::from).ok_or_else(
             || {
-                Finding::error(None, "there is no place for the control socket: XDG_RUNTIME_DIR is not set")
-                    .hint("name one with --socket PATH")
+                Finding::error(
+                    None,
+                    "there is no location for the control socket: XDG_RUNTIME_DIR is not set",
+                )
+                .hint("name one with --socket PATH")
             },
         )?
     };
@@ -125,7 +128,7 @@ fn make_directory(directory: &Path) -> Result<(), Finding> {
     match made {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(Finding::error(None, format!("{} cannot be made: {error}", directory.display()))
-            .hint("name another place with --socket PATH")),
+            .hint("name another location with --socket PATH")),
     }
 }
 

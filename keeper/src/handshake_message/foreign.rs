@@ -63,7 +63,7 @@ fn der_value<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Cut> {
     }
     let octets = fields.take(usize::from(form & 0x7f))?;
     let significant = octets.iter().position(|octet| *octet != 0).map_or(&[][..], |first| &octets[first..]);
-    Cut::unless(significant.len() <= 4)?;
+    Cut::ensure(significant.len() <= 4)?;
     let length = significant.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
     Ok((tag, fields.take(length)?))
 }

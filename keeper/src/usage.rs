@@ -16,7 +16,7 @@ pub(crate) enum Made {
 }
 
 impl Made {
-    /// Its operation's word in the audit log.
+    /// Its operation's name in the audit log.
     pub(crate) fn operation(self) -> &'static str {
         match self {
             Self::Signature => "sign",
@@ -26,7 +26,7 @@ impl Made {
 }
 
 /// The accounts of one front.
-pub(crate) struct Ledger {
+pub(crate) struct Usage {
     state: Mutex<State>,
 }
 
@@ -39,7 +39,7 @@ struct State {
 struct Account {
     bucket: Bucket,
     tally: Tally,
-    /// Whether something was counted since [`Ledger::changed`] last told.
+    /// Whether something was counted since [`Usage::changed`] last told.
     changed: bool,
 }
 
@@ -70,7 +70,7 @@ impl Account {
     }
 }
 
-impl Ledger {
+impl Usage {
     /// Nothing counted, every bucket full.
     pub(crate) fn new(now: Instant) -> Self {
         Self { state: Mutex::new(State { all: Bucket::new(now), accounts: BTreeMap::new() }) }
@@ -108,8 +108,8 @@ impl Ledger {
     pub(crate) fn refused(&self, identity: Option<&str>, refusal: Refusal, now: Instant) {
         let mut state = self.lock();
         let account = state.account(identity, now);
-        let place = Refusal::ALL.iter().position(|known| *known == refusal);
-        if let Some(count) = place.and_then(|place| account.tally.refused.get_mut(place)) {
+        let index = Refusal::ALL.iter().position(|known| *known == refusal);
+        if let Some(count) = index.and_then(|index| account.tally.refused.get_mut(index)) {
             *count += 1;
         }
         account.changed = true;
@@ -148,38 +148,38 @@ mod tests {
     #[test]
     fn each_identity_has_a_rate_and_so_has_the_front() {
         let now = Instant::now();
-        let ledger = Ledger::new(now);
-        let taken = |identity| (0..10).filter(|_| ledger.admit(identity, RATES, now)).count();
+        let usage = Usage::new(now);
+        let taken = |identity| (0..10).filter(|_| usage.admit(identity, RATES, now)).count();
         assert_eq!(
             (taken(Some("a")), taken(Some("b"))),
             (3, 0),
             "the front's was used up by the refused ones"
         );
-        let ledger = Ledger::new(now);
-        let taken = |identity, count| (0..count).filter(|_| ledger.admit(identity, RATES, now)).count();
+        let usage = Usage::new(now);
+        let taken = |identity, count| (0..count).filter(|_| usage.admit(identity, RATES, now)).count();
         assert_eq!((taken(Some("a"), 3), taken(Some("b"), 3)), (3, 2));
     }
 
     #[test]
     fn names_that_a_front_makes_up_share_one_account() {
         let now = Instant::now();
-        let ledger = Ledger::new(now);
-        ledger.refused(None, Refusal::UnknownIdentity, now);
-        ledger.refused(None, Refusal::Rate, now);
-        ledger.made("a", Made::Secret, now);
-        let [(unreached, tally), (name, other)] = &ledger.changed()[..] else { panic!("two accounts") };
+        let usage = Usage::new(now);
+        usage.refused(None, Refusal::UnknownIdentity, now);
+        usage.refused(None, Refusal::Rate, now);
+        usage.made("a", Made::Secret, now);
+        let [(unreached, tally), (name, other)] = &usage.changed()[..] else { panic!("two accounts") };
         assert_eq!((unreached.as_str(), name.as_str(), other.decrypted), (UNREACHED, "a", 1));
         let refused: Vec<_> = tally.refused().collect();
         assert_eq!(refused, [(Refusal::UnknownIdentity, 1), (Refusal::Rate, 1)]);
-        assert!(ledger.changed().is_empty());
-        assert_eq!(ledger.tallies().len(), 2);
+        assert!(usage.changed().is_empty());
+        assert_eq!(usage.tallies().len(), 2);
     }
 
     #[test]
     fn finding_15_what_is_about_no_identity_counts_for_the_front() {
         let now = Instant::now();
-        let ledger = Ledger::new(now);
-        assert!((0..5).all(|_| ledger.admit_front(RATES, now)));
-        assert!(!ledger.admit_front(RATES, now) && !ledger.admit(Some("a"), RATES, now));
+        let usage = Usage::new(now);
+        assert!((0..5).all(|_| usage.admit_front(RATES, now)));
+        assert!(!usage.admit_front(RATES, now) && !usage.admit(Some("a"), RATES, now));
     }
 }

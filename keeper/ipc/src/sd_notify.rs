@@ -13,11 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connected NOTIFY_SOCKET. Made before a process gives up files and system calls, it works afterwards.
 #[derive(Debug)]
-pub struct Notice {
+pub struct SdNotify {
     socket: UnixDatagram,
 }
 
-impl Notice {
+impl SdNotify {
     /// The socket that NOTIFY_SOCKET names; none where there is no such variable.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Notice {
     /// Tells that the process takes a push, with the time that systemd 253 and later want to know.
     ///
     /// # Errors
-    /// As [`Notice::ready`].
+    /// As [`SdNotify::ready`].
     pub fn reloading(&self) -> io::Result<()> {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_microseconds()))
     }
@@ -86,7 +86,7 @@ mod tests {
             (format!("@{abstract_name}"), UnixDatagram::bind_addr(&address).expect("bind")),
         ];
         for (name, socket) in sockets {
-            Notice::connect(&name).expect("connected").ready().expect("told");
+            SdNotify::connect(&name).expect("connected").ready().expect("told");
             assert_eq!(received(&socket), "READY=1");
         }
     }
@@ -96,9 +96,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("bind");
-        let notice = Notice::connect(path.to_str().expect("utf-8")).expect("connected");
+        let sd_notify = SdNotify::connect(path.to_str().expect("utf-8")).expect("connected");
         let before = monotonic_microseconds();
-        notice.reloading().expect("told");
+        sd_notify.reloading().expect("told");
         let told = received(&socket);
         let time: i64 =
             told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("both").parse().expect("a number");

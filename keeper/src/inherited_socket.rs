@@ -22,7 +22,7 @@ pub enum Purpose {
 
 /// A socket that is there to be served.
 #[derive(Debug)]
-pub struct Intake {
+pub struct InheritedSocket {
     /// What it is for.
     pub purpose: Purpose,
     /// The socket: AF_UNIX, SOCK_SEQPACKET.
@@ -33,7 +33,7 @@ pub struct Intake {
 
 /// Why the keeper does not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IntakeError {
+pub enum InheritedSocketError {
     /// Started by hand, as it seems.
     #[error(
         "no sockets were passed: luassld run and systemd start luassl-keeper, by the LISTEN_FDS protocol"
@@ -59,52 +59,52 @@ pub enum IntakeError {
 /// Takes the sockets that this process was started with. Only once, and first of all: they are taken by number.
 ///
 /// # Errors
-/// [`IntakeError`].
-pub(crate) fn from_environment() -> Result<Vec<Intake>, IntakeError> {
+/// [`InheritedSocketError`].
+pub(crate) fn from_environment() -> Result<Vec<InheritedSocket>, InheritedSocketError> {
     let value = |name| env::var(name).ok();
     let other_pid = value("LISTEN_PID").is_some_and(|pid| pid != std::process::id().to_string());
     let count = value("LISTEN_FDS").and_then(|count| count.parse().ok()).unwrap_or(0);
     if count == 0 || other_pid {
-        return Err(IntakeError::None);
+        return Err(InheritedSocketError::None);
     }
     let names = value("LISTEN_FDNAMES").unwrap_or_default();
     let names = purposes(&names, count)?;
     (FIRST..).zip(names).map(|(number, (name, purpose))| take(number, name, purpose)).collect()
 }
 
-fn purposes(names: &str, count: usize) -> Result<Vec<(&str, Purpose)>, IntakeError> {
+fn purposes(names: &str, count: usize) -> Result<Vec<(&str, Purpose)>, InheritedSocketError> {
     if count > FRONTS_MAX + 1 {
-        return Err(IntakeError::TooMany(count));
+        return Err(InheritedSocketError::TooMany(count));
     }
     let names: Vec<_> = names.split(':').collect();
     if names.len() != count {
-        return Err(IntakeError::Names(count));
+        return Err(InheritedSocketError::Names(count));
     }
     names.into_iter().map(|name| Ok((name, purpose(name)?))).collect()
 }
 
-fn purpose(name: &str) -> Result<Purpose, IntakeError> {
+fn purpose(name: &str) -> Result<Purpose, InheritedSocketError> {
     match name.strip_prefix("front.") {
         Some(front) if !front.is_empty() => Ok(Purpose::Front(front.to_owned())),
         None if name == "admin" => Ok(Purpose::Admin),
-        _ => Err(IntakeError::Purpose(log::quoted(name))),
+        _ => Err(InheritedSocketError::Purpose(log::quoted(name))),
     }
 }
 
 #[allow(unsafe_code)]
-fn take(number: RawFd, name: &str, purpose: Purpose) -> Result<Intake, IntakeError> {
-    let failed = |error| IntakeError::System(log::quoted(name), error);
+fn take(number: RawFd, name: &str, purpose: Purpose) -> Result<InheritedSocket, InheritedSocketError> {
+    let failed = |error| InheritedSocketError::System(log::quoted(name), error);
     // SAFETY: the number is only asked about: a descriptor that is not open is an error here.
     fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC).map_err(failed)?;
     // SAFETY: it is open, passed to this process by whoever started it, and taken here alone and once.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
-    Intake::new(purpose, socket).map_err(|error| match error {
-        Errno::NOTSOCK | Errno::PROTOTYPE => IntakeError::Sort(log::quoted(name)),
+    InheritedSocket::new(purpose, socket).map_err(|error| match error {
+        Errno::NOTSOCK | Errno::PROTOTYPE => InheritedSocketError::Sort(log::quoted(name)),
         error => failed(error),
     })
 }
 
-impl Intake {
+impl InheritedSocket {
     /// Looks at a socket.
     ///
     /// # Errors
@@ -130,9 +130,9 @@ mod tests {
 
     #[test]
     fn what_is_not_of_the_protocol_is_refused() {
-        assert_eq!(purposes("admin", 2), Err(IntakeError::Names(2)));
-        assert_eq!(purposes("admin:", 2), Err(IntakeError::Purpose("\"\"".to_owned())));
-        assert_eq!(purposes("front.", 1), Err(IntakeError::Purpose("\"front.\"".to_owned())));
-        assert_eq!(purposes("", FRONTS_MAX + 2), Err(IntakeError::TooMany(FRONTS_MAX + 2)));
+        assert_eq!(purposes("admin", 2), Err(InheritedSocketError::Names(2)));
+        assert_eq!(purposes("admin:", 2), Err(InheritedSocketError::Purpose("\"\"".to_owned())));
+        assert_eq!(purposes("front.", 1), Err(InheritedSocketError::Purpose("\"front.\"".to_owned())));
+        assert_eq!(purposes("", FRONTS_MAX + 2), Err(InheritedSocketError::TooMany(FRONTS_MAX + 2)));
     }
 }
