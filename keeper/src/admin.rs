@@ -24,15 +24,15 @@ use std::time::{Duration, Instant};
 enum Broken {
     #[error("user {0} is neither root nor the keeper's own")]
     UnauthorizedPeer(u32),
-    #[error("what it sent is no request: {0}")]
+    #[error("it sent an invalid request: {0}")]
     Malformed(#[from] Malformed),
     #[error("a request had more than {max} bytes", max = admin::REQUEST_MAX)]
     Oversized,
-    #[error("more descriptors came than an identity has files, or than the keeper may open")]
+    #[error("it sent more descriptors than an identity has files, or than the keeper may open")]
     Descriptors,
     #[error("more than {FRONTS_MAX} fronts")]
     Fronts,
-    #[error("nothing came for {} seconds, and other pushes wait", ADMIN_IDLE.as_secs())]
+    #[error("it sent nothing for {} seconds while other pushes wait", ADMIN_IDLE.as_secs())]
     Idle,
     #[error("an answer was too long")]
     Answer(#[from] TooLong),
@@ -51,7 +51,7 @@ pub(crate) fn listen(
         match socket::accept(listener) {
             Ok(socket) => serve(registry, signers, &socket, Some(ADMIN_IDLE), sd_notify),
             Err(error) => {
-                log::warning(format_args!("admin: a connection was not taken: {error}"));
+                log::warning(format_args!("admin: a connection was not accepted: {error}"));
                 std::thread::sleep(RETRY_PAUSE);
             }
         }
@@ -295,15 +295,15 @@ fn load(files: Files) -> Result<Identity, LoadFault> {
 
 fn out_of_memory(all: usize) -> LoadFault {
     let reason = format!(
-        "the keeper's secret memory of {} KiB is full: raise RLIMIT_MEMLOCK (LimitMEMLOCK= of the unit) and start \
-         it again",
+        "the keeper's secret memory of {} KiB is full: raise RLIMIT_MEMLOCK (LimitMEMLOCK= of the unit) and restart \
+         it",
         all >> 10
     );
     LoadFault { file: Blamed::None, kind: Fault::Limit, reason }
 }
 
 fn full() -> LoadFault {
-    let reason = format!("{IDENTITIES_MAX} identities are the most");
+    let reason = format!("at most {IDENTITIES_MAX} identities are allowed");
     LoadFault { file: Blamed::None, kind: Fault::Limit, reason }
 }
 

@@ -4,7 +4,7 @@
 
 /// The bytes are no certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is not built as one")]
+#[error("its encoding is invalid")]
 pub(crate) struct NoCertificate;
 
 pub(crate) const INTEGER: u8 = 0x02;

@@ -42,7 +42,7 @@ pub(crate) struct Front {
 /// Why a connection ended otherwise than by the front's closing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Broken {
-    #[error("it sent what is no request: {0}")]
+    #[error("it sent an invalid request: {0}")]
     Malformed(#[from] Malformed),
     #[error("it sent a request of more than {REQUEST_MAX} bytes")]
     Oversized,
@@ -50,7 +50,7 @@ enum Broken {
     Descriptors,
     #[error("it subscribed more often than [limits] signatures_per_front")]
     Rate,
-    #[error("it did not read its answers")]
+    #[error("it does not read its answers")]
     Stalled,
     #[error("an answer was too long")]
     Answer(#[from] TooLong),
@@ -96,7 +96,7 @@ impl Front {
                 thread::Builder::new().name("front".to_owned()).stack_size(STACK).spawn(serve)
             });
             if let Err(error) = started {
-                self.trouble(format_args!("a connection was not taken: {error}"));
+                self.trouble(format_args!("a connection was not accepted: {error}"));
                 thread::sleep(RETRY_PAUSE);
             }
         }

@@ -88,7 +88,7 @@ impl Files {
         let file = read(descriptor, Blamed::Certificate, FILE_MAX)?;
         let given = pick(&file, Blamed::Certificate)?;
         if given.is_empty() {
-            let reason = "no certificate in PEM in the file".to_owned();
+            let reason = "the file contains no certificate in PEM".to_owned();
             return Err(LoadFault { file: Blamed::Certificate, kind: Fault::BadCertificate, reason });
         }
         leaf_first(public_key, given, Blamed::Certificate)
@@ -100,7 +100,7 @@ impl Files {
         file.staple().map_err(|error| LoadFault {
             file: Blamed::Staple,
             kind: Fault::BadStaple,
-            reason: format!("not a good OCSP response in DER: {error}"),
+            reason: format!("not a valid OCSP response in DER: {error}"),
         })
     }
 }
@@ -116,7 +116,7 @@ impl Public {
             file: Blamed::Certificate,
             kind: Fault::Limit,
             reason: format!(
-                "the chain has {} certificates and {size} bytes: {CHAIN_MAX} and {PUBLIC_MAX} are the most",
+                "the chain has {} certificates and {size} bytes: at most {CHAIN_MAX} and {PUBLIC_MAX} are allowed",
                 self.chain.len()
             ),
         })

@@ -43,10 +43,10 @@ pub enum InheritedSocketError {
     #[error("LISTEN_FDNAMES does not name each of the {0} sockets")]
     Names(usize),
     /// More than anybody needs.
-    #[error("{0} sockets are too many: {max} are the most", max = FRONTS_MAX + 1)]
+    #[error("{0} sockets are too many: at most {max} are allowed", max = FRONTS_MAX + 1)]
     TooMany(usize),
     /// Not a name of this protocol.
-    #[error("no socket of the keeper is called {0}: name it admin or front.NAME")]
+    #[error("invalid socket name {0}: use admin or front.NAME")]
     Purpose(String),
     /// Not a socket of the right sort.
     #[error("socket {0} is not an AF_UNIX socket of type SOCK_SEQPACKET (ListenSequentialPacket=)")]

@@ -65,7 +65,7 @@ pub enum StartError {
     #[error(transparent)]
     Arena(#[from] ArenaError),
     /// libcrypto does not start.
-    #[error("libcrypto does not start: {0}")]
+    #[error("libcrypto cannot be initialised: {0}")]
     Crypto(#[from] crypto::CryptoError),
     /// The process cannot be closed to others, or from others.
     #[error(transparent)]
@@ -74,7 +74,7 @@ pub enum StartError {
     #[error(transparent)]
     Sockets(#[from] InheritedSocketError),
     /// Nobody could push.
-    #[error("no socket is called admin, so nobody could give keys to this keeper")]
+    #[error("no socket is named admin, so this keeper could not receive any keys")]
     NoAdmin,
     /// There are no threads that sign.
     #[error(transparent)]

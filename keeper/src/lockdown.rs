@@ -17,7 +17,7 @@ pub(crate) fn lock_down() -> Result<(), SandboxError> {
         Enforced::Fully | Enforced::Partly => {}
         Enforced::Not => {
             log::warning(
-                "the kernel has no Landlock (Linux 5.13, lsm=landlock): seccomp alone keeps files away",
+                "the kernel has no Landlock (Linux 5.13, lsm=landlock): only seccomp blocks access to files",
             );
         }
     }

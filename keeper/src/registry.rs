@@ -338,7 +338,7 @@ impl State {
         if self.root.is_none() {
             match TicketRoot::draw() {
                 Ok(root) => self.root = Some(Arc::new(root)),
-                Err(error) => log::warning(format_args!("there will be no session tickets: {error}")),
+                Err(error) => log::warning(format_args!("session tickets are disabled: {error}")),
             }
         }
         self.root.as_ref().map(|own| Arc::new(Tickets::new(plan, own, former)))

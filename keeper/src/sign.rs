@@ -18,13 +18,13 @@ pub(crate) enum Denied {
     #[error("no such identity for this front")]
     Identity,
     /// No generation in service has that key.
-    #[error("the identity has no such key (any more)")]
+    #[error("the identity does not have this key, or no longer has it")]
     Generation,
     /// Not what a TLS peer signs.
     #[error("not a handshake message: {0}")]
     Message(#[from] NotAHandshakeMessage),
     /// A message of a role or a protocol version that this front was not given for this identity.
-    #[error("a message of a {0}, which no grant gives this front")]
+    #[error("a message of a {0}, which no grant allows for this front")]
     Role(&'static str),
     /// A point that is not on its curve: no TLS peer sends one.
     #[error("an ECDHE point that is not on its curve")]
@@ -36,13 +36,13 @@ pub(crate) enum Denied {
     #[error("signature scheme {0:#06x} does not fit")]
     Scheme(u16),
     /// This front has no RSA key exchange, or the key is not RSA.
-    #[error("RSA key exchange is not for this front, or not for this key")]
+    #[error("RSA key exchange is not allowed for this front, or not possible with this key")]
     KeyExchange,
     /// As long as no ciphertext of that key.
-    #[error("a ciphertext of {0} bytes, which is not the modulus's length")]
+    #[error("a ciphertext of {0} bytes, which is not the length of the modulus")]
     Ciphertext(usize),
     /// It has asked for more than it may.
-    #[error("more requests a second than [limits] signatures_per_identity or signatures_per_front")]
+    #[error("more requests per second than [limits] signatures_per_identity or signatures_per_front")]
     Rate,
     /// libcrypto failed.
     #[error("libcrypto: {0}")]

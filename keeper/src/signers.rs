@@ -18,7 +18,7 @@ pub enum SignersError {
     #[error(transparent)]
     Stack(#[from] ArenaError),
     /// The system refuses one.
-    #[error("a thread that signs cannot be started: {0}")]
+    #[error("a signing thread cannot be started: {0}")]
     Thread(#[from] io::Error),
 }
 

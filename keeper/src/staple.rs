@@ -5,10 +5,10 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoStaple {
     /// The first bytes are others.
-    #[error("it does not begin as one")]
+    #[error("it does not start like one")]
     Start,
     /// The length that it says is another.
-    #[error("it is not as long as it says")]
+    #[error("its length does not match its header")]
     Length,
     /// The responder had no answer.
     #[error("the responder answered with error status {0}")]

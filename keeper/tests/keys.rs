@@ -100,7 +100,7 @@ fn keys_that_nobody_takes_fail_with_the_remedy() {
     }
     bench.openssl("dsaparam -genkey -noout -out dsa.key 1024");
     let (_, kind, reason) = refusal(&keeper, "dsa.key");
-    assert!(kind == Fault::Unsupported && reason.contains("DSA is not taken"), "{reason}");
+    assert!(kind == Fault::Unsupported && reason.contains("DSA is not supported"), "{reason}");
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_costly_key_is_refused_before_it_is_decoded_dsa() {
     for label in ["PRIVATE KEY", "DSA PRIVATE KEY"] {
         bench.pem("a.key", label, &costly_dsa());
         let (_, kind, reason) = refusal(&keeper, "a.key");
-        assert!(kind == Fault::Unsupported && reason.contains("DSA is not taken"), "{reason}");
+        assert!(kind == Fault::Unsupported && reason.contains("DSA is not supported"), "{reason}");
     }
     // Only the first key is looked at, and nothing else of the file is decoded.
     bench.pem("costly", "PRIVATE KEY", &costly_dsa());
@@ -262,7 +262,7 @@ fn a_costly_key_is_refused_before_it_is_decoded_encrypted() {
     bench.openssl("dsaparam -genkey -noout -out dsa.key 1024");
     bench.pem("inside", "ENCRYPTED PRIVATE KEY", &encrypt("-v2 aes256", "dsa.key"));
     let (_, kind, reason) = load("inside").failed();
-    assert!(kind == Fault::Unsupported && reason.contains("DSA is not taken"), "{reason}");
+    assert!(kind == Fault::Unsupported && reason.contains("DSA is not supported"), "{reason}");
 }
 
 #[test]

@@ -257,7 +257,7 @@ pub enum Refusal {
     #[error("not a handshake message")]
     NotHandshake,
     /// A handshake message of a role that this front has not.
-    #[error("not a role of this front")]
+    #[error("this front does not have this role")]
     Role,
     /// The scheme does not fit the key, or the protocol version of the message.
     #[error("the signature scheme does not fit")]

@@ -37,7 +37,7 @@ pub struct Received {
 pub enum RecvError {
     /// More descriptors came along than the caller takes, or than this process may open (MSG_CTRUNC). Those that
     /// did arrive are closed, and the message's bytes are gone.
-    #[error("more descriptors came than can be taken")]
+    #[error("more descriptors arrived than can be accepted")]
     DescriptorsLost,
     /// The system's answer; [`Errno::AGAIN`] where a call that must not wait would have to.
     #[error("receiving failed: {0}")]

@@ -7,7 +7,7 @@ pub const NAME_MAX: usize = 255;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// A field reaches beyond the end.
-    #[error("the message ends within a field")]
+    #[error("the message ends inside a field")]
     Truncated,
     /// Bytes follow the last field.
     #[error("the message has bytes after its last field")]

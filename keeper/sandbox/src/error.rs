@@ -18,10 +18,10 @@ pub enum SandboxError {
     #[error("system calls cannot be restricted: {0}")]
     Filter(#[from] seccompiler::BackendError),
     /// The kernel has Landlock and does not take the rules.
-    #[error("files cannot be locked away: {0}")]
+    #[error("access to files cannot be restricted: {0}")]
     Files(#[from] landlock::RulesetError),
     /// The process gets no root directory and no network of its own.
-    #[error("the process gets no empty root directory and no network of its own: {0}")]
+    #[error("the process cannot have an empty root directory and its own network: {0}")]
     Isolation(#[source] Errno),
     /// The process cannot become another user.
     #[error("the process cannot become user {0}: {1}")]

@@ -36,8 +36,8 @@ impl Kind {
         match self {
             Self::Secret => None,
             Self::Locked => Some(
-                "the kernel has no memfd_secret, so root can read the keys out of the keeper's memory, which is locked and \
-                 in no core dump: start Linux 5.14 or later with secretmem.enable=1",
+                "the kernel has no memfd_secret, so root can read the keys from the keeper's memory, which is locked and \
+                 excluded from core dumps: start Linux 5.14 or later with secretmem.enable=1",
             ),
         }
     }
@@ -48,21 +48,21 @@ impl Kind {
 pub enum ArenaError {
     /// RLIMIT_MEMLOCK is too low.
     #[error(
-        "no more than {0} bytes of memory may be locked, and the keys need {ARENA_MIN} at least: raise RLIMIT_MEMLOCK \
+        "only {0} bytes of memory may be locked, and the keys need at least {ARENA_MIN}: raise RLIMIT_MEMLOCK \
          (LimitMEMLOCK= of the unit, or ulimit -l)"
     )]
     Limit(u64),
     /// The kernel refuses. Only ENOSYS would mean that it has none.
     #[error(
-        "the kernel refuses secret memory: {0} (does a seccomp filter name memfd_secret, and is RLIMIT_MEMLOCK as large as \
-         it says?)"
+        "the kernel refuses secret memory: {0} (does a seccomp filter block memfd_secret, and is RLIMIT_MEMLOCK really that \
+         large?)"
     )]
     Refused(Errno),
     /// The arena has no room for a thread's stack, or its guard page cannot be set.
-    #[error("there is no stack in secret memory for a thread that signs: {0}")]
+    #[error("no stack in secret memory for a signing thread: {0}")]
     Stack(Errno),
     /// libcrypto has allocated already.
-    #[error("libcrypto has taken memory before it was given the arena")]
+    #[error("libcrypto allocated memory before it was given the arena")]
     Late,
 }
 
@@ -253,7 +253,7 @@ impl Arena {
 
 /// A block that is given back twice, or is none: the memory of a process that holds keys is not what it should be.
 fn no_such_block() -> ! {
-    crate::log::line("libcrypto gave back memory that it does not have");
+    crate::log::line("libcrypto freed memory that it did not allocate");
     std::process::abort();
 }
 

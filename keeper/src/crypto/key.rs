@@ -227,13 +227,15 @@ fn kind(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {
     let bits = u32::try_from(bits).unwrap_or(0);
     match id {
         ffi::EVP_PKEY_RSA if RSA_BITS.contains(&bits) => Ok(KeyKind::Rsa(bits)),
-        ffi::EVP_PKEY_RSA => Err(KeyFault::Unsupported(format!("an RSA key of {bits} bits is not taken"))),
-        ffi::EVP_PKEY_RSA_PSS => Err(unsupported("an RSA key for PSS alone is not taken")),
+        ffi::EVP_PKEY_RSA => {
+            Err(KeyFault::Unsupported(format!("an RSA key of {bits} bits is not supported")))
+        }
+        ffi::EVP_PKEY_RSA_PSS => Err(unsupported("an RSA key restricted to PSS is not supported")),
         ffi::EVP_PKEY_EC => curve(key),
         ffi::EVP_PKEY_ED25519 => Ok(KeyKind::Ed25519),
         ffi::EVP_PKEY_ED448 => Ok(KeyKind::Ed448),
-        ffi::EVP_PKEY_DSA => Err(unsupported("DSA is not taken, as no current TLS peer knows it")),
-        _ => Err(unsupported("this kind of key is not taken")),
+        ffi::EVP_PKEY_DSA => Err(unsupported("DSA is not supported, as no current TLS peer supports it")),
+        _ => Err(unsupported("this kind of key is not supported")),
     }
 }
 
@@ -247,8 +249,8 @@ fn curve(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {
         Some("prime256v1" | "P-256") => Ok(KeyKind::P256),
         Some("secp384r1" | "P-384") => Ok(KeyKind::P384),
         Some("secp521r1" | "P-521") => Ok(KeyKind::P521),
-        Some(name) => Err(KeyFault::Unsupported(format!("an EC key on the curve {name} is not taken"))),
-        None => Err(unsupported("an EC key without a named curve is not taken")),
+        Some(name) => Err(KeyFault::Unsupported(format!("an EC key on the curve {name} is not supported"))),
+        None => Err(unsupported("an EC key without a named curve is not supported")),
     }
 }
 

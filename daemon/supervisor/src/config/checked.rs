@@ -112,7 +112,7 @@ impl Checker<'_> {
         };
         let mode = mode.filter(|mode| *mode <= 0o777);
         if mode.is_none() {
-            self.error(value.span(), "this is no file mode", "write it in octal, such as \"0660\"");
+            self.error(value.span(), "invalid file mode", "write it in octal, such as \"0660\"");
         }
         mode
     }
@@ -122,7 +122,7 @@ impl Checker<'_> {
         let address = raw.address.as_ref().and_then(|text| {
             let address = text.get_ref().parse().ok();
             if address.is_none() {
-                let cause = format!("`{}` is no address to listen on", text.get_ref());
+                let cause = format!("`{}` is not a valid listen address", text.get_ref());
                 self.error(text.span(), cause, "write IP:PORT, such as \"0.0.0.0:443\" or \"[::]:443\"");
             }
             address
@@ -137,13 +137,13 @@ impl Checker<'_> {
             // What is no address has been told.
             let Ok(address) = text.get_ref().parse::<SocketAddr>() else { continue };
             if let Some((other, owner)) = taken.iter().find(|(other, _)| collide(*other, address)) {
-                let cause = format!("listener `{owner}` has the address {other} already");
-                self.error(text.span(), cause, "give each listener an address of its own");
+                let cause = format!("listener `{owner}` already uses the address {other}");
+                self.error(text.span(), cause, "give each listener its own address");
             } else if let Some((other, owner)) = taken.iter().find(|(other, _)| may_collide(*other, address))
             {
                 let cause =
-                    format!("listener `{owner}` has the address {other}, and [::] means IPv4 as well");
-                let hint = "keep [::] alone, or set the sysctl net.ipv6.bindv6only";
+                    format!("listener `{owner}` already uses the address {other}, and [::] also covers IPv4");
+                let hint = "keep only [::], or set the sysctl net.ipv6.bindv6only";
                 self.findings.push(Finding::warning(self.source.location(text.span()), cause).hint(hint));
             }
             taken.push((address, name.get_ref()));
@@ -152,7 +152,7 @@ impl Checker<'_> {
 
     fn trust(&mut self, name: &Text, raw: &raw::Trust) -> Trust {
         if name.get_ref() == "system" {
-            let cause = "`system` is the operating system's trust and cannot be declared";
+            let cause = "`system` is reserved for the operating system's trust store and cannot be declared";
             self.error(name.span(), cause, "choose another name");
         }
         if raw.file.is_none() && raw.directory.is_none() {
@@ -172,7 +172,7 @@ impl Checker<'_> {
                 _ => self.error(
                     text.span(),
                     format!("unknown level `{}`", text.get_ref()),
-                    "known are error, warn, info, debug and trace",
+                    "use error, warn, info, debug or trace",
                 ),
             }
         }
@@ -204,9 +204,12 @@ impl Checker<'_> {
                     found.extend(more);
                     if is_cut {
                         let most = directory::ENTRIES_MAX;
-                        let cause =
-                            format!("{} has more than {most} entries: no more are looked at", path.display());
-                        let hint = "keep nothing but identities there, or declare them: [identity.NAME]";
+                        let cause = format!(
+                            "{} has more than {most} entries: the others are ignored",
+                            path.display()
+                        );
+                        let hint =
+                            "keep only identities in this directory, or declare them as [identity.NAME]";
                         self.findings.push(Finding::warning(location, cause).hint(hint));
                     }
                 }
@@ -226,8 +229,8 @@ impl Checker<'_> {
         for text in named.chain(keepers) {
             let path = self.path(text);
             if !taken.insert(path) {
-                let cause = format!("{} is another socket's path already", text.get_ref());
-                self.error(text.span(), cause, "give each socket a path of its own");
+                let cause = format!("another socket already uses the path {}", text.get_ref());
+                self.error(text.span(), cause, "give each socket its own path");
             }
         }
     }

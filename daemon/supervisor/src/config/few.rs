@@ -15,7 +15,7 @@ pub(crate) fn few(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| Reverse(finding.severity));
     let rest = findings.split_off(FEW);
     if let Some(first) = rest.first() {
-        let cause = format!("and {} more about identities of directories", rest.len());
+        let cause = format!("and {} more findings about identities from directories", rest.len());
         findings.push(Finding { cause, hint: None, ..first.clone() });
     }
     findings

@@ -31,7 +31,7 @@ pub(super) fn check(
         if front.sockets.len() + front.listeners.len() > MAX_SOCKETS {
             let span = file.front.keys().find(|key| key.get_ref() == name).map_or(0..0, Spanned::span);
             let cause = format!("front `{name}` has more than {MAX_SOCKETS} sockets and listeners");
-            checker.error(span, cause, "give some of them to another front");
+            checker.error(span, cause, "assign some of them to another front");
         }
     }
     fronts

@@ -65,10 +65,10 @@ fn add_discovered(
     left_out.map(|(name, identity, number)| {
         let Bounds { number: most, bytes } = bounds;
         let cause = format!(
-            "directories bring at most {most} identities, with {bytes} bytes of names and paths: {number} are left \
-             out, the first is `{name}`"
+            "directories can provide at most {most} identities with {bytes} bytes of names and paths: {number} are \
+             ignored, starting with `{name}`"
         );
-        let hint = "declare those that have to be served ([identity.NAME]), or remove files";
+        let hint = "declare the identities that must be served as [identity.NAME], or remove files";
         Finding::warning(identity.location, cause).hint(hint)
     })
 }
@@ -80,7 +80,7 @@ fn identity(checker: &mut Checker<'_>, name: &Text, raw: &raw::Identity) -> Opti
     }
     let Some(key) = &raw.key else {
         let cause = format!("identity `{}` has no `key`", name.get_ref());
-        checker.error(name.span(), cause, "name the file of its private key");
+        checker.error(name.span(), cause, "set it to the private key file");
         return None;
     };
     let mut optional = |text: &Option<Text>| text.as_ref().map(|text| file_ref(checker, text));
@@ -117,8 +117,8 @@ pub(super) fn file_ref(checker: &mut Checker<'_>, text: &Text) -> FileRef {
         return FileRef { source: FileSource::Path(checker.path(text)), location };
     };
     if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
-        let hint = "write \"credential:NAME\", with the name that LoadCredential= gives it";
-        checker.error(text.span(), format!("`{name}` is no credential's name"), hint);
+        let hint = "write \"credential:NAME\", where NAME is the name in LoadCredential=";
+        checker.error(text.span(), format!("`{name}` is not a valid credential name"), hint);
     }
     FileRef { source: FileSource::Credential(name.to_owned()), location }
 }
@@ -138,7 +138,7 @@ pub(super) fn is_name(name: &str) -> bool {
 fn unfit(name: &str, location: &Location) -> Option<Finding> {
     (!is_name(name)).then(|| {
         let hint = format!("use 1 to {MAX_NAME} bytes without control characters, and not `*`");
-        Finding::error(location.clone(), format!("`{}` cannot be an identity's name", name.escape_debug()))
+        Finding::error(location.clone(), format!("`{}` is not a valid identity name", name.escape_debug()))
             .hint(hint)
     })
 }
@@ -157,17 +157,20 @@ impl Names {
         own.dedup();
         // A file that lies in a directory is left out; a declared one is an error.
         let (severity, hint) = match identity.discovered {
-            true => (Severity::Warning, "it is left out: remove the file, or give it another name"),
-            false => {
-                (Severity::Error, "a name, alias or file belongs to one identity: remove it from the other")
-            }
+            true => (Severity::Warning, "the file is ignored: remove it, or rename it"),
+            false => (
+                Severity::Error,
+                "a name, alias or file can belong to only one identity: remove it from the other",
+            ),
         };
         for each in own {
             if let Some(other) = self.0.get(&each) {
                 let cause = if other == name {
-                    format!("there is another identity `{name}`")
+                    format!("identity `{name}` already exists")
                 } else {
-                    format!("`{each}` is a name of identity `{other}` already, and so not of `{name}`")
+                    format!(
+                        "`{each}` is already a name of identity `{other}`, so it cannot be a name of `{name}`"
+                    )
                 };
                 let finding = Finding::error(identity.location.clone(), cause).hint(hint);
                 checker.findings.push(Finding { severity, ..finding });

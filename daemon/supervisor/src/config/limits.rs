@@ -80,8 +80,8 @@ fn deadline(checker: &mut Checker<'_>, given: Option<&Spanned<f64>>, limit: &mut
         let milliseconds = (seconds.get_ref() * 1000.0) as u32;
         *limit = milliseconds;
     } else {
-        let hint = format!("give seconds from {MIN_DEADLINE} to {MAX_DEADLINE}");
-        checker.error(seconds.span(), format!("{} is no deadline", seconds.get_ref()), hint);
+        let hint = format!("give a number of seconds from {MIN_DEADLINE} to {MAX_DEADLINE}");
+        checker.error(seconds.span(), format!("{} is not a valid deadline", seconds.get_ref()), hint);
     }
 }
 

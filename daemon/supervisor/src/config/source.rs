@@ -24,7 +24,7 @@ fn open_regular(file: &Path) -> io::Result<File> {
     if opened.metadata()?.is_file() {
         Ok(opened)
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
     }
 }
 
@@ -43,7 +43,7 @@ impl Source {
     pub(super) fn read(file: &Path) -> Result<Self, Finding> {
         let unreadable = |error: std::io::Error| {
             Finding::error(Location::file(file), format!("the configuration cannot be read: {error}"))
-                .hint("name another one with --config FILE")
+                .hint("name another file with --config FILE")
         };
         let mut text = String::new();
         let length = open_regular(file)
@@ -121,11 +121,10 @@ impl Source {
             return wrong_type(location, rest);
         }
         if message == "duplicate key" {
-            return Finding::error(location, "the same key or table stands here a second time")
-                .hint("remove one of the two");
+            return Finding::error(location, "duplicate key or table").hint("remove one of the two");
         }
-        Finding::error(location, format!("no TOML: {}", message.lines().collect::<Vec<_>>().join(", ")))
-            .hint("a line is `[table]` or `key = value`, and texts stand in quotes (https://toml.io)")
+        Finding::error(location, format!("invalid TOML: {}", message.lines().collect::<Vec<_>>().join(", ")))
+            .hint("a line is `[table]` or `key = value`, and strings are quoted (https://toml.io)")
     }
 
     /// `rest` is serde's "`given`, expected one of `a`, `b`".
@@ -135,7 +134,7 @@ impl Source {
         let known: Vec<&str> = quoted.collect();
         let table = self.table(offset).map_or_else(String::new, |table| format!(" in {table}"));
         let hint = nearest(given, known.iter().copied()).map_or_else(
-            || format!("known here are {}", known.join(", ")),
+            || format!("valid keys are {}", known.join(", ")),
             |name| format!("did you mean `{name}`?"),
         );
         Finding::error(location, format!("unknown key `{given}`{table}")).hint(hint)
@@ -160,14 +159,14 @@ fn wrong_type(location: Location, rest: &str) -> Finding {
         return Finding::error(location, "this number is too large").hint("write a smaller one");
     }
     let wanted = match expected {
-        "i64" => "a whole number",
+        "i64" => "an integer",
         "f64" => "a number",
-        "a string" => "a text in quotes",
+        "a string" => "a quoted string",
         "a boolean" => "true or false",
         "a sequence" => "a list",
         other if other == "a map" || other.starts_with("struct ") => "a table",
         other => other,
     };
-    Finding::error(location, format!("this must be {wanted}, and is {}", found.replace('`', "")))
+    Finding::error(location, format!("expected {wanted}, found {}", found.replace('`', "")))
         .hint(format!("write {wanted} here"))
 }

@@ -123,18 +123,12 @@ fn each_mistake_has_its_line_and_its_hint() {
             "[[grant]]\nuser = 0\nlisten = 1",
             "3: this must be true or false, and is integer 1\nhint: write true or false here",
         ),
-        (
-            "[log]\nlevel='info'\nlevel='warn'",
-            "3: the same key or table stands here a second time\nhint: remove one of the two",
-        ),
+        ("[log]\nlevel='info'\nlevel='warn'", "3: duplicate key or table\nhint: remove one of the two"),
         (
             "[identity.a\n",
-            "1: no TOML: unclosed table, expected `]`\nhint: a line is `[table]` or `key = value`, and texts stand in quotes (https://toml.io)",
+            "1: no TOML: unclosed table, expected `]`\nhint: a line is `[table]` or `key = value`, and strings are quoted (https://toml.io)",
         ),
-        (
-            "[identity.a]\naliases = []",
-            "1: identity `a` has no `key`\nhint: name the file of its private key",
-        ),
+        ("[identity.a]\naliases = []", "1: identity `a` has no `key`\nhint: set it to the private key file"),
         (
             "[[grant]]\nuser = 'no-such-user'",
             "2: unknown user `no-such-user`\nhint: name a user that `getent passwd` knows, or give its number",
@@ -147,11 +141,11 @@ fn each_mistake_has_its_line_and_its_hint() {
             "[[grant]]\nuser = -1",
             "2: -1 is no user's number\nhint: name a user that `getent passwd` knows, or give its number",
         ),
-        ("\n[[grant]]\n", "2: a grant to nobody\nhint: give it one of `user`, `group` and `socket`"),
+        ("\n[[grant]]\n", "2: the grant names no grantee\nhint: set one of `user`, `group` and `socket`"),
         (
             "[[grant]]\nuser = 0\ngroup = 0",
-            "1: a grant to more than one\n\
-             hint: give it one of `user`, `group` and `socket`, and write a [[grant]] for each",
+            "1: the grant names more than one grantee\n\
+             hint: set exactly one of `user`, `group` and `socket`, and write a separate [[grant]] for each",
         ),
         (
             "[identity.web]\nkey = '/k'\n[[grant]]\nuser = 0\nidentities = ['wep']",
@@ -162,13 +156,10 @@ fn each_mistake_has_its_line_and_its_hint() {
             "3: unknown listener `https`\nhint: declare [listener.https]",
         ),
         ("[[grant]]\nsocket = 'x'", "2: unknown socket `x`\nhint: declare [socket.x]"),
-        (
-            "[[grant]]\nuser = 0\nroles = ['sever']",
-            "3: unknown role `sever`\nhint: known are server and client",
-        ),
+        ("[[grant]]\nuser = 0\nroles = ['sever']", "3: unknown role `sever`\nhint: use server or client"),
         (
             "[[grant]]\nuser = 0\nminimum_protocol = 'SSLv3'",
-            "3: unknown protocol `SSLv3`\nhint: known are TLSv1.2 and TLSv1.3",
+            "3: unknown protocol `SSLv3`\nhint: use TLSv1.2 or TLSv1.3",
         ),
         (
             "[[grant]]\nuser = 0\nmax_contexts = 0",
@@ -177,12 +168,12 @@ fn each_mistake_has_its_line_and_its_hint() {
         (
             "[identity.a]\nkey = '/a'\n[identity.b]\nkey = '/b'\naliases = ['a']",
             "3: `a` is a name of identity `a` already, and so not of `b`\n\
-             hint: a name, alias or file belongs to one identity: remove it from the other",
+             hint: a name, alias or file can belong to only one identity: remove it from the other",
         ),
         (
             "[identity.a]\nkey = '/a'\n[identity.b]\nkey = '/a'",
             "3: `/a` is a name of identity `a` already, and so not of `b`\n\
-             hint: a name, alias or file belongs to one identity: remove it from the other",
+             hint: a name, alias or file can belong to only one identity: remove it from the other",
         ),
         (
             "[identity.'*']\nkey = '/a'",
@@ -192,7 +183,7 @@ fn each_mistake_has_its_line_and_its_hint() {
         (
             "[identity.a]\nkey = 'credential:../x'",
             "2: `../x` is no credential's name\n\
-             hint: write \"credential:NAME\", with the name that LoadCredential= gives it",
+             hint: write \"credential:NAME\", where NAME is the name in LoadCredential=",
         ),
         (
             "[listener.a]\naddress = 'localhost:443'",
@@ -201,20 +192,20 @@ fn each_mistake_has_its_line_and_its_hint() {
         ),
         (
             "[listener.a]\naddress='0.0.0.0:1'\n[listener.b]\naddress='0.0.0.0:1'",
-            "4: listener `a` has the address 0.0.0.0:1 already\nhint: give each listener an address of its own",
+            "4: listener `a` has the address 0.0.0.0:1 already\nhint: give each listener its own address",
         ),
         (
             "[listener.a]\naddress='0.0.0.0:1'\n[listener.b]\naddress='127.0.0.1:1'",
-            "4: listener `a` has the address 0.0.0.0:1 already\nhint: give each listener an address of its own",
+            "4: listener `a` has the address 0.0.0.0:1 already\nhint: give each listener its own address",
         ),
         (
             "[listener.'a:b']\n",
             "1: `a:b` cannot be a name here\nhint: use up to 64 letters, digits, `_`, `-` and `.`",
         ),
-        ("[control]\nmode = 660", "2: this is no file mode\nhint: write it in octal, such as \"0660\""),
+        ("[control]\nmode = 660", "2: invalid file mode\nhint: write it in octal, such as \"0660\""),
         (
             "[control]\nsocket = '/x'\n[socket.a]\npath = '/x'",
-            "4: /x is another socket's path already\nhint: give each socket a path of its own",
+            "4: /x is another socket's path already\nhint: give each socket its own path",
         ),
         (
             "[trust.a]\ncrl = 'x'",
@@ -222,7 +213,7 @@ fn each_mistake_has_its_line_and_its_hint() {
         ),
         (
             "[trust.system]\nfile = 'x'",
-            "1: `system` is the operating system's trust and cannot be declared\nhint: choose another name",
+            "1: `system` is reserved for the operating system's trust store and cannot be declared\nhint: choose another name",
         ),
         ("[limits]\nhandshake = 0", "2: 0 is no deadline\nhint: give seconds from 0.01 to 86400"),
         ("[limits]\nframe_bytes = 10", "2: 10 is out of range\nhint: give a number from 16384 to 67108864"),
@@ -236,10 +227,7 @@ fn each_mistake_has_its_line_and_its_hint() {
             "[front.default]\nticket_domain = 'a b'",
             "2: `a b` cannot be a name here\nhint: use up to 64 letters, digits, `_`, `-` and `.`",
         ),
-        (
-            "[log]\nlevel = 'loud'",
-            "2: unknown level `loud`\nhint: known are error, warn, info, debug and trace",
-        ),
+        ("[log]\nlevel = 'loud'", "2: unknown level `loud`\nhint: use error, warn, info, debug or trace"),
         ("[log]\nformat = 'xml'", "2: unknown format `xml`\nhint: known are text and journal"),
         (
             "[front.a]\n[front.b]",
@@ -316,7 +304,7 @@ fn a_second_file_of_a_name_is_left_out() {
         loaded.findings[0].to_string(),
         format!(
             "warning: {}: there is another identity `ca`\n\
-             hint: it is left out: remove the file, or give it another name",
+             hint: the file is ignored: remove it, or rename it",
             second.display()
         )
     );
@@ -347,7 +335,7 @@ fn a_missing_file_is_named() {
     assert_eq!(
         loaded.findings[0].to_string(),
         "error: /no/such.toml: the configuration cannot be read: No such file or directory (os error 2)\n\
-         hint: name another one with --config FILE"
+         hint: name another file with --config FILE"
     );
 }
 
@@ -406,7 +394,7 @@ fn an_identity_that_no_grant_names_is_a_warning_at_its_place() {
     assert_eq!(
         warned("[[grant]]\nuser = 0\nidentities = ['a']\n"),
         ["warning: /etc/x/luassl.toml:3: identity `b` is named by no grant: nobody may use it\n\
-          hint: name it in `identities` of a [[grant]], or remove it"]
+          hint: add it to `identities` of a [[grant]], or remove it"]
     );
     assert_eq!(warned("[[grant]]\nuser = 0\nidentities = ['*']\n"), [] as [&str; 0]);
     assert_eq!(warned("").len(), 2);
@@ -441,7 +429,7 @@ fn the_wildcard_of_ipv6_beside_ipv4_is_a_warning_and_port_0_is_none() {
         said,
         [
             "warning: /etc/x/luassl.toml:4: listener `a` has the address 0.0.0.0:1, and [::] means IPv4 as well\n\
-          hint: keep [::] alone, or set the sysctl net.ipv6.bindv6only"
+          hint: keep only [::], or set the sysctl net.ipv6.bindv6only"
         ]
     );
 }
@@ -453,5 +441,5 @@ fn a_pipe_is_no_configuration_and_nobody_waits_for_its_writer() {
     let mode = rustix::fs::Mode::RUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let error = super::source::Source::read(&pipe).unwrap_err().to_string();
-    assert!(error.contains("it is no regular file"), "{error}");
+    assert!(error.contains("it is not a regular file"), "{error}");
 }

@@ -61,8 +61,8 @@ fn chain_warnings(chain: &Chain) -> impl Iterator<Item = &'static str> {
 fn order_warning(in_order: bool, left: usize) -> Option<&'static str> {
     match (in_order, left) {
         (true, 0) => None,
-        (false, 0) => Some("the certificates are not in order of issue; they are sent in the right one"),
-        _ => Some("certificates that are not of this chain are left out: remove them from the file"),
+        (false, 0) => Some("the certificates are not in issuing order; they are sent in the correct order"),
+        _ => Some("certificates that do not belong to this chain are ignored: remove them from the file"),
     }
 }
 
@@ -70,7 +70,7 @@ fn order_warning(in_order: bool, left: usize) -> Option<&'static str> {
 fn gap_warning(chain: &[X509]) -> Option<&'static str> {
     let [leaf] = chain else { return None };
     let gap = leaf.authority_info().is_some() && !issued(leaf, leaf);
-    gap.then_some("the chain is incomplete: add the issuer's certificate behind this one (fullchain.pem)")
+    gap.then_some("the chain is incomplete: add the issuer's certificate after this one (fullchain.pem)")
 }
 
 /// The host names and IP addresses among the subject alternative names.

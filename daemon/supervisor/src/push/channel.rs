@@ -18,7 +18,7 @@ pub enum PushError {
     #[error("no answer within {} s", ANSWER_DEADLINE.as_secs())]
     Unanswered,
     /// The other side does not read: nothing of this message was sent.
-    #[error("no room for a message within {} s", ANSWER_DEADLINE.as_secs())]
+    #[error("the socket buffer stayed full for {} s", ANSWER_DEADLINE.as_secs())]
     Unread,
     /// The other side closed the admin socket.
     #[error("the admin socket was closed before the answer")]

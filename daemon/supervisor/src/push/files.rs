@@ -48,10 +48,10 @@ fn path_of(subject: &str, what: &str, file: &FileRef) -> Result<PathBuf, Finding
         FileSource::Credential(name) => {
             credentials().map(|directory| directory.join(name)).ok_or_else(|| {
                 let cause = format!(
-                    "{subject}: {what} is the credential `{name}`, and there are no credentials here"
+                    "{subject}: {what} is the credential `{name}`, and no credentials directory was found"
                 );
                 Finding::error(file.location.clone(), cause)
-                    .hint(format!("give the unit LoadCredential={name}:FILE, or name a file"))
+                    .hint(format!("set LoadCredential={name}:FILE in the unit, or name a file"))
             })
         }
     }
@@ -74,7 +74,7 @@ fn warn_if_open(what: &str, file: &FileRef, opened: &OwnedFd) -> Option<Finding>
         let remedy = match &file.source {
             FileSource::Path(path) => format!("chmod o-rwx {}", path.display()),
             FileSource::Credential(name) => {
-                format!("make the file behind credential {name} its owner's alone")
+                format!("make the file of credential {name} readable only by its owner")
             }
         };
         Finding::warning(file.location.clone(), cause).hint(remedy)

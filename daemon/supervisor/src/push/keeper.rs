@@ -101,7 +101,7 @@ pub fn keeper_status(admin: BorrowedFd<'_>) -> Result<Vec<Account>, PushError> {
         match channel.answer()? {
             Answer::Count(count) => accounts.push(count.into()),
             Answer::Counted => return Ok(accounts),
-            _ => return Err(PushError::Malformed("no answer about counts".to_owned())),
+            _ => return Err(PushError::Malformed("expected an answer about counts".to_owned())),
         }
     }
 }
@@ -150,7 +150,7 @@ impl<'a> Channel<'a> {
                 return Ok(());
             }
         }
-        Err(PushError::Malformed("no answer to the beginning of a push".to_owned()))
+        Err(PushError::Malformed("expected an answer to the start of a push".to_owned()))
     }
 
     /// Tells the keeper what a front reaches, and then what each grant gives it of that.
@@ -211,10 +211,10 @@ impl<'a> Channel<'a> {
     ) -> Result<Outcome, PushError> {
         let held_back = |cause: &str| {
             Finding::error(identity.location.clone(), format!("identity `{name}`: {cause}"))
-                .hint("mend what they lie on, and reload")
+                .hint("repair the device or file system that holds them, and reload")
         };
         if caution.left_out.contains(name) {
-            let finding = held_back("the keeper did not come back from its files");
+            let finding = held_back("the keeper hung while it read its files");
             return self.without_files(name, finding, findings);
         }
         let opened = match Opened::of(name, identity) {
@@ -224,7 +224,7 @@ impl<'a> Channel<'a> {
         let devices = opened.devices();
         if caution.puts_off(name, &devices) {
             caution.put_off = true;
-            let finding = held_back("its files lie on a device that kept the keeper, and are not passed");
+            let finding = held_back("its files are on a device on which the keeper hung, and are not passed");
             return self.without_files(name, finding, findings);
         }
         let sent = self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors());
@@ -246,7 +246,7 @@ impl<'a> Channel<'a> {
                 }
             }
             Answer::Failed(failed) if failed.name == name => Ok(failure(identity, &failed, findings)),
-            _ => Err(PushError::Malformed(format!("no answer about identity `{name}`"))),
+            _ => Err(PushError::Malformed(format!("expected an answer about identity `{name}`"))),
         }
     }
 
@@ -270,7 +270,7 @@ impl<'a> Channel<'a> {
         self.send(&Request::Identity { name, files: Files::default() }, &[])?;
         match self.answer()? {
             Answer::Failed(failed) if failed.name == name => Ok(failed.keeps_previous),
-            _ => Err(PushError::Malformed(format!("no answer about identity `{name}`"))),
+            _ => Err(PushError::Malformed(format!("expected an answer about identity `{name}`"))),
         }
     }
 
@@ -324,7 +324,7 @@ impl<'a> Channel<'a> {
             }
             // That it could not be opened has been said.
             (Answer::TicketsFailed { .. }, ..) => {}
-            _ => return Err(PushError::Malformed("no answer about ticket keys".to_owned())),
+            _ => return Err(PushError::Malformed("expected an answer about ticket keys".to_owned())),
         }
         Ok(())
     }
@@ -336,7 +336,7 @@ impl<'a> Channel<'a> {
                 findings.extend(warnings.into_iter().map(of_keeper));
                 Ok(())
             }
-            _ => Err(PushError::Malformed("no answer to the commit".to_owned())),
+            _ => Err(PushError::Malformed("expected an answer to the commit".to_owned())),
         }
     }
 }
@@ -462,7 +462,7 @@ fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>
 
 /// What a reader has to know who might think that nothing is served any more.
 fn former(keeps_previous: bool) -> &'static str {
-    if keeps_previous { "; the former one stays in service" } else { "" }
+    if keeps_previous { "; the previous one stays in service" } else { "" }
 }
 
 /// The line to mend: that of one file, or of the whole identity where two do not fit or one is missing.
@@ -483,14 +483,14 @@ fn remedy(identity: &Identity, kind: Fault) -> &'static str {
         Fault::Unreadable => "name a regular file",
         Fault::NoKey => "name a PEM file with a private key",
         Fault::Passphrase if identity.password.is_none() => {
-            "name the file with its passphrase: `password_file`"
+            "set `password_file` to the file with its passphrase"
         }
         Fault::Passphrase => "put the key's passphrase on the first line of `password_file`",
         Fault::Unsupported => "use RSA of 2048 to 4096 bits, P-256, P-384, P-521, Ed25519 or Ed448",
-        Fault::BadCertificate => "name a PEM file with the certificate first and its issuers behind it",
+        Fault::BadCertificate => "name a PEM file with the certificate first and its issuers after it",
         Fault::Mismatch => "name the certificate that was issued for this key, or the key that belongs to it",
         Fault::BadStaple => "name an OCSP response in DER",
-        Fault::Limit => "stay below that bound, or raise it",
+        Fault::Limit => "stay below that limit, or raise it",
         Fault::Internal => "see the keeper's log",
     }
 }
@@ -682,7 +682,7 @@ mod tests {
             (true, None, 0),
             "its file is not passed, and the other is asked for"
         );
-        assert_eq!(causes[0], "identity `a`: the keeper did not come back from its files");
+        assert_eq!(causes[0], "identity `a`: the keeper hung while it read its files");
         // Positive control: one that is answered is passed whole, and is not left out.
         let (is_done, stuck, files, causes) = pushed(&[], &[failed("a"), failed("b")]);
         assert_eq!((is_done, stuck, files), (true, None, 1));

@@ -26,7 +26,7 @@ pub(super) enum OpenFault {
     #[error("{0}")]
     System(#[from] Errno),
     /// A link that leads to somebody else's file.
-    #[error("user {owner} made the symbolic link {}, and the file at its end is user {target}'s", .link.display())]
+    #[error("the symbolic link {} belongs to user {owner}, but its target belongs to user {target}", .link.display())]
     Link {
         /// The link.
         link: PathBuf,
@@ -37,7 +37,7 @@ pub(super) enum OpenFault {
     },
     /// A file of a third user's in a user's directory, or one that has a second name there.
     #[error(
-        "it lies in a directory of user {directory} where others than root may write, and is user {owner}'s{}",
+        "it is in a directory of user {directory} that users other than root can write to, but belongs to user {owner}{}",
         if *.linked { " and has other names (hard links)" } else { "" }
     )]
     Foreign {
@@ -49,7 +49,7 @@ pub(super) enum OpenFault {
         linked: bool,
     },
     /// On a file system that a program makes up.
-    #[error("{} is a FUSE file system, whose owners cannot be relied on", .0.display())]
+    #[error("{} is a FUSE file system, where file ownership cannot be trusted", .0.display())]
     Fuse(PathBuf),
     /// It was replaced between the check and the opening.
     #[error("it changed while it was opened: try again")]
@@ -60,13 +60,13 @@ impl OpenFault {
     /// What to do about it.
     pub(super) fn hint(&self) -> &'static str {
         match self {
-            Self::System(_) => "check the path, and that luassl's supervisor may read it",
-            Self::Link { .. } => "name the file itself, or let root or the file's owner make the link",
+            Self::System(_) => "check the path, and that luassl's supervisor can read it",
+            Self::Link { .. } => "name the file itself, or let root or the file's owner create the link",
             Self::Foreign { .. } => {
-                "give the file to the directory's owner, or let root alone write to the directory (chmod go-w)"
+                "give the file to the directory's owner, or let only root write to the directory (chmod go-w)"
             }
-            Self::Fuse(_) => "keep it on a file system of the kernel's own",
-            Self::Changed => "reload again when nothing changes there",
+            Self::Fuse(_) => "keep it on a file system that is implemented in the kernel",
+            Self::Changed => "reload again when the files no longer change",
         }
     }
 }

@@ -40,7 +40,7 @@ impl UnixSocket {
     pub(super) fn bind(path: &Path, file: &SocketFile, kind: SocketType) -> Result<Self, Finding> {
         let fault = |what: &str, errno: Errno| {
             Finding::error(Location::file(path), format!("the socket cannot be {what}: {errno}"))
-                .hint("choose another path, or start luassld with more rights")
+                .hint("choose another path, or start luassld with more privileges")
         };
         let _lock = lock(path)?;
         remove_stale(path, kind)?;
@@ -67,9 +67,9 @@ impl UnixSocket {
         self.give(Some(Uid::from_raw(user.uid())), Gid::from_raw(user.gid())).map_err(|errno| {
             Finding::error(
                 Location::file(&self.path),
-                format!("the socket cannot be given to user {user}: {errno}"),
+                format!("the socket's owner cannot be changed to user {user}: {errno}"),
             )
-            .hint("choose another path, where root may give files away")
+            .hint("choose a path where root can change the owner of files")
         })
     }
 
@@ -118,8 +118,8 @@ fn lock(socket: &Path) -> Result<Lock, Finding> {
     Lock::take(path.clone(), lock::PATIENCE).map_err(|error| {
         let hint = match error {
             LockError::Held(..) => "wait for the other start, or end that process",
-            LockError::Foreign(_) => "remove it, or choose a directory where nobody else may make files",
-            LockError::System(_) => "choose another path, or start luassld with more rights",
+            LockError::Foreign(_) => "remove it, or choose a directory where no other user can create files",
+            LockError::System(_) => "choose another path, or start luassld with more privileges",
         };
         Finding::error(Location::file(&path), format!("the lock cannot be taken: {error}")).hint(hint)
     })
@@ -137,16 +137,16 @@ fn bind_with_mode(socket: &OwnedFd, address: &SocketAddrUnix, mode: Mode) -> Res
 /// The file at `path`, which has to be the one that was just bound: a socket of ours with no other name.
 fn just_bound(path: &Path) -> Result<(OwnedFd, Stat), Finding> {
     let fault = |what: &str| {
-        Finding::error(Location::file(path), format!("the socket was bound, and {what}"))
-            .hint("choose a directory where nobody else may make files")
+        Finding::error(Location::file(path), format!("the socket was bound, but {what}"))
+            .hint("choose a directory where no other user can create files")
     };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|errno| fault(&format!("cannot be found again: {errno}")))?;
-    let status = rustix::fs::fstat(&file).map_err(|errno| fault(&format!("cannot be looked at: {errno}")))?;
+        .map_err(|errno| fault(&format!("cannot be opened by its path: {errno}")))?;
+    let status = rustix::fs::fstat(&file).map_err(|errno| fault(&format!("cannot be inspected: {errno}")))?;
     let is_socket = FileType::from_raw_mode(status.st_mode) == FileType::Socket;
     if !is_socket || status.st_nlink != 1 || status.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(fault("something else is at its path now"));
+        return Err(fault("its path now leads to another file"));
     }
     Ok((file, status))
 }
@@ -154,19 +154,16 @@ fn just_bound(path: &Path) -> Result<(OwnedFd, Stat), Finding> {
 fn remove_stale(path: &Path, kind: SocketType) -> Result<(), Finding> {
     let Ok(status) = rustix::fs::lstat(path) else { return Ok(()) };
     if FileType::from_raw_mode(status.st_mode) != FileType::Socket {
-        return Err(Finding::error(Location::file(path), "something is there that is no socket")
-            .hint("choose another path, or remove what is there"));
+        return Err(Finding::error(Location::file(path), "path exists and is not a socket")
+            .hint("choose another path, or remove the file"));
     }
     if someone_listens(path, kind) {
         return Err(Finding::error(Location::file(path), "another process listens on this socket")
             .hint("stop it first, or choose another path with --socket"));
     }
     rustix::fs::unlink(path).map_err(|errno| {
-        Finding::error(
-            Location::file(path),
-            format!("the socket that nobody listens on cannot be removed: {errno}"),
-        )
-        .hint("remove it")
+        Finding::error(Location::file(path), format!("the stale socket cannot be removed: {errno}"))
+            .hint("remove it")
     })
 }
 
@@ -217,11 +214,11 @@ fn refused(name: &str, address: SocketAddr, location: &Location, errno: Errno) -
             format!("stop it (`ss -ltnp 'sport = :{port}'` names it), or choose another address"),
         ),
         Errno::ACCESS | Errno::PERM => (
-            format!("may not be bound: {errno}"),
-            "start luassld as root or with CAP_NET_BIND_SERVICE, or choose a port from 1024 up".to_owned(),
+            format!("cannot be bound: {errno}"),
+            "start luassld as root or with CAP_NET_BIND_SERVICE, or choose port 1024 or higher".to_owned(),
         ),
         Errno::ADDRNOTAVAIL => {
-            ("is no address of this machine".to_owned(), "`ip address` shows those that are".to_owned())
+            ("is not an address of this machine".to_owned(), "`ip address` lists its addresses".to_owned())
         }
         other => (format!("cannot be listened on: {other}"), "choose another address".to_owned()),
     };
@@ -239,7 +236,7 @@ pub(super) fn listeners(config: &Config, former: &Listeners) -> Result<Listeners
     let open = |(name, listener): (&String, &Listener)| {
         let address = listener.address.ok_or_else(|| {
             Finding::error(listener.location.clone(), format!("listener `{name}` has no address"))
-                .hint("`luassld run` binds it itself: give it `address = \"IP:PORT\"`")
+                .hint("`luassld run` binds the listener itself: set `address = \"IP:PORT\"`")
         })?;
         let known = former.values().find(|socket| socket.address == address).cloned();
         let socket = match known {
@@ -317,7 +314,7 @@ mod tests {
         std::fs::hard_link(path("a.sock"), path("second-name")).expect("linked");
         for name in ["link", "victim", "second-name"] {
             let refused = just_bound(&path(name)).expect_err(name);
-            assert_eq!(refused.cause, "the socket was bound, and something else is at its path now");
+            assert_eq!(refused.cause, "the socket was bound, and its path now leads to another file");
         }
         drop(bound);
     }
@@ -365,7 +362,7 @@ mod tests {
         let path = directory.path().join("a.sock");
         std::fs::write(&path, "precious").expect("written");
         let refused = UnixSocket::bind(&path, &file(), SocketType::STREAM).expect_err("refused");
-        assert_eq!(refused.cause, "something is there that is no socket");
+        assert_eq!(refused.cause, "path exists and is not a socket");
         assert_eq!(std::fs::read(&path).expect("still there"), b"precious");
     }
 

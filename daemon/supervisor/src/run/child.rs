@@ -74,7 +74,7 @@ impl<P: ChildSpec> ChildTask<P> {
                 let _ = self.events.send(Event::GaveUp(self.spec.name()));
                 return;
             }
-            tracing::info!("{} starts again in {} ms", self.spec.name(), delay.as_millis());
+            tracing::info!("{} restarts in {} ms", self.spec.name(), delay.as_millis());
             tokio::select! {
                 () = sleep(delay) => {}
                 () = stopped(&mut self.stop) => return,
@@ -157,7 +157,10 @@ async fn push_each_change<P: ChildSpec>(
             }
             Err(error) => {
                 let Some(delay) = answering.again(&error) else { return error };
-                tracing::error!("{} goes on with what it has: {error}; it is told again", spec.name());
+                tracing::error!(
+                    "{} keeps its current configuration: {error}; the push will be retried",
+                    spec.name()
+                );
                 // With whatever is new by then.
                 sleep(delay).await;
                 continue;
@@ -182,7 +185,8 @@ async fn finish(child: &mut Child) {
 }
 
 /// Why a process stays that was ended.
-const PINNED: &str = "is killed and does not end: it waits for a file or device that it was passed";
+const PINNED: &str =
+    "was killed but does not exit: the kernel waits for a file or device that the process was passed";
 
 /// Waits until a process was ended and yet is there a look later, which nobody is told of: one of its threads is in the
 /// kernel, where it closes a file that its server does not let go. Sockets stay with the supervisor, so that another

@@ -80,7 +80,7 @@ impl ChildSpec for KeeperSpec {
         })
         .await?;
         if let Some((name, _)) = &learned.stuck {
-            tracing::error!("the keeper does not come back from the files of identity `{name}`");
+            tracing::error!("the keeper hangs on the files of identity `{name}`");
         }
         self.slow.learn(learned, outcome.is_ok());
         let report = outcome?;
@@ -118,7 +118,7 @@ fn log(report: &Report, config: &Config) {
         }
     }
     if let Some(more) = of_directories.checked_sub(FEW).filter(|more| *more > 0) {
-        tracing::info!("and {more} more identities of directories are renewed");
+        tracing::info!("and {more} more identities from directories are renewed");
     }
     tracing::info!("{}", summary(report));
 }
@@ -215,13 +215,13 @@ impl FrontSpec {
         let Some(former) = self.told.clone() else { return self.send(admin, settings, fresh).await };
         let mut outcome = self.send(Arc::clone(&admin), Arc::clone(&settings), fresh.clone()).await;
         if let Err(error @ PushError::TooLarge { .. }) = &outcome {
-            tracing::error!("front `{}` goes on with its former trusts: {error}", self.name);
+            tracing::error!("front `{}` keeps its previous trusts: {error}", self.name);
             let less = with_former_trusts(&settings, &former);
             outcome = self.send(Arc::clone(&admin), Arc::new(less), fresh).await;
         }
         if let Err(error @ PushError::TooLarge { .. }) = &outcome {
             tracing::error!(
-                "front `{}` goes on with its former settings, less the grants that are no more: {error}",
+                "front `{}` keeps its previous settings, without the grants that were removed: {error}",
                 self.name
             );
             // Nor with sockets that are new.

@@ -117,14 +117,18 @@ fn set_limits() {
 fn end_with(parent: i32) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // It may have gone before the kernel was told.
-    if getppid() == Pid::from_raw(parent) { Ok(()) } else { Err(io::Error::other("the supervisor has gone")) }
+    if getppid() == Pid::from_raw(parent) {
+        Ok(())
+    } else {
+        Err(io::Error::other("the supervisor has exited"))
+    }
 }
 
 /// Lets the sockets through exec. They are 3 and up already: the lowest free numbers of a process that had none.
 fn keep_open(descriptors: Vec<OwnedFd>) -> io::Result<()> {
     for (descriptor, wanted) in descriptors.into_iter().zip(FIRST_DESCRIPTOR..) {
         if descriptor.as_raw_fd() != wanted {
-            return Err(io::Error::other("the sockets came in another order"));
+            return Err(io::Error::other("the sockets arrived in the wrong order"));
         }
         rustix::io::fcntl_setfd(&descriptor, FdFlags::empty())?;
         // From here on it is the program's.

@@ -77,10 +77,10 @@ fn own(file: &OwnedFd) -> Result<Stat, LockError> {
     let status = rustix::fs::fstat(file)?;
     let regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
     if !regular || status.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(LockError::Foreign("somebody else has put something there"));
+        return Err(LockError::Foreign("another user created the file"));
     }
     if !(Mode::from_raw_mode(status.st_mode) & (Mode::RWXG | Mode::RWXO)).is_empty() {
-        return Err(LockError::Foreign("others may open what is there"));
+        return Err(LockError::Foreign("other users can open the file"));
     }
     Ok(status)
 }
@@ -142,6 +142,6 @@ mod tests {
         let refused = |name: &str| Lock::take(path(name), Duration::ZERO).expect_err(name).to_string();
         assert!(refused("link").contains("Too many levels of symbolic links"));
         // It has the usual mode: others may open it.
-        assert_eq!(refused("victim"), "others may open what is there");
+        assert_eq!(refused("victim"), "other users can open the file");
     }
 }

@@ -120,7 +120,8 @@ impl Supervisor {
         (sockets, users, isolations): (Sockets, Users, Isolations),
         state: State,
     ) -> Result<Self, Finding> {
-        let signals = Signals::listen().map_err(|error| failed("signals cannot be listened for", &error))?;
+        let signals =
+            Signals::listen().map_err(|error| failed("signal handlers cannot be installed", &error))?;
         let launcher: Arc<Path> = Arc::from(programs.launcher.clone());
         let (programs, sockets) = (Arc::new(programs), Arc::new(sockets));
         let names: Vec<String> = state.config.fronts.keys().cloned().collect();
@@ -202,7 +203,7 @@ impl Supervisor {
     fn reload(&mut self) {
         if let Err(finding) = self.try_reload() {
             say(&finding);
-            tracing::error!("the configuration was not loaded: the former one stays in force");
+            tracing::error!("the configuration was not loaded: the previous one stays in force");
         }
     }
 
@@ -238,7 +239,7 @@ impl Supervisor {
 }
 
 fn gave_up(name: &str) -> Finding {
-    Finding::error(None, format!("{name} does not start")).hint("the lines above say why")
+    Finding::error(None, format!("{name} did not start")).hint("see the messages above")
 }
 
 /// Says that everything serves: to whoever reads standard output, and to systemd where it started us.

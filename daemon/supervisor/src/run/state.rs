@@ -66,8 +66,9 @@ impl Sockets {
             .iter()
             .map(|(name, file)| {
                 let path = file.path.as_deref().ok_or_else(|| {
-                    Finding::error(None, format!("socket `{name}` has no path"))
-                        .hint(format!("`luassld run` makes it itself: give [socket.{name}] a `path`"))
+                    Finding::error(None, format!("socket `{name}` has no path")).hint(format!(
+                        "`luassld run` creates the socket itself: set `path` in [socket.{name}]"
+                    ))
                 })?;
                 Ok((name.clone(), UnixSocket::bind(path, file, SocketType::STREAM)?))
             })
@@ -106,11 +107,8 @@ fn control_path(file: &SocketFile) -> Result<PathBuf, Finding> {
     } else {
         std::env::var_os("XDG_RUNTIME_DIR").filter(|base| !base.is_empty()).map(PathBuf::from).ok_or_else(
             || {
-                Finding::error(
-                    None,
-                    "there is no location for the control socket: XDG_RUNTIME_DIR is not set",
-                )
-                .hint("name one with --socket PATH")
+                Finding::error(None, "the control socket has no path: XDG_RUNTIME_DIR is not set")
+                    .hint("set one with --socket PATH")
             },
         )?
     };
@@ -127,8 +125,10 @@ fn make_directory(directory: &Path) -> Result<(), Finding> {
     rustix::process::umask(former);
     match made {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(Finding::error(None, format!("{} cannot be made: {error}", directory.display()))
-            .hint("name another location with --socket PATH")),
+        Err(error) => {
+            Err(Finding::error(None, format!("{} cannot be created: {error}", directory.display()))
+                .hint("set another path with --socket PATH"))
+        }
     }
 }
 
@@ -153,12 +153,15 @@ pub(super) fn reloadable(
     isolations: Isolations,
 ) -> Result<Vec<Finding>, Finding> {
     if !old.fronts.keys().eq(new.fronts.keys()) {
-        return Err(Finding::error(None, "the fronts have changed, and a reload cannot start or end one")
-            .hint("start luassld again"));
+        return Err(Finding::error(
+            None,
+            "the fronts have changed, and a reload can neither start nor stop a front",
+        )
+        .hint("restart luassld"));
     }
     if isolations.fronts == Some(Isolation::UserNamespace) && needs_others(new) {
-        let cause = "grants are for others than who started luassld now, whom its fronts cannot tell apart";
-        return Err(Finding::error(None, cause).hint("start luassld again"));
+        let cause = "grants now name users or groups other than those that luassld was started with, and its fronts cannot tell them apart";
+        return Err(Finding::error(None, cause).hint("restart luassld"));
     }
     let keeper_sockets = |config: &Config| -> Vec<Option<PathBuf>> {
         config.fronts.values().map(|front| front.keeper_socket.clone()).collect()
@@ -177,8 +180,11 @@ pub(super) fn reloadable(
         ("the log", old.log != new.log),
     ];
     let warning = |what: &str| {
-        Finding::warning(None, format!("{what} changed in the configuration, but not by a reload"))
-            .hint("start luassld again when it suits")
+        Finding::warning(
+            None,
+            format!("{what} changed in the configuration, and changing this needs a restart"),
+        )
+        .hint("restart luassld")
     };
     Ok(changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| warning(what)).collect())
 }
@@ -210,10 +216,10 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             "warning: the control socket changed in the configuration, but not by a reload\n\
-             hint: start luassld again when it suits"
+             hint: restart luassld"
         );
         let refused = reloadable(&old, &config("[front.default]\n[front.a]"), none).expect_err("refused");
-        assert_eq!(refused.cause, "the fronts have changed, and a reload cannot start or end one");
+        assert_eq!(refused.cause, "the fronts have changed, and a reload can neither start nor stop a front");
     }
 
     #[test]

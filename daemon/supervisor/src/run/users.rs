@@ -35,14 +35,14 @@ impl Users {
         if !rustix::process::geteuid().is_root() {
             let warning = Finding::warning(
                 None,
-                "keeper and fronts stay who starts luassld: root alone gives them users",
+                "cannot switch users: keeper and fronts run as the user who started luassld",
             )
-            .hint("start luassld as root, or take `user` out of the configuration");
+            .hint("start luassld as root, or remove `user` from the configuration");
             return Ok((Self::default(), configured.then_some(warning).into_iter().collect()));
         }
         if let Some(reason) = cannot_change() {
             let warning = Finding::warning(None, format!("keeper and fronts run as root: {reason}")).hint(
-                "let luassld change users (CAP_SETUID, CAP_SETGID, CAP_CHOWN), or do not start it as root",
+                "allow luassld to change users (CAP_SETUID, CAP_SETGID, CAP_CHOWN), or do not start it as root",
             );
             return Ok((Self::default(), vec![warning]));
         }
@@ -64,8 +64,8 @@ fn distinct(keeper: User, fronts: &BTreeMap<String, User>) -> Result<(), Finding
         None => Ok(()),
         Some((name, user)) => {
             let cause =
-                format!("front `{name}` would be user {}, which another child is already", user.uid());
-            Err(Finding::error(None, cause).hint("give each front, and the keeper, a `user` of its own"))
+                format!("front `{name}` would run as user {}, as another child already does", user.uid());
+            Err(Finding::error(None, cause).hint("give the keeper and each front its own `user`"))
         }
     }
 }
@@ -111,17 +111,18 @@ impl Choice {
                 .free(known)
                 .map_err(|errno| {
                     let directory = self.directory.display();
-                    let cause = format!("{who} has no user: no number can be locked in {directory}: {errno}");
+                    let cause =
+                        format!("{who} has no user: no user ID can be locked in {directory}: {errno}");
                     Finding::error(None, cause)
-                        .hint(format!("make a user `{known}`, or let luassld write there"))
+                        .hint(format!("create a user `{known}`, or let luassld write to that directory"))
                 })?
                 .ok_or_else(|| {
                     let cause = format!(
-                        "{who} has no user: every number from {} to {} is taken",
+                        "{who} has no user: every user ID from {} to {} is in use",
                         NUMBERS.start(),
                         NUMBERS.end()
                     );
-                    Finding::error(None, cause).hint(format!("make a user `{known}`"))
+                    Finding::error(None, cause).hint(format!("create a user `{known}`"))
                 })?,
         };
         self.taken.insert(user.uid());
