@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Why a connection of the supervisor's was dropped.
+/// Why the supervisor's connection was dropped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Broken {
     #[error("user {0} is neither root nor the keeper's own")]
@@ -76,7 +76,7 @@ pub(crate) fn serve(
 
 struct Session<'a> {
     registry: &'a Registry,
-    /// Who does what has to do with keys.
+    /// The threads for all work with keys.
     signers: &'a Signers,
     socket: &'a OwnedFd,
     idle: Option<Duration>,
@@ -85,7 +85,7 @@ struct Session<'a> {
     told: Told<'a>,
 }
 
-/// What whoever started the keeper was told of the push under way.
+/// What the service manager was told about the current push.
 struct Told<'a> {
     sd_notify: Option<&'a SdNotify>,
     reloading: bool,
@@ -105,7 +105,7 @@ impl Told<'_> {
     }
 }
 
-/// A push that broke off is at its end, too.
+/// An aborted push has ended, too.
 impl Drop for Told<'_> {
     fn drop(&mut self) {
         self.done();
@@ -284,7 +284,7 @@ fn check_memory() -> Result<(), LoadFault> {
     }
 }
 
-/// Loads; what failed for want of memory is not blamed on the file.
+/// Loads the files. Does not blame the file when the keeper ran out of memory.
 fn load(files: Files) -> Result<Identity, LoadFault> {
     let before = arena::refused();
     files.load().map_err(|fault| match arena::capacity() {

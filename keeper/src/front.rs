@@ -28,18 +28,18 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use zeroize::{Zeroize, Zeroizing};
 
-/// What all connections of a front share.
+/// The state that all connections of a front share.
 pub(crate) struct Front {
     name: String,
     registry: Arc<Registry>,
-    /// Who does what has to do with keys.
+    /// The threads for all work with keys.
     signers: Arc<Signers>,
     connections: Arc<Permits>,
     signatures: Arc<Permits>,
     usage: FrontUsage,
 }
 
-/// Why a connection ended otherwise than by the front's closing it.
+/// Why a connection ended without being closed by the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Broken {
     #[error("it sent an invalid request: {0}")]
@@ -102,7 +102,7 @@ impl Front {
         }
     }
 
-    /// Whether the front's rate has room for what is about no identity.
+    /// Whether the front's rate admits a request about no identity.
     fn admits(&self) -> bool {
         let rates = self.registry.service().map_or_else(Rates::default, |service| service.rates);
         self.usage.counts.admit_front(rates, Instant::now())
@@ -123,7 +123,7 @@ impl Front {
         if let Err(broken) = connection.run() {
             self.usage.audit.throttled(|| self.usage.audit.of("dropped").text("detail", &broken.to_string()));
             if !self.admits() {
-                // Its connections are bounded, and this one counts until then.
+                // The number of its connections is bounded, and this one counts until then.
                 thread::sleep(RETRY_PAUSE);
             }
         }
@@ -192,7 +192,7 @@ struct Connection {
     tickets: Option<[u8; 32]>,
     /// After how long without a change to look whether there are new ones; none for a front that gets none.
     recheck: Option<Duration>,
-    /// Whether the front waits for the word that it has everything.
+    /// Whether the front waits for `Synced`.
     asked: bool,
     out: Vec<u8>,
 }
@@ -293,7 +293,7 @@ impl Connection {
         }
     }
 
-    /// Tells the front what has changed since it was last told.
+    /// Sends the front all changes since the last update.
     fn tell(&mut self) -> Result<(), Broken> {
         let front = Arc::clone(&self.front);
         let Some(service) = front.registry.service() else { return Ok(()) };
@@ -315,7 +315,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells the front the ticket keys of the moment, if it does not have them.
+    /// Sends the front the current ticket keys, if it does not have them.
     fn tell_tickets(&mut self, service: &Service) -> Result<(), Broken> {
         let now = SystemTime::now();
         let Some(tickets) = &service.tickets else { return Ok(()) };

@@ -20,35 +20,35 @@ pub enum Purpose {
     Front(String),
 }
 
-/// A socket that is there to be served.
+/// A socket that the keeper inherited and serves.
 #[derive(Debug)]
 pub struct InheritedSocket {
     /// What it is for.
     pub purpose: Purpose,
     /// The socket: AF_UNIX, SOCK_SEQPACKET.
     pub socket: OwnedFd,
-    /// Whether connections are to be accepted on it; else it is one.
+    /// Whether it is a listening socket; otherwise it is a connection.
     pub listening: bool,
 }
 
 /// Why the keeper does not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InheritedSocketError {
-    /// Started by hand, as it seems.
+    /// No sockets: probably started by hand.
     #[error(
         "no sockets were passed: luassld run and systemd start luassl-keeper, by the LISTEN_FDS protocol"
     )]
     None,
-    /// LISTEN_FDS and LISTEN_FDNAMES do not go together.
+    /// LISTEN_FDS and LISTEN_FDNAMES do not match.
     #[error("LISTEN_FDNAMES does not name each of the {0} sockets")]
     Names(usize),
-    /// More than anybody needs.
+    /// More than one admin socket and one socket for each front.
     #[error("{0} sockets are too many: at most {max} are allowed", max = FRONTS_MAX + 1)]
     TooMany(usize),
     /// Not a name of this protocol.
     #[error("invalid socket name {0}: use admin or front.NAME")]
     Purpose(String),
-    /// Not a socket of the right sort.
+    /// Not a socket of the right type.
     #[error("socket {0} is not an AF_UNIX socket of type SOCK_SEQPACKET (ListenSequentialPacket=)")]
     Sort(String),
     /// Descriptor numbers that are not open.
@@ -56,7 +56,7 @@ pub enum InheritedSocketError {
     System(String, Errno),
 }
 
-/// Takes the sockets that this process was started with. Only once, and first of all: they are taken by number.
+/// Takes the sockets that this process was started with. Call it once, before anything else: they are taken by number.
 ///
 /// # Errors
 /// [`InheritedSocketError`].
@@ -105,10 +105,10 @@ fn take(number: RawFd, name: &str, purpose: Purpose) -> Result<InheritedSocket, 
 }
 
 impl InheritedSocket {
-    /// Looks at a socket.
+    /// Checks the socket's type.
     ///
     /// # Errors
-    /// [`Errno::PROTOTYPE`] for one of another sort; the system's.
+    /// [`Errno::PROTOTYPE`] for a socket of another type; the system's.
     pub fn new(purpose: Purpose, socket: OwnedFd) -> Result<Self, Errno> {
         if socket_domain(&socket)? != AddressFamily::UNIX || socket_type(&socket)? != SocketType::SEQPACKET {
             return Err(Errno::PROTOTYPE);

@@ -32,7 +32,7 @@ pub(crate) enum Algorithm {
 /// Why a key is not decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ShapeFault {
-    /// It is not built as its label says.
+    /// Its encoding does not match its label.
     Malformed,
     /// A kind or a size that is not supported.
     Unsupported(String),

@@ -61,22 +61,22 @@ pub enum StartError {
         "the only options are --user UID:GID, neither of them 0, --isolation root or user-namespace, and --log-format text or journal"
     )]
     Arguments,
-    /// There is no memory that is fit for keys.
+    /// No suitable memory for keys.
     #[error(transparent)]
     Arena(#[from] ArenaError),
     /// libcrypto does not start.
     #[error("libcrypto cannot be initialised: {0}")]
     Crypto(#[from] crypto::CryptoError),
-    /// The process cannot be closed to others, or from others.
+    /// The process cannot be restricted.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// The sockets are not what they should be.
+    /// The inherited sockets are not usable.
     #[error(transparent)]
     Sockets(#[from] InheritedSocketError),
-    /// Nobody could push.
+    /// Without an admin socket no keys can be pushed.
     #[error("no socket is named admin, so this keeper could not receive any keys")]
     NoAdmin,
-    /// There are no threads that sign.
+    /// The signing threads cannot be started.
     #[error(transparent)]
     Signers(#[from] SignersError),
     /// A thread cannot be started.
@@ -84,7 +84,7 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
-/// What `luassl-keeper` does, to its end.
+/// Runs `luassl-keeper`.
 #[must_use]
 pub fn main() -> ExitCode {
     match start() {
@@ -101,7 +101,7 @@ fn start() -> Result<(), StartError> {
     let options = Options::read(std::env::args().skip(1))?;
     log::start(options.format);
     arena::kind().into_iter().filter_map(Kind::warning).for_each(log::warning);
-    // Both are asked of files.
+    // Both read files.
     let start = Start { cores: cores(), sd_notify: sd_notify() };
     if let Some(isolation) = options.isolation {
         isolation::enter(isolation, None)?;
@@ -117,7 +117,7 @@ fn start() -> Result<(), StartError> {
     start.serve(sockets)
 }
 
-/// What the command line says.
+/// The command-line options.
 struct Options {
     /// Who to become.
     user: Option<User>,
@@ -144,7 +144,7 @@ impl Options {
     }
 }
 
-/// Whom to tell that the keeper serves.
+/// The service manager to notify.
 fn sd_notify() -> Option<SdNotify> {
     let connected = SdNotify::from_environment();
     connected
@@ -170,7 +170,7 @@ pub fn serve(sockets: Vec<InheritedSocket>) -> Result<(), StartError> {
     Start { cores: cores(), sd_notify: None }.serve(sockets)
 }
 
-/// What is found out while files can still be opened.
+/// What must be read before files are locked away.
 struct Start {
     cores: usize,
     sd_notify: Option<SdNotify>,
@@ -202,7 +202,7 @@ impl Start {
         let admins = admins.into_iter().map(serve_admin).collect::<Result<Vec<_>, _>>()?;
         log::told(Option::as_ref(&sd_notify).map(SdNotify::ready));
         for admin in admins {
-            // A thread that panicked has said so itself.
+            // A thread that panicked has already reported it.
             let _ = admin.join();
         }
         Ok(())

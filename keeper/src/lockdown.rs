@@ -21,7 +21,7 @@ pub(crate) fn lock_down() -> Result<(), SandboxError> {
             );
         }
     }
-    // libc's malloc would like to know vm.overcommit_memory before it gives memory back, and does without.
+    // libc's malloc reads vm.overcommit_memory before it frees memory, and works without it.
     calls::refuse(OPENING)?;
     calls::restrict(&needed(), Otherwise::Kill)
 }

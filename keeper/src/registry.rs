@@ -143,7 +143,7 @@ impl Service {
 #[derive(Default)]
 pub(crate) struct Push {
     fronts: BTreeMap<String, Reach>,
-    /// None where loading failed: what is in service stays.
+    /// None where loading failed: the previous generation stays in service.
     identities: BTreeMap<String, Option<Identity>>,
     tickets: Plan,
     rates: Rates,
@@ -166,12 +166,12 @@ impl Push {
         self.identities.insert(name.to_owned(), identity);
     }
 
-    /// Says how ticket keys are made.
+    /// Sets how ticket keys are derived.
     pub(crate) fn tickets(&mut self, plan: Plan) {
         self.tickets = plan;
     }
 
-    /// Says how much a front may ask for.
+    /// Sets the rates of a front.
     pub(crate) fn rates(&mut self, rates: Rates) {
         self.rates = rates;
     }
@@ -200,7 +200,7 @@ impl FrontUsage {
     }
 }
 
-/// The service, who waits for its first push, and who is to be told of changes.
+/// The service, the threads that wait for its first push, and the subscribers to changes.
 pub(crate) struct Registry {
     state: Mutex<State>,
     first_push: Condvar,
@@ -247,7 +247,7 @@ impl Registry {
         usage.iter().map(|(front, usage)| (front.clone(), usage.clone())).collect()
     }
 
-    /// Every change under the lock is one assignment or one insertion, so a thread that panicked leaves it whole.
+    /// Every change under the lock is one assignment or insertion, so the state stays consistent when a thread panics.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -324,7 +324,7 @@ impl Registry {
         state.service = Some(Arc::new(service));
         state.end_former(now);
         for subscriber in state.subscribers.iter().filter_map(Weak::upgrade) {
-            // A full counter wakes as well; there is no other error.
+            // A full counter also wakes the reader; no other error is possible.
             let _ = rustix::io::write(&*subscriber, &1_u64.to_ne_bytes());
         }
         drop(state);

@@ -1,4 +1,4 @@
-//! What the log says by itself: what was counted, and how many lines a flood would have written.
+//! Periodic log lines: counters, and the number of lines suppressed during a flood.
 
 use crate::limits::{COUNTS_EVERY, HELD_EVERY};
 use crate::log::{self, Audit};
@@ -22,7 +22,7 @@ pub(crate) fn run(registry: &Registry) {
     }
 }
 
-/// One line for each identity with which something has happened.
+/// One line for each identity whose counters changed.
 fn write(usage: &FrontUsage) {
     for (identity, tally) in usage.counts.changed() {
         log::line(line(&usage.audit, &identity, &tally));

@@ -11,10 +11,10 @@ use luassl_keeper_ipc::front::{Decrypt, PRE_MASTER, Refusal, Sign};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Why there is no signature; for the log. The front gets the [`Refusal`].
+/// Why a request was denied, for the log. The front gets the [`Refusal`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denied {
-    /// Unknown, or another front's: the same to whoever asks.
+    /// Unknown, or another front's: the answer does not tell which.
     #[error("no such identity for this front")]
     Identity,
     /// No generation in service has that key.
@@ -29,19 +29,19 @@ pub(crate) enum Denied {
     /// A point that is not on its curve: no TLS peer sends one.
     #[error("an ECDHE point that is not on its curve")]
     Point,
-    /// A client's transcript with somebody else's certificate.
+    /// A client's transcript with a certificate that is not the identity's.
     #[error("a transcript without the identity's own certificate")]
     ForeignLeaf,
     /// Unknown, or not for this key or this version of TLS.
     #[error("signature scheme {0:#06x} does not fit")]
     Scheme(u16),
-    /// This front has no RSA key exchange, or the key is not RSA.
+    /// RSA key exchange is not allowed for this front, or the key is not RSA.
     #[error("RSA key exchange is not allowed for this front, or not possible with this key")]
     KeyExchange,
-    /// As long as no ciphertext of that key.
+    /// A ciphertext whose length is not that of the key's modulus.
     #[error("a ciphertext of {0} bytes, which is not the length of the modulus")]
     Ciphertext(usize),
-    /// It has asked for more than it may.
+    /// The front exceeded its rate.
     #[error("more requests per second than [limits] signatures_per_identity or signatures_per_front")]
     Rate,
     /// libcrypto failed.
@@ -74,10 +74,10 @@ impl From<NoKey> for Denied {
     }
 }
 
-/// What was made, and what to say of it.
+/// The result, with what the audit log says about it.
 pub(crate) struct Done<T> {
     pub(crate) answer: T,
-    /// What was signed, or decrypted: a word of the audit log.
+    /// What was signed or decrypted, as named in the audit log.
     pub(crate) message: &'static str,
     /// Whether each use is logged.
     pub(crate) audit: bool,
@@ -103,7 +103,7 @@ pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result
 /// Checks a request and decrypts.
 ///
 /// # Errors
-/// [`Denied`]; never for what is in the ciphertext.
+/// [`Denied`]; never because of the ciphertext's content.
 pub(crate) fn decrypt(
     service: &Service,
     front: &str,
@@ -132,7 +132,7 @@ fn check_rights(message: HandshakeMessage<'_>, rights: Rights) -> Result<(), Den
     if allowed { Ok(()) } else { Err(Denied::Role(what)) }
 }
 
-/// Half of all numbers are no coordinate of a point, and what is written for another protocol has no point at its end.
+/// Half of all numbers are not a coordinate of a point, and messages of other protocols do not end with a point.
 fn check_point(message: HandshakeMessage<'_>) -> Result<(), Denied> {
     match message {
         HandshakeMessage::Ecdhe12 { curve, point } if !is_on_curve(curve, point)? => Err(Denied::Point),

@@ -1,4 +1,4 @@
-//! What a front has had: a rate and counters for each of its identities, and for the front as a whole.
+//! A front's use of the keeper: a rate limit and counters for each of its identities, and for the front as a whole.
 
 use crate::limits::UNREACHED;
 use crate::rate::Bucket;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// What was made.
+/// What the keeper made for a front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Made {
     Signature,
@@ -25,21 +25,21 @@ impl Made {
     }
 }
 
-/// The accounts of one front.
+/// The usage of one front.
 pub(crate) struct Usage {
     state: Mutex<State>,
 }
 
 struct State {
     all: Bucket,
-    /// By identity; all that the front does not reach is in one account, since it may make names up.
+    /// By identity. All identities out of the front's reach share one account, since the front can make up names.
     accounts: BTreeMap<String, Account>,
 }
 
 struct Account {
     bucket: Bucket,
     tally: Tally,
-    /// Whether something was counted since [`Usage::changed`] last told.
+    /// Whether something was counted since the last call of [`Usage::changed`].
     changed: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// How often it was refused, by reason, where it was.
+    /// Refusals by reason; reasons that never occurred are left out.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (Refusal, u64)> {
         Refusal::ALL.into_iter().zip(self.refused).filter(|(_, count)| *count > 0)
     }
@@ -76,19 +76,19 @@ impl Usage {
         Self { state: Mutex::new(State { all: Bucket::new(now), accounts: BTreeMap::new() }) }
     }
 
-    /// Every change under the lock is one of numbers, so a thread that panicked leaves it whole.
+    /// Only counters change under the lock, so they stay consistent when a thread panics.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more request about `identity` (none: one that the front does not reach) is taken.
+    /// Whether the rates admit one more request about `identity` (none: one out of the front's reach).
     pub(crate) fn admit(&self, identity: Option<&str>, rates: Rates, now: Instant) -> bool {
         let mut state = self.lock();
         let whole = state.all.take(rates.front, now);
         whole && state.account(identity, now).bucket.take(rates.identity, now)
     }
 
-    /// Whether one more thing that is about no identity is taken: a connection, or a subscription.
+    /// Whether the rate admits one more request about no identity: a connection, or a subscription.
     pub(crate) fn admit_front(&self, rates: Rates, now: Instant) -> bool {
         self.lock().all.take(rates.front, now)
     }
@@ -121,7 +121,7 @@ impl Usage {
         state.accounts.iter().map(|(name, account)| (name.clone(), account.tally)).collect()
     }
 
-    /// Those that have changed since this was last asked.
+    /// The accounts that changed since the last call.
     pub(crate) fn changed(&self) -> Vec<(String, Tally)> {
         let mut state = self.lock();
         let accounts = state.accounts.iter_mut();

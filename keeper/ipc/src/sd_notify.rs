@@ -1,4 +1,4 @@
-//! What a process tells whoever started it (sd_notify(3)): that it serves, and that it takes a push.
+//! Notifies the service manager (sd_notify(3)) that the process is ready, or that it reloads.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::env;
@@ -7,23 +7,22 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// How long a service manager that does not read may keep its services waiting. What it has not taken by then, it is
-/// not told.
+/// How long to wait for a service manager that does not read. The notification is dropped after that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connected NOTIFY_SOCKET. Made before a process gives up files and system calls, it works afterwards.
+/// A connected NOTIFY_SOCKET. Connect it before the process gives up files and system calls; it works afterwards.
 #[derive(Debug)]
 pub struct SdNotify {
     socket: UnixDatagram,
 }
 
 impl SdNotify {
-    /// The socket that NOTIFY_SOCKET names; none where there is no such variable.
+    /// Connects to the socket that NOTIFY_SOCKET names; none where the variable is not set.
     ///
     /// # Errors
-    /// Where it cannot be connected to.
+    /// When the connection fails.
     pub fn from_environment() -> io::Result<Option<Self>> {
-        // rustix looks for the clock the first time, by calls that a process may not be allowed to make later.
+        // On first use rustix looks up the clock with system calls that the process may not be allowed to make later.
         monotonic_microseconds();
         env::var("NOTIFY_SOCKET").ok().map(|path| Self::connect(&path)).transpose()
     }
@@ -39,15 +38,15 @@ impl SdNotify {
         Ok(Self { socket })
     }
 
-    /// Tells that the process serves, or serves again.
+    /// Sends `READY=1`: the process serves, or serves again.
     ///
     /// # Errors
-    /// The system's; a manager that does not read is one, too.
+    /// The system's, also when the manager does not read.
     pub fn ready(&self) -> io::Result<()> {
         self.tell("READY=1")
     }
 
-    /// Tells that the process takes a push, with the time that systemd 253 and later want to know.
+    /// Sends `RELOADING=1`: the process takes a push. Includes the time, which systemd 253 and later need.
     ///
     /// # Errors
     /// As [`SdNotify::ready`].

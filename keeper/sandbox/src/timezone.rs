@@ -1,10 +1,10 @@
-//! The time zone, which libc reads from a file the first time that anybody asks for a date, as certificates do.
+//! The time zone: libc reads it from a file when a date is first converted, for example of a certificate.
 
 unsafe extern "C" {
     fn tzset();
 }
 
-/// Reads it now, while files can be opened: later it would be a refused call in the kernel's log.
+/// Reads the time zone while files can still be opened. Later the call would be refused and appear in the kernel's log.
 pub(crate) fn read() {
     // SAFETY: takes nothing; it reads the environment, which this process never changes.
     unsafe { tzset() };

@@ -1,5 +1,5 @@
 //! Which bytes of the arena are taken: pages, and blocks of one size within a page. It knows offsets alone, and keeps its
-//! books outside of the arena, so that no overrun of a block reaches them.
+//! metadata outside the arena, so that a block overrun cannot reach it.
 
 /// Bytes of a page, the unit in which the arena is handed out.
 pub(super) const PAGE: usize = 4096;
@@ -10,7 +10,7 @@ const SIZES: [usize; 13] = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 10
 /// Blocks of a page, at most.
 const SLOTS: usize = PAGE / SIZES[0];
 
-/// A part of the arena that somebody has.
+/// An allocated part of the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block {
     /// Where it begins.
@@ -38,7 +38,7 @@ struct Slots {
     map: [u64; SLOTS / 64],
 }
 
-/// The books.
+/// The allocator's metadata.
 pub(super) struct Heap {
     /// Pages that were ever used; those behind them are free.
     pages: Vec<Page>,
@@ -64,7 +64,7 @@ impl Heap {
         (self.limit - self.used) * PAGE
     }
 
-    /// Takes a block of at least `size` bytes, aligned to 16; none when there is no room.
+    /// Takes a block of at least `size` bytes, aligned to 16; none when there is not enough free memory.
     pub(super) fn take(&mut self, size: usize) -> Option<Block> {
         match SIZES.iter().position(|fits| size <= *fits) {
             Some(class) => self.take_slot(class),
@@ -121,7 +121,7 @@ impl Heap {
         Some(page)
     }
 
-    /// A page that was full has room again; one that is empty is free, unless it is the only one of its size.
+    /// A page that was full has a free block again; one that is empty is free, unless it is the only one of its size.
     fn slot_came_back(&mut self, page: usize, class: usize, taken: usize) {
         let partial = &mut self.partial[class];
         if taken + 1 == PAGE / SIZES[class] {

@@ -158,7 +158,7 @@ fn hmac(key: &[u8], message: &[u8], mac: &mut [u8; MAC]) -> bool {
 fn choose(block: &[u8], version: u16, other: &[u8; PRE_MASTER], secret: &mut [u8; PRE_MASTER]) {
     let Some((head, end)) = block.split_last_chunk::<PRE_MASTER>().filter(|(head, _)| head.len() >= HEAD_MIN)
     else {
-        // No modulus that is taken is so short, and its length is public.
+        // No supported modulus is this short, and its length is public.
         *secret = *other;
         return;
     };

@@ -2,22 +2,22 @@
 
 use super::object::CryptoError;
 
-/// Why a file gave no private key.
+/// Why no private key could be loaded from a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyFault {
-    /// Nothing in the file looks like one.
+    /// The file contains no private key.
     #[error("the file contains no private key in PEM{0}")]
     Missing(&'static str),
-    /// There is one, and it cannot be read.
+    /// The private key cannot be read.
     #[error("the private key cannot be read: {0}")]
     Unreadable(CryptoError),
-    /// It is encrypted, and nobody gave the passphrase.
+    /// It is encrypted, and no passphrase was configured.
     #[error("the private key needs a passphrase: set password_file to the file that contains it")]
     NeedsPassphrase,
-    /// It is encrypted, and what was given does not open it.
+    /// It is encrypted, and the passphrase does not decrypt it.
     #[error("the passphrase does not decrypt the private key")]
     WrongPassphrase,
-    /// Not a kind or size that is taken.
+    /// An unsupported kind or size.
     #[error(
         "{0}: use an RSA key of 2048 to 4096 bits, or one of P-256, P-384, P-521, Ed25519 or \
              Ed448"

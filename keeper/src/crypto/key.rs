@@ -21,7 +21,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// RSA moduli that are taken, in bits.
+/// Supported RSA moduli, in bits.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=4096;
 
 /// Longest signature: RSA 4096.

@@ -24,7 +24,7 @@ pub(crate) struct SecretFile {
 /// Why a file was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReadFault {
-    /// A pipe, a socket, a device: reading could wait for ever.
+    /// A pipe, a socket or a device: reading it could block forever.
     #[error("it is not a regular file")]
     NotRegular,
     /// More bytes than such a file has.

@@ -1,7 +1,8 @@
 //! What other protocols sign, told from the 64 random bytes and the parameters of a TLS 1.2 key exchange.
 //!
-//! A list like this is never whole. It has the protocols that sign with keys of the kinds that TLS servers have, each
-//! recognised by bytes that random ones do not have: the odds are named. TLS 1.3 alone is good for nothing else.
+//! Such a list is never complete. It has the protocols that sign with the kinds of keys that TLS servers have. Each is
+//! recognised by bytes that random data rarely has; the comments give the odds. Only a signature of TLS 1.3 is of no use
+//! to any other protocol.
 
 use crate::wire::{Cut, Fields};
 

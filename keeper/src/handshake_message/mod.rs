@@ -6,7 +6,7 @@
 //!
 //! - TLS 1.3 (RFC 8446, 4.4.3): 64 spaces, the context string of the role, a zero byte, the transcript's hash.
 //! - TLS 1.2, client (RFC 5246, 7.4.8): every handshake message from ClientHello to ClientKeyExchange, in order, to
-//!   the last byte. In a renegotiation, too: HelloRequest is no part of the transcript (7.4.1.1).
+//!   the last byte. In a renegotiation, too: HelloRequest is not part of the transcript (7.4.1.1).
 //! - TLS 1.2, server (RFC 5246, 7.4.3; RFC 8422, 5.4): both randoms, then the parameters of ECDHE on a named curve or
 //!   of DHE, to the last byte.
 //!
@@ -28,11 +28,11 @@ pub enum HandshakeMessage<'a> {
     Server13,
     /// CertificateVerify of a TLS 1.3 client.
     Client13,
-    /// ServerKeyExchange of TLS 1.2 with ECDHE. Whether the point is on its curve is for the caller to see.
+    /// ServerKeyExchange of TLS 1.2 with ECDHE. The caller checks whether the point is on its curve.
     Ecdhe12 {
         /// The named curve (RFC 8422, 5.1.1).
         curve: u16,
-        /// The point as it is sent.
+        /// The encoded point.
         point: &'a [u8],
     },
     /// ServerKeyExchange of TLS 1.2 with DHE.

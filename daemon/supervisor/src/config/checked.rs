@@ -28,7 +28,7 @@ pub(super) fn check(source: &Source, file: &raw::File, request: &Request, mistak
     let line = |finding: &Finding| finding.location.as_ref().and_then(|location| location.line);
     checker.findings.retain(|finding| !headers.iter().any(|header| line(finding) == Some(*header)));
     checker.findings.extend(mistakes);
-    // In the order of the file, where the eye is.
+    // In the order of the file, so that each is easy to find.
     checker.findings.sort_by_key(line);
     if !checker.findings.iter().any(is_error) {
         return Loaded { config: Some(config), rest: None, findings: checker.findings };
@@ -134,7 +134,7 @@ impl Checker<'_> {
         let mut taken: Vec<(SocketAddr, &str)> = Vec::new();
         for (name, raw) in &file.listener {
             let Some(text) = &raw.address else { continue };
-            // What is no address has been told.
+            // Invalid addresses have already been reported.
             let Ok(address) = text.get_ref().parse::<SocketAddr>() else { continue };
             if let Some((other, owner)) = taken.iter().find(|(other, _)| collide(*other, address)) {
                 let cause = format!("listener `{owner}` already uses the address {other}");

@@ -34,7 +34,7 @@ impl Checker<'_> {
         self.findings.push(Finding::error(location, cause).hint(hint));
     }
 
-    /// A path of the file: as it stands where it is absolute, else from the file's directory.
+    /// A path in the file. A relative path starts at the file's directory.
     pub(super) fn path(&mut self, text: &Text) -> PathBuf {
         let given = Path::new(text.get_ref());
         if given.as_os_str().is_empty() || text.get_ref().contains('\0') {
@@ -58,7 +58,7 @@ impl Checker<'_> {
         path
     }
 
-    /// What is below /run is made when the machine or the service starts.
+    /// Directories below /run are created when the machine or the service starts.
     fn warn_without_directory(&mut self, text: &Text, socket: &Path) {
         let Some(directory) = socket.parent() else { return };
         if directory.starts_with("/run") || directory.is_dir() {

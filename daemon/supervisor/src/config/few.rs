@@ -1,5 +1,5 @@
-//! What is said of many things at once: the first of them, and how many more there are. Whoever owns a directory of
-//! identities decides how many files lie in it, and so does not decide how long the log gets.
+//! Messages about many things at once: the first few, and how many more there are. The owner of a directory of
+//! identities decides how many files it has, but must not decide how long the log gets.
 
 use super::finding::Finding;
 use std::cmp::Reverse;
@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 /// Findings about discovered identities, or names in one line; those beyond it are counted only.
 pub(crate) const FEW: usize = 20;
 
-/// As many findings as are told one by one, errors first where there are more, and then one line about the others.
+/// The first findings, and one line about the rest. Errors come first where there are too many.
 pub(crate) fn few(mut findings: Vec<Finding>) -> Vec<Finding> {
     if findings.len() <= FEW {
         return findings;

@@ -1,10 +1,10 @@
-//! What is wrong with a configuration or with what it names: where, why, and how to mend it.
+//! What is wrong with a configuration or with the files that it names: where, why, and how to fix it.
 
 use luassl_settings::OneLine;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where in a file something stands.
+/// A position in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     /// The file, as it was named.
@@ -30,7 +30,7 @@ impl fmt::Display for Location {
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It works, but perhaps not as meant.
+    /// It works, but perhaps not as intended.
     Warning,
     /// It, or a part of it, does not work.
     Error,
@@ -42,7 +42,7 @@ pub enum Severity {
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
-    /// Where it stands; none where no file says it.
+    /// The position in a file, if there is one.
     pub location: Option<Location>,
     /// What is wrong and why.
     pub cause: String,
@@ -85,7 +85,7 @@ impl fmt::Display for Finding {
 
 /// The name among `known` that `given` was most likely meant to be.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// Below this similarity a suggestion confuses more than it helps.
+    /// Below this similarity a suggestion is more confusing than helpful.
     const ALIKE: f64 = 0.7;
     known
         .into_iter()

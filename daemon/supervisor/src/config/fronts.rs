@@ -94,7 +94,7 @@ fn claims(checker: &mut Checker<'_>, file: &raw::File) {
     }
 }
 
-/// Gives what nobody claims to the only front, or to `default` among several.
+/// Assigns what no front claims to the only front, or to `default` among several.
 fn assign(checker: &mut Checker<'_>, file: &raw::File, fronts: &mut BTreeMap<String, Front>) {
     let known: Vec<String> = fronts.keys().cloned().collect();
     let rest = match known.as_slice() {

@@ -1,4 +1,4 @@
-//! `[[grant]]`: for whom, and what.
+//! `[[grant]]`: the grantee, and what the grant allows.
 
 use super::checker::Checker;
 use super::few::few_names;
@@ -35,8 +35,8 @@ pub(super) fn check(
         .collect()
 }
 
-/// Identities that no grant names can be used by nobody: a warning for each that was declared, and one for those that
-/// a directory brought, which nobody chose one by one.
+/// Warns of identities that no grant lists, so that nothing can use them: one warning for each declared identity, and a
+/// single one for all identities from directories.
 pub(super) fn named_by_none(
     checker: &mut Checker<'_>,
     file: &raw::File,
@@ -70,8 +70,8 @@ pub(super) fn names<T>(tables: &raw::Tables<T>) -> impl Iterator<Item = &str> {
     tables.keys().map(|name| name.get_ref().as_str())
 }
 
-/// An identity that is not there is an error; only a warning where a directory may bring it one day, since a
-/// certificate that went away must not stand in the way of the next reload.
+/// An unknown identity is an error, but only a warning where a directory may provide it later, since a
+/// removed certificate must not block the next reload.
 pub(super) fn refers_to_identity(
     checker: &mut Checker<'_>,
     text: &Text,

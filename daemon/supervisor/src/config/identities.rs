@@ -1,4 +1,4 @@
-//! `[identity.NAME]` and what directories bring: files, and names that lead to one identity each.
+//! `[identity.NAME]` and identities from directories: files, and names that lead to one identity each.
 
 use super::checker::Checker;
 use super::directory::{Bounds, Discovered};
@@ -35,7 +35,7 @@ pub(super) fn check(
     identities
 }
 
-/// Adds what directories bring, as far as the bounds allow; says what they left out.
+/// Adds the identities of directories, as far as the bounds allow; reports how many were ignored.
 fn add_discovered(
     checker: &mut Checker<'_>,
     discovered: Vec<Discovered>,
@@ -54,7 +54,7 @@ fn add_discovered(
         }
         let bytes = name.len() + identity.other_names().iter().map(String::len).sum::<usize>();
         if left.number == 0 || left.bytes < bytes {
-            // What is left is left for nobody: the names beyond are left out in their order.
+            // No smaller identity takes the remaining space: all later names are ignored, in their order.
             left.number = 0;
             left_out.get_or_insert((name, identity, 0)).2 += 1;
         } else if names.add(checker, &name, &identity) {
@@ -155,7 +155,7 @@ impl Names {
         own.insert(0, name.to_owned());
         own.sort();
         own.dedup();
-        // A file that lies in a directory is left out; a declared one is an error.
+        // A file in a directory is ignored; a declared identity is an error.
         let (severity, hint) = match identity.discovered {
             true => (Severity::Warning, "the file is ignored: remove it, or rename it"),
             false => (

@@ -14,7 +14,7 @@ const FRAME_BYTES: std::ops::RangeInclusive<i64> = 16 << 10..=64 << 20;
 /// Any other bound.
 const COUNT: std::ops::RangeInclusive<i64> = 1..=1 << 30;
 
-/// Fills what is given into the defaults.
+/// Overrides the defaults with the given values.
 pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
     let mut limits = Limits::default();
     let deadlines = [

@@ -64,7 +64,7 @@ fn embedded(request: &Request) -> Loaded {
 }
 
 /// The grant of the embedded default. DHE is on, so that LuaSSL's `dhfile` works as its manual says. RSA key exchange
-/// stays off: it has no forward secrecy, and whoever needs it writes a configuration that says so.
+/// stays off: it has no forward secrecy, and users who need it write a configuration that enables it.
 fn everything(uid: u32) -> Grant {
     let all = || vec!["*".to_owned()];
     Grant {

@@ -143,7 +143,7 @@ pub struct Identity {
     pub shared_key: bool,
     /// Where it is declared; the key's file where it was discovered.
     pub location: Location,
-    /// A file that was found in a directory: without a key in it, it is no identity, and that is no fault.
+    /// A file that was found in a directory. A file without a key is not an identity, which is not an error.
     pub discovered: bool,
 }
 
@@ -231,7 +231,7 @@ impl Request {
 pub struct Loaded {
     /// The configuration; none where it has an error.
     pub config: Option<Config>,
-    /// What was understood of one that has an error: for whoever looks for more errors, and never to be served.
+    /// The valid part of a configuration that has an error. Only for finding more errors; never serve it.
     pub rest: Option<Config>,
     /// Everything that an operator should know.
     pub findings: Vec<Finding>,

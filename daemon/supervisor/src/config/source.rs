@@ -11,10 +11,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
-/// After so many mistakes of form the rest is not looked for.
+/// After this many syntax errors the rest of the file is not searched for more.
 const MAX_MISTAKES: usize = 64;
 
-/// No configuration is larger than this, in bytes; a larger file is taken for a mistake.
+/// No configuration is larger than this, in bytes; a larger file is considered a mistake.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Opens a file that is read again with each reload: a pipe cannot be, and its writer may never come.
@@ -81,7 +81,7 @@ impl Source {
         let mut findings: Vec<Finding> = Vec::new();
         for error in &errors {
             let finding = self.explain(error);
-            // What follows from the first mistake of a line helps nobody.
+            // Further errors in the same line only follow from the first.
             if findings.iter().all(|other| other.location != finding.location) {
                 findings.push(finding);
             }

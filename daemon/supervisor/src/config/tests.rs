@@ -340,7 +340,7 @@ fn a_missing_file_is_named() {
 }
 
 proptest! {
-    /// Whatever a slip of the keyboard makes of a configuration, the answer is a configuration or a finding.
+    /// Whatever a typing error makes of a configuration, the result is a configuration or a finding.
     #[test]
     fn mutated_configurations_never_panic(
         edits in proptest::collection::vec((0..SAMPLE.len(), any::<Option<char>>()), 1..8),

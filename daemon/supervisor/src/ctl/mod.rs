@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Where the units' sockets are.
 const RUN: &str = "/run/luassl";
 
-/// Advice where nobody answers.
+/// The hint when no process answers.
 const NOBODY_THERE: &str = "are the units running, and are you root? For a `luassld run` name its control socket with \
                             --socket PATH, as the user who started it";
 

@@ -1,4 +1,4 @@
-//! What an operator should know of a chain: its dates and names, and what is wrong with it.
+//! What an operator should know about a chain: its dates and names, and its errors.
 
 use luassl_keeper_ipc::admin::Fault;
 use luassl_tls as tls;

@@ -1,4 +1,4 @@
-//! Opening an identity's files. The bytes are the keeper's to read; here only their permissions are looked at.
+//! Opens an identity's files. Only the keeper reads the bytes; this module checks only the permissions.
 
 use super::walk::open_trusted;
 use crate::config::{FileRef, FileSource, Finding};
@@ -6,7 +6,7 @@ use rustix::fs::fstat;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-/// Readable by those who are neither owner nor in the group.
+/// Readable by users who are neither the owner nor in the group.
 const OTHERS_READ: u32 = 0o004;
 
 /// Where systemd puts the credentials of the keeper's unit while that runs (systemd.exec(5)).
@@ -57,12 +57,12 @@ fn path_of(subject: &str, what: &str, file: &FileRef) -> Result<PathBuf, Finding
     }
 }
 
-/// A warning where everybody may read the key.
+/// Warns if every user can read the key.
 pub(super) fn too_open(identity: &str, file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
     warn_if_open(&format!("identity `{identity}`: every user can read its key"), file, opened)
 }
 
-/// A warning where everybody may read the root of the ticket keys.
+/// Warns if every user can read the root of the ticket keys.
 pub(super) fn too_open_root(file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
     warn_if_open("[tickets]: every user can read the root", file, opened)
 }

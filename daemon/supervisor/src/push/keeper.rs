@@ -31,12 +31,12 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 /// Pushes `config` to the keeper behind `admin`, and reads its answer for each identity.
 ///
 /// # Errors
-/// [`PushError`] where the keeper goes away or talks nonsense; an identity's own fault is in the report instead.
+/// [`PushError`] where the keeper exits or violates the protocol. An identity's own errors are in the report instead.
 pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, PushError> {
     push_keeper_within(admin, config, &mut Caution::default(), ANSWER_DEADLINE)
 }
 
-/// What is known of files that keep a keeper, and what a push learns of that.
+/// What is known about files on which a keeper hangs, and what a push learns about them.
 #[derive(Debug, Clone, Default)]
 pub struct Caution {
     /// Identities whose files are not passed.
@@ -50,7 +50,7 @@ pub struct Caution {
     pub answered: BTreeSet<String>,
     /// Learned: the identity that it is silent about, and the devices of its files.
     pub stuck: Option<(String, BTreeSet<u64>)>,
-    /// Learned: whether identities were put off for their device.
+    /// Learned: whether identities were postponed because of their device.
     pub put_off: bool,
 }
 
@@ -92,7 +92,7 @@ pub fn push_keeper_within(
 /// What the keeper behind `admin` has counted.
 ///
 /// # Errors
-/// [`PushError`] where the keeper goes away or talks nonsense.
+/// [`PushError`] where the keeper exits or violates the protocol.
 pub fn keeper_status(admin: BorrowedFd<'_>) -> Result<Vec<Account>, PushError> {
     let mut channel = Channel::new(admin);
     channel.send(&Request::Status, &[])?;
@@ -170,7 +170,7 @@ impl<'a> Channel<'a> {
             Selection::All => (true, Vec::new()),
             Selection::Only(names) => (false, names.iter().map(String::as_str).collect()),
         };
-        // A front without identities is told all the same.
+        // A front without identities gets a message as well.
         let mut pieces: Vec<&[&str]> = names.chunks(NAMES_IN_A_MESSAGE).collect();
         if pieces.is_empty() {
             pieces.push(&[]);
@@ -181,7 +181,7 @@ impl<'a> Channel<'a> {
         Ok(())
     }
 
-    /// Passes what is declared, and then what directories have brought: whatever that is, it takes no room from the others.
+    /// Pushes declared identities first, then those from directories, so that the latter cannot displace the former.
     fn identities(
         &mut self,
         config: &Config,
@@ -250,7 +250,7 @@ impl<'a> Channel<'a> {
         }
     }
 
-    /// Takes an identity back whose chain is not the key's, or cannot be parsed.
+    /// Withdraws an identity whose chain does not belong to its key or cannot be parsed.
     fn unfit(
         &mut self,
         name: &str,
@@ -287,7 +287,7 @@ impl<'a> Channel<'a> {
         Ok(Outcome::Failed { cause: finding.cause, keeps_previous })
     }
 
-    /// Takes identities back that have the key of another one, unless the configuration says so.
+    /// Withdraws identities that have the key of another one, unless the configuration allows it.
     fn withdraw_shared(
         &mut self,
         config: &Config,
@@ -322,7 +322,7 @@ impl<'a> Channel<'a> {
                 let hint = "make one: `openssl rand -out FILE 48`, the same file on each machine";
                 findings.push(Finding::error(file.location.clone(), cause).hint(hint));
             }
-            // That it could not be opened has been said.
+            // That it could not be opened has already been reported.
             (Answer::TicketsFailed { .. }, ..) => {}
             _ => return Err(PushError::Malformed("expected an answer about ticket keys".to_owned())),
         }
@@ -438,7 +438,7 @@ fn warnings(name: &str, identity: &Identity, warnings: &[String]) -> Vec<Finding
     warnings.iter().map(finding).collect()
 }
 
-/// The keeper puts the remedy behind the cause.
+/// The keeper puts the remedy after the cause.
 fn of_keeper(warning: &str) -> Finding {
     let (cause, hint) = warning.split_once(": ").unwrap_or((warning, "see the keeper's log"));
     Finding::warning(None, cause).hint(hint)
@@ -460,12 +460,12 @@ fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>
     Outcome::Failed { cause, keeps_previous: failed.keeps_previous }
 }
 
-/// What a reader has to know who might think that nothing is served any more.
+/// Tells the operator that the previous version is still served.
 fn former(keeps_previous: bool) -> &'static str {
     if keeps_previous { "; the previous one stays in service" } else { "" }
 }
 
-/// The line to mend: that of one file, or of the whole identity where two do not fit or one is missing.
+/// The line to fix: that of one file, or of the whole identity where two do not fit or one is missing.
 fn location_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Location {
     let file = match (failed.kind, failed.file) {
         (Fault::Mismatch, _) => None,

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 /// large, whatever lies there.
 const CAUSES_MAX: usize = 4 << 20;
 
-/// What stands for the causes beyond that.
+/// Replaces the causes beyond that limit.
 const UNTOLD: &str = "its files cannot be used";
 
-/// The settings of front `name`. `report` is the keeper's word about the identities; none where it was not asked.
+/// The settings of front `name`. `report` is the keeper's report on the identities; none where it was not asked.
 pub fn for_front(
     name: &str,
     front: &Front,

@@ -1,4 +1,4 @@
-//! One key under two identities: whoever may use either of them has both. So the configuration has to say it.
+//! One key in two identities: whoever may use one of them can use the other. So the configuration must declare it.
 
 use super::report::Outcome;
 use crate::config::{Config, Finding, Identity};

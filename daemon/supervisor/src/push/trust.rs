@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 const MAX_TRUST: u64 = 16 << 20;
 /// Files of one directory.
 const MAX_FILES: usize = 20_000;
-/// The trust that is always there.
+/// The trust that always exists.
 const SYSTEM: &str = "system";
 
 /// Trusts by name.

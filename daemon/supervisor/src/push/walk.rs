@@ -1,5 +1,5 @@
-//! Opening a file for somebody else: component by component, so that no symbolic or hard link of a user's makes the
-//! supervisor hand out what that user could not read.
+//! Opens a file component by component, so that a user cannot make the supervisor hand out a file that the user cannot
+//! read, by a symbolic or hard link.
 //!
 //! Root and the user that runs the supervisor are trusted. A link of anybody else's is followed to that user's own files
 //! alone; and in a directory that somebody else may write to, a file has to belong to one of these three. Nothing is opened
@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// Links in one path; the kernel's own bound (path_resolution(7)).
 const MAX_LINKS: usize = 40;
-/// Writable by those who are not its owner.
+/// Writable by others than its owner.
 const OTHERS_WRITE: u32 = 0o022;
 
 /// Why a file was not opened.
@@ -25,7 +25,7 @@ pub(super) enum OpenFault {
     /// The system's answer.
     #[error("{0}")]
     System(#[from] Errno),
-    /// A link that leads to somebody else's file.
+    /// A link that leads to another user's file.
     #[error("the symbolic link {} belongs to user {owner}, but its target belongs to user {target}", .link.display())]
     Link {
         /// The link.
@@ -48,7 +48,7 @@ pub(super) enum OpenFault {
         /// Whether it has other names.
         linked: bool,
     },
-    /// On a file system that a program makes up.
+    /// On a file system that a program implements.
     #[error("{} is a FUSE file system, where file ownership cannot be trusted", .0.display())]
     Fuse(PathBuf),
     /// It was replaced between the check and the opening.
@@ -87,7 +87,7 @@ fn open_for(path: &Path, own: u32) -> Result<OwnedFd, OpenFault> {
             return Ok(file);
         }
     }
-    // The path ended in a directory, which whoever reads it is told.
+    // The path ended in a directory; reading it fails with an error.
     walk.open(OsStr::new("."), &fstat(&walk.directory)?)
 }
 
@@ -100,7 +100,7 @@ struct Walk {
     left: VecDeque<OsString>,
     /// Links that it has crossed.
     links: usize,
-    /// Those that nobody trusted has made, with their owners.
+    /// Those that untrusted users made, with their owners.
     untrusted: Vec<(PathBuf, u32)>,
     /// Devices of FUSE file systems.
     fuse: BTreeSet<(u32, u32)>,
@@ -186,12 +186,12 @@ impl Walk {
 
     /// Opens the file itself. What was seen of it is compared with what was opened.
     fn open(&self, name: &OsStr, seen: &Stat) -> Result<OwnedFd, OpenFault> {
-        // To open a device can do something, and a link may lead to one.
+        // Opening a device can have effects, and a link may lead to one.
         self.judge(seen)?;
-        // Without NONBLOCK the open of a pipe would wait for its writer.
+        // Without NONBLOCK, opening a pipe would wait for its writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = openat(&self.directory, name, flags, Mode::empty()).map_err(|errno| match errno {
-            // It was no link a moment ago.
+            // It was not a link when it was checked.
             Errno::LOOP => OpenFault::Changed,
             errno => OpenFault::System(errno),
         })?;

@@ -1,5 +1,5 @@
-//! Sockets that the supervisor holds: control sockets and the keeper's, by path; listeners, by address. They outlive
-//! the children that serve them.
+//! Sockets that the supervisor holds: control sockets and the keeper's sockets, by path; listeners, by address. They
+//! outlive the children that serve them.
 
 use super::lock::{self, Lock, LockError};
 use crate::config::{Config, Finding, Listener, Location, SocketFile};
@@ -22,7 +22,7 @@ const BACKLOG: i32 = 4096;
 /// Beyond them connect(2) waits, in the order of the calls.
 const UNIX_BACKLOG: i32 = 128;
 
-/// A Unix socket that listens; its file goes with it.
+/// A listening Unix socket; dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     socket: OwnedFd,
@@ -33,7 +33,7 @@ pub(super) struct UnixSocket {
 }
 
 impl UnixSocket {
-    /// Binds `path`, with `file`'s mode and group. A socket file that nobody listens on any more is replaced.
+    /// Binds `path`, with `file`'s mode and group. A stale socket file is replaced.
     ///
     /// # Errors
     /// A finding for the operator.
@@ -54,12 +54,12 @@ impl UnixSocket {
         if let Some(group) = file.group {
             bound.give(None, Gid::from_raw(group)).map_err(|errno| fault("given to its group", errno))?;
         }
-        // Until here every connection is refused, whoever makes it.
+        // Until here every connection is refused.
         listen(&bound.socket, UNIX_BACKLOG).map_err(|errno| fault("listened on", errno))?;
         Ok(bound)
     }
 
-    /// Makes it a user's, whose connections alone its mode lets in.
+    /// Changes its owner. Its mode then admits connections of that user only.
     ///
     /// # Errors
     /// A finding for the operator.
@@ -73,7 +73,7 @@ impl UnixSocket {
         })
     }
 
-    /// Changes the file that was bound, and never what somebody puts in its place.
+    /// Changes the file that was bound, never a file that replaced it.
     fn give(&self, user: Option<Uid>, group: Gid) -> Result<(), Errno> {
         rustix::fs::chownat(&self.file, "", user, Some(group), AtFlags::EMPTY_PATH)
     }
@@ -167,7 +167,7 @@ fn remove_stale(path: &Path, kind: SocketType) -> Result<(), Finding> {
     })
 }
 
-/// Whether a connection would be taken. Only a clear refusal counts as nobody.
+/// Whether a process accepts connections. Only ECONNREFUSED counts as no.
 fn someone_listens(path: &Path, kind: SocketType) -> bool {
     let attempt = || -> Result<(), Errno> {
         let address = SocketAddrUnix::new(path)?;
@@ -178,7 +178,7 @@ fn someone_listens(path: &Path, kind: SocketType) -> bool {
     attempt() != Err(Errno::CONNREFUSED)
 }
 
-/// A TCP socket that listens.
+/// A listening TCP socket.
 #[derive(Debug)]
 pub(super) struct TcpSocket {
     socket: OwnedFd,

@@ -1,4 +1,4 @@
-//! One child: started, given its push, watched, started again when it ends.
+//! One child process: starts it, pushes its configuration, watches it, and restarts it when it exits.
 
 use super::child_spec::ChildSpec;
 use super::launch;
@@ -16,32 +16,32 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a child may take to end after SIGTERM: a front drains its connections meanwhile.
+/// How long a child may take to exit after SIGTERM: a front drains its connections meanwhile.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a child may take to end by itself after its admin socket was closed.
+/// How long a child may take to exit by itself after its admin socket was closed.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
-/// A child that ends this often before it ever answered a push will not do so: the start has failed.
+/// A child that exits this often before its first answer to a push has failed to start.
 const ATTEMPTS: u32 = 5;
 /// A child that serves and leaves this many pushes in a row unanswered is replaced: it hangs. Each waits up to
 /// [`ANSWER_DEADLINE`](crate::push::ANSWER_DEADLINE), so a child has five minutes at least.
 const UNANSWERED: u32 = 10;
 
-/// How often it is looked whether a child has been ended and yet is there: nothing tells of that.
+/// How often to check for a child that was killed and has not exited: there is no event for it.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a child tells the supervisor.
+/// What the task of a child reports to the supervisor.
 #[derive(Debug)]
 pub(super) enum Event {
     /// It answered the push of the state with this serial.
     Serves(String, u64),
-    /// It was started often enough in vain, before it had ever served.
+    /// It failed to start too often, and never served.
     GaveUp(String),
 }
 
-/// How a run of a child came to its end.
+/// How one run of a child ended.
 enum End {
     Died(io::Result<ExitStatus>),
-    /// It was ended, and is kept by the kernel.
+    /// It was killed, but the kernel does not let it exit.
     Pinned,
     Push(PushError),
     Stop,
@@ -82,7 +82,7 @@ impl<P: ChildSpec> ChildTask<P> {
         }
     }
 
-    /// One life of the child. It has ended, and was waited for, when this comes back.
+    /// One run of the child. It has exited and was waited for when this returns.
     async fn once(&mut self, served: &mut bool) -> io::Result<End> {
         let (ours, childs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
@@ -118,12 +118,12 @@ impl<P: ChildSpec> ChildTask<P> {
     }
 }
 
-/// How one life of a child answers.
+/// How one run of a child answers pushes.
 #[derive(Default)]
 struct Answering {
     /// Whether it has answered a push.
     serves: bool,
-    /// Pushes without an answer since the last one that had one.
+    /// Unanswered pushes since the last answer.
     silences: Restarts,
 }
 
@@ -140,7 +140,7 @@ impl Answering {
     }
 }
 
-/// Pushes now and whenever there is something new, until that fails for good.
+/// Pushes now and at each change, until a push fails for good.
 async fn push_each_change<P: ChildSpec>(
     spec: &mut P,
     admin: Arc<OwnedFd>,
@@ -161,7 +161,7 @@ async fn push_each_change<P: ChildSpec>(
                     "{} keeps its current configuration: {error}; the push will be retried",
                     spec.name()
                 );
-                // With whatever is new by then.
+                // The next push includes all changes until then.
                 sleep(delay).await;
                 continue;
             }
@@ -170,7 +170,7 @@ async fn push_each_change<P: ChildSpec>(
     }
 }
 
-/// Ends the child: asks it, and kills it when it has not gone in time.
+/// Ends the child: sends SIGTERM, and SIGKILL if it has not exited in time.
 async fn finish(child: &mut Child) {
     let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     if let Some(id) = id {
@@ -184,7 +184,7 @@ async fn finish(child: &mut Child) {
     }
 }
 
-/// Why a process stays that was ended.
+/// Why a killed process does not exit.
 const PINNED: &str =
     "was killed but does not exit: the kernel waits for a file or device that the process was passed";
 

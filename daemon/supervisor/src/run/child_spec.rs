@@ -1,4 +1,4 @@
-//! What is different about the keeper and a front: their sockets, and their push.
+//! How the keeper and the fronts differ: their sockets, and their pushes.
 
 use super::bind::TcpSocket;
 use super::launch::Program;
@@ -21,25 +21,25 @@ use tokio::sync::watch;
 /// SD_LISTEN_FDS_START.
 const KEEPER_FILE: i32 = 4;
 
-/// Sockets that a child gets when it starts, by their names in LISTEN_FDNAMES.
+/// Sockets that a child inherits when it starts, by their names in LISTEN_FDNAMES.
 pub(super) type InheritedSockets = Vec<(String, OwnedFd)>;
 
-/// A kind of child.
+/// How to start and configure one kind of child.
 pub(super) trait ChildSpec {
     /// For the log.
     fn name(&self) -> String;
 
-    /// Its program and its sockets, for a new life of it.
+    /// Its program and its sockets, for a new start.
     fn start(&mut self) -> io::Result<(Program, InheritedSockets)>;
 
-    /// Hands it what is in force; gives the serial of that state once it has answered.
+    /// Pushes the current state; returns the state's serial once the child has answered.
     async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError>;
 
     /// Waits until there is something new to push.
     async fn changed(&mut self);
 }
 
-/// What the keeper said about a state.
+/// The keeper's report on a state.
 #[derive(Debug)]
 pub(super) struct Reported {
     pub(super) state: Arc<State>,
@@ -90,7 +90,7 @@ impl ChildSpec for KeeperSpec {
     }
 
     async fn changed(&mut self) {
-        // What was put off comes now that the others are served.
+        // The others are served, so the postponed identities are pushed now.
         if !self.slow.take_due() {
             next(&mut self.states).await;
         }
@@ -139,11 +139,11 @@ pub(super) struct FrontSpec {
     sockets: Arc<Sockets>,
     states: watch::Receiver<Arc<State>>,
     reports: watch::Receiver<Option<Arc<Reported>>>,
-    /// Listeners that this life of the front has.
+    /// Listeners that this run of the front has.
     handed: Vec<(String, Arc<TcpSocket>)>,
     /// What it was told last.
     told: Option<Arc<Settings>>,
-    /// What it was sent and has not answered in time. Nothing else is sent before that answer.
+    /// What it was sent and did not answer in time. Nothing else is sent before that answer.
     owed: Option<Sent>,
 }
 
@@ -191,7 +191,7 @@ impl FrontSpec {
         Program { file: file.clone(), arguments }
     }
 
-    /// The state in force, once the keeper has had its word about it. A front that has been told nothing does not wait for
+    /// The state in force, once the keeper has reported on it. A front that has been told nothing does not wait for
     /// a keeper that is busy with that: it begins with the state before.
     async fn current(&mut self) -> Arc<Reported> {
         loop {
@@ -288,7 +288,7 @@ fn with_former_trusts(new: &Settings, former: &Settings) -> Settings {
     Settings { trusts: former.trusts.clone(), ..new.clone() }
 }
 
-/// The former settings, which had room, with those of their grants that the new ones have too.
+/// The previous settings, which fitted, with only those of their grants that the new ones contain too.
 fn with_common_grants(new: &Settings, former: &Settings) -> Settings {
     let mut common = former.clone();
     common.grants.retain(|grant| new.grants.contains(grant));
@@ -304,7 +304,7 @@ impl ChildSpec for FrontSpec {
         let state = self.states.borrow().clone();
         let front = self.front(&state)?;
         let mut sockets = InheritedSockets::new();
-        // First of them, since it goes by its number.
+        // The first of them, since the front finds it by its number.
         if let Some(keeper) = self.sockets.keeper.get(&self.name).filter(|_| self.user.is_some()) {
             sockets.push((luassl_settings::KEEPER_FILE.to_owned(), keeper.file()?));
         }

@@ -12,20 +12,20 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a lock that is held is tried again: flock(2) has no deadline of its own.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// A lock that is held until it is dropped; its file goes with it.
+/// A lock that is held until it is dropped, which also removes its file.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
     _file: OwnedFd,
 }
 
-/// Why a lock is not to be had.
+/// Why the lock cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
     /// The file cannot be opened.
     #[error("{0}")]
     System(#[from] Errno),
-    /// Somebody else put something there.
+    /// Another user controls the file.
     #[error("{0}")]
     Foreign(&'static str),
     /// Another process has it.
@@ -34,7 +34,7 @@ pub(super) enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock at `path`, which is made where it is missing.
+    /// Takes the lock at `path`. Creates the file if it does not exist.
     ///
     /// # Errors
     /// [`LockError`]; after `patience` where another process holds it.
@@ -46,7 +46,7 @@ impl Lock {
             match rustix::io::retry_on_intr(|| {
                 rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
             }) {
-                // Its last owner may have removed it between.
+                // The previous owner may have removed it meanwhile.
                 Ok(()) if is_at(&path, &status) => return Ok(Self { path, _file: file }),
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) if Instant::now() >= deadline => {
@@ -66,13 +66,13 @@ impl Drop for Lock {
     }
 }
 
-/// Opens the file, never one behind a link.
+/// Opens the file without following a link.
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
 }
 
-/// A file of ours that nobody else can open, or could have left open.
+/// A file of ours that no other user can open, or can have open already.
 fn own(file: &OwnedFd) -> Result<Stat, LockError> {
     let status = rustix::fs::fstat(file)?;
     let regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;

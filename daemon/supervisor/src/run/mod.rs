@@ -45,7 +45,7 @@ const LAST_PUSH: Duration = Duration::from_secs(1);
 /// Runs the supervisor until it is told to end. Prints `ready` once everything serves.
 ///
 /// # Errors
-/// The findings that kept it from starting, or that made it give up.
+/// The findings that prevented its start, or that made it give up.
 pub fn run(
     request: &Request,
     programs: Programs,
@@ -92,7 +92,7 @@ struct Supervisor {
     /// The last configuration that all served; none before the first.
     served: Option<u64>,
     isolations: Isolations,
-    /// Their numbers are the children's for as long as this lives.
+    /// Reserves the user IDs of the children for as long as this lives.
     _users: Users,
     signals: Signals,
 }
@@ -199,7 +199,7 @@ impl Supervisor {
         }
     }
 
-    /// Reads everything again. What has an error is not applied; the former configuration goes on then.
+    /// Reads everything again. A configuration with an error is not applied; the previous one stays in force.
     fn reload(&mut self) {
         if let Err(finding) = self.try_reload() {
             say(&finding);
@@ -242,7 +242,7 @@ fn gave_up(name: &str) -> Finding {
     Finding::error(None, format!("{name} did not start")).hint("see the messages above")
 }
 
-/// Says that everything serves: to whoever reads standard output, and to systemd where it started us.
+/// Reports readiness: on standard output, and to systemd where it started us.
 fn announce() {
     let mut out = io::stdout().lock();
     // Nobody has to listen.

@@ -1,4 +1,4 @@
-//! When a child that ended is started again. Takes time as an argument.
+//! When to restart a child that exited. Takes time as an argument.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use std::time::Duration;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// No start waits longer.
 const MAX_DELAY: Duration = Duration::from_secs(10);
-/// Who ran this long is well again: its next start is immediate.
+/// A child that ran this long is considered healthy: its next start is immediate.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// How often a child has ended of late.
+/// How often a child has exited recently.
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
     failures: u32,

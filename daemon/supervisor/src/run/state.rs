@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 /// The keeper's sockets: their fronts alone connect to them.
 const KEEPER_MODE: u32 = 0o600;
-/// Sockets for `luasslctl status`: for whoever started the supervisor, and root.
+/// Sockets for `luasslctl status`: for the user who started the supervisor, and root.
 const STATUS_MODE: u32 = 0o600;
 /// What follows the control socket's path in theirs; then `-NAME` for every front but the default one.
 pub const STATUS_SUFFIX: &str = ".admin";
-/// The directory of the sockets, where it is made here.
+/// Mode of the directory of the sockets, where the supervisor creates it.
 const DIRECTORY_MODE: u32 = 0o755;
 
 /// A configuration in force, with everything that was opened for it.
@@ -34,7 +34,7 @@ impl State {
     /// The first state, or the next: what `former` has open stays open.
     ///
     /// # Errors
-    /// A finding where a listener cannot be had.
+    /// A finding where a listener cannot be bound.
     pub(super) fn build(config: Config, former: Option<&Self>) -> Result<(Self, Vec<Finding>), Finding> {
         let none = Listeners::new();
         let listeners = listeners(&config, former.map_or(&none, |former| &former.listeners))?;
@@ -146,7 +146,7 @@ fn beside(control: &Path, suffix: &str, name: &str) -> PathBuf {
     path.into()
 }
 
-/// What a reload cannot change, as warnings; or an error where it cannot be applied at all.
+/// Warnings about changes that need a restart; an error where the reload cannot be applied at all.
 pub(super) fn reloadable(
     old: &Config,
     new: &Config,

@@ -13,14 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-/// The users of the children; none for those that stay who starts them.
+/// The users of the children; none for those that run as the user who starts them.
 #[derive(Debug, Default)]
 pub struct Users {
     /// The keeper's.
     pub keeper: Option<User>,
     /// Those of fronts, by name.
     pub fronts: BTreeMap<String, User>,
-    /// Those of their numbers that have no name, kept from others.
+    /// Those of their user IDs that have no name, locked against other use.
     _numbers: Vec<Number>,
 }
 
@@ -28,7 +28,7 @@ impl Users {
     /// Chooses, with warnings.
     ///
     /// # Errors
-    /// A finding where two children would be one user, or where no number is free.
+    /// A finding where two children would have the same user, or where no user ID is free.
     pub fn choose(config: &Config) -> Result<(Self, Vec<Finding>), Finding> {
         let configured =
             config.keeper_user.is_some() || config.fronts.values().any(|front| front.user.is_some());
@@ -70,7 +70,7 @@ fn distinct(keeper: User, fronts: &BTreeMap<String, User>) -> Result<(), Finding
     }
 }
 
-/// Why root cannot become somebody else here, as in many a container.
+/// Why root cannot switch users here, as in many containers.
 fn cannot_change() -> Option<&'static str> {
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::CHOWN;
     if !capabilities(None).is_ok_and(|sets| sets.effective.contains(needed)) {
@@ -129,7 +129,7 @@ impl Choice {
         Ok(user)
     }
 
-    /// A number that no account, no process and nobody's lock has; the same one at each start, if it can be.
+    /// A user ID that no account, process or lock uses; the same one at each start, if possible.
     fn free(&mut self, name: &str) -> Result<Option<User>, Errno> {
         numbers::make_directory(&self.directory)?;
         let mut hasher = DefaultHasher::new();
