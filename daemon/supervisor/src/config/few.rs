@@ -46,7 +46,7 @@ mod tests {
         many.push(Finding::error(None, "bad"));
         let told = few(many);
         assert_eq!((told.len(), told[0].cause.as_str()), (FEW + 1, "bad"), "an error goes before warnings");
-        assert_eq!(told[FEW].cause, "and 981 more about identities of directories");
+        assert_eq!(told[FEW].cause, "and 981 more findings about identities from directories");
         assert_eq!(told[FEW].severity, Severity::Warning);
         assert_eq!(few_names(["a", "b"]), "`a`, `b`");
         assert!(few_names(vec!["a"; FEW + 7]).ends_with("`a`, and 7 more"));

@@ -213,7 +213,7 @@ mod tests {
         let (names, left_out) = within(2, 1_000);
         assert_eq!(names, ["a", "b", "z"]);
         let said = left_out.expect("said");
-        assert!(said.ends_with("1 are left out, the first is `c`"), "{said}");
+        assert!(said.ends_with("1 are ignored, starting with `c`"), "{said}");
         // Each has a name of one byte and a path of eight.
         let (names, left_out) = within(1_000, 26);
         assert_eq!((names.len(), left_out.is_some()), (3, true));

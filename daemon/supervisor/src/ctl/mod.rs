@@ -443,7 +443,7 @@ mod tests {
         let findings = push(args).expect_err("nobody there");
         assert_eq!(
             findings[0].to_string(),
-            "error: /no/such/socket: the admin socket cannot be connected to: No such file or directory (os error 2)\n\
+            "error: cannot connect to the admin socket /no/such/socket: No such file or directory (os error 2)\n\
              hint: is the unit running, and are you root? Under `luassld run` send it SIGHUP instead"
         );
     }

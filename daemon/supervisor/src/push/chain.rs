@@ -223,9 +223,9 @@ mod tests {
         assert_eq!(made.warnings(&["leaf.crt", "middle.crt"]), [""; 0]);
         assert_eq!(made.warnings(&["leaf.crt", "middle.crt", "root.crt"]), [""; 0]);
         for (files, text) in [
-            (&["root.crt", "middle.crt", "leaf.crt"][..], "not in order"),
-            (&["leaf.crt", "root.crt", "middle.crt"], "not in order"),
-            (&["leaf.crt", "stranger.crt", "middle.crt"], "left out"),
+            (&["root.crt", "middle.crt", "leaf.crt"][..], "not in issuing order"),
+            (&["leaf.crt", "root.crt", "middle.crt"], "not in issuing order"),
+            (&["leaf.crt", "stranger.crt", "middle.crt"], "are ignored"),
             (&["leaf.crt"], "incomplete"),
         ] {
             let warnings = made.warnings(files);

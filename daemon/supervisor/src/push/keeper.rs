@@ -737,7 +737,10 @@ mod tests {
         assert_eq!(config.identities.keys().next_back().map(String::as_str), Some("www"));
         assert_eq!((report.findings.len(), of_directories.len()), (1, links));
         let told = causes(few(of_directories));
-        assert_eq!((told.len(), told[20].as_str()), (21, "and 30 more about identities of directories"));
+        assert_eq!(
+            (told.len(), told[20].as_str()),
+            (21, "and 30 more findings about identities from directories")
+        );
     }
 
     #[test]

@@ -74,7 +74,7 @@ fn read_trust(name: &str, trust: &Trust) -> Result<TrustSettings, Finding> {
 }
 
 /// What is there of the system's. A system without any trusts nobody, and the front says so to who asks. The operator does
-/// not choose these files one by one, so one that has a private key in it is left out with a warning.
+/// not choose these files one by one, so one that contains a private key is left out with a warning.
 fn read_system(file: &Path, directory: &Path) -> (TrustSettings, Vec<Finding>) {
     let (mut reader, mut findings) = (Reader::default(), Vec::new());
     let files = listed(directory).unwrap_or_else(|error| {
@@ -306,7 +306,7 @@ mod tests {
                 let text = format!("[trust.t]\n{}", key.replace("DIR", &at.display().to_string()));
                 let (trusts, findings) = read_trusts(&config(&text), None);
                 assert!(!trusts.contains_key("t"), "{text}");
-                let cause = format!("trust `t`: {}/both.pem has a private key in it", at.display());
+                let cause = format!("trust `t`: {}/both.pem contains a private key", at.display());
                 assert_eq!((findings[0].cause.as_str(), findings[0].severity), (&*cause, Severity::Error));
             }
         }
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(trust.certificates, [ByteBuf::from(pem("two"))]);
         assert_eq!(findings.len(), 1);
         let cause = format!(
-            "the system's certificates: {} contains a private key; the file is left out",
+            "the system's certificates: {} contains a private key; the file is skipped",
             at("0a1b2c3d.0").display()
         );
         assert_eq!((findings[0].cause.as_str(), findings[0].severity), (&*cause, Severity::Warning));

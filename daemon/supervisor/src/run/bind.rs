@@ -314,7 +314,7 @@ mod tests {
         std::fs::hard_link(path("a.sock"), path("second-name")).expect("linked");
         for name in ["link", "victim", "second-name"] {
             let refused = just_bound(&path(name)).expect_err(name);
-            assert_eq!(refused.cause, "the socket was bound, and its path now leads to another file");
+            assert_eq!(refused.cause, "the socket was bound, but its path now leads to another file");
         }
         drop(bound);
     }

@@ -215,7 +215,7 @@ mod tests {
         let warnings = reloadable(&old, &config("[control]\nsocket='/b'"), none).expect("applied");
         assert_eq!(
             warnings[0].to_string(),
-            "warning: the control socket changed in the configuration, but not by a reload\n\
+            "warning: the control socket changed in the configuration, and changing this needs a restart\n\
              hint: restart luassld"
         );
         let refused = reloadable(&old, &config("[front.default]\n[front.a]"), none).expect_err("refused");
@@ -230,6 +230,6 @@ mod tests {
         assert_eq!(reloadable(&old, &new, Isolations::default()), Ok(vec![]));
         let fronts = Some(Isolation::UserNamespace);
         let refused = reloadable(&old, &new, Isolations { keeper: None, fronts }).expect_err("refused");
-        assert!(refused.cause.starts_with("grants are for others than who started luassld now"));
+        assert!(refused.cause.starts_with("grants now name users or groups other than those"));
     }
 }

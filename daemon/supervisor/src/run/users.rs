@@ -219,6 +219,6 @@ mod tests {
         let config = config("[keeper]\nuser = 4711\n[front.default]\n[front.a]\nuser = 4711");
         let fronts = [("a".to_owned(), config.fronts["a"].user.expect("a user"))].into();
         let refused = distinct(config.keeper_user.expect("a user"), &fronts).expect_err("refused");
-        assert_eq!(refused.cause, "front `a` would be user 4711, which another child is already");
+        assert_eq!(refused.cause, "front `a` would run as user 4711, as another child already does");
     }
 }
