@@ -40,7 +40,7 @@ const STAPLE: &str = "{ printf '\\060\\201\\314\\012\\001\\000\\240'; head -c 20
 #[test]
 fn finding_17_a_staple_that_fronts_cannot_parse_is_no_fault_of_the_keepers_and_is_told() {
     let text = "[identity.a]\nkey='a.key'\ncertificate='a.crt'\nstaple='a.ocsp'\n";
-    let said = "warning: luassl.toml:4: identity `a`: the staple cannot be parsed, and is left out\n\
+    let said = "warning: luassl.toml:4: identity `a`: the staple cannot be parsed and is ignored\n\
                 hint: name an OCSP response in DER\n1 identities, 0 errors, 1 warnings\n";
     expect(&format!("{}{STAPLE}", pair("a", 100)), text, 1, said);
 }
@@ -54,7 +54,7 @@ fn finding_17_a_certificate_that_the_supervisor_cannot_parse_is_found() {
     assert_eq!(code, 2, "{said}");
     let cause = "error: luassl.toml:3: identity `a`: a certificate in the file cannot be read: ";
     assert!(said.starts_with(cause), "{said}");
-    let hint = "\nhint: name a PEM file with the certificate first and its issuers behind it\n\
+    let hint = "\nhint: name a PEM file with the certificate first and its issuers after it\n\
                 0 identities, 1 errors, 0 warnings\n";
     assert!(said.ends_with(hint), "{said}");
     // Positive control: the same pair, undamaged.
@@ -65,7 +65,7 @@ fn finding_17_a_certificate_that_the_supervisor_cannot_parse_is_found() {
 fn a_missing_key_file_is_named() {
     let text = "\n[identity.a]\nkey = '/no/such.key'\n";
     let said = "error: luassl.toml:3: identity `a`: key /no/such.key cannot be opened: No such file or directory \
-                (os error 2)\nhint: check the path, and that luassl's supervisor may read it\n\
+                (os error 2)\nhint: check the path, and that luassl's supervisor can read it\n\
                 0 identities, 1 errors, 0 warnings\n";
     expect("", text, 2, said);
 }
@@ -89,7 +89,7 @@ fn an_encrypted_key_without_its_passphrase_is_found() {
     let (code, said) = check(directory.path(), "[identity.a]\nkey = 'b.key'\ncertificate = 'a.crt'\n");
     assert_eq!(code, 2);
     assert!(said.starts_with("error: luassl.toml:1: identity `a`: "), "{said}");
-    assert!(said.contains("\nhint: name the file with its passphrase: `password_file`\n"), "{said}");
+    assert!(said.contains("\nhint: set `password_file` to the file with its passphrase\n"), "{said}");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn every_mistake_of_the_configuration_is_named_in_order() {
     let said = "error: luassl.toml:2: unknown user `no-such-user`\n\
                 hint: name a user that `getent passwd` knows, or give its number\n\
                 error: luassl.toml:3: unknown identity `web`\nhint: declare [identity.web]\n\
-                error: luassl.toml:5: this is no file mode\nhint: write it in octal, such as \"0660\"\n\
+                error: luassl.toml:5: invalid file mode\nhint: write it in octal, such as \"0660\"\n\
                 0 identities, 3 errors, 0 warnings\n";
     expect("", text, 2, said);
 }
@@ -159,7 +159,7 @@ fn an_error_of_the_configuration_hides_none_of_the_files() {
         "4: identity `a`: key /no/such.key cannot be opened",
         "5: trust `t`",
         "7: identity `b`: key and certificate do not match",
-        "11: this is no file mode",
+        "11: invalid file mode",
     ];
     for cause in causes {
         assert!(said.contains(&format!("error: luassl.toml:{cause}")), "no {cause:?} in {said}");
@@ -170,8 +170,8 @@ fn an_error_of_the_configuration_hides_none_of_the_files() {
 #[test]
 fn an_identity_that_no_grant_names_is_a_warning() {
     let text = "[identity.a]\nkey = 'a.key'\ncertificate = 'a.crt'\n[[grant]]\nuser = 0\n";
-    let said = "warning: luassl.toml:1: identity `a` is named by no grant: nobody may use it\n\
-                hint: name it in `identities` of a [[grant]], or remove it\n1 identities, 0 errors, 1 warnings\n";
+    let said = "warning: luassl.toml:1: no grant lists identity `a`, so nothing can use it\n\
+                hint: add it to `identities` of a [[grant]], or remove it\n1 identities, 0 errors, 1 warnings\n";
     expect(&pair("a", 100), text, 1, said);
 }
 
@@ -183,7 +183,7 @@ fn a_trust_without_certificates_is_found() {
     shell(directory.path(), script);
     let (code, said) = check(directory.path(), text);
     assert_eq!(code, 2);
-    assert!(said.contains("error: luassl.toml:1: trust `t` has no certificate in its files\n"), "{said}");
+    assert!(said.contains("error: luassl.toml:1: the files of trust `t` contain no certificate\n"), "{said}");
     assert!(
         said.contains("error: luassl.toml:3: trust `u`: a certificate in its files cannot be read: "),
         "{said}"
@@ -211,8 +211,8 @@ fn a_credential_is_looked_for_where_systemd_puts_it() {
     assert_eq!(code, 2);
     assert_eq!(
         said,
-        "error: luassl.toml:2: identity `a`: key is the credential `a-key`, and there are no credentials here\n\
-         hint: give the unit LoadCredential=a-key:FILE, or name a file\n0 identities, 1 errors, 0 warnings\n"
+        "error: luassl.toml:2: identity `a`: key is the credential `a-key`, and no credentials directory was found\n\
+         hint: set LoadCredential=a-key:FILE in the unit, or name a file\n0 identities, 1 errors, 0 warnings\n"
     );
     let output = Command::new(luassld())
         .args(["check", "--config", "luassl.toml"])
@@ -229,7 +229,7 @@ fn each_fault_of_the_root_of_ticket_keys_is_found() {
     let good = "head -c 48 /dev/urandom > root; chmod 600 root";
     expect(good, text, 0, "0 identities, 0 errors, 0 warnings\n");
     let missing = "error: luassl.toml:2: [tickets]: root DIR/root cannot be opened: No such file or directory \
-                   (os error 2)\nhint: check the path, and that luassl's supervisor may read it\n\
+                   (os error 2)\nhint: check the path, and that luassl's supervisor can read it\n\
                    0 identities, 1 errors, 0 warnings\n";
     expect("", text, 2, missing);
     let short = "error: luassl.toml:2: [tickets]: the root cannot be used: it has fewer than 32 bytes\n\
@@ -244,8 +244,8 @@ fn each_fault_of_the_root_of_ticket_keys_is_found() {
 #[test]
 fn finding_3_a_trust_with_a_private_key_is_found() {
     let text = "[identity.a]\nkey = 'both.pem'\n[trust.own]\nfile = 'both.pem'\n";
-    let said = "error: luassl.toml:3: trust `own`: DIR/both.pem has a private key in it\n\
-                hint: trusts go to processes that must have no key: name a file of certificates alone (`openssl x509 \
+    let said = "error: luassl.toml:3: trust `own`: DIR/both.pem contains a private key\n\
+                hint: trusts go to processes that must not have keys: name a file with only certificates (`openssl x509 \
                 -in FILE -out NEW` writes the first one)\n1 identities, 1 errors, 0 warnings\n";
     let script = pair("a", 100) + "cat a.key a.crt > both.pem; chmod 600 both.pem";
     expect(&script, text, 2, said);
@@ -266,7 +266,7 @@ fn finding_9_a_key_under_two_identities_is_found() {
     let finding = |line: u8, name: &str, other: &str| {
         format!(
             "error: luassl.toml:{line}: identity `{name}` has the same key as identity `{other}`\n\
-             hint: write `shared_key = true` for each identity of that key, or make one of them an alias of the other\n"
+             hint: set `shared_key = true` for each identity with that key, or make one an alias of the other\n"
         )
     };
     let said = finding(1, "a", "b") + &finding(4, "b", "a") + "0 identities, 2 errors, 0 warnings\n";
@@ -286,9 +286,9 @@ mod needs_root {
         shell(directory.path(), &(pair("a", 100) + script));
         let (code, said) = check(directory.path(), "[identities]\ndirectory = 'tenant'\n");
         assert_eq!(code, 2, "{said}");
-        let cause = "error: DIR/tenant/a.key: identity `a`: key DIR/tenant/a.key cannot be opened: user 54321 made the \
-                     symbolic link DIR/tenant/a.key, and the file at its end is user 0's\n\
-                     hint: name the file itself, or let root or the file's owner make the link\n";
+        let cause = "error: DIR/tenant/a.key: identity `a`: key DIR/tenant/a.key cannot be opened: the \
+                     symbolic link DIR/tenant/a.key belongs to user 54321, but its target belongs to user 0\n\
+                     hint: name the file itself, or let root or the file's owner create the link\n";
         assert!(said.starts_with(cause), "{said}");
         // Positive control: the same link, made by root.
         shell(directory.path(), "chown -h 0 tenant/a.key");

@@ -212,7 +212,7 @@ fn a_bad_configuration_is_not_loaded_and_a_good_one_is() {
     configure(directory.path(), "[grannt]\n");
     supervisor.signal(Signal::HUP);
     supervisor.expect_log("luassl.toml:7: unknown key `grannt` (hint: did you mean `grant`?)");
-    supervisor.expect_log("the configuration was not loaded: the former one stays in force");
+    supervisor.expect_log("the configuration was not loaded: the previous one stays in force");
     let address = free_address();
     configure(directory.path(), &listener(address));
     supervisor.signal(Signal::HUP);
@@ -243,7 +243,7 @@ fn finding_17_a_certificate_that_cannot_be_parsed_leaves_the_former_one_in_servi
     shell(directory.path(), &(pair("a", 50) + &damage("a")));
     supervisor.signal(Signal::HUP);
     supervisor.expect_log("identity `a`: a certificate in the file cannot be read: ");
-    supervisor.expect_log("; the former one stays in service");
+    supervisor.expect_log("; the previous one stays in service");
     supervisor.expect_log("the keeper serves 1 of 1 identities, 1 of them as before: `a`");
     // Positive control: a good pair takes its place, and the bad one was no generation.
     shell(directory.path(), &pair("a", 60));

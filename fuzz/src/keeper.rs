@@ -1,6 +1,6 @@
 //! What keeper, fronts and supervisor say to each other, and what the keeper is asked to sign.
 
-use luassl_keeper::structure::Shape;
+use luassl_keeper::handshake_message::HandshakeMessage;
 use luassl_keeper_ipc::{admin, front};
 use recogniser::Verdict;
 
@@ -34,22 +34,24 @@ mod shapes;
 
 /// What the keeper looks at before it signs: no message makes the parser panic, and a second one says the same. The
 /// bytes are a message, and choices of the generator that knows the shapes.
-pub(crate) fn structure(bytes: &[u8]) {
+pub(crate) fn handshake_message(bytes: &[u8]) {
     agree(bytes);
     agree(&shapes::message(&mut shapes::Choices::new(bytes)));
 }
 
 fn agree(message: &[u8]) {
     let second = recogniser::verdict(message);
-    match (Shape::of(message), &second) {
-        (Ok(Shape::Server13), Verdict::Server13)
-        | (Ok(Shape::Client13), Verdict::Client13)
-        | (Ok(Shape::Dhe12), Verdict::Dhe)
+    match (HandshakeMessage::of(message), &second) {
+        (Ok(HandshakeMessage::Server13), Verdict::Server13)
+        | (Ok(HandshakeMessage::Client13), Verdict::Client13)
+        | (Ok(HandshakeMessage::Dhe12), Verdict::Dhe)
         | (Err(_), Verdict::Nothing) => {}
-        (Ok(Shape::Ecdhe12 { curve, point }), Verdict::Ecdhe(also, place)) => {
+        (Ok(HandshakeMessage::Ecdhe12 { curve, point }), Verdict::Ecdhe(also, place)) => {
             assert_eq!((curve, point), (*also, &message[place.clone()]));
         }
-        (Ok(Shape::Client12 { leaf }), Verdict::Client12(place)) => assert_eq!(leaf, &message[place.clone()]),
+        (Ok(HandshakeMessage::Client12 { leaf }), Verdict::Client12(place)) => {
+            assert_eq!(leaf, &message[place.clone()])
+        }
         (first, second) => panic!("{first:?} and {second:?}"),
     }
 }

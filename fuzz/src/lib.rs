@@ -28,7 +28,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "lock_step", run: protocol::lock_step },
     Target { name: "material", run: protocol::material },
     Target { name: "keeper_messages", run: keeper::messages },
-    Target { name: "keeper_structure", run: keeper::structure },
+    Target { name: "handshake_message", run: keeper::handshake_message },
     Target { name: "identity_files", run: files::identity },
     Target { name: "trust_files", run: files::trust },
     Target { name: "configuration", run: configuration::configuration },

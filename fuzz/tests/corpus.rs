@@ -68,6 +68,6 @@ macro_rules! targets {
 }
 
 targets! {
-    control answers lock_step material keeper_messages keeper_structure identity_files trust_files configuration
+    control answers lock_step material keeper_messages handshake_message identity_files trust_files configuration
     settings status client_hello server_hello peer_certificates
 }

@@ -3,14 +3,14 @@
 use crate::arena::{self, Kind};
 use crate::crypto::{SecretFile, TicketRoot};
 use crate::identity::{Files, Identity, LoadFault};
-use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, LOAD_ROOM, RETRY_PAUSE, TICKET_ROOT_MAX};
+use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, LOAD_MIN_FREE, RETRY_PAUSE, TICKET_ROOT_MAX};
 use crate::log;
 use crate::registry::{Push, Registry};
 use crate::signers::Signers;
 use crate::socket;
 use crate::tickets::{Plan, Root};
 use luassl_keeper_ipc::admin::{self, Answer, Blamed, DESCRIPTORS_MAX, Failed, Fault, Loaded, Request};
-use luassl_keeper_ipc::notice::Notice;
+use luassl_keeper_ipc::sd_notify::SdNotify;
 use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
 use luassl_keeper_ipc::{Malformed, TooLong};
 use rustix::io::Errno;
@@ -19,20 +19,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Why a connection of the supervisor's was dropped.
+/// Why the supervisor's connection was dropped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Broken {
     #[error("user {0} is neither root nor the keeper's own")]
-    Stranger(u32),
-    #[error("what it sent is no request: {0}")]
+    UnauthorizedPeer(u32),
+    #[error("it sent an invalid request: {0}")]
     Malformed(#[from] Malformed),
     #[error("a request had more than {max} bytes", max = admin::REQUEST_MAX)]
     Oversized,
-    #[error("more descriptors came than an identity has files, or than the keeper may open")]
+    #[error("it sent more descriptors than an identity has files, or than the keeper may open")]
     Descriptors,
     #[error("more than {FRONTS_MAX} fronts")]
     Fronts,
-    #[error("nothing came for {} seconds, and other pushes wait", ADMIN_IDLE.as_secs())]
+    #[error("it sent nothing for {} seconds while other pushes wait", ADMIN_IDLE.as_secs())]
     Idle,
     #[error("an answer was too long")]
     Answer(#[from] TooLong),
@@ -41,12 +41,17 @@ enum Broken {
 }
 
 /// Serves the connections that come in, one after the other, for as long as the process runs.
-pub(crate) fn listen(registry: &Registry, signers: &Signers, listener: &OwnedFd, notice: Option<&Notice>) {
+pub(crate) fn listen(
+    registry: &Registry,
+    signers: &Signers,
+    listener: &OwnedFd,
+    sd_notify: Option<&SdNotify>,
+) {
     loop {
         match socket::accept(listener) {
-            Ok(socket) => serve(registry, signers, &socket, Some(ADMIN_IDLE), notice),
+            Ok(socket) => serve(registry, signers, &socket, Some(ADMIN_IDLE), sd_notify),
             Err(error) => {
-                log::warning(format_args!("admin: a connection was not taken: {error}"));
+                log::warning(format_args!("admin: a connection was not accepted: {error}"));
                 std::thread::sleep(RETRY_PAUSE);
             }
         }
@@ -59,9 +64,9 @@ pub(crate) fn serve(
     signers: &Signers,
     socket: &OwnedFd,
     idle: Option<Duration>,
-    notice: Option<&Notice>,
+    sd_notify: Option<&SdNotify>,
 ) {
-    let told = Told { notice, reloading: false };
+    let told = Told { sd_notify, reloading: false };
     let mut session =
         Session { registry, signers, socket, idle, push: Push::default(), out: Vec::new(), told };
     if let Err(broken) = session.run() {
@@ -71,7 +76,7 @@ pub(crate) fn serve(
 
 struct Session<'a> {
     registry: &'a Registry,
-    /// Who does what has to do with keys.
+    /// The threads for all work with keys.
     signers: &'a Signers,
     socket: &'a OwnedFd,
     idle: Option<Duration>,
@@ -80,27 +85,27 @@ struct Session<'a> {
     told: Told<'a>,
 }
 
-/// What whoever started the keeper was told of the push under way.
+/// What the service manager was told about the current push.
 struct Told<'a> {
-    notice: Option<&'a Notice>,
+    sd_notify: Option<&'a SdNotify>,
     reloading: bool,
 }
 
 impl Told<'_> {
     fn begun(&mut self) {
         if !std::mem::replace(&mut self.reloading, true) {
-            log::told(self.notice.map(Notice::reloading));
+            log::told(self.sd_notify.map(SdNotify::reloading));
         }
     }
 
     fn done(&mut self) {
         if std::mem::replace(&mut self.reloading, false) {
-            log::told(self.notice.map(Notice::ready));
+            log::told(self.sd_notify.map(SdNotify::ready));
         }
     }
 }
 
-/// A push that broke off is at its end, too.
+/// An aborted push has ended, too.
 impl Drop for Told<'_> {
     fn drop(&mut self) {
         self.done();
@@ -111,7 +116,7 @@ impl Session<'_> {
     fn run(&mut self) -> Result<(), Broken> {
         let uid = socket_peercred(self.socket)?.uid;
         if !uid.is_root() && uid != rustix::process::geteuid() {
-            return Err(Broken::Stranger(uid.as_raw()));
+            return Err(Broken::UnauthorizedPeer(uid.as_raw()));
         }
         let mut buffer = vec![0; admin::REQUEST_MAX];
         while self.receive(&mut buffer)? {}
@@ -178,20 +183,20 @@ impl Session<'_> {
     }
 
     fn identity(&mut self, name: &str, files: admin::Files, descriptors: Vec<OwnedFd>) -> Result<(), Broken> {
-        let room = if self.push.has_room_for(name) { check_memory() } else { Err(full()) };
-        match room
+        let admitted = if self.push.has_capacity_for(name) { check_memory() } else { Err(full()) };
+        match admitted
             .and_then(|()| assign(files, descriptors))
             .and_then(|files| self.signers.run(|| load(files)))
         {
             Ok(identity) => self.loaded(name, identity),
             Err(fault) => {
-                let named = fault.kind != Fault::Limit || self.push.has_room_for(name);
+                let named = fault.kind != Fault::Limit || self.push.has_capacity_for(name);
                 if named {
                     self.push.identity(name, None);
                 }
-                let stays = named && self.registry.serves(name);
+                let keeps_previous = named && self.registry.serves(name);
                 let LoadFault { file, kind, reason } = fault;
-                self.send(&Answer::Failed(Failed { name, file, kind, stays, reason: &reason }))
+                self.send(&Answer::Failed(Failed { name, file, kind, keeps_previous, reason: &reason }))
             }
         }
     }
@@ -218,8 +223,8 @@ impl Session<'_> {
     }
 
     fn status(&mut self) -> Result<(), Broken> {
-        for (front, books) in self.registry.books() {
-            for (identity, tally) in books.ledger.tallies() {
+        for (front, usage) in self.registry.usage() {
+            for (identity, tally) in usage.counts.tallies() {
                 self.send(&Answer::Count(tally.message(&front, &identity)))?;
             }
         }
@@ -266,23 +271,23 @@ fn ticket_root(descriptors: Vec<OwnedFd>) -> Result<Arc<TicketRoot>, (Fault, Str
     };
     let file = file.map_err(|fault| (Fault::Unreadable, fault.to_string()))?;
     TicketRoot::from_file(file).map(Arc::new).ok_or_else(|| {
-        let least = TicketRoot::SHORTEST;
+        let least = TicketRoot::MIN_LEN;
         (Fault::Unsupported, format!("it has fewer than {least} bytes"))
     })
 }
 
 /// Reading an identity must not take the memory that signatures need.
 fn check_memory() -> Result<(), LoadFault> {
-    match arena::room() {
-        Some((free, all)) if free < LOAD_ROOM => Err(out_of_memory(all)),
+    match arena::capacity() {
+        Some((free, all)) if free < LOAD_MIN_FREE => Err(out_of_memory(all)),
         _ => Ok(()),
     }
 }
 
-/// Loads; what failed for want of memory is not blamed on the file.
+/// Loads the files. Does not blame the file when the keeper ran out of memory.
 fn load(files: Files) -> Result<Identity, LoadFault> {
     let before = arena::refused();
-    files.load().map_err(|fault| match arena::room() {
+    files.load().map_err(|fault| match arena::capacity() {
         Some((_, all)) if arena::refused() != before => out_of_memory(all),
         _ => fault,
     })
@@ -290,15 +295,15 @@ fn load(files: Files) -> Result<Identity, LoadFault> {
 
 fn out_of_memory(all: usize) -> LoadFault {
     let reason = format!(
-        "the keeper's secret memory of {} KiB is full: raise RLIMIT_MEMLOCK (LimitMEMLOCK= of the unit) and start \
-         it again",
+        "the keeper's secret memory of {} KiB is full: raise RLIMIT_MEMLOCK (LimitMEMLOCK= of the unit) and restart \
+         it",
         all >> 10
     );
     LoadFault { file: Blamed::None, kind: Fault::Limit, reason }
 }
 
 fn full() -> LoadFault {
-    let reason = format!("{IDENTITIES_MAX} identities are the most");
+    let reason = format!("at most {IDENTITIES_MAX} identities are allowed");
     LoadFault { file: Blamed::None, kind: Fault::Limit, reason }
 }
 

@@ -4,7 +4,7 @@
 
 /// The bytes are no certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is not built as one")]
+#[error("its encoding is invalid")]
 pub(crate) struct NoCertificate;
 
 pub(crate) const INTEGER: u8 = 0x02;
@@ -31,8 +31,8 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), NoCertificate> {
 /// certificate has it.
 pub(crate) fn leaf_first(public_key: &[u8], mut certificates: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
     let has = |bytes: &Vec<u8>| bytes.windows(public_key.len()).any(|part| part == public_key);
-    let place = certificates.iter().position(has)?;
-    certificates.get_mut(..=place)?.rotate_right(1);
+    let index = certificates.iter().position(has)?;
+    certificates.get_mut(..=index)?.rotate_right(1);
     Some(certificates)
 }
 

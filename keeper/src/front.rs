@@ -4,14 +4,14 @@
 
 use crate::crypto::sha256;
 use crate::identity::Public;
-use crate::ledger::Made;
 use crate::limits::{CONNECTIONS_PER_FRONT, EPOCH_CHECK, RETRY_PAUSE, STACK};
 use crate::log;
 use crate::permits::Permits;
-use crate::registry::{Books, Generation, Registry, Service};
+use crate::registry::{FrontUsage, Generation, Registry, Service};
 use crate::sign::{Denied, Done, decrypt, sign};
 use crate::signers::Signers;
 use crate::socket;
+use crate::usage::Made;
 use luassl_keeper_ipc::admin::Rates;
 use luassl_keeper_ipc::audit::Line;
 use luassl_keeper_ipc::front::{
@@ -28,21 +28,21 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use zeroize::{Zeroize, Zeroizing};
 
-/// What all connections of a front share.
+/// The state that all connections of a front share.
 pub(crate) struct Front {
     name: String,
     registry: Arc<Registry>,
-    /// Who does what has to do with keys.
+    /// The threads for all work with keys.
     signers: Arc<Signers>,
     connections: Arc<Permits>,
     signatures: Arc<Permits>,
-    books: Books,
+    usage: FrontUsage,
 }
 
-/// Why a connection ended otherwise than by the front's closing it.
+/// Why a connection ended without being closed by the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Broken {
-    #[error("it sent what is no request: {0}")]
+    #[error("it sent an invalid request: {0}")]
     Malformed(#[from] Malformed),
     #[error("it sent a request of more than {REQUEST_MAX} bytes")]
     Oversized,
@@ -50,7 +50,7 @@ enum Broken {
     Descriptors,
     #[error("it subscribed more often than [limits] signatures_per_front")]
     Rate,
-    #[error("it did not read its answers")]
+    #[error("it does not read its answers")]
     Stalled,
     #[error("an answer was too long")]
     Answer(#[from] TooLong),
@@ -78,7 +78,7 @@ impl Front {
             signers: Arc::clone(signers),
             connections: Permits::new(CONNECTIONS_PER_FRONT),
             signatures: Permits::new(cores),
-            books: registry.books_of(name),
+            usage: registry.usage_of(name),
         })
     }
 
@@ -96,16 +96,16 @@ impl Front {
                 thread::Builder::new().name("front".to_owned()).stack_size(STACK).spawn(serve)
             });
             if let Err(error) = started {
-                self.trouble(format_args!("a connection was not taken: {error}"));
+                self.trouble(format_args!("a connection was not accepted: {error}"));
                 thread::sleep(RETRY_PAUSE);
             }
         }
     }
 
-    /// Whether the front's rate has room for what is about no identity.
+    /// Whether the front's rate admits a request about no identity.
     fn admits(&self) -> bool {
         let rates = self.registry.service().map_or_else(Rates::default, |service| service.rates);
-        self.books.ledger.admit_front(rates, Instant::now())
+        self.usage.counts.admit_front(rates, Instant::now())
     }
 
     /// Serves one connection to its end.
@@ -121,9 +121,9 @@ impl Front {
             out: Vec::new(),
         };
         if let Err(broken) = connection.run() {
-            self.books.audit.throttled(|| self.books.audit.of("dropped").text("detail", &broken.to_string()));
+            self.usage.audit.throttled(|| self.usage.audit.of("dropped").text("detail", &broken.to_string()));
             if !self.admits() {
-                // Its connections are bounded, and this one counts until then.
+                // The number of its connections is bounded, and this one counts until then.
                 thread::sleep(RETRY_PAUSE);
             }
         }
@@ -137,7 +137,7 @@ impl Front {
         self.attempt(request.name, Made::Secret, |service| decrypt(service, &self.name, request))
     }
 
-    /// Carries out a request about an identity, as far as the rates allow it, and books what comes of it.
+    /// Carries out a request about an identity, as far as the rates allow it, and counts the outcome.
     fn attempt<T: Send>(
         &self,
         identity: &str,
@@ -146,7 +146,7 @@ impl Front {
     ) -> Result<T, Refusal> {
         let Some(service) = self.registry.service_soon() else { return Err(Refusal::NotYet) };
         let known = service.reaches(&self.name, identity).then_some(identity);
-        let outcome = if self.books.ledger.admit(known, service.rates, Instant::now()) {
+        let outcome = if self.usage.counts.admit(known, service.rates, Instant::now()) {
             let _permit = self.signatures.take();
             self.signers.run(|| carry_out(&service))
         } else {
@@ -154,7 +154,7 @@ impl Front {
         };
         match outcome {
             Ok(done) => {
-                self.books.ledger.made(identity, made, Instant::now());
+                self.usage.counts.made(identity, made, Instant::now());
                 if done.audit {
                     log::line(self.line("used", identity, made).word("message", done.message));
                 }
@@ -162,9 +162,9 @@ impl Front {
             }
             Err(denied) => {
                 let refusal = denied.refusal();
-                self.books.ledger.refused(known, refusal, Instant::now());
-                self.books.audit.throttled(|| {
-                    let line = self.line("refused", identity, made).word("reason", refusal.word());
+                self.usage.counts.refused(known, refusal, Instant::now());
+                self.usage.audit.throttled(|| {
+                    let line = self.line("refused", identity, made).word("reason", refusal.as_str());
                     line.text("detail", &denied.to_string())
                 });
                 Err(refusal)
@@ -173,11 +173,11 @@ impl Front {
     }
 
     fn line(&self, event: &str, identity: &str, made: Made) -> Line {
-        self.books.audit.of(event).text("identity", identity).word("operation", made.operation())
+        self.usage.audit.of(event).text("identity", identity).word("operation", made.operation())
     }
 
     fn trouble(&self, detail: impl std::fmt::Display) {
-        self.books.audit.throttled(|| self.books.audit.of("trouble").text("detail", &detail.to_string()));
+        self.usage.audit.throttled(|| self.usage.audit.of("trouble").text("detail", &detail.to_string()));
     }
 }
 
@@ -192,7 +192,7 @@ struct Connection {
     tickets: Option<[u8; 32]>,
     /// After how long without a change to look whether there are new ones; none for a front that gets none.
     recheck: Option<Duration>,
-    /// Whether the front waits for the word that it has everything.
+    /// Whether the front waits for `Synced`.
     asked: bool,
     out: Vec<u8>,
 }
@@ -293,7 +293,7 @@ impl Connection {
         }
     }
 
-    /// Tells the front what has changed since it was last told.
+    /// Sends the front all changes since the last update.
     fn tell(&mut self) -> Result<(), Broken> {
         let front = Arc::clone(&self.front);
         let Some(service) = front.registry.service() else { return Ok(()) };
@@ -315,7 +315,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells the front the ticket keys of the moment, if it does not have them.
+    /// Sends the front the current ticket keys, if it does not have them.
     fn tell_tickets(&mut self, service: &Service) -> Result<(), Broken> {
         let now = SystemTime::now();
         let Some(tickets) = &service.tickets else { return Ok(()) };

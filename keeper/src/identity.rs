@@ -1,6 +1,6 @@
 //! From an identity's open files to a key that can sign and the public half that fronts get.
 //!
-//! All or nothing: whatever is wrong with one file, the identity is not loaded, and what was in service stays.
+//! All or nothing: if any file has an error, the identity is not loaded, and the previous generation stays in service.
 
 use crate::chain;
 use crate::crypto::{CryptoError, KeyFault, PrivateKey, ReadFault, SecretFile, certificates, sha256};
@@ -10,7 +10,7 @@ use luassl_keeper_ipc::front::{CHAIN_MAX, PUBLIC_MAX};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-/// What fronts get: no part of it is secret.
+/// The part that fronts get. Nothing in it is secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Public {
     /// SHA-256 of `public_key`.
@@ -36,7 +36,7 @@ pub(crate) struct Identity {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub(crate) struct LoadFault {
-    /// The file that is to blame.
+    /// The file that caused the failure.
     pub(crate) file: Blamed,
     /// What sort of fault.
     pub(crate) kind: Fault,
@@ -57,7 +57,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Reads, checks and puts together.
+    /// Reads and checks the files, and builds the identity.
     ///
     /// # Errors
     /// [`LoadFault`] for the first thing that is wrong.
@@ -88,7 +88,7 @@ impl Files {
         let file = read(descriptor, Blamed::Certificate, FILE_MAX)?;
         let given = pick(&file, Blamed::Certificate)?;
         if given.is_empty() {
-            let reason = "no certificate in PEM in the file".to_owned();
+            let reason = "the file contains no certificate in PEM".to_owned();
             return Err(LoadFault { file: Blamed::Certificate, kind: Fault::BadCertificate, reason });
         }
         leaf_first(public_key, given, Blamed::Certificate)
@@ -100,7 +100,7 @@ impl Files {
         file.staple().map_err(|error| LoadFault {
             file: Blamed::Staple,
             kind: Fault::BadStaple,
-            reason: format!("not a good OCSP response in DER: {error}"),
+            reason: format!("not a valid OCSP response in DER: {error}"),
         })
     }
 }
@@ -116,17 +116,17 @@ impl Public {
             file: Blamed::Certificate,
             kind: Fault::Limit,
             reason: format!(
-                "the chain has {} certificates and {size} bytes: {CHAIN_MAX} and {PUBLIC_MAX} are the most",
+                "the chain has {} certificates and {size} bytes: at most {CHAIN_MAX} and {PUBLIC_MAX} are allowed",
                 self.chain.len()
             ),
         })
     }
 }
 
-/// Reads an identity's files as a push does, and says what its key is. Nothing is kept.
+/// Reads an identity's files as a push does, and returns the kind of its key. Keeps nothing.
 ///
 /// # Errors
-/// What a push would be told is wrong, for people.
+/// The error that a push would report, as text.
 pub fn examine(
     key: OwnedFd,
     certificate: Option<OwnedFd>,

@@ -32,9 +32,9 @@ pub(crate) enum Algorithm {
 /// Why a key is not decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ShapeFault {
-    /// It is not built as its label says.
+    /// Its encoding does not match its label.
     Malformed,
-    /// A kind or a size that is not taken.
+    /// A kind or a size that is not supported.
     Unsupported(String),
 }
 
@@ -64,7 +64,7 @@ impl Form {
     /// What a label of PEM stands for.
     ///
     /// # Errors
-    /// [`ShapeFault::Unsupported`] for a kind that is not taken.
+    /// [`ShapeFault::Unsupported`] for a kind that is not supported.
     pub(crate) fn of_label(label: &[u8]) -> Result<Self, ShapeFault> {
         match label {
             b"PRIVATE KEY" => Ok(Self::Pkcs8),
@@ -72,7 +72,7 @@ impl Form {
             b"EC PRIVATE KEY" => Ok(Self::Sec1),
             b"ENCRYPTED PRIVATE KEY" => Ok(Self::Encrypted),
             b"DSA PRIVATE KEY" => Err(dsa()),
-            _ => Err(unsupported("this kind of key is not taken")),
+            _ => Err(unsupported("this kind of key is not supported")),
         }
     }
 }
@@ -107,14 +107,14 @@ pub(crate) fn check_encryption(bytes: &[u8]) -> Result<(), ShapeFault> {
     if name != PBKDF2 && (pbes1(PKCS5) || pbes1(PKCS12)) {
         return iterates(parameters);
     }
-    Err(unsupported("a key that is encrypted otherwise than by PBES1 or PBES2 is not taken"))
+    Err(unsupported("a key that is encrypted otherwise than by PBES1 or PBES2 is not supported"))
 }
 
 fn derives(name: &[u8], parameters: &[u8]) -> Result<(), ShapeFault> {
     match name {
         PBKDF2 => iterates(parameters),
         SCRYPT => scrypt(parameters),
-        _ => Err(unsupported("a key that is encrypted with neither PBKDF2 nor scrypt is not taken")),
+        _ => Err(unsupported("a key that is encrypted with neither PBKDF2 nor scrypt is not supported")),
     }
 }
 
@@ -126,7 +126,7 @@ fn iterates(parameters: &[u8]) -> Result<(), ShapeFault> {
         return Ok(());
     }
     Err(ShapeFault::Unsupported(format!(
-        "a key that is encrypted with more than {PBKDF2_ITERATIONS_MAX} iterations is not taken"
+        "a key that is encrypted with more than {PBKDF2_ITERATIONS_MAX} iterations is not supported"
     )))
 }
 
@@ -141,7 +141,7 @@ fn scrypt(parameters: &[u8]) -> Result<(), ShapeFault> {
     }
     Err(ShapeFault::Unsupported(format!(
         "a key that is encrypted with scrypt of more than {SCRYPT_MEMORY_MAX} bytes or {SCRYPT_PARALLEL_MAX} \
-         in parallel is not taken"
+         in parallel is not supported"
     )))
 }
 
@@ -154,9 +154,9 @@ fn pkcs8(bytes: &[u8]) -> Result<Algorithm, ShapeFault> {
         EC => Algorithm::Ec,
         ED25519 => Algorithm::Ed25519,
         ED448 => Algorithm::Ed448,
-        RSA_PSS => return Err(unsupported("an RSA key for PSS alone is not taken")),
+        RSA_PSS => return Err(unsupported("an RSA key restricted to PSS is not supported")),
         DSA => return Err(dsa()),
-        _ => return Err(unsupported("this kind of key is not taken")),
+        _ => return Err(unsupported("this kind of key is not supported")),
     };
     let (key, _) = take(OCTET_STRING, rest)?;
     match known {
@@ -170,12 +170,12 @@ fn pkcs8(bytes: &[u8]) -> Result<Algorithm, ShapeFault> {
 fn rsa(bytes: &[u8]) -> Result<Algorithm, ShapeFault> {
     let (version, mut rest) = number(take_whole(bytes)?)?;
     if version != 0 {
-        return Err(unsupported("an RSA key of more than two primes is not taken"));
+        return Err(unsupported("an RSA key of more than two primes is not supported"));
     }
-    for place in 0..RSA_INTEGERS {
+    for index in 0..RSA_INTEGERS {
         let (integer, behind) = take(INTEGER, rest)?;
         if integer.len() > RSA_INTEGER_MAX {
-            return Err(long_integer(place, integer));
+            return Err(long_integer(index, integer));
         }
         rest = behind;
     }
@@ -183,13 +183,13 @@ fn rsa(bytes: &[u8]) -> Result<Algorithm, ShapeFault> {
 }
 
 /// The first number is the modulus: its size is what the key is known by.
-fn long_integer(place: usize, integer: &[u8]) -> ShapeFault {
+fn long_integer(index: usize, integer: &[u8]) -> ShapeFault {
     let zeros = integer.iter().take_while(|byte| **byte == 0).count();
     let first = integer.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);
     let bits = ((integer.len() - zeros) * 8).saturating_sub(first);
-    ShapeFault::Unsupported(match place {
-        0 => format!("an RSA key of {bits} bits is not taken"),
-        _ => format!("an RSA key with a number of {bits} bits is not taken"),
+    ShapeFault::Unsupported(match index {
+        0 => format!("an RSA key of {bits} bits is not supported"),
+        _ => format!("an RSA key with a number of {bits} bits is not supported"),
     })
 }
 
@@ -197,14 +197,14 @@ fn long_integer(place: usize, integer: &[u8]) -> ShapeFault {
 fn ec(bytes: &[u8], alone: bool) -> Result<Algorithm, ShapeFault> {
     if bytes.len() > EC_KEY_MAX {
         return Err(ShapeFault::Unsupported(format!(
-            "an EC key of more than {EC_KEY_MAX} bytes is not taken"
+            "an EC key of more than {EC_KEY_MAX} bytes is not supported"
         )));
     }
     let (_, rest) = take(INTEGER, take_whole(bytes)?)?;
     let (_, rest) = take(OCTET_STRING, rest)?;
     match element(PARAMETERS, rest) {
         Some((parameters, _)) => named(parameters)?,
-        None if alone => return Err(unsupported("an EC key without a named curve is not taken")),
+        None if alone => return Err(unsupported("an EC key without a named curve is not supported")),
         None => {}
     }
     Ok(Algorithm::Ec)
@@ -214,7 +214,7 @@ fn ec(bytes: &[u8], alone: bool) -> Result<Algorithm, ShapeFault> {
 fn named(parameters: &[u8]) -> Result<(), ShapeFault> {
     match element(OBJECT, parameters) {
         Some((_, [])) => Ok(()),
-        _ => Err(unsupported("an EC key without a named curve is not taken")),
+        _ => Err(unsupported("an EC key without a named curve is not supported")),
     }
 }
 
@@ -237,7 +237,7 @@ fn take_whole(bytes: &[u8]) -> Result<&[u8], ShapeFault> {
 }
 
 fn dsa() -> ShapeFault {
-    unsupported("DSA is not taken, as no current TLS peer knows it")
+    unsupported("DSA is not supported, as no current TLS peer supports it")
 }
 
 fn unsupported(what: &str) -> ShapeFault {

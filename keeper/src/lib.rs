@@ -2,7 +2,7 @@
 //!
 //! It gets its sockets when it starts and opens nothing: key files come as descriptors over the admin socket, each
 //! front has a socket of its own and reaches its own identities only, and what is signed must be a handshake message
-//! of TLS ([`structure`]). It never reads the network, and has neither TOML, tokio nor a self-describing decoder.
+//! of TLS ([`handshake_message`]). It never reads the network, and has neither TOML, tokio nor a self-describing decoder.
 //! libcrypto's memory, with every key in it, is closed to all other processes (`arena`).
 
 #![deny(unsafe_code)]
@@ -14,10 +14,10 @@ mod chain;
 #[allow(unsafe_code)]
 mod crypto;
 mod front;
+pub mod handshake_message;
 mod identity;
-mod intake;
+mod inherited_socket;
 mod key_shape;
-mod ledger;
 mod limits;
 mod lockdown;
 mod log;
@@ -31,20 +31,20 @@ mod sign;
 mod signers;
 mod socket;
 mod staple;
-pub mod structure;
 mod tickets;
+mod usage;
 mod wire;
 
 pub use arena::ArenaError;
 pub use identity::examine;
-pub use intake::{Intake, IntakeError, Purpose};
+pub use inherited_socket::{InheritedSocket, InheritedSocketError, Purpose};
 pub use signers::SignersError;
 
 #[cfg(all(feature = "without-arena", not(debug_assertions)))]
 compile_error!("a keeper without the arena is for tests of the key scanner alone");
 
 use arena::Kind;
-use luassl_keeper_ipc::notice::Notice;
+use luassl_keeper_ipc::sd_notify::SdNotify;
 use luassl_sandbox::SandboxError;
 use luassl_sandbox::isolation::{self, Isolation};
 use luassl_sandbox::user::User;
@@ -61,22 +61,22 @@ pub enum StartError {
         "the only options are --user UID:GID, neither of them 0, --isolation root or user-namespace, and --log-format text or journal"
     )]
     Arguments,
-    /// There is no memory that is fit for keys.
+    /// No suitable memory for keys.
     #[error(transparent)]
     Arena(#[from] ArenaError),
     /// libcrypto does not start.
-    #[error("libcrypto does not start: {0}")]
+    #[error("libcrypto cannot be initialised: {0}")]
     Crypto(#[from] crypto::CryptoError),
-    /// The process cannot be closed to others, or from others.
+    /// The process cannot be restricted.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// The sockets are not what they should be.
+    /// The inherited sockets are not usable.
     #[error(transparent)]
-    Intake(#[from] IntakeError),
-    /// Nobody could push.
-    #[error("no socket is called admin, so nobody could give keys to this keeper")]
+    Sockets(#[from] InheritedSocketError),
+    /// Without an admin socket no keys can be pushed.
+    #[error("no socket is named admin, so this keeper could not receive any keys")]
     NoAdmin,
-    /// There are no threads that sign.
+    /// The signing threads cannot be started.
     #[error(transparent)]
     Signers(#[from] SignersError),
     /// A thread cannot be started.
@@ -84,7 +84,7 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
-/// What `luassl-keeper` does, to its end.
+/// Runs `luassl-keeper`.
 #[must_use]
 pub fn main() -> ExitCode {
     match start() {
@@ -101,8 +101,8 @@ fn start() -> Result<(), StartError> {
     let options = Options::read(std::env::args().skip(1))?;
     log::start(options.format);
     arena::kind().into_iter().filter_map(Kind::warning).for_each(log::warning);
-    // Both are asked of files.
-    let start = Start { cores: cores(), notice: notice() };
+    // Both read files.
+    let start = Start { cores: cores(), sd_notify: sd_notify() };
     if let Some(isolation) = options.isolation {
         isolation::enter(isolation, None)?;
     }
@@ -112,12 +112,12 @@ fn start() -> Result<(), StartError> {
     luassl_sandbox::close_to_others()?;
     crypto::start()?;
     raise_descriptor_limit();
-    let sockets = intake::from_environment()?;
+    let sockets = inherited_socket::from_environment()?;
     lockdown::lock_down()?;
     start.serve(sockets)
 }
 
-/// What the command line says.
+/// The command-line options.
 struct Options {
     /// Who to become.
     user: Option<User>,
@@ -144,9 +144,9 @@ impl Options {
     }
 }
 
-/// Whom to tell that the keeper serves.
-fn notice() -> Option<Notice> {
-    let connected = Notice::from_environment();
+/// The service manager to notify.
+fn sd_notify() -> Option<SdNotify> {
+    let connected = SdNotify::from_environment();
     connected
         .inspect_err(|error| log::warning(format_args!("NOTIFY_SOCKET cannot be used: {error}")))
         .ok()
@@ -166,43 +166,43 @@ fn take_memory() -> Result<(), ArenaError> {
 ///
 /// # Errors
 /// [`StartError`] before anything was served.
-pub fn serve(sockets: Vec<Intake>) -> Result<(), StartError> {
-    Start { cores: cores(), notice: None }.serve(sockets)
+pub fn serve(sockets: Vec<InheritedSocket>) -> Result<(), StartError> {
+    Start { cores: cores(), sd_notify: None }.serve(sockets)
 }
 
-/// What is found out while files can still be opened.
+/// What must be read before files are locked away.
 struct Start {
     cores: usize,
-    notice: Option<Notice>,
+    sd_notify: Option<SdNotify>,
 }
 
 impl Start {
-    fn serve(self, sockets: Vec<Intake>) -> Result<(), StartError> {
+    fn serve(self, sockets: Vec<InheritedSocket>) -> Result<(), StartError> {
         let registry = Arc::new(registry::Registry::new());
         let signers = signers::Signers::start(self.cores)?;
-        let is_admin = |intake: &Intake| intake.purpose == Purpose::Admin;
+        let is_admin = |socket: &InheritedSocket| socket.purpose == Purpose::Admin;
         let (admins, fronts): (Vec<_>, Vec<_>) = sockets.into_iter().partition(is_admin);
         if admins.is_empty() {
             return Err(StartError::NoAdmin);
         }
-        for intake in fronts {
+        for socket in fronts {
             let (registry, signers) = (Arc::clone(&registry), Arc::clone(&signers));
-            spawn(move || serve_front(&registry, &signers, intake, self.cores))?;
+            spawn(move || serve_front(&registry, &signers, socket, self.cores))?;
         }
         let counted = Arc::clone(&registry);
         spawn(move || report::run(&counted))?;
         let aging = Arc::clone(&registry);
         spawn(move || aging.drop_former())?;
-        let notice = Arc::new(self.notice);
-        let serve_admin = |intake| {
+        let sd_notify = Arc::new(self.sd_notify);
+        let serve_admin = |socket| {
             let (registry, signers) = (Arc::clone(&registry), Arc::clone(&signers));
-            let notice = Arc::clone(&notice);
-            spawn(move || serve_admin(&registry, &signers, &intake, Option::as_ref(&notice)))
+            let sd_notify = Arc::clone(&sd_notify);
+            spawn(move || serve_admin(&registry, &signers, &socket, Option::as_ref(&sd_notify)))
         };
         let admins = admins.into_iter().map(serve_admin).collect::<Result<Vec<_>, _>>()?;
-        log::told(Option::as_ref(&notice).map(Notice::ready));
+        log::told(Option::as_ref(&sd_notify).map(SdNotify::ready));
         for admin in admins {
-            // A thread that panicked has said so itself.
+            // A thread that panicked has already reported it.
             let _ = admin.join();
         }
         Ok(())
@@ -216,24 +216,24 @@ fn cores() -> usize {
 fn serve_front(
     registry: &Arc<registry::Registry>,
     signers: &Arc<signers::Signers>,
-    intake: Intake,
+    socket: InheritedSocket,
     cores: usize,
 ) {
-    let Purpose::Front(name) = &intake.purpose else { return };
+    let Purpose::Front(name) = &socket.purpose else { return };
     let front = front::Front::new(name, registry, signers, cores);
-    if intake.listening { front.listen(&intake.socket) } else { front.serve(intake.socket) }
+    if socket.listening { front.listen(&socket.socket) } else { front.serve(socket.socket) }
 }
 
 fn serve_admin(
     registry: &registry::Registry,
     signers: &signers::Signers,
-    intake: &Intake,
-    notice: Option<&Notice>,
+    socket: &InheritedSocket,
+    sd_notify: Option<&SdNotify>,
 ) {
-    if intake.listening {
-        admin::listen(registry, signers, &intake.socket, notice);
+    if socket.listening {
+        admin::listen(registry, signers, &socket.socket, sd_notify);
     } else {
-        admin::serve(registry, signers, &intake.socket, None, notice);
+        admin::serve(registry, signers, &socket.socket, None, sd_notify);
     }
 }
 

@@ -1,16 +1,16 @@
-//! Every bound of the keeper, in one place. Those on messages are in `luassl_keeper_ipc`.
+//! All limits of the keeper. Those on messages are in `luassl_keeper_ipc`.
 
 use std::time::Duration;
 
 /// The arena, in bytes: no more than this, however much may be locked. An RSA-2048 key takes about 5 KiB of it.
 pub(crate) const ARENA_MAX: usize = 1 << 30;
 
-/// The smallest arena that is worth while: libcrypto takes about 700 KiB for itself.
+/// The smallest useful arena: libcrypto takes about 700 KiB for itself.
 pub(crate) const ARENA_MIN: usize = 2 << 20;
 
 /// What has to be free in the arena for an identity to be loaded, so that reading one never takes the memory that
 /// signatures need: both files at their longest, and what libcrypto makes of them.
-pub(crate) const LOAD_ROOM: usize = 768 << 10;
+pub(crate) const LOAD_MIN_FREE: usize = 768 << 10;
 
 /// A key or certificate file, in bytes.
 pub(crate) const FILE_MAX: usize = 256 << 10;
@@ -58,16 +58,16 @@ pub(crate) const FORMER_MAX: Duration = Duration::from_secs(600);
 /// How long a connection to a listening admin socket may say nothing: it keeps other pushes waiting.
 pub(crate) const ADMIN_IDLE: Duration = Duration::from_secs(30);
 
-/// How long a failed accept or thread is waited out.
+/// How long to wait after a failed accept or thread start.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The name of the account of all identities that a front does not reach: in a configuration it is no name.
 pub(crate) const UNREACHED: &str = "*";
 
-/// How often the log says what was counted, where something was.
+/// How often the log reports counters that have changed.
 pub(crate) const COUNTS_EVERY: Duration = Duration::from_secs(300);
 
-/// How often it is looked whether lines were held back that nobody was told of.
+/// How often to report suppressed log lines that have not been reported yet.
 pub(crate) const HELD_EVERY: Duration = Duration::from_secs(10);
 
 /// A private key in DER, encrypted or not, in bytes: one of RSA 4096 takes about 2,400.

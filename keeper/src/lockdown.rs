@@ -17,11 +17,11 @@ pub(crate) fn lock_down() -> Result<(), SandboxError> {
         Enforced::Fully | Enforced::Partly => {}
         Enforced::Not => {
             log::warning(
-                "the kernel has no Landlock (Linux 5.13, lsm=landlock): seccomp alone keeps files away",
+                "the kernel has no Landlock (Linux 5.13, lsm=landlock): only seccomp blocks access to files",
             );
         }
     }
-    // libc's malloc would like to know vm.overcommit_memory before it gives memory back, and does without.
+    // libc's malloc reads vm.overcommit_memory before it frees memory, and works without it.
     calls::refuse(OPENING)?;
     calls::restrict(&needed(), Otherwise::Kill)
 }

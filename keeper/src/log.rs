@@ -1,4 +1,4 @@
-//! Lines on standard error. A front can cause only so many.
+//! Lines on standard error. The number of lines that a front can cause is limited.
 
 use humantime::format_rfc3339_micros;
 use luassl_keeper_ipc::audit::{Line, Throttle};
@@ -42,7 +42,7 @@ pub(crate) fn line(text: impl Display) {
     write(("INFO", 6), text);
 }
 
-/// Writes one line about what the operator should look at.
+/// Writes one line that the operator should look at.
 pub(crate) fn warning(text: impl Display) {
     write(("WARN", 4), text);
 }
@@ -68,7 +68,7 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// One that has held nothing back.
+    /// A log with no suppressed lines.
     pub(crate) fn new(front: &str) -> Self {
         Self { front: front.to_owned(), throttle: Mutex::new(Throttle::new(Instant::now())) }
     }
@@ -87,7 +87,7 @@ impl Audit {
         }
     }
 
-    /// Says how many lines were held back, where a flood has ended.
+    /// Reports how many lines were suppressed, once a flood has ended.
     pub(crate) fn catch_up(&self) {
         let held = self.throttle().ended(Instant::now());
         self.suppressed(held.unwrap_or(0));
@@ -104,7 +104,7 @@ impl Audit {
     }
 }
 
-/// Looks whether the service manager could be told.
+/// Logs a failed notification of the service manager.
 pub(crate) fn told(outcome: Option<std::io::Result<()>>) {
     if let Some(Err(error)) = outcome {
         line(format_args!("NOTIFY_SOCKET cannot be written to: {error}"));

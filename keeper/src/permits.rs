@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Permits that are left, and who waits for one.
+/// Available permits, and waiting threads.
 pub(crate) struct Permits {
     state: Mutex<State>,
     returned: Condvar,
@@ -10,7 +10,7 @@ pub(crate) struct Permits {
 
 struct State {
     left: usize,
-    /// Threads that wait: to wake nobody is a system call, too.
+    /// Waiting threads. Without it, each release would make a system call even when no thread waits.
     waiting: usize,
 }
 
@@ -24,7 +24,7 @@ impl Permits {
         Arc::new(Self { state, returned: Condvar::new() })
     }
 
-    /// Takes one, and waits while there is none.
+    /// Takes a permit; waits until one is available.
     pub(crate) fn take(self: &Arc<Self>) -> Permit {
         let mut state = self.lock();
         if state.left == 0 {

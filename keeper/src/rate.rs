@@ -1,4 +1,4 @@
-//! How many requests a second are taken: a token bucket, without a clock of its own.
+//! Limits requests per second: a token bucket without its own clock.
 
 use std::time::Instant;
 

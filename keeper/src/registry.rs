@@ -2,10 +2,10 @@
 
 use crate::crypto::{PrivateKey, TicketRoot};
 use crate::identity::{Identity, Public};
-use crate::ledger::Ledger;
 use crate::limits::{FIRST_PUSH_WAIT, FORMER_MAX, FRONTS_MAX, IDENTITIES_MAX};
 use crate::log::{self, Audit};
 use crate::tickets::{Plan, Tickets};
+use crate::usage::Usage;
 use luassl_keeper_ipc::admin::{HANDSHAKE_MS, Rates, Rights};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -143,7 +143,7 @@ impl Service {
 #[derive(Default)]
 pub(crate) struct Push {
     fronts: BTreeMap<String, Reach>,
-    /// None where loading failed: what is in service stays.
+    /// None where loading failed: the previous generation stays in service.
     identities: BTreeMap<String, Option<Identity>>,
     tickets: Plan,
     rates: Rates,
@@ -166,12 +166,12 @@ impl Push {
         self.identities.insert(name.to_owned(), identity);
     }
 
-    /// Says how ticket keys are made.
+    /// Sets how ticket keys are derived.
     pub(crate) fn tickets(&mut self, plan: Plan) {
         self.tickets = plan;
     }
 
-    /// Says how much a front may ask for.
+    /// Sets the rates of a front.
     pub(crate) fn rates(&mut self, rates: Rates) {
         self.rates = rates;
     }
@@ -181,33 +181,33 @@ impl Push {
         self.handshake = Some(deadline.min(FORMER_MAX));
     }
 
-    /// Whether there is room for one more name.
-    pub(crate) fn has_room_for(&self, name: &str) -> bool {
+    /// Whether one more name fits.
+    pub(crate) fn has_capacity_for(&self, name: &str) -> bool {
         self.identities.len() < IDENTITIES_MAX || self.identities.contains_key(name)
     }
 }
 
-/// What is kept of a front, whatever is in service.
+/// What a front has used, and its audit log; both outlive what is in service.
 #[derive(Clone)]
-pub(crate) struct Books {
-    pub(crate) ledger: Arc<Ledger>,
+pub(crate) struct FrontUsage {
+    pub(crate) counts: Arc<Usage>,
     pub(crate) audit: Arc<Audit>,
 }
 
-impl Books {
+impl FrontUsage {
     fn new(front: &str) -> Self {
-        Self { ledger: Arc::new(Ledger::new(Instant::now())), audit: Arc::new(Audit::new(front)) }
+        Self { counts: Arc::new(Usage::new(Instant::now())), audit: Arc::new(Audit::new(front)) }
     }
 }
 
-/// The service, who waits for its first push, and who is to be told of changes.
+/// The service, the threads that wait for its first push, and the subscribers to changes.
 pub(crate) struct Registry {
     state: Mutex<State>,
     first_push: Condvar,
     /// Tells [`Registry::drop_former`] of a commit.
     committed: Condvar,
-    /// What each front has had, and what was said of it.
-    books: Mutex<BTreeMap<String, Books>>,
+    /// By front.
+    usage: Mutex<BTreeMap<String, FrontUsage>>,
 }
 
 #[derive(Default)]
@@ -231,23 +231,23 @@ impl Registry {
             state: Mutex::default(),
             first_push: Condvar::new(),
             committed: Condvar::new(),
-            books: Mutex::default(),
+            usage: Mutex::default(),
         }
     }
 
-    /// The books of a front.
-    pub(crate) fn books_of(&self, front: &str) -> Books {
-        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        books.entry(front.to_owned()).or_insert_with(|| Books::new(front)).clone()
+    /// The usage of a front.
+    pub(crate) fn usage_of(&self, front: &str) -> FrontUsage {
+        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        usage.entry(front.to_owned()).or_insert_with(|| FrontUsage::new(front)).clone()
     }
 
-    /// The books of all fronts, by name.
-    pub(crate) fn books(&self) -> Vec<(String, Books)> {
-        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        books.iter().map(|(front, books)| (front.clone(), books.clone())).collect()
+    /// The usage of all fronts, by name.
+    pub(crate) fn usage(&self) -> Vec<(String, FrontUsage)> {
+        let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        usage.iter().map(|(front, usage)| (front.clone(), usage.clone())).collect()
     }
 
-    /// Every change under the lock is one assignment or one insertion, so a thread that panicked leaves it whole.
+    /// Every change under the lock is one assignment or insertion, so the state stays consistent when a thread panics.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -324,7 +324,7 @@ impl Registry {
         state.service = Some(Arc::new(service));
         state.end_former(now);
         for subscriber in state.subscribers.iter().filter_map(Weak::upgrade) {
-            // A full counter wakes as well; there is no other error.
+            // A full counter also wakes the reader; no other error is possible.
             let _ = rustix::io::write(&*subscriber, &1_u64.to_ne_bytes());
         }
         drop(state);
@@ -338,7 +338,7 @@ impl State {
         if self.root.is_none() {
             match TicketRoot::draw() {
                 Ok(root) => self.root = Some(Arc::new(root)),
-                Err(error) => log::warning(format_args!("there will be no session tickets: {error}")),
+                Err(error) => log::warning(format_args!("session tickets are disabled: {error}")),
             }
         }
         self.root.as_ref().map(|own| Arc::new(Tickets::new(plan, own, former)))

@@ -1,9 +1,9 @@
-//! What the log says by itself: what was counted, and how many lines a flood would have written.
+//! Periodic log lines: counters, and the number of lines suppressed during a flood.
 
-use crate::ledger::Tally;
 use crate::limits::{COUNTS_EVERY, HELD_EVERY};
 use crate::log::{self, Audit};
-use crate::registry::{Books, Registry};
+use crate::registry::{FrontUsage, Registry};
+use crate::usage::Tally;
 use luassl_keeper_ipc::audit::Line;
 use std::thread;
 use std::time::Instant;
@@ -13,19 +13,19 @@ pub(crate) fn run(registry: &Registry) {
     let mut counted = Instant::now();
     loop {
         thread::sleep(HELD_EVERY);
-        let books = registry.books();
-        books.iter().for_each(|(_, books)| books.audit.catch_up());
+        let usage = registry.usage();
+        usage.iter().for_each(|(_, usage)| usage.audit.catch_up());
         if counted.elapsed() >= COUNTS_EVERY {
             counted = Instant::now();
-            books.iter().for_each(|(_, books)| write(books));
+            usage.iter().for_each(|(_, usage)| write(usage));
         }
     }
 }
 
-/// One line for each identity with which something has happened.
-fn write(books: &Books) {
-    for (identity, tally) in books.ledger.changed() {
-        log::line(line(&books.audit, &identity, &tally));
+/// One line for each identity whose counters changed.
+fn write(usage: &FrontUsage) {
+    for (identity, tally) in usage.counts.changed() {
+        log::line(line(&usage.audit, &identity, &tally));
     }
 }
 
@@ -34,23 +34,23 @@ fn line(audit: &Audit, identity: &str, tally: &Tally) -> Line {
     let line = line.word("signed", tally.signed).word("decrypted", tally.decrypted);
     tally
         .refused()
-        .fold(line, |line, (refusal, count)| line.word(&format!("refused-{}", refusal.word()), count))
+        .fold(line, |line, (refusal, count)| line.word(&format!("refused-{}", refusal.as_str()), count))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Ledger, Made};
+    use crate::usage::{Made, Usage};
     use luassl_keeper_ipc::front::Refusal;
 
     #[test]
     fn a_line_of_counts_names_each() {
         let now = Instant::now();
-        let ledger = Ledger::new(now);
-        ledger.made("a", Made::Signature, now);
-        ledger.refused(Some("a"), Refusal::NotHandshake, now);
-        ledger.refused(Some("a"), Refusal::NotHandshake, now);
-        let [(identity, tally)] = &ledger.changed()[..] else { panic!("one account") };
+        let usage = Usage::new(now);
+        usage.made("a", Made::Signature, now);
+        usage.refused(Some("a"), Refusal::NotHandshake, now);
+        usage.refused(Some("a"), Refusal::NotHandshake, now);
+        let [(identity, tally)] = &usage.changed()[..] else { panic!("one account") };
         assert_eq!(
             line(&Audit::new("web"), identity, tally).to_string(),
             "audit by=keeper event=count front=\"web\" identity=\"a\" signed=1 decrypted=0 refused-not-handshake=2"

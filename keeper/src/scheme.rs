@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A kind of key that the keeper takes.
+/// A kind of key that the keeper supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     /// RSA, with the size of the modulus in bits.
@@ -43,7 +43,7 @@ pub enum Digest {
     Sha512,
 }
 
-/// A TLS SignatureScheme that the keeper signs with (RFC 8446, 4.2.3). SHA-1 is none of them.
+/// A TLS SignatureScheme that the keeper signs with (RFC 8446, 4.2.3). SHA-1 is excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// rsa_pkcs1: TLS 1.2 only.

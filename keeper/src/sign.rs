@@ -2,47 +2,47 @@
 //! request.
 
 use crate::crypto::{CryptoError, is_on_curve};
+use crate::handshake_message::{HandshakeMessage, NotAHandshakeMessage, is_own_leaf};
 use crate::identity::Public;
 use crate::registry::{NoKey, Service};
 use crate::scheme::{KeyKind, Scheme};
-use crate::structure::{Misshape, Shape, is_own_leaf};
 use luassl_keeper_ipc::admin::Rights;
 use luassl_keeper_ipc::front::{Decrypt, PRE_MASTER, Refusal, Sign};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Why there is no signature; for the log. The front gets the [`Refusal`].
+/// Why a request was denied, for the log. The front gets the [`Refusal`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denied {
-    /// Unknown, or another front's: the same to whoever asks.
+    /// Unknown, or another front's: the answer does not tell which.
     #[error("no such identity for this front")]
     Identity,
     /// No generation in service has that key.
-    #[error("the identity has no such key (any more)")]
+    #[error("the identity does not have this key, or no longer has it")]
     Generation,
     /// Not what a TLS peer signs.
     #[error("not a handshake message: {0}")]
-    Shape(#[from] Misshape),
+    Message(#[from] NotAHandshakeMessage),
     /// A message of a role or a protocol version that this front was not given for this identity.
-    #[error("a message of a {0}, which no grant gives this front")]
+    #[error("a message of a {0}, which no grant allows for this front")]
     Role(&'static str),
     /// A point that is not on its curve: no TLS peer sends one.
     #[error("an ECDHE point that is not on its curve")]
     Point,
-    /// A client's transcript with somebody else's certificate.
+    /// A client's transcript with a certificate that is not the identity's.
     #[error("a transcript without the identity's own certificate")]
     ForeignLeaf,
     /// Unknown, or not for this key or this version of TLS.
     #[error("signature scheme {0:#06x} does not fit")]
     Scheme(u16),
-    /// This front has no RSA key exchange, or the key is not RSA.
-    #[error("RSA key exchange is not for this front, or not for this key")]
+    /// RSA key exchange is not allowed for this front, or the key is not RSA.
+    #[error("RSA key exchange is not allowed for this front, or not possible with this key")]
     KeyExchange,
-    /// As long as no ciphertext of that key.
-    #[error("a ciphertext of {0} bytes, which is not the modulus's length")]
+    /// A ciphertext whose length is not that of the key's modulus.
+    #[error("a ciphertext of {0} bytes, which is not the length of the modulus")]
     Ciphertext(usize),
-    /// It has asked for more than it may.
-    #[error("more requests a second than [limits] signatures_per_identity or signatures_per_front")]
+    /// The front exceeded its rate.
+    #[error("more requests per second than [limits] signatures_per_identity or signatures_per_front")]
     Rate,
     /// libcrypto failed.
     #[error("libcrypto: {0}")]
@@ -55,7 +55,7 @@ impl Denied {
         match self {
             Self::Identity => Refusal::UnknownIdentity,
             Self::Generation => Refusal::UnknownKey,
-            Self::Shape(_) | Self::Point | Self::ForeignLeaf | Self::Ciphertext(_) => Refusal::NotHandshake,
+            Self::Message(_) | Self::Point | Self::ForeignLeaf | Self::Ciphertext(_) => Refusal::NotHandshake,
             Self::KeyExchange => Refusal::KeyExchange,
             Self::Role(_) => Refusal::Role,
             Self::Scheme(_) => Refusal::Scheme,
@@ -74,10 +74,10 @@ impl From<NoKey> for Denied {
     }
 }
 
-/// What was made, and what to say of it.
+/// The result, with what the audit log says about it.
 pub(crate) struct Done<T> {
     pub(crate) answer: T,
-    /// What was signed, or decrypted: a word of the audit log.
+    /// What was signed or decrypted, as named in the audit log.
     pub(crate) message: &'static str,
     /// Whether each use is logged.
     pub(crate) audit: bool,
@@ -89,21 +89,21 @@ pub(crate) struct Done<T> {
 /// [`Denied`].
 pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result<Done<Vec<u8>>, Denied> {
     let (rights, holder) = service.holder(front, request.name, &request.key_id)?;
-    let shape = Shape::of(request.message)?;
-    check_rights(shape, rights)?;
-    check_leaf(shape, &holder.publics)?;
-    check_point(shape)?;
-    let tls13 = matches!(shape, Shape::Server13 | Shape::Client13);
+    let message = HandshakeMessage::of(request.message)?;
+    check_rights(message, rights)?;
+    check_leaf(message, &holder.publics)?;
+    check_point(message)?;
+    let tls13 = matches!(message, HandshakeMessage::Server13 | HandshakeMessage::Client13);
     let scheme = Scheme::from_code(request.scheme).filter(|scheme| scheme.fits(holder.key.kind(), tls13));
     let scheme = scheme.ok_or(Denied::Scheme(request.scheme))?;
     let answer = holder.key.sign(scheme, request.message)?;
-    Ok(Done { answer, message: shape.word(), audit: rights.audit })
+    Ok(Done { answer, message: message.as_str(), audit: rights.audit })
 }
 
 /// Checks a request and decrypts.
 ///
 /// # Errors
-/// [`Denied`]; never for what is in the ciphertext.
+/// [`Denied`]; never because of the ciphertext's content.
 pub(crate) fn decrypt(
     service: &Service,
     front: &str,
@@ -121,27 +121,27 @@ pub(crate) fn decrypt(
     Ok(Done { answer, message: "tls12-pre-master", audit: rights.audit })
 }
 
-fn check_rights(shape: Shape<'_>, rights: Rights) -> Result<(), Denied> {
-    let (allowed, what) = match shape {
-        Shape::Server13 => (rights.tls13_server, "TLS 1.3 server"),
-        Shape::Client13 => (rights.tls13_client, "TLS 1.3 client"),
-        Shape::Ecdhe12 { .. } => (rights.tls12_server, "TLS 1.2 server"),
-        Shape::Dhe12 => (rights.tls12_server && rights.dhe, "TLS 1.2 server with DHE"),
-        Shape::Client12 { .. } => (rights.tls12_client, "TLS 1.2 client"),
+fn check_rights(message: HandshakeMessage<'_>, rights: Rights) -> Result<(), Denied> {
+    let (allowed, what) = match message {
+        HandshakeMessage::Server13 => (rights.tls13_server, "TLS 1.3 server"),
+        HandshakeMessage::Client13 => (rights.tls13_client, "TLS 1.3 client"),
+        HandshakeMessage::Ecdhe12 { .. } => (rights.tls12_server, "TLS 1.2 server"),
+        HandshakeMessage::Dhe12 => (rights.tls12_server && rights.dhe, "TLS 1.2 server with DHE"),
+        HandshakeMessage::Client12 { .. } => (rights.tls12_client, "TLS 1.2 client"),
     };
     if allowed { Ok(()) } else { Err(Denied::Role(what)) }
 }
 
-/// Half of all numbers are no coordinate of a point, and what is written for another protocol has no point at its end.
-fn check_point(shape: Shape<'_>) -> Result<(), Denied> {
-    match shape {
-        Shape::Ecdhe12 { curve, point } if !is_on_curve(curve, point)? => Err(Denied::Point),
+/// Half of all numbers are not a coordinate of a point, and messages of other protocols do not end with a point.
+fn check_point(message: HandshakeMessage<'_>) -> Result<(), Denied> {
+    match message {
+        HandshakeMessage::Ecdhe12 { curve, point } if !is_on_curve(curve, point)? => Err(Denied::Point),
         _ => Ok(()),
     }
 }
 
-fn check_leaf(shape: Shape<'_>, publics: &[Arc<Public>]) -> Result<(), Denied> {
-    let Shape::Client12 { leaf } = shape else { return Ok(()) };
+fn check_leaf(message: HandshakeMessage<'_>, publics: &[Arc<Public>]) -> Result<(), Denied> {
+    let HandshakeMessage::Client12 { leaf } = message else { return Ok(()) };
     let own =
         |public: &Arc<Public>| is_own_leaf(leaf, public.chain.first().map(Vec::as_slice), &public.public_key);
     if publics.iter().any(own) { Ok(()) } else { Err(Denied::ForeignLeaf) }

@@ -11,18 +11,18 @@ use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Why there are no such threads.
+/// Why the threads cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SignersError {
-    /// There is no stack for one.
+    /// No stack is available for a thread.
     #[error(transparent)]
     Stack(#[from] ArenaError),
     /// The system refuses one.
-    #[error("a thread that signs cannot be started: {0}")]
+    #[error("a signing thread cannot be started: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// A fixed number of threads, and what waits for one of them.
+/// A fixed number of threads, and the queue of tasks.
 pub(crate) struct Signers(Arc<Queue>);
 
 #[derive(Default)]
@@ -31,7 +31,7 @@ struct Queue {
     added: Condvar,
 }
 
-/// Something to do, and who waits for its end.
+/// A task, and the thread that waits for its end.
 struct Task {
     work: Box<dyn FnOnce() + Send>,
     end: Arc<End>,
@@ -86,7 +86,7 @@ impl Queue {
         self.added.notify_one();
     }
 
-    /// Does one task after the other, for as long as the process runs.
+    /// Runs one task after the other, for as long as the process runs.
     fn serve(&self) {
         loop {
             let waited = self.added.wait_while(self.lock(), |tasks| tasks.is_empty());
@@ -99,7 +99,7 @@ impl Queue {
         }
     }
 
-    /// Each change under the lock is one call, which leaves the queue whole.
+    /// Each change under the lock is one call, so the queue stays consistent.
     fn lock(&self) -> MutexGuard<'_, VecDeque<Task>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! What fronts' and admin's sockets have in common: waiting, accepting, and sending within a bounded time.
+//! Common code for the sockets of fronts and the supervisor: waiting, accepting, and sending with a deadline.
 
 use crate::limits::SEND_DEADLINE;
 use luassl_keeper_ipc::transport::{PollFlags, SendFlags, send, wait};
@@ -12,7 +12,7 @@ pub(crate) fn accept(listener: &OwnedFd) -> Result<OwnedFd, Errno> {
     loop {
         wait([listener.as_fd()], PollFlags::IN, None)?;
         match retry_on_intr(|| accept_with(listener, SocketFlags::CLOEXEC)) {
-            // Whoever connected has gone again.
+            // The peer has already disconnected.
             Err(Errno::AGAIN | Errno::CONNABORTED) => {}
             done => return done,
         }

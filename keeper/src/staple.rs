@@ -1,14 +1,14 @@
 //! A staple is handed out as it is: fronts parse it. Looked at here is only what its first bytes must be, at their fixed
 //! places (RFC 6960, 4.2.1), so that nothing else that lies in the file, such as a private key, reaches a front.
 
-/// Why a file is no staple.
+/// Why a file is not a staple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoStaple {
-    /// The first bytes are others.
-    #[error("it does not begin as one")]
+    /// The first bytes do not match.
+    #[error("it does not start like one")]
     Start,
-    /// The length that it says is another.
-    #[error("it is not as long as it says")]
+    /// The length in its header does not match.
+    #[error("its length does not match its header")]
     Length,
     /// The responder had no answer.
     #[error("the responder answered with error status {0}")]

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// Where the root of a push comes from.
+/// The source of a push's root.
 pub(crate) enum Root {
-    /// The keeper draws it, once for its life.
+    /// The keeper generates it once at its start.
     Own,
-    /// The operator has given it.
+    /// The operator configured it.
     Given(Arc<TicketRoot>),
-    /// The operator's was not usable: what is in service stays.
+    /// The operator's root was not usable: the previous one stays in service.
     Failed,
 }
 
-/// What a push says about ticket keys.
+/// A push's settings for ticket keys.
 pub(crate) struct Plan {
     pub(crate) epoch: u32,
     pub(crate) root: Root,

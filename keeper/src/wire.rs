@@ -1,11 +1,11 @@
 //! Fields of TLS structures: big-endian, vectors behind their length.
 
-/// The bytes end within a field, or are not what they should be.
+/// The bytes end inside a field, or a field has an invalid value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cut;
 
 impl Cut {
-    pub(crate) fn unless(good: bool) -> Result<(), Self> {
+    pub(crate) fn ensure(good: bool) -> Result<(), Self> {
         if good { Ok(()) } else { Err(Self) }
     }
 }

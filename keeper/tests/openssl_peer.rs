@@ -1,10 +1,10 @@
-//! What OpenSSL itself signs has the shape that the keeper signs. The messages are those of `openssl s_client -msg`,
+//! The keeper recognises every message that OpenSSL itself signs. The messages are those of `openssl s_client -msg`,
 //! put together as the RFC says; that its peer's signature verifies over them proves that they are what was signed.
 
 mod kit;
 
 use kit::Bench;
-use luassl_keeper::structure::{Shape, is_own_leaf};
+use luassl_keeper::handshake_message::{HandshakeMessage, is_own_leaf};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
@@ -118,8 +118,8 @@ fn check_client(bench: &Bench, messages: &[Vec<u8>]) {
     let transcript = transcript(messages);
     let (scheme, signature) = signature(message(messages, CERTIFICATE_VERIFY), 0);
     assert!(bench.verifies("b", scheme, &transcript, signature));
-    let Ok(Shape::Client12 { leaf }) = Shape::of(&transcript) else {
-        panic!("{:?}", Shape::of(&transcript));
+    let Ok(HandshakeMessage::Client12 { leaf }) = HandshakeMessage::of(&transcript) else {
+        panic!("{:?}", HandshakeMessage::of(&transcript));
     };
     let [own, other] = ["b", "a"].map(|name| {
         bench.openssl(&format!("x509 -in {name}.crt -outform DER -out {name}.der"));
@@ -136,7 +136,10 @@ fn check_server(bench: &Bench, messages: &[Vec<u8>]) {
     let signed = [random(CLIENT_HELLO), random(SERVER_HELLO), &exchange[4..4 + length]].concat();
     let (scheme, signature) = signature(exchange, length);
     assert!(bench.verifies("a", scheme, &signed, signature));
-    assert!(matches!(Shape::of(&signed), Ok(Shape::Ecdhe12 { .. } | Shape::Dhe12)));
+    assert!(matches!(
+        HandshakeMessage::of(&signed),
+        Ok(HandshakeMessage::Ecdhe12 { .. } | HandshakeMessage::Dhe12)
+    ));
 }
 
 fn parameters_length(body: &[u8]) -> usize {

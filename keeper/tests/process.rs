@@ -101,7 +101,7 @@ fn what_is_wrong_with_its_start_is_said() {
     let cases = [
         ("", "exec \"$0\"", "no sockets were passed"),
         ("LISTEN_FDS=1", "export LISTEN_PID=1; exec \"$0\"", "no sockets were passed"),
-        ("LISTEN_FDS=1", with_file, "no socket of the keeper is called \"\""),
+        ("LISTEN_FDS=1", with_file, "invalid socket name \"\""),
         ("LISTEN_FDS=2 LISTEN_FDNAMES=admin", with_file, "does not name each"),
         ("LISTEN_FDS=1 LISTEN_FDNAMES=admin", with_file, "is not an AF_UNIX socket"),
         ("LISTEN_FDS=1 LISTEN_FDNAMES=admin", "export LISTEN_PID=$$; exec \"$0\" 3<&-", "cannot be used"),

@@ -248,9 +248,9 @@ fn a_failed_renewal_leaves_the_old_generation_in_service() {
     keeper.bench.write("broken", "-----BEGIN PRIVATE KEY-----\n");
     keeper.front("web", BOTH, None);
     let outcome = keeper.identity("a", [Some("broken"), Some("a.crt"), None, None]);
-    assert!(matches!(outcome, Outcome::Failed { stays: true, .. }), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Failed { keeps_previous: true, .. }), "{outcome:?}");
     let outcome = keeper.identity("never", [Some("broken"), None, None, None]);
-    assert!(matches!(outcome, Outcome::Failed { stays: false, .. }), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Failed { keeps_previous: false, .. }), "{outcome:?}");
     keeper.commit();
     let front = keeper.connect("web");
     assert!(front.sign("a", key_id, 0x0403, &server_message()).is_ok());
@@ -485,11 +485,11 @@ fn the_longest_transcript_is_signed() {
     let keeper = Keeper::serving(&["web"], "a", P256);
     let mut transcript = client_transcript(&der(&keeper, "a"));
     // CertificateRequest: type, 24-bit length, body; it is the fifth message.
-    let place = transcript.windows(8).position(|part| part == [13, 0, 0, 4, 1, 1, 0, 0]).expect("request");
+    let position = transcript.windows(8).position(|part| part == [13, 0, 0, 4, 1, 1, 0, 0]).expect("request");
     let more = front::TRANSCRIPT_MAX - transcript.len();
-    transcript.splice(place + 8..place + 8, vec![0; more]);
+    transcript.splice(position + 8..position + 8, vec![0; more]);
     let length = u32::try_from(more + 4).expect("short").to_be_bytes();
-    transcript[place + 1..place + 4].copy_from_slice(&length[1..]);
+    transcript[position + 1..position + 4].copy_from_slice(&length[1..]);
     assert_eq!(transcript.len(), front::TRANSCRIPT_MAX);
     let signature = keeper.connect("web").sign("a", keeper.key_id("a"), 0x0403, &transcript).expect("signed");
     assert!(keeper.bench.verifies("a", 0x0403, &transcript, &signature));

@@ -1,7 +1,7 @@
 //! The supervisor's door: pushes of the configuration and the trust bundles.
 
 use super::{Front, peer, readiness, status};
-use luassl_keeper_ipc::notice::Notice;
+use luassl_keeper_ipc::sd_notify::SdNotify;
 use luassl_keeper_ipc::transport::{self, RecvError};
 use luassl_settings::{self as push, Push, PushReply};
 use rustix::{
@@ -89,12 +89,12 @@ fn take(front: &Arc<Front>, message: &[u8], descriptors: Vec<OwnedFd>) -> Vec<u8
     if let Some(reply) = status::answer(front, message) {
         return reply;
     }
-    told(front.notice.as_ref().map(Notice::reloading));
+    told(front.notice.as_ref().map(SdNotify::reloading));
     let reply = match push::receive_settings(message, descriptors) {
         Ok(Push { settings, listeners }) => front.activate(settings, listeners),
         Err(error) => PushReply::faulty(format!("the push cannot be read: {error}")),
     };
-    told(front.notice.as_ref().map(Notice::ready));
+    told(front.notice.as_ref().map(SdNotify::ready));
     reply.encode()
 }
 

@@ -46,7 +46,7 @@ mod workers;
 
 use crate::keeper_client::KeeperLink;
 use context::Principal;
-use luassl_keeper_ipc::notice::Notice;
+use luassl_keeper_ipc::sd_notify::SdNotify;
 use luassl_sandbox::{isolation::Isolation, user::User};
 use luassl_settings::{Limits, PushReply, Settings};
 use luassl_tls as tls;
@@ -118,7 +118,7 @@ struct Front {
     acceptors: listener::Acceptors,
     counters: Arc<counters::Counters>,
     audit: audit::Audit,
-    notice: Option<Notice>,
+    notice: Option<SdNotify>,
 }
 
 /// How often a request that waits for the keeper's identities looks again.
@@ -136,7 +136,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     let keeper = lockdown::close(options.isolation, options.user, options.keeper)?;
     raise_descriptor_limit();
     interrupt::install()?;
-    let notice = Notice::from_environment()?;
+    let notice = SdNotify::from_environment()?;
     // From here on no file can be opened; threads inherit that.
     lockdown::lock_down()?;
     #[cfg(feature = "hostile")]
@@ -198,7 +198,7 @@ async fn serve(front: Arc<Front>, sockets: Vec<(String, OwnedFd)>) -> Result<(),
     let admin = admin.ok_or(FrontError::MissingSocket("admin"))?;
     tokio::spawn(audit::catch_up(Arc::clone(&front)));
     let admin = admin::start(Arc::clone(&front), admin)?;
-    admin::told(front.notice.as_ref().map(Notice::ready));
+    admin::told(front.notice.as_ref().map(SdNotify::ready));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok(()),

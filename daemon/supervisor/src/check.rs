@@ -1,4 +1,4 @@
-//! `luassld check`: loads everything, the keys through a keeper that it starts, and says what is wrong.
+//! `luassld check`: loads everything, the keys through a keeper that it starts, and reports all errors.
 
 use crate::config::{self, Config, Finding, Loaded, Request, Severity};
 use crate::push::{self, Report, Trusts};
@@ -44,7 +44,7 @@ impl Verdict {
 /// Checks what `request` names.
 pub fn run(request: &Request) -> Verdict {
     let Loaded { config, rest, mut findings } = config::load(request);
-    // Files are looked at though the configuration has errors, so that one run tells of all.
+    // The files are checked even if the configuration has errors, so that one run reports everything.
     let Some(config) = config.or(rest) else { return Verdict { findings, identities: 0 } };
     let (trusts, mut of_files) = push::read_trusts(&config, None);
     of_files.extend(unusable(&config, &trusts));
@@ -59,7 +59,7 @@ pub fn run(request: &Request) -> Verdict {
         }
         Err(finding) => of_files.push(finding),
     }
-    // What follows from an error that was told helps nobody.
+    // Errors that only follow from a reported one are left out.
     of_files.retain(|finding| !findings.iter().any(|told| is_error_at(told, finding)));
     findings.extend(of_files);
     findings.sort_by_key(in_file);
@@ -67,16 +67,16 @@ pub fn run(request: &Request) -> Verdict {
 }
 
 fn is_error_at(told: &Finding, finding: &Finding) -> bool {
-    told.severity == Severity::Error && told.place.is_some() && told.place == finding.place
+    told.severity == Severity::Error && told.location.is_some() && told.location == finding.location
 }
 
-/// In the order of the file, so that each is found where the eye is.
+/// In the order of the file, so that each is easy to find.
 fn in_file(finding: &Finding) -> (Option<std::path::PathBuf>, Option<usize>) {
-    let place = finding.place.clone();
-    place.map_or((None, None), |place| (Some(place.file), place.line))
+    let location = finding.location.clone();
+    location.map_or((None, None), |location| (Some(location.file), location.line))
 }
 
-/// Trusts that were read, and yet OpenSSL cannot use them.
+/// Trusts that were read, but that OpenSSL cannot use.
 fn unusable(config: &Config, trusts: &Trusts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, trust) in &config.trusts {
@@ -88,7 +88,7 @@ fn unusable(config: &Config, trusts: &Trusts) -> Vec<Finding> {
             let cause =
                 format!("trust `{name}`: a {what} in its files cannot be read: {}", first_reason(&error));
             findings.push(
-                Finding::error(trust.place.clone(), cause).hint("name PEM files that `openssl` can read"),
+                Finding::error(trust.location.clone(), cause).hint("name PEM files that `openssl` can read"),
             );
         }
     }
@@ -111,7 +111,7 @@ fn identities_by_keeper(config: &Config, isolations: Isolations) -> Result<Repor
     let sockets = [("admin".to_owned(), keepers.as_fd())];
     let keeper = launch::command(&programs.launcher, &programs.keeper, &sockets)
         .and_then(|mut command| command.spawn())
-        .map(Private)
+        .map(EphemeralKeeper)
         .map_err(|error| failed("the keeper does not start", &error))?;
     drop(keepers);
     let report = push::push_keeper(ours.as_fd(), config).map_err(|error| failed("the keeper", &error));
@@ -119,10 +119,10 @@ fn identities_by_keeper(config: &Config, isolations: Isolations) -> Result<Repor
     report
 }
 
-/// A keeper of one's own, which ends with this value.
-struct Private(Child);
+/// A keeper for one check, killed when this value is dropped.
+struct EphemeralKeeper(Child);
 
-impl Drop for Private {
+impl Drop for EphemeralKeeper {
     fn drop(&mut self) {
         let ended: io::Result<_> = self.0.kill().and_then(|()| self.0.wait());
         if let Err(error) = ended {

@@ -123,7 +123,10 @@ fn keeper_messages() -> io::Result<()> {
     for (name, answer) in [
         ("begun", admin::Answer::Begun { serial: 7 }),
         ("loaded", admin::Answer::Loaded(loaded)),
-        ("failed", admin::Answer::Failed(admin::Failed { name: "www", file, kind, stays: true, reason })),
+        (
+            "failed",
+            admin::Answer::Failed(admin::Failed { name: "www", file, kind, keeps_previous: true, reason }),
+        ),
         ("tickets-taken", admin::Answer::TicketsTaken),
         ("tickets-failed", admin::Answer::TicketsFailed { kind, reason }),
         ("count", admin::Answer::Count(count)),
@@ -138,12 +141,12 @@ fn keeper_messages() -> io::Result<()> {
 /// What the keeper is asked to sign.
 fn structures() -> io::Result<()> {
     let tls13 = |text: &[u8], hash: usize| [&[0x20; 64], text, &[0x42; 48][..hash]].concat();
-    write("keeper_structure", "server-13", tls13(b"TLS 1.3, server CertificateVerify\0", 32))?;
-    write("keeper_structure", "client-13", tls13(b"TLS 1.3, client CertificateVerify\0", 48))?;
-    write("keeper_structure", "x25519", [&[0xee; 64], &[3, 0, 29, 32][..], &[0x42; 32]].concat())?;
-    write("keeper_structure", "p256", [&[0xee; 64], &[3, 0, 23, 65, 4][..], &[0x42; 64]].concat())?;
+    write("handshake_message", "server-13", tls13(b"TLS 1.3, server CertificateVerify\0", 32))?;
+    write("handshake_message", "client-13", tls13(b"TLS 1.3, client CertificateVerify\0", 48))?;
+    write("handshake_message", "x25519", [&[0xee; 64], &[3, 0, 29, 32][..], &[0x42; 32]].concat())?;
+    write("handshake_message", "p256", [&[0xee; 64], &[3, 0, 23, 65, 4][..], &[0x42; 64]].concat())?;
     let dh = [&[1, 0][..], &[0xff; 256], &[0, 1, 2, 1, 0], &[0x42; 256]].concat();
-    write("keeper_structure", "dh", [&[0xee; 64], &dh[..]].concat())?;
+    write("handshake_message", "dh", [&[0xee; 64], &dh[..]].concat())?;
     let handshake = |kind: u8, body: &[u8]| {
         let length = u32::try_from(body.len()).unwrap_or_default().to_be_bytes();
         [&[kind][..], &length[1..], body].concat()
@@ -160,7 +163,7 @@ fn structures() -> io::Result<()> {
         handshake(11, &certificate),
         handshake(16, &[&[32][..], &[0x42; 32]].concat()),
     ];
-    write("keeper_structure", "client-12", flight.concat())
+    write("handshake_message", "client-12", flight.concat())
 }
 
 /// The samples of the documents, and one of everything.

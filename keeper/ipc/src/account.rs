@@ -1,4 +1,4 @@
-//! How much a front may ask of the keeper, and what it has had.
+//! Rate limits of a front at the keeper, and its counters.
 
 use crate::front::Refusal;
 use crate::wire::{Malformed, Reader, TooLong, Writer};
@@ -9,7 +9,7 @@ use crate::wire::{Malformed, Reader, TooLong, Writer};
 pub struct Rates {
     /// About one identity.
     pub identity: u32,
-    /// In all, refused ones included.
+    /// For the whole front, refused requests included.
     pub front: u32,
 }
 

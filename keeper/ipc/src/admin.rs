@@ -144,9 +144,9 @@ impl Files {
 /// From the supervisor to the keeper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// What was said since the last commit is forgotten.
+    /// Discards everything since the last commit.
     Begin {
-        /// Which push it is; no two of one connection have the same.
+        /// The number of the push, unique within the connection.
         serial: u64,
     },
     /// What a front has. A second one for the same front adds to it; an identity in several has the rights of each.
@@ -174,7 +174,7 @@ pub enum Request<'a> {
         epoch: u32,
         /// Whether the root's file came along.
         root: bool,
-        /// Fronts whose domain is not their own name, each with its domain: fronts of one domain share their keys.
+        /// Fronts whose ticket domain is not their own name, with the domain. Fronts of one domain share keys.
         domains: Vec<(&'a str, &'a str)>,
     },
     /// How many requests a second each front may make. Not said: [`Rates::default`].
@@ -186,7 +186,7 @@ pub enum Request<'a> {
     },
     /// Asks what was counted.
     Status,
-    /// What was said since the last commit takes effect; what was not said is withdrawn.
+    /// Puts everything since the last commit into effect. What was not sent is withdrawn.
     Commit,
 }
 
@@ -200,7 +200,7 @@ impl<'a> Request<'a> {
     /// Reads one datagram.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are no request.
+    /// [`Malformed`] when the bytes are not a request.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let request = match reader.u8()? {
@@ -286,13 +286,13 @@ pub enum Answer<'a> {
         /// The push's.
         serial: u64,
     },
-    /// An identity was read and found good; it serves from the next commit.
+    /// An identity was loaded; it serves from the next commit.
     Loaded(Loaded<'a>),
-    /// An identity is not usable; what was in service stays.
+    /// An identity is not usable; the previous generation stays in service.
     Failed(Failed<'a>),
-    /// Ticket keys will be made as was said, from the commit on.
+    /// Ticket keys are derived as requested, from the commit on.
     TicketsTaken,
-    /// The root of the ticket keys is not usable; what was in service stays.
+    /// The root of the ticket keys is not usable; the previous one stays in service.
     TicketsFailed {
         /// What sort of fault it is.
         kind: Fault,
@@ -310,7 +310,7 @@ pub enum Answer<'a> {
     Counted,
 }
 
-/// What an identity turned out to be.
+/// Properties of a loaded identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded<'a> {
     /// Its name.
@@ -338,7 +338,7 @@ pub struct Failed<'a> {
     /// What sort of fault it is.
     pub kind: Fault,
     /// Whether an older generation of it stays in service.
-    pub stays: bool,
+    pub keeps_previous: bool,
     /// Cause and remedy, for people.
     pub reason: &'a str,
 }
@@ -373,7 +373,7 @@ pub enum Fault {
     BadCertificate,
     /// Key and certificate do not belong to each other.
     Mismatch,
-    /// The staple is no OCSP response.
+    /// The staple is not an OCSP response.
     BadStaple,
     /// A bound was reached: on identities, or on the size of a chain.
     Limit,
@@ -396,12 +396,12 @@ const FAULTS: [Fault; 9] = [
     Fault::Internal,
 ];
 
-/// A value's place in its table is its code on the wire.
+/// A value's index in its table is its code on the wire.
 fn code<T: PartialEq>(table: &[T], value: &T) -> u8 {
     table
         .iter()
         .position(|known| known == value)
-        .and_then(|place| u8::try_from(place).ok())
+        .and_then(|index| u8::try_from(index).ok())
         .unwrap_or(u8::MAX)
 }
 
@@ -413,7 +413,7 @@ impl<'a> Answer<'a> {
     /// Reads one datagram.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are no answer.
+    /// [`Malformed`] when the bytes are not an answer.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let answer = match reader.u8()? {
@@ -423,7 +423,7 @@ impl<'a> Answer<'a> {
                 name: reader.name()?,
                 file: from_code(&BLAMED, reader.u8()?)?,
                 kind: from_code(&FAULTS, reader.u8()?)?,
-                stays: reader.bool()?,
+                keeps_previous: reader.bool()?,
                 reason: reader.text()?,
             }),
             TICKETS_TAKEN => Self::TicketsTaken,
@@ -450,8 +450,11 @@ impl<'a> Answer<'a> {
             Self::Failed(failed) => {
                 let mut writer = Writer::new(out, ANSWER_MAX, FAILED);
                 writer.name(failed.name)?;
-                let codes =
-                    [code(&BLAMED, &failed.file), code(&FAULTS, &failed.kind), u8::from(failed.stays)];
+                let codes = [
+                    code(&BLAMED, &failed.file),
+                    code(&FAULTS, &failed.kind),
+                    u8::from(failed.keeps_previous),
+                ];
                 writer.raw(&codes)?;
                 writer.text(failed.reason)
             }

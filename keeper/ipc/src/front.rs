@@ -66,7 +66,7 @@ pub struct Sign<'a> {
     pub name: &'a str,
     /// TLS SignatureScheme (RFC 8446, 4.2.3).
     pub scheme: u16,
-    /// What is to be signed: the whole message, no digest.
+    /// What to sign: the whole message, not a digest.
     pub message: &'a [u8],
 }
 
@@ -92,7 +92,7 @@ impl<'a> Request<'a> {
     /// Reads one datagram.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are no request.
+    /// [`Malformed`] when the bytes are not a request.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let request = match reader.u8()? {
@@ -160,7 +160,7 @@ impl Decrypt<'_> {
 pub enum Answer<'a> {
     /// An identity that this front has, or a new generation of one.
     Identity(Identity<'a>),
-    /// An identity that this front has no longer.
+    /// An identity that this front no longer has.
     Withdrawn {
         /// Its name.
         name: &'a str,
@@ -178,10 +178,10 @@ pub enum Answer<'a> {
     Secret {
         /// Of the request.
         call: u32,
-        /// Wherever it goes, it is to be wiped.
+        /// Wipe every copy.
         secret: PreMaster<'a>,
     },
-    /// No signature, and no secret.
+    /// Refusal of a signature or a secret.
     Refused {
         /// Of the request.
         call: u32,
@@ -253,11 +253,11 @@ pub enum Refusal {
     /// The identity has (or has again) no key with this id.
     #[error("the identity has no such key any more")]
     UnknownKey,
-    /// The message is no handshake message that a TLS peer signs.
+    /// The message is not a handshake message that a TLS peer signs.
     #[error("not a handshake message")]
     NotHandshake,
-    /// A handshake message of a role that this front has not.
-    #[error("not a role of this front")]
+    /// A handshake message of a role that this front does not have.
+    #[error("this front does not have this role")]
     Role,
     /// The scheme does not fit the key, or the protocol version of the message.
     #[error("the signature scheme does not fit")]
@@ -265,16 +265,16 @@ pub enum Refusal {
     /// libcrypto could not sign.
     #[error("signing failed")]
     Failed,
-    /// RSA key exchange is not this front's, nor this key's.
+    /// RSA key exchange is not allowed for this front or not possible with this key.
     #[error("no RSA key exchange for this front and this key")]
     KeyExchange,
-    /// More than this front may ask for of one identity.
+    /// The front exceeded its rate for this identity.
     #[error("too many requests for this identity: slow down")]
     Rate,
 }
 
 impl Refusal {
-    /// Every one; a refusal's code on the wire is its place, counted from 1.
+    /// Every one; a refusal's code on the wire is its index, counted from 1.
     pub const ALL: [Self; 9] = [
         Self::NotYet,
         Self::UnknownIdentity,
@@ -287,9 +287,9 @@ impl Refusal {
         Self::Rate,
     ];
 
-    /// Its word in the audit log.
+    /// Its name in the audit log.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::NotYet => "not-yet",
             Self::UnknownIdentity => "unknown-identity",
@@ -304,13 +304,13 @@ impl Refusal {
     }
 
     pub(crate) fn code(self) -> u8 {
-        let place = Self::ALL.iter().position(|refusal| *refusal == self);
-        place.and_then(|place| u8::try_from(place + 1).ok()).unwrap_or(0)
+        let index = Self::ALL.iter().position(|refusal| *refusal == self);
+        index.and_then(|index| u8::try_from(index + 1).ok()).unwrap_or(0)
     }
 
     pub(crate) fn from_code(code: u8) -> Result<Self, Malformed> {
-        let place = usize::from(code).checked_sub(1).ok_or(Malformed::Value)?;
-        Self::ALL.get(place).copied().ok_or(Malformed::Value)
+        let index = usize::from(code).checked_sub(1).ok_or(Malformed::Value)?;
+        Self::ALL.get(index).copied().ok_or(Malformed::Value)
     }
 }
 
@@ -318,7 +318,7 @@ impl<'a> Answer<'a> {
     /// Reads one datagram.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are no answer.
+    /// [`Malformed`] when the bytes are not an answer.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let answer = match reader.u8()? {

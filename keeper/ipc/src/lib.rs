@@ -7,7 +7,7 @@
 //! there before they use it, allocate nothing that a sender chose the size of, and never panic.
 //!
 //! [`front`] is what fronts and keeper say to each other, [`admin`] what supervisor and keeper do, [`transport`]
-//! sends and receives datagrams with descriptors (for the front's admin socket, too), [`notice`] tells whoever started
+//! sends and receives datagrams with descriptors (for the front's admin socket, too), [`sd_notify`] tells whoever started
 //! keeper or front how it is, [`audit`] is the format of what both log of uses and refusals.
 
 #![forbid(unsafe_code)]
@@ -16,7 +16,7 @@ mod account;
 pub mod admin;
 pub mod audit;
 pub mod front;
-pub mod notice;
+pub mod sd_notify;
 pub mod transport;
 mod wire;
 

@@ -2,8 +2,8 @@
 //!
 //! Waiting ([`wait`]) is apart from sending and receiving, so that every call can be bounded in time.
 //!
-//! Received descriptors are close-on-exec from the start; those that nobody takes are closed. A signal never
-//! interrupts a call, and a peer that has gone is an error, not SIGPIPE.
+//! Received descriptors are close-on-exec from the start; those that the caller does not take are closed.
+//! A signal never interrupts a call, and a closed peer is an error, not SIGPIPE.
 
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::{Errno, IoSlice, IoSliceMut, retry_on_intr};
@@ -26,7 +26,7 @@ pub const DESCRIPTORS_MAX: usize = 253;
 pub struct Received {
     /// How many bytes. 0 means that the peer has closed the socket.
     pub len: usize,
-    /// The descriptors that came along.
+    /// The received descriptors.
     pub descriptors: Vec<OwnedFd>,
     /// Whether the datagram was longer than the buffer and lost its end.
     pub truncated: bool,
@@ -37,7 +37,7 @@ pub struct Received {
 pub enum RecvError {
     /// More descriptors came along than the caller takes, or than this process may open (MSG_CTRUNC). Those that
     /// did arrive are closed, and the message's bytes are gone.
-    #[error("more descriptors came than can be taken")]
+    #[error("more descriptors arrived than can be accepted")]
     DescriptorsLost,
     /// The system's answer; [`Errno::AGAIN`] where a call that must not wait would have to.
     #[error("receiving failed: {0}")]

@@ -6,8 +6,8 @@ pub const NAME_MAX: usize = 255;
 /// Why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// A field reaches beyond the end.
-    #[error("the message ends within a field")]
+    /// A field extends beyond the end.
+    #[error("the message ends inside a field")]
     Truncated,
     /// Bytes follow the last field.
     #[error("the message has bytes after its last field")]
@@ -21,7 +21,7 @@ pub enum Malformed {
     /// A name is empty or longer than [`NAME_MAX`].
     #[error("a name is empty or longer than {NAME_MAX} bytes")]
     Name,
-    /// A field has a value that it cannot have.
+    /// A field has an invalid value.
     #[error("a field has an unknown value")]
     Value,
 }
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
         if is_name(name) { Ok(name) } else { Err(Malformed::Name) }
     }
 
-    /// Items behind a 16-bit count. Nothing is set aside for the count: it is the sender's word.
+    /// Items behind a 16-bit count. Nothing is allocated for the count: the sender chooses it.
     pub(crate) fn list<T>(
         &mut self,
         item: impl Fn(&mut Self) -> Result<T, Malformed>,
@@ -120,7 +120,7 @@ fn is_name(name: &str) -> bool {
     (1..=NAME_MAX).contains(&name.len())
 }
 
-/// Puts fields behind each other in the sender's buffer.
+/// Appends fields to the sender's buffer.
 pub(crate) struct Writer<'a> {
     out: &'a mut Vec<u8>,
     max: usize,

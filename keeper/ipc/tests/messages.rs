@@ -146,7 +146,7 @@ proptest! {
             Fault::Mismatch, Fault::BadStaple, Fault::Limit, Fault::Internal,
         ][usize::from(kind)];
         survives!(admin::Answer, admin::Answer::Failed(admin::Failed {
-            name: &name, file, kind, stays: names.len() % 2 == 1, reason: &names.concat(),
+            name: &name, file, kind, keeps_previous: names.len() % 2 == 1, reason: &names.concat(),
         }));
         survives!(admin::Answer, admin::Answer::Begun { serial: u64::MAX });
         survives!(admin::Answer, admin::Answer::Committed { warnings: vec![] });
@@ -169,12 +169,12 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_byte_never_panics(name in name(), message in bytes(), place: prop::sample::Index, byte: u8) {
+    fn a_changed_byte_never_panics(name in name(), message in bytes(), position: prop::sample::Index, byte: u8) {
         let sign = front::Sign { call: 1, key_id: [7; 32], name: &name, scheme: 0x0804, message: &message };
         let mut wire = Vec::new();
         front::Request::Sign(sign).encode(&mut wire).expect("within bounds");
-        let place = place.index(wire.len());
-        wire[place] = byte;
+        let position = position.index(wire.len());
+        wire[position] = byte;
         let _ = front::Request::decode(&wire);
     }
 }

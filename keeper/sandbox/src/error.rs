@@ -1,4 +1,4 @@
-//! Why a process could not give up what it should.
+//! Why a process could not be restricted.
 
 use rustix::io::Errno;
 
@@ -8,20 +8,20 @@ pub enum SandboxError {
     /// Core dumps, debuggers or new privileges cannot be kept out.
     #[error("the process cannot be closed to debuggers and core dumps: {0}")]
     Close(#[source] Errno),
-    /// The kernel takes no seccomp filter.
+    /// The kernel does not accept a seccomp filter.
     #[error("system calls cannot be restricted: {0}")]
     Calls(#[from] seccompiler::Error),
-    /// The kernel takes no seccomp filter that logs.
+    /// The kernel does not accept a seccomp filter that logs.
     #[error("system calls cannot be restricted: {0}")]
     Logged(#[source] std::io::Error),
     /// The filter cannot be written for this machine.
     #[error("system calls cannot be restricted: {0}")]
     Filter(#[from] seccompiler::BackendError),
-    /// The kernel has Landlock and does not take the rules.
-    #[error("files cannot be locked away: {0}")]
+    /// The kernel has Landlock but does not accept the rules.
+    #[error("access to files cannot be restricted: {0}")]
     Files(#[from] landlock::RulesetError),
-    /// The process gets no root directory and no network of its own.
-    #[error("the process gets no empty root directory and no network of its own: {0}")]
+    /// The process cannot have its own root directory and network.
+    #[error("the process cannot have an empty root directory and its own network: {0}")]
     Isolation(#[source] Errno),
     /// The process cannot become another user.
     #[error("the process cannot become user {0}: {1}")]

@@ -12,7 +12,7 @@ use landlock::{
 pub enum UnixSockets {
     /// It does.
     Connects,
-    /// It does not: it has what it needs.
+    /// It does not: it already has all sockets that it needs.
     None,
 }
 

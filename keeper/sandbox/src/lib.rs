@@ -13,9 +13,9 @@ pub mod files;
 #[allow(unsafe_code)]
 pub mod hostile;
 pub mod isolation;
-pub mod user;
 #[allow(unsafe_code)]
-mod zone;
+mod timezone;
+pub mod user;
 
 #[cfg(all(feature = "hostile", not(debug_assertions)))]
 compile_error!("a process that attacks is for tests of its sandbox alone");
@@ -30,7 +30,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 /// # Errors
 /// [`SandboxError::Close`].
 pub fn close_to_others() -> Result<(), SandboxError> {
-    zone::read();
+    timezone::read();
     let close = || {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;

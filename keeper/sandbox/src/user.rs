@@ -1,4 +1,4 @@
-//! Becoming another user, for good: the one of a role that has nothing else.
+//! Switches permanently to another user, dedicated to the process's role.
 
 use crate::SandboxError;
 use rustix::io::Errno;
@@ -17,13 +17,13 @@ pub struct User {
     gid: u32,
 }
 
-/// Not a user that a process can become.
+/// Not a user that a process can switch to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write UID:GID, both numbers, and neither 0")]
 pub struct NoUser;
 
 impl User {
-    /// A user with its group; none where one of them is root's, or nobody's in particular (-1).
+    /// A user with its group; none where one of them is root's (0) or invalid (-1).
     #[must_use]
     pub fn new(uid: u32, gid: u32) -> Option<Self> {
         let good = |id: u32| id != 0 && id != u32::MAX;
@@ -59,7 +59,7 @@ impl FromStr for User {
 }
 
 /// Makes the process `user`: no supplementary groups, no capabilities, and no way back. To be called by the only thread
-/// there is. It still ends with its parent, where it did before; whether it is dumpable is to be said again.
+/// there is. It still ends with its parent, where it did before; whether it is dumpable must be set again.
 ///
 /// # Errors
 /// [`SandboxError::User`].

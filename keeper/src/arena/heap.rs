@@ -1,5 +1,5 @@
 //! Which bytes of the arena are taken: pages, and blocks of one size within a page. It knows offsets alone, and keeps its
-//! books outside of the arena, so that no overrun of a block reaches them.
+//! metadata outside the arena, so that a block overrun cannot reach it.
 
 /// Bytes of a page, the unit in which the arena is handed out.
 pub(super) const PAGE: usize = 4096;
@@ -10,7 +10,7 @@ const SIZES: [usize; 13] = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 10
 /// Blocks of a page, at most.
 const SLOTS: usize = PAGE / SIZES[0];
 
-/// A part of the arena that somebody has.
+/// An allocated part of the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block {
     /// Where it begins.
@@ -38,7 +38,7 @@ struct Slots {
     map: [u64; SLOTS / 64],
 }
 
-/// The books.
+/// The allocator's metadata.
 pub(super) struct Heap {
     /// Pages that were ever used; those behind them are free.
     pages: Vec<Page>,
@@ -59,12 +59,12 @@ impl Heap {
         Self { pages: Vec::new(), limit: bytes / PAGE, used: 0, lowest_free: 0, partial }
     }
 
-    /// Bytes of the pages that nobody uses.
-    pub(super) fn room(&self) -> usize {
+    /// Bytes of all unused pages.
+    pub(super) fn free_bytes(&self) -> usize {
         (self.limit - self.used) * PAGE
     }
 
-    /// Takes a block of at least `size` bytes, aligned to 16; none when there is no room.
+    /// Takes a block of at least `size` bytes, aligned to 16; none when there is not enough free memory.
     pub(super) fn take(&mut self, size: usize) -> Option<Block> {
         match SIZES.iter().position(|fits| size <= *fits) {
             Some(class) => self.take_slot(class),
@@ -121,7 +121,7 @@ impl Heap {
         Some(page)
     }
 
-    /// A page that was full has room again; one that is empty is free, unless it is the only one of its size.
+    /// A page that was full has a free block again; one that is empty is free, unless it is the only one of its size.
     fn slot_came_back(&mut self, page: usize, class: usize, taken: usize) {
         let partial = &mut self.partial[class];
         if taken + 1 == PAGE / SIZES[class] {
@@ -196,13 +196,13 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    const ROOM: usize = 64 * PAGE;
+    const CAPACITY: usize = 64 * PAGE;
 
     #[test]
     fn a_full_arena_has_nothing_left_and_serves_again_what_came_back() {
         let mut heap = Heap::new(4 * PAGE);
         let blocks: Vec<_> = std::iter::from_fn(|| heap.take(PAGE)).collect();
-        assert_eq!((blocks.len(), heap.room()), (4, 0));
+        assert_eq!((blocks.len(), heap.free_bytes()), (4, 0));
         assert_eq!(heap.take(1), None);
         assert_eq!(heap.give(blocks[2].offset), Some(blocks[2]));
         assert_eq!(heap.take(2 * PAGE), None);
@@ -211,15 +211,16 @@ mod tests {
 
     #[test]
     fn more_than_there_ever_was_is_refused() {
-        assert_eq!(Heap::new(ROOM).take(ROOM + 1), None);
-        assert_eq!(Heap::new(ROOM).take(usize::MAX), None);
+        assert_eq!(Heap::new(CAPACITY).take(CAPACITY + 1), None);
+        assert_eq!(Heap::new(CAPACITY).take(usize::MAX), None);
     }
 
     #[test]
     fn what_was_not_taken_cannot_be_given_back() {
-        let mut heap = Heap::new(ROOM);
+        let mut heap = Heap::new(CAPACITY);
         let (small, large) = (heap.take(40).expect("room"), heap.take(3 * PAGE).expect("room"));
-        for offset in [small.offset + 1, small.offset + small.len, large.offset + PAGE, ROOM, usize::MAX] {
+        for offset in [small.offset + 1, small.offset + small.len, large.offset + PAGE, CAPACITY, usize::MAX]
+        {
             assert_eq!(heap.give(offset), None, "{offset}");
         }
         for block in [small, large] {
@@ -232,12 +233,12 @@ mod tests {
         fn blocks_never_overlap_and_all_comes_back(
             steps in proptest::collection::vec((any::<bool>(), 1_usize..3 * PAGE, any::<prop::sample::Index>()), 1..400),
         ) {
-            let mut heap = Heap::new(ROOM);
+            let mut heap = Heap::new(CAPACITY);
             let mut taken = BTreeMap::new();
             for (take, size, which) in steps {
                 if take {
                     let Some(block) = heap.take(size) else { continue };
-                    prop_assert!(block.len >= size && block.offset % 16 == 0 && block.offset + block.len <= ROOM);
+                    prop_assert!(block.len >= size && block.offset % 16 == 0 && block.offset + block.len <= CAPACITY);
                     let before = taken.range(..=block.offset).next_back();
                     prop_assert!(before.is_none_or(|(offset, len)| offset + len <= block.offset));
                     let after = taken.range(block.offset..).next();
@@ -252,7 +253,7 @@ mod tests {
             }
             taken.keys().for_each(|offset| assert!(heap.give(*offset).is_some()));
             // Of each size one empty page is kept.
-            prop_assert!(heap.room() >= ROOM - SIZES.len() * PAGE);
+            prop_assert!(heap.free_bytes() >= CAPACITY - SIZES.len() * PAGE);
         }
     }
 }

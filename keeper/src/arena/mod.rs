@@ -1,8 +1,8 @@
 //! The memory of libcrypto: all that it allocates lies in a `memfd_secret` mapping, which the kernel gives to no other
 //! process, root's included, and to no core dump.
 //!
-//! [`start`] has to come before libcrypto's first allocation. Whatever is given back is wiped. A full arena is an error
-//! to whoever asked: there is no other place to turn to. A kernel without `memfd_secret` (ENOSYS, and nothing else)
+//! [`start`] has to come before libcrypto's first allocation. Whatever is given back is wiped. When the arena is full,
+//! the allocation fails: there is no other memory to use. A kernel without `memfd_secret` (ENOSYS, and nothing else)
 //! gives locked memory that is left out of core dumps, and [`Kind`] says so.
 
 mod heap;
@@ -24,20 +24,20 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 /// Where keys lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// In memory that nobody else can read.
+    /// In memory that no other process can read.
     Secret,
     /// In memory that is not swapped and not dumped, but that root can read.
     Locked,
 }
 
 impl Kind {
-    /// What an operator should know, cause and remedy.
+    /// A warning for the operator, with cause and remedy.
     pub(crate) fn warning(self) -> Option<&'static str> {
         match self {
             Self::Secret => None,
             Self::Locked => Some(
-                "the kernel has no memfd_secret, so root can read the keys out of the keeper's memory, which is locked and \
-                 in no core dump: start Linux 5.14 or later with secretmem.enable=1",
+                "the kernel has no memfd_secret, so root can read the keys from the keeper's memory, which is locked and \
+                 excluded from core dumps: start Linux 5.14 or later with secretmem.enable=1",
             ),
         }
     }
@@ -48,21 +48,21 @@ impl Kind {
 pub enum ArenaError {
     /// RLIMIT_MEMLOCK is too low.
     #[error(
-        "no more than {0} bytes of memory may be locked, and the keys need {ARENA_MIN} at least: raise RLIMIT_MEMLOCK \
+        "only {0} bytes of memory may be locked, and the keys need at least {ARENA_MIN}: raise RLIMIT_MEMLOCK \
          (LimitMEMLOCK= of the unit, or ulimit -l)"
     )]
     Limit(u64),
     /// The kernel refuses. Only ENOSYS would mean that it has none.
     #[error(
-        "the kernel refuses secret memory: {0} (does a seccomp filter name memfd_secret, and is RLIMIT_MEMLOCK as large as \
-         it says?)"
+        "the kernel refuses secret memory: {0} (does a seccomp filter block memfd_secret, and is RLIMIT_MEMLOCK really that \
+         large?)"
     )]
     Refused(Errno),
-    /// The arena has no room for a thread's stack, or its guard page cannot be set.
-    #[error("there is no stack in secret memory for a thread that signs: {0}")]
+    /// The arena cannot hold a thread's stack, or its guard page cannot be set.
+    #[error("no stack in secret memory for a signing thread: {0}")]
     Stack(Errno),
     /// libcrypto has allocated already.
-    #[error("libcrypto has taken memory before it was given the arena")]
+    #[error("libcrypto allocated memory before it was given the arena")]
     Late,
 }
 
@@ -82,7 +82,7 @@ struct Arena {
     base: NonNull<u8>,
     len: usize,
     heap: Mutex<Heap>,
-    /// Requests that found no room.
+    /// Failed allocations.
     refused: AtomicU64,
 }
 
@@ -120,8 +120,8 @@ pub(crate) fn kind() -> Option<Kind> {
 }
 
 /// Bytes that are free, and bytes in all; none in a process that has not called [`start`].
-pub(crate) fn room() -> Option<(usize, usize)> {
-    ARENA.get().map(|arena| (arena.heap().room(), arena.len))
+pub(crate) fn capacity() -> Option<(usize, usize)> {
+    ARENA.get().map(|arena| (arena.heap().free_bytes(), arena.len))
 }
 
 /// A part of the arena that is a thread's stack. It is never given back.
@@ -131,7 +131,7 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// Its lowest address; below it lies a page that nobody can touch.
+    /// Its lowest address, above a guard page.
     pub(crate) fn base(&self) -> *mut u8 {
         self.base.as_ptr()
     }
@@ -164,7 +164,7 @@ pub(crate) fn stack() -> Result<Option<Stack>, ArenaError> {
     Ok(Some(Stack { base, len: SIGNER_STACK - PAGE }))
 }
 
-/// How many requests for memory found no room.
+/// How many allocations failed.
 pub(crate) fn refused() -> u64 {
     ARENA.get().map_or(0, |arena| arena.refused.load(Ordering::Relaxed))
 }
@@ -172,7 +172,7 @@ pub(crate) fn refused() -> u64 {
 /// As much as may be locked: the soft limit, raised to the hard one.
 fn size() -> Result<usize, ArenaError> {
     let limit = getrlimit(Resource::Memlock);
-    // Raising the soft limit as far as the hard one is everybody's right; where it fails, the soft one counts.
+    // Every process may raise its soft limit to the hard one; where that fails, the soft limit applies.
     let _ = setrlimit(Resource::Memlock, Rlimit { current: limit.maximum, ..limit });
     let allowed = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
     let len = usize::try_from(allowed).unwrap_or(usize::MAX).min(ARENA_MAX) / PAGE * PAGE;
@@ -213,7 +213,7 @@ fn locked(len: usize) -> Result<NonNull<u8>, Errno> {
 }
 
 impl Arena {
-    /// Nothing that holds the lock can panic with the books half written, but for a fault of the books themselves.
+    /// Code that holds the lock cannot panic with the metadata half written, except for a bug in the metadata itself.
     fn heap(&self) -> MutexGuard<'_, Heap> {
         self.heap.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -253,7 +253,7 @@ impl Arena {
 
 /// A block that is given back twice, or is none: the memory of a process that holds keys is not what it should be.
 fn no_such_block() -> ! {
-    crate::log::line("libcrypto gave back memory that it does not have");
+    crate::log::line("libcrypto freed memory that it did not allocate");
     std::process::abort();
 }
 

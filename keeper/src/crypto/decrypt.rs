@@ -158,7 +158,7 @@ fn hmac(key: &[u8], message: &[u8], mac: &mut [u8; MAC]) -> bool {
 fn choose(block: &[u8], version: u16, other: &[u8; PRE_MASTER], secret: &mut [u8; PRE_MASTER]) {
     let Some((head, end)) = block.split_last_chunk::<PRE_MASTER>().filter(|(head, _)| head.len() >= HEAD_MIN)
     else {
-        // No modulus that is taken is so short, and its length is public.
+        // No supported modulus is this short, and its length is public.
         *secret = *other;
         return;
     };
@@ -173,12 +173,12 @@ fn choose(block: &[u8], version: u16, other: &[u8; PRE_MASTER], secret: &mut [u8
 fn good(head: &[u8], end: &[u8; PRE_MASTER], version: u16) -> u8 {
     let [major, minor] = version.to_be_bytes();
     let mut wrong = (end[0] ^ major) | (end[1] ^ minor);
-    for (place, byte) in head.iter().enumerate() {
-        // The place is public.
-        wrong |= match place {
+    for (index, byte) in head.iter().enumerate() {
+        // The index is public.
+        wrong |= match index {
             0 => *byte,
             1 => *byte ^ 2,
-            _ if place + 1 == head.len() => *byte,
+            _ if index + 1 == head.len() => *byte,
             _ => zero(*byte),
         };
     }
@@ -219,10 +219,10 @@ mod tests {
         let good = block();
         assert_eq!(chosen(&good, 0x0303)[..], good[256 - PRE_MASTER..]);
         assert_eq!(chosen(&good, 0x0302), OTHER);
-        for place in 0..256 - PRE_MASTER + 2 {
+        for index in 0..256 - PRE_MASTER + 2 {
             let mut bad = good.clone();
-            bad[place] = if bad[place] == 0x77 { 0 } else { bad[place] ^ 0x80 };
-            assert_eq!(chosen(&bad, 0x0303), OTHER, "{place}");
+            bad[index] = if bad[index] == 0x77 { 0 } else { bad[index] ^ 0x80 };
+            assert_eq!(chosen(&bad, 0x0303), OTHER, "{index}");
         }
     }
 }

@@ -21,7 +21,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// RSA moduli that are taken, in bits.
+/// Supported RSA moduli, in bits.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=4096;
 
 /// Longest signature: RSA 4096.
@@ -141,7 +141,7 @@ impl PrivateKey {
     /// A context that has begun a signature.
     fn begin(&self, scheme: Scheme) -> Result<Owned<ffi::EVP_MD_CTX>, CryptoError> {
         let begin = || self.start(scheme, ffi::EVP_DigestSignInit);
-        let Some(kept) = place(scheme).and_then(|place| self.begun.get(place)) else { return begin() };
+        let Some(kept) = index_of(scheme).and_then(|index| self.begun.get(index)) else { return begin() };
         let first = match kept.get() {
             Some(first) => first,
             None => {
@@ -203,7 +203,7 @@ fn digest(scheme: Scheme) -> *const ffi::EVP_MD {
 
 /// Where a scheme's context is kept; none for one whose hash is part of the signature, since libcrypto copies only what
 /// has a digest.
-fn place(scheme: Scheme) -> Option<usize> {
+fn index_of(scheme: Scheme) -> Option<usize> {
     let padding = if matches!(scheme, Scheme::RsaPss(_)) { SCHEMES / 2 } else { 0 };
     scheme.digest().map(|digest| padding + digest as usize)
 }
@@ -227,13 +227,15 @@ fn kind(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {
     let bits = u32::try_from(bits).unwrap_or(0);
     match id {
         ffi::EVP_PKEY_RSA if RSA_BITS.contains(&bits) => Ok(KeyKind::Rsa(bits)),
-        ffi::EVP_PKEY_RSA => Err(KeyFault::Unsupported(format!("an RSA key of {bits} bits is not taken"))),
-        ffi::EVP_PKEY_RSA_PSS => Err(unsupported("an RSA key for PSS alone is not taken")),
+        ffi::EVP_PKEY_RSA => {
+            Err(KeyFault::Unsupported(format!("an RSA key of {bits} bits is not supported")))
+        }
+        ffi::EVP_PKEY_RSA_PSS => Err(unsupported("an RSA key restricted to PSS is not supported")),
         ffi::EVP_PKEY_EC => curve(key),
         ffi::EVP_PKEY_ED25519 => Ok(KeyKind::Ed25519),
         ffi::EVP_PKEY_ED448 => Ok(KeyKind::Ed448),
-        ffi::EVP_PKEY_DSA => Err(unsupported("DSA is not taken, as no current TLS peer knows it")),
-        _ => Err(unsupported("this kind of key is not taken")),
+        ffi::EVP_PKEY_DSA => Err(unsupported("DSA is not supported, as no current TLS peer supports it")),
+        _ => Err(unsupported("this kind of key is not supported")),
     }
 }
 
@@ -247,8 +249,8 @@ fn curve(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {
         Some("prime256v1" | "P-256") => Ok(KeyKind::P256),
         Some("secp384r1" | "P-384") => Ok(KeyKind::P384),
         Some("secp521r1" | "P-521") => Ok(KeyKind::P521),
-        Some(name) => Err(KeyFault::Unsupported(format!("an EC key on the curve {name} is not taken"))),
-        None => Err(unsupported("an EC key without a named curve is not taken")),
+        Some(name) => Err(KeyFault::Unsupported(format!("an EC key on the curve {name} is not supported"))),
+        None => Err(unsupported("an EC key without a named curve is not supported")),
     }
 }
 
@@ -258,11 +260,11 @@ fn text(key: &Owned<ffi::EVP_PKEY>, parameter: &CStr) -> Option<String> {
     let mut length = 0;
     // SAFETY: the text is written with its zero byte, or not at all where it does not fit.
     let done = unsafe {
-        let room = text.as_mut_ptr().cast();
+        let buffer = text.as_mut_ptr().cast();
         ffi::EVP_PKEY_get_utf8_string_param(
             key.as_ptr(),
             parameter.as_ptr(),
-            room,
+            buffer,
             text.len(),
             &raw mut length,
         )

@@ -47,7 +47,7 @@ const KEYPAIR: c_int = 0x87;
 impl From<ShapeFault> for KeyFault {
     fn from(fault: ShapeFault) -> Self {
         match fault {
-            ShapeFault::Malformed => Self::Unreadable(CryptoError("it is not built as one".to_owned())),
+            ShapeFault::Malformed => Self::Unreadable(CryptoError("its encoding is invalid".to_owned())),
             ShapeFault::Unsupported(what) => Self::Unsupported(what),
         }
     }
@@ -95,7 +95,7 @@ fn bounded(block: &Block) -> Result<(), KeyFault> {
     if block.bytes().len() <= KEY_MAX {
         return Ok(());
     }
-    Err(KeyFault::Unsupported(format!("a private key of more than {KEY_MAX} bytes is not taken")))
+    Err(KeyFault::Unsupported(format!("a private key of more than {KEY_MAX} bytes is not supported")))
 }
 
 fn name(algorithm: Algorithm) -> &'static CStr {

@@ -39,7 +39,7 @@ const CERTIFICATES_MAX: usize = 64;
 /// Labels of certificates.
 const LABELS: [&CStr; 2] = [c"CERTIFICATE", c"X509 CERTIFICATE"];
 
-/// Why the certificates of a file are not taken.
+/// Why the certificates of a file are rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PemFault {
     /// libcrypto cannot undo the text form.

@@ -24,7 +24,7 @@ pub(crate) struct SecretFile {
 /// Why a file was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReadFault {
-    /// A pipe, a socket, a device: reading could wait for ever.
+    /// A pipe, a socket or a device: reading it could block forever.
     #[error("it is not a regular file")]
     NotRegular,
     /// More bytes than such a file has.
@@ -34,7 +34,7 @@ pub(crate) enum ReadFault {
     #[error("it changed while it was read: try again")]
     Changed,
     /// libcrypto has no memory for it.
-    #[error("there is no memory for it")]
+    #[error("not enough memory for it")]
     Memory,
     /// The system's answer.
     #[error("it cannot be read: {0}")]
@@ -81,7 +81,7 @@ impl SecretFile {
     /// # Errors
     /// [`CryptoError`] when libcrypto has no memory or did not.
     pub(super) fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> Result<Self, CryptoError> {
-        let none = |_| CryptoError("there is no memory for it".to_owned());
+        let none = |_| CryptoError("not enough memory for it".to_owned());
         let mut content = Self::zeroed(len).map_err(none)?;
         if !fill(content.unfilled()) {
             return Err(CryptoError::last());

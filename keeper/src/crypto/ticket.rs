@@ -23,7 +23,7 @@ unsafe impl Sync for TicketRoot {}
 
 impl TicketRoot {
     /// The shortest file that can be a root, in bytes.
-    pub(crate) const SHORTEST: usize = 32;
+    pub(crate) const MIN_LEN: usize = 32;
 
     /// A root of this process alone.
     pub(crate) fn draw() -> Result<Self, CryptoError> {
@@ -32,7 +32,7 @@ impl TicketRoot {
 
     /// The content of a file; none where it is too short to be secret.
     pub(crate) fn from_file(file: SecretFile) -> Option<Self> {
-        (file.bytes().len() >= Self::SHORTEST).then_some(Self(file))
+        (file.bytes().len() >= Self::MIN_LEN).then_some(Self(file))
     }
 
     /// HKDF-SHA-256 (RFC 5869) of the root for `purpose`.

@@ -4,7 +4,7 @@
 
 pub mod process;
 
-use luassl_keeper::{Intake, Purpose, serve};
+use luassl_keeper::{InheritedSocket, Purpose, serve};
 use luassl_keeper_ipc::admin::{self, Files, Rights};
 use luassl_keeper_ipc::front::{self, Answer, Refusal, Sign};
 use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
@@ -140,10 +140,10 @@ impl Keeper {
     pub fn start(fronts: &[&str]) -> Self {
         let bench = Bench::new();
         let (ours, theirs) = pair();
-        let admin = Intake::new(Purpose::Admin, theirs).expect("a socket");
+        let admin = InheritedSocket::new(Purpose::Admin, theirs).expect("a socket");
         let fronts = fronts.iter().map(|name| {
             let listener = listener(&bench.path(&format!("{name}.socket")));
-            Intake::new(Purpose::Front((*name).to_owned()), listener).expect("a socket")
+            InheritedSocket::new(Purpose::Front((*name).to_owned()), listener).expect("a socket")
         });
         let sockets: Vec<_> = std::iter::once(admin).chain(fronts).collect();
         std::thread::spawn(move || serve(sockets).expect("serves"));
@@ -220,7 +220,7 @@ impl Keeper {
 #[derive(Debug)]
 pub enum Outcome {
     Loaded(Loaded),
-    Failed { file: admin::Blamed, kind: admin::Fault, stays: bool, reason: String },
+    Failed { file: admin::Blamed, kind: admin::Fault, keeps_previous: bool, reason: String },
 }
 
 #[derive(Debug)]
@@ -241,8 +241,8 @@ impl Outcome {
                 chain: loaded.chain.iter().map(|certificate| certificate.to_vec()).collect(),
             }),
             admin::Answer::Failed(failed) if failed.name == asked => {
-                let admin::Failed { file, kind, stays, .. } = *failed;
-                Self::Failed { file, kind, stays, reason: failed.reason.to_owned() }
+                let admin::Failed { file, kind, keeps_previous, .. } = *failed;
+                Self::Failed { file, kind, keeps_previous, reason: failed.reason.to_owned() }
             }
             other => panic!("not the answer for {asked}: {other:?}"),
         }

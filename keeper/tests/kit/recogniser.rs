@@ -40,9 +40,9 @@ fn tls13(m: &[u8]) -> Verdict {
     }
 }
 
-/// A number of `count` bytes at `place`.
-fn number(m: &[u8], place: usize, count: usize) -> Option<usize> {
-    let bytes = m.get(place..place.checked_add(count)?)?;
+/// A number of `count` bytes at `offset`.
+fn number(m: &[u8], offset: usize, count: usize) -> Option<usize> {
+    let bytes = m.get(offset..offset.checked_add(count)?)?;
     let mut sum = 0;
     for byte in bytes {
         sum = sum * 256 + usize::from(*byte);
@@ -55,7 +55,7 @@ fn is_hello(m: &[u8]) -> bool {
         return false;
     }
     let of_tls = number(m, 1, 3).is_some_and(|length| length <= m.len() - 4);
-    let lengths = [3, 5, 7].map(|place| number(m, place, 2));
+    let lengths = [3, 5, 7].map(|offset| number(m, offset, 2));
     let of_ssl2 = m.get(1) == Some(&3)
         && lengths.iter().all(Option::is_some)
         && 9 + lengths.into_iter().flatten().sum::<usize>() <= m.len();
@@ -93,14 +93,14 @@ fn dhe(m: &[u8]) -> Option<Verdict> {
 /// Type and body of every handshake message, to the last byte.
 fn messages(m: &[u8]) -> Option<Vec<(u8, Range<usize>)>> {
     let mut found = Vec::new();
-    let mut place = 0;
-    while place < m.len() {
-        let end = place + 4 + number(m, place + 1, 3)?;
+    let mut offset = 0;
+    while offset < m.len() {
+        let end = offset + 4 + number(m, offset + 1, 3)?;
         if end > m.len() {
             return None;
         }
-        found.push((m[place], place + 4..end));
-        place = end;
+        found.push((m[offset], offset + 4..end));
+        offset = end;
     }
     Some(found)
 }
@@ -147,8 +147,8 @@ fn first_certificate(body: &[u8]) -> Option<Range<usize>> {
     }
     let mut ends = vec![3];
     while *ends.last()? < body.len() {
-        let place = *ends.last()?;
-        let end = place + 3 + number(body, place, 3)?;
+        let offset = *ends.last()?;
+        let end = offset + 3 + number(body, offset, 3)?;
         if end > body.len() {
             return None;
         }
@@ -162,7 +162,7 @@ fn is_foreign(m: &[u8]) -> bool {
     let readable = |byte: &u8| byte.is_ascii_graphic() || matches!(byte, 9 | 10 | 13 | 32);
     let text = m.len() >= 32 && m[..32].iter().all(readable) || m.get(..3) == Some(b"eyJ");
     let sshsig = m.get(..6) == Some(b"SSHSIG");
-    let little = |place: usize| m.get(place..place + 8).map(|bytes| (bytes[0], bytes[1..] == [0; 7]));
+    let little = |offset: usize| m.get(offset..offset + 8).map(|bytes| (bytes[0], bytes[1..] == [0; 7]));
     let paseto = matches!((little(0), little(8)), (Some((0..=15, true)), Some((0..=63, true))));
     let cose = m.starts_with(b"\x84jSignature1")
         || m.starts_with(b"\x85iSignature")
@@ -174,18 +174,18 @@ fn is_foreign(m: &[u8]) -> bool {
     text || cose || ssh || ike || sshsig || paseto || is_der(m)
 }
 
-/// Where the DER value at `place` has its content.
-fn der(m: &[u8], place: usize) -> Option<Range<usize>> {
-    let first = usize::from(*m.get(place + 1)?);
+/// Where the DER value at `offset` has its content.
+fn der(m: &[u8], offset: usize) -> Option<Range<usize>> {
+    let first = usize::from(*m.get(offset + 1)?);
     let (start, length) = match first {
-        0..=127 => (place + 2, first),
+        0..=127 => (offset + 2, first),
         _ => {
-            let octets = m.get(place + 2..place + 2 + first - 128)?;
+            let octets = m.get(offset + 2..offset + 2 + first - 128)?;
             let zeros = octets.iter().take_while(|octet| **octet == 0).count();
             if octets.len() - zeros > 4 {
                 return None;
             }
-            (place + 2 + octets.len(), number(m, place + 2 + zeros, octets.len() - zeros)?)
+            (offset + 2 + octets.len(), number(m, offset + 2 + zeros, octets.len() - zeros)?)
         }
     };
     let end = start.checked_add(length)?;
@@ -203,10 +203,10 @@ fn is_der(m: &[u8]) -> bool {
     if content.end != m.len() {
         return false;
     }
-    let mut place = content.start;
-    while m.len() < 128 && place < m.len() {
-        let Some(inner) = der(m, place) else { return false };
-        place = inner.end;
+    let mut offset = content.start;
+    while m.len() < 128 && offset < m.len() {
+        let Some(inner) = der(m, offset) else { return false };
+        offset = inner.end;
     }
     true
 }

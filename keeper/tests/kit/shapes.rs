@@ -319,9 +319,9 @@ fn overlay(choices: &mut Choices<'_>, message: &mut Vec<u8>) {
         // DHE: the lengths alone are written, the numbers are what was there.
         let prime = (size - 6).min(1024) / 2;
         let lengths = [(64, prime), (66 + prime, 1), (69 + prime, size - 7 - prime)];
-        for (place, length) in lengths {
+        for (offset, length) in lengths {
             let length = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
-            if let Some(to) = message.get_mut(place..place + 2) {
+            if let Some(to) = message.get_mut(offset..offset + 2) {
                 to.copy_from_slice(&length);
             }
         }
@@ -342,10 +342,10 @@ fn overlay(choices: &mut Choices<'_>, message: &mut Vec<u8>) {
 }
 
 fn bend(choices: &mut Choices<'_>, message: &mut Vec<u8>) {
-    let place = choices.below(message.len() + 1);
+    let offset = choices.below(message.len() + 1);
     match choices.below(7) {
-        0 => message.truncate(place),
-        1 => message.insert(place, choices.byte()),
+        0 => message.truncate(offset),
+        1 => message.insert(offset, choices.byte()),
         2 => overlay(choices, message),
         3 => {
             let first = template(choices);
@@ -354,7 +354,7 @@ fn bend(choices: &mut Choices<'_>, message: &mut Vec<u8>) {
         }
         4 => message.extend(template(choices)),
         _ => {
-            if let Some(byte) = message.get_mut(place) {
+            if let Some(byte) = message.get_mut(offset) {
                 *byte = choices.byte();
             }
         }

@@ -216,5 +216,5 @@ fn the_page_has_every_key_event_and_reason_that_is_written() {
     // Its own samples are such lines.
     let samples = page.lines().filter_map(|line| line.strip_prefix("audit ")).map(fields).count();
     assert_eq!(samples, 2);
-    assert!(Refusal::ALL.iter().all(|refusal| described(refusal.word())));
+    assert!(Refusal::ALL.iter().all(|refusal| described(refusal.as_str())));
 }

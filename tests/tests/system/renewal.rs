@@ -124,7 +124,7 @@ fn a_renewal_that_does_not_fit_leaves_the_old_pair_in_service_and_says_so() {
     assert_eq!(serial(&peer::connect(port)), serial_of(&old));
     let log = daemon.log();
     let said = |words: &[&str]| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
-    assert!(said(&["site", "match", "the former one stays in service"]), "{log}");
+    assert!(said(&["site", "match", "the previous one stays in service"]), "{log}");
     assert!(said(&["serves 2 of 2 identities, 1 of them as before: `site`"]), "{log}");
 }
 

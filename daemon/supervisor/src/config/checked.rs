@@ -2,7 +2,7 @@
 //! an error, so that one run of `luassld check` names them all.
 
 use super::checker::{Checker, is_plain};
-use super::finding::{Finding, Place, Severity};
+use super::finding::{Finding, Location, Severity};
 use super::model::{Config, Listener, Loaded, Request, SOCKET_MODE, SocketFile, Trust};
 use super::raw::{self, Text};
 use super::source::Source;
@@ -25,10 +25,10 @@ pub(super) fn check(source: &Source, file: &raw::File, request: &Request, mistak
     }
     // A table that lacks what was left out of it is not at fault for that.
     let headers: Vec<_> = mistakes.iter().filter_map(|mistake| source.header_line(mistake)).collect();
-    let line = |finding: &Finding| finding.place.as_ref().and_then(|place| place.line);
+    let line = |finding: &Finding| finding.location.as_ref().and_then(|location| location.line);
     checker.findings.retain(|finding| !headers.iter().any(|header| line(finding) == Some(*header)));
     checker.findings.extend(mistakes);
-    // In the order of the file, where the eye is.
+    // In the order of the file, so that each is easy to find.
     checker.findings.sort_by_key(line);
     if !checker.findings.iter().any(is_error) {
         return Loaded { config: Some(config), rest: None, findings: checker.findings };
@@ -112,39 +112,39 @@ impl Checker<'_> {
         };
         let mode = mode.filter(|mode| *mode <= 0o777);
         if mode.is_none() {
-            self.error(value.span(), "this is no file mode", "write it in octal, such as \"0660\"");
+            self.error(value.span(), "invalid file mode", "write it in octal, such as \"0660\"");
         }
         mode
     }
 
     fn listener(&mut self, name: &Text, raw: &raw::Listener) -> Listener {
-        let place = self.source.place(name.span());
+        let location = self.source.location(name.span());
         let address = raw.address.as_ref().and_then(|text| {
             let address = text.get_ref().parse().ok();
             if address.is_none() {
-                let cause = format!("`{}` is no address to listen on", text.get_ref());
+                let cause = format!("`{}` is not a valid listen address", text.get_ref());
                 self.error(text.span(), cause, "write IP:PORT, such as \"0.0.0.0:443\" or \"[::]:443\"");
             }
             address
         });
-        Listener { address, place }
+        Listener { address, location }
     }
 
     fn distinct_addresses(&mut self, file: &raw::File) {
         let mut taken: Vec<(SocketAddr, &str)> = Vec::new();
         for (name, raw) in &file.listener {
             let Some(text) = &raw.address else { continue };
-            // What is no address has been told.
+            // Invalid addresses have already been reported.
             let Ok(address) = text.get_ref().parse::<SocketAddr>() else { continue };
             if let Some((other, owner)) = taken.iter().find(|(other, _)| collide(*other, address)) {
-                let cause = format!("listener `{owner}` has the address {other} already");
-                self.error(text.span(), cause, "give each listener an address of its own");
+                let cause = format!("listener `{owner}` already uses the address {other}");
+                self.error(text.span(), cause, "give each listener its own address");
             } else if let Some((other, owner)) = taken.iter().find(|(other, _)| may_collide(*other, address))
             {
                 let cause =
-                    format!("listener `{owner}` has the address {other}, and [::] means IPv4 as well");
-                let hint = "keep [::] alone, or set the sysctl net.ipv6.bindv6only";
-                self.findings.push(Finding::warning(self.source.place(text.span()), cause).hint(hint));
+                    format!("listener `{owner}` already uses the address {other}, and [::] also covers IPv4");
+                let hint = "keep only [::], or set the sysctl net.ipv6.bindv6only";
+                self.findings.push(Finding::warning(self.source.location(text.span()), cause).hint(hint));
             }
             taken.push((address, name.get_ref()));
         }
@@ -152,7 +152,7 @@ impl Checker<'_> {
 
     fn trust(&mut self, name: &Text, raw: &raw::Trust) -> Trust {
         if name.get_ref() == "system" {
-            let cause = "`system` is the operating system's trust and cannot be declared";
+            let cause = "`system` is reserved for the operating system's trust store and cannot be declared";
             self.error(name.span(), cause, "choose another name");
         }
         if raw.file.is_none() && raw.directory.is_none() {
@@ -161,7 +161,7 @@ impl Checker<'_> {
         }
         let mut path = |text: &Option<Text>| text.as_ref().map(|text| self.path(text));
         let (file, directory, crl) = (path(&raw.file), path(&raw.directory), path(&raw.crl));
-        Trust { file, directory, crl, place: self.source.place(name.span()) }
+        Trust { file, directory, crl, location: self.source.location(name.span()) }
     }
 
     fn log(&mut self, raw: &raw::Log) -> Log {
@@ -172,7 +172,7 @@ impl Checker<'_> {
                 _ => self.error(
                     text.span(),
                     format!("unknown level `{}`", text.get_ref()),
-                    "known are error, warn, info, debug and trace",
+                    "use error, warn, info, debug or trace",
                 ),
             }
         }
@@ -190,28 +190,31 @@ impl Checker<'_> {
 
     fn discovered(&mut self, file: &raw::File, request: &Request) -> Vec<directory::Discovered> {
         let configured = file.identities.directory.as_ref().map(|text| {
-            let place = self.source.place(text.span());
-            (self.path(text), place)
+            let location = self.source.location(text.span());
+            (self.path(text), location)
         });
         let named = request
             .identities
             .iter()
-            .map(|path| (std::path::absolute(path).unwrap_or_else(|_| path.clone()), Place::file(path)));
+            .map(|path| (std::path::absolute(path).unwrap_or_else(|_| path.clone()), Location::file(path)));
         let mut found = Vec::new();
-        for (path, place) in configured.into_iter().chain(named) {
+        for (path, location) in configured.into_iter().chain(named) {
             match directory::list(&path, directory::ENTRIES_MAX) {
                 Ok((more, is_cut)) => {
                     found.extend(more);
                     if is_cut {
                         let most = directory::ENTRIES_MAX;
-                        let cause =
-                            format!("{} has more than {most} entries: no more are looked at", path.display());
-                        let hint = "keep nothing but identities there, or declare them: [identity.NAME]";
-                        self.findings.push(Finding::warning(place, cause).hint(hint));
+                        let cause = format!(
+                            "{} has more than {most} entries: the others are ignored",
+                            path.display()
+                        );
+                        let hint =
+                            "keep only identities in this directory, or declare them as [identity.NAME]";
+                        self.findings.push(Finding::warning(location, cause).hint(hint));
                     }
                 }
                 Err(error) => self.findings.push(
-                    Finding::error(place, format!("{} cannot be read: {error}", path.display()))
+                    Finding::error(location, format!("{} cannot be read: {error}", path.display()))
                         .hint("name a directory of identities"),
                 ),
             }
@@ -226,8 +229,8 @@ impl Checker<'_> {
         for text in named.chain(keepers) {
             let path = self.path(text);
             if !taken.insert(path) {
-                let cause = format!("{} is another socket's path already", text.get_ref());
-                self.error(text.span(), cause, "give each socket a path of its own");
+                let cause = format!("another socket already uses the path {}", text.get_ref());
+                self.error(text.span(), cause, "give each socket its own path");
             }
         }
     }

@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use toml::{Spanned, Value};
 
 /// sun_path of unix(7) less its final zero.
-const LONGEST_SOCKET_PATH: usize = 107;
+const MAX_SOCKET_PATH: usize = 107;
 /// Names of sockets, fronts and listeners travel in LISTEN_FDNAMES, which sd_listen_fds(3) bounds at 255 bytes.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME: usize = 64;
 
 /// Whether a name is fit for LISTEN_FDNAMES.
 pub(crate) fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(plain)
+    !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(plain)
 }
 
 /// Collects findings while it goes through one file.
@@ -30,15 +30,15 @@ pub(super) struct Checker<'a> {
 
 impl Checker<'_> {
     pub(super) fn error(&mut self, span: Range<usize>, cause: impl Into<String>, hint: impl Into<String>) {
-        let place = self.source.place(span);
-        self.findings.push(Finding::error(place, cause).hint(hint));
+        let location = self.source.location(span);
+        self.findings.push(Finding::error(location, cause).hint(hint));
     }
 
-    /// A path of the file: as it stands where it is absolute, else from the file's directory.
+    /// A path in the file. A relative path starts at the file's directory.
     pub(super) fn path(&mut self, text: &Text) -> PathBuf {
         let given = Path::new(text.get_ref());
         if given.as_os_str().is_empty() || text.get_ref().contains('\0') {
-            self.error(text.span(), "this is no path", "name a file");
+            self.error(text.span(), "invalid path", "name a file");
         }
         if given.is_absolute() {
             return given.to_owned();
@@ -50,23 +50,23 @@ impl Checker<'_> {
     pub(super) fn socket_path(&mut self, text: &Text) -> PathBuf {
         let path = self.path(text);
         let length = path.as_os_str().len();
-        if length > LONGEST_SOCKET_PATH {
-            let cause = format!("a socket's path of {length} bytes is too long");
-            self.error(text.span(), cause, format!("the kernel takes at most {LONGEST_SOCKET_PATH}"));
+        if length > MAX_SOCKET_PATH {
+            let cause = format!("the socket path is too long: {length} bytes");
+            self.error(text.span(), cause, format!("the kernel allows at most {MAX_SOCKET_PATH}"));
         }
         self.warn_without_directory(text, &path);
         path
     }
 
-    /// What is below /run is made when the machine or the service starts.
+    /// Directories below /run are created when the machine or the service starts.
     fn warn_without_directory(&mut self, text: &Text, socket: &Path) {
         let Some(directory) = socket.parent() else { return };
         if directory.starts_with("/run") || directory.is_dir() {
             return;
         }
         let cause = format!("the socket's directory {} does not exist", directory.display());
-        let hint = "make it: `luassld run` does not (systemd does, for the sockets of its units)";
-        self.findings.push(Finding::warning(self.source.place(text.span()), cause).hint(hint));
+        let hint = "create it: `luassld run` does not (systemd does, for the sockets of its units)";
+        self.findings.push(Finding::warning(self.source.location(text.span()), cause).hint(hint));
     }
 
     /// Every table of a kind, under names that are fit for LISTEN_FDNAMES.
@@ -86,8 +86,8 @@ impl Checker<'_> {
     pub(super) fn plain_name(&mut self, name: &Text) {
         let text = name.get_ref();
         if !is_plain(text) {
-            let hint = format!("use up to {LONGEST_NAME} letters, digits, `_`, `-` and `.`");
-            self.error(name.span(), format!("`{text}` cannot be a name here"), hint);
+            let hint = format!("use up to {MAX_NAME} letters, digits, `_`, `-` and `.`");
+            self.error(name.span(), format!("`{text}` is not a valid name"), hint);
         }
     }
 
@@ -97,8 +97,8 @@ impl Checker<'_> {
         let gid = accounts::gid_of_user(uid).ok().flatten().unwrap_or(uid);
         let user = User::new(uid, gid);
         if user.is_none() {
-            let hint = "name a user that has nothing else, or leave it out: luassld chooses one";
-            self.error(value.span(), "neither keeper nor front runs as root", hint);
+            let hint = "name a dedicated user, or omit `user` and luassld chooses one";
+            self.error(value.span(), "the keeper and the fronts cannot run as root", hint);
         }
         user
     }
@@ -113,14 +113,14 @@ impl Checker<'_> {
         let fault = match value.get_ref() {
             Value::Integer(number) => match u32::try_from(*number) {
                 Ok(id) if id != u32::MAX => return Some(id),
-                _ => format!("{number} is no {kind}'s number"),
+                _ => format!("{number} is not a valid {kind} number"),
             },
             Value::String(text) => match text.parse().map_or_else(|_| look_up(text), |id| Ok(Some(id))) {
                 Ok(Some(id)) => return Some(id),
                 Ok(None) => format!("unknown {kind} `{text}`"),
                 Err(error) => format!("{kind} `{text}` cannot be looked up: {error}"),
             },
-            _ => format!("this is no {kind}"),
+            _ => format!("this is not a {kind}"),
         };
         let hint = format!(
             "name a {kind} that `getent {kind_db}` knows, or give its number",
@@ -141,7 +141,7 @@ impl Checker<'_> {
                 "server" => roles.server = true,
                 "client" => roles.client = true,
                 other => {
-                    self.error(text.span(), format!("unknown role `{other}`"), "known are server and client");
+                    self.error(text.span(), format!("unknown role `{other}`"), "use server or client");
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub(super) const ENTRIES_MAX: usize = 50_000;
 
 /// How many identities directories may bring, all together, and how many bytes their names and paths may take. With these
-/// bounds the settings of a front have room for all of them, whatever whoever owns a directory puts there.
+/// bounds the settings of a front can hold all of them, whatever the owner of a directory puts there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     /// Identities.
@@ -27,7 +27,7 @@ impl Default for Bounds {
 
 /// Identities that directories bring, all together.
 pub const DISCOVERED_MAX: usize = 10_000;
-/// Names and paths of these, in bytes: room for the longest names in a directory whose own path is no longer than theirs.
+/// Names and paths of these, in bytes: enough for the longest names in a directory whose path is not longer.
 pub const DISCOVERED_BYTES: usize = 16 << 20;
 
 /// Files that may be an identity.
@@ -90,7 +90,7 @@ fn recognise(path: &Path) -> Option<(Layout, Discovered)> {
     }
 }
 
-/// A link that leads nowhere is there too: the fault is worth a message.
+/// A dangling link counts too, so that the operator sees the error.
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }

@@ -1,5 +1,5 @@
-//! What is said of many things at once: the first of them, and how many more there are. Whoever owns a directory of
-//! identities decides how many files lie in it, and so does not decide how long the log gets.
+//! Messages about many things at once: the first few, and how many more there are. The owner of a directory of
+//! identities decides how many files it has, but must not decide how long the log gets.
 
 use super::finding::Finding;
 use std::cmp::Reverse;
@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 /// Findings about discovered identities, or names in one line; those beyond it are counted only.
 pub(crate) const FEW: usize = 20;
 
-/// As many findings as are told one by one, errors first where there are more, and then one line about the others.
+/// The first findings, and one line about the rest. Errors come first where there are too many.
 pub(crate) fn few(mut findings: Vec<Finding>) -> Vec<Finding> {
     if findings.len() <= FEW {
         return findings;
@@ -15,7 +15,7 @@ pub(crate) fn few(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| Reverse(finding.severity));
     let rest = findings.split_off(FEW);
     if let Some(first) = rest.first() {
-        let cause = format!("and {} more about identities of directories", rest.len());
+        let cause = format!("and {} more findings about identities from directories", rest.len());
         findings.push(Finding { cause, hint: None, ..first.clone() });
     }
     findings
@@ -46,7 +46,7 @@ mod tests {
         many.push(Finding::error(None, "bad"));
         let told = few(many);
         assert_eq!((told.len(), told[0].cause.as_str()), (FEW + 1, "bad"), "an error goes before warnings");
-        assert_eq!(told[FEW].cause, "and 981 more about identities of directories");
+        assert_eq!(told[FEW].cause, "and 981 more findings about identities from directories");
         assert_eq!(told[FEW].severity, Severity::Warning);
         assert_eq!(few_names(["a", "b"]), "`a`, `b`");
         assert!(few_names(vec!["a"; FEW + 7]).ends_with("`a`, and 7 more"));

@@ -1,26 +1,26 @@
-//! What is wrong with a configuration or with what it names: where, why, and how to mend it.
+//! What is wrong with a configuration or with the files that it names: where, why, and how to fix it.
 
 use luassl_settings::OneLine;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where in a file something stands.
+/// A position in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file, as it was named.
     pub file: PathBuf,
     /// The line, from 1; none for the file as a whole.
     pub line: Option<usize>,
 }
 
-impl Place {
+impl Location {
     /// A file as a whole.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self { file: path.into(), line: None }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", OneLine(&self.file.to_string_lossy()))?;
         self.line.map_or(Ok(()), |line| write!(out, ":{line}"))
@@ -30,7 +30,7 @@ impl fmt::Display for Place {
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It works, but perhaps not as meant.
+    /// It works, but perhaps not as intended.
     Warning,
     /// It, or a part of it, does not work.
     Error,
@@ -42,8 +42,8 @@ pub enum Severity {
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
-    /// Where it stands; none where no file says it.
-    pub place: Option<Place>,
+    /// The position in a file, if there is one.
+    pub location: Option<Location>,
     /// What is wrong and why.
     pub cause: String,
     /// How to mend it.
@@ -51,14 +51,14 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// An error at `place`.
-    pub fn error(place: impl Into<Option<Place>>, cause: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, place: place.into(), cause: cause.into(), hint: None }
+    /// An error at `location`.
+    pub fn error(location: impl Into<Option<Location>>, cause: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, location: location.into(), cause: cause.into(), hint: None }
     }
 
-    /// A warning at `place`.
-    pub fn warning(place: impl Into<Option<Place>>, cause: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(place, cause) }
+    /// A warning at `location`.
+    pub fn warning(location: impl Into<Option<Location>>, cause: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(location, cause) }
     }
 
     /// The same with a remedy.
@@ -75,8 +75,8 @@ impl fmt::Display for Finding {
             Severity::Warning => "warning: ",
             Severity::Error => "error: ",
         })?;
-        if let Some(place) = &self.place {
-            write!(out, "{place}: ")?;
+        if let Some(location) = &self.location {
+            write!(out, "{location}: ")?;
         }
         write!(out, "{}", OneLine(&self.cause))?;
         self.hint.as_ref().map_or(Ok(()), |hint| write!(out, "\nhint: {}", OneLine(hint)))
@@ -85,7 +85,7 @@ impl fmt::Display for Finding {
 
 /// The name among `known` that `given` was most likely meant to be.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// Below this similarity a suggestion confuses more than it helps.
+    /// Below this similarity a suggestion is more confusing than helpful.
     const ALIKE: f64 = 0.7;
     known
         .into_iter()
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn a_finding_has_place_cause_and_hint() {
-        let place = Place { file: "luassl.toml".into(), line: Some(12) };
-        let finding = Finding::error(place, "unknown key `kee`").hint("did you mean `key`?");
+        let location = Location { file: "luassl.toml".into(), line: Some(12) };
+        let finding = Finding::error(location, "unknown key `kee`").hint("did you mean `key`?");
         assert_eq!(
             finding.to_string(),
             "error: luassl.toml:12: unknown key `kee`\nhint: did you mean `key`?"
@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn nothing_that_others_name_or_say_reaches_the_terminal() {
-        let place = Place { file: "keys/\x1b[2J.pem".into(), line: None };
-        let finding = Finding::error(place, "front `a`: x\nerror: forged").hint("\u{202e}");
+        let location = Location { file: "keys/\x1b[2J.pem".into(), line: None };
+        let finding = Finding::error(location, "front `a`: x\nerror: forged").hint("\u{202e}");
         assert_eq!(
             finding.to_string(),
             "error: keys/\\u{1b}[2J.pem: front `a`: x\\nerror: forged\nhint: \\u{202e}"

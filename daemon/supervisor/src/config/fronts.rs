@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 
 /// Sockets and listeners of one front: they come in one message, which the kernel bounds at 253 descriptors.
-const MOST_SOCKETS: usize = 200;
+const MAX_SOCKETS: usize = 200;
 
 /// Checks every front, and gives each socket and listener to one of them.
 pub(super) fn check(
@@ -28,10 +28,10 @@ pub(super) fn check(
     claims(checker, file);
     assign(checker, file, &mut fronts);
     for (name, front) in &fronts {
-        if front.sockets.len() + front.listeners.len() > MOST_SOCKETS {
+        if front.sockets.len() + front.listeners.len() > MAX_SOCKETS {
             let span = file.front.keys().find(|key| key.get_ref() == name).map_or(0..0, Spanned::span);
-            let cause = format!("front `{name}` has more than {MOST_SOCKETS} sockets and listeners");
-            checker.error(span, cause, "give some of them to another front");
+            let cause = format!("front `{name}` has more than {MAX_SOCKETS} sockets and listeners");
+            checker.error(span, cause, "assign some of them to another front");
         }
     }
     fronts
@@ -94,7 +94,7 @@ fn claims(checker: &mut Checker<'_>, file: &raw::File) {
     }
 }
 
-/// Gives what nobody claims to the only front, or to `default` among several.
+/// Assigns what no front claims to the only front, or to `default` among several.
 fn assign(checker: &mut Checker<'_>, file: &raw::File, fronts: &mut BTreeMap<String, Front>) {
     let known: Vec<String> = fronts.keys().cloned().collect();
     let rest = match known.as_slice() {

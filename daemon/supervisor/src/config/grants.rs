@@ -1,4 +1,4 @@
-//! `[[grant]]`: for whom, and what.
+//! `[[grant]]`: the grantee, and what the grant allows.
 
 use super::checker::Checker;
 use super::few::few_names;
@@ -35,8 +35,8 @@ pub(super) fn check(
         .collect()
 }
 
-/// Identities that no grant names can be used by nobody: a warning for each that was declared, and one for those that
-/// a directory brought, which nobody chose one by one.
+/// Warns of identities that no grant lists, so that nothing can use them: one warning for each declared identity, and a
+/// single one for all identities from directories.
 pub(super) fn named_by_none(
     checker: &mut Checker<'_>,
     file: &raw::File,
@@ -47,21 +47,21 @@ pub(super) fn named_by_none(
     if granted.contains(&"*".to_owned()) {
         return;
     }
-    const HINT: &str = "name it in `identities` of a [[grant]], or remove it";
+    const HINT: &str = "add it to `identities` of a [[grant]], or remove it";
     let of_none = |(name, _): &(&String, &Identity)| !granted.contains(name);
     let mut found = Vec::new();
     for (name, identity) in identities.iter().filter(of_none) {
         if identity.discovered {
             found.push(name.as_str());
         } else {
-            let cause = format!("identity `{name}` is named by no grant: nobody may use it");
-            checker.findings.push(Finding::warning(identity.place.clone(), cause).hint(HINT));
+            let cause = format!("no grant lists identity `{name}`, so nothing can use it");
+            checker.findings.push(Finding::warning(identity.location.clone(), cause).hint(HINT));
         }
     }
     if let Some(directory) = file.identities.directory.as_ref().filter(|_| !found.is_empty()) {
-        let cause = format!("identities that no grant names, and nobody may use: {}", few_names(found));
-        let place = checker.source.place(directory.span());
-        checker.findings.push(Finding::warning(place, cause).hint(HINT));
+        let cause = format!("no grant lists these identities, so nothing can use them: {}", few_names(found));
+        let location = checker.source.location(directory.span());
+        checker.findings.push(Finding::warning(location, cause).hint(HINT));
     }
 }
 
@@ -70,8 +70,8 @@ pub(super) fn names<T>(tables: &raw::Tables<T>) -> impl Iterator<Item = &str> {
     tables.keys().map(|name| name.get_ref().as_str())
 }
 
-/// An identity that is not there is an error; only a warning where a directory may bring it one day, since a
-/// certificate that went away must not stand in the way of the next reload.
+/// An unknown identity is an error, but only a warning where a directory may provide it later, since a
+/// removed certificate must not block the next reload.
 pub(super) fn refers_to_identity(
     checker: &mut Checker<'_>,
     text: &Text,
@@ -129,14 +129,14 @@ fn grantee(
             known.then(|| Grantee::Socket(socket.get_ref().clone()))
         }
         (None, None, None) => {
-            checker.error(span, "a grant to nobody", "give it one of `user`, `group` and `socket`");
+            checker.error(span, "the grant names no grantee", "set one of `user`, `group` and `socket`");
             None
         }
         _ => {
             checker.error(
                 span,
-                "a grant to more than one",
-                "give it one of `user`, `group` and `socket`, and write a [[grant]] for each",
+                "the grant names more than one grantee",
+                "set exactly one of `user`, `group` and `socket`, and write a separate [[grant]] for each",
             );
             None
         }
@@ -149,11 +149,7 @@ fn minimum_protocol(checker: &mut Checker<'_>, text: Option<&Text>) -> ProtocolV
         "TLSv1.2" => ProtocolVersion::Tls12,
         "TLSv1.3" => ProtocolVersion::Tls13,
         other => {
-            checker.error(
-                text.span(),
-                format!("unknown protocol `{other}`"),
-                "known are TLSv1.2 and TLSv1.3",
-            );
+            checker.error(text.span(), format!("unknown protocol `{other}`"), "use TLSv1.2 or TLSv1.3");
             ProtocolVersion::Tls12
         }
     }

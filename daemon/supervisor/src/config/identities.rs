@@ -1,16 +1,16 @@
-//! `[identity.NAME]` and what directories bring: files, and names that lead to one identity each.
+//! `[identity.NAME]` and identities from directories: files, and names that lead to one identity each.
 
 use super::checker::Checker;
 use super::directory::{Bounds, Discovered};
 use super::few::few;
 use super::finding::Severity;
-use super::finding::{Finding, Place};
+use super::finding::{Finding, Location};
 use super::model::{FileRef, FileSource, Identity};
 use super::raw::{self, Text};
 use std::collections::BTreeMap;
 
 /// An identity's name or alias, in bytes.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME: usize = 255;
 /// What stands before the name of a systemd credential.
 const CREDENTIAL: &str = "credential:";
 
@@ -35,7 +35,7 @@ pub(super) fn check(
     identities
 }
 
-/// Adds what directories bring, as far as the bounds allow; says what they left out.
+/// Adds the identities of directories, as far as the bounds allow; reports how many were ignored.
 fn add_discovered(
     checker: &mut Checker<'_>,
     discovered: Vec<Discovered>,
@@ -48,13 +48,13 @@ fn add_discovered(
     for found in discovered {
         let name = found.name.clone();
         let identity = from_directory(found);
-        if let Some(finding) = unfit(&name, &identity.place) {
+        if let Some(finding) = unfit(&name, &identity.location) {
             checker.findings.push(Finding { severity: Severity::Warning, ..finding });
             continue;
         }
         let bytes = name.len() + identity.other_names().iter().map(String::len).sum::<usize>();
         if left.number == 0 || left.bytes < bytes {
-            // What is left is left for nobody: the names beyond are left out in their order.
+            // No smaller identity takes the remaining space: all later names are ignored, in their order.
             left.number = 0;
             left_out.get_or_insert((name, identity, 0)).2 += 1;
         } else if names.add(checker, &name, &identity) {
@@ -65,11 +65,11 @@ fn add_discovered(
     left_out.map(|(name, identity, number)| {
         let Bounds { number: most, bytes } = bounds;
         let cause = format!(
-            "directories bring at most {most} identities, with {bytes} bytes of names and paths: {number} are left \
-             out, the first is `{name}`"
+            "directories can provide at most {most} identities with {bytes} bytes of names and paths: {number} are \
+             ignored, starting with `{name}`"
         );
-        let hint = "declare those that have to be served ([identity.NAME]), or remove files";
-        Finding::warning(identity.place, cause).hint(hint)
+        let hint = "declare the identities that must be served as [identity.NAME], or remove files";
+        Finding::warning(identity.location, cause).hint(hint)
     })
 }
 
@@ -80,7 +80,7 @@ fn identity(checker: &mut Checker<'_>, name: &Text, raw: &raw::Identity) -> Opti
     }
     let Some(key) = &raw.key else {
         let cause = format!("identity `{}` has no `key`", name.get_ref());
-        checker.error(name.span(), cause, "name the file of its private key");
+        checker.error(name.span(), cause, "set it to the private key file");
         return None;
     };
     let mut optional = |text: &Option<Text>| text.as_ref().map(|text| file_ref(checker, text));
@@ -89,16 +89,18 @@ fn identity(checker: &mut Checker<'_>, name: &Text, raw: &raw::Identity) -> Opti
     let staple = optional(&raw.staple);
     let aliases = raw.aliases.iter().map(|alias| alias.get_ref().clone()).collect();
     let key = file_ref(checker, key);
-    let place = checker.source.place(name.span());
+    let location = checker.source.location(name.span());
     let shared_key = raw.shared_key;
-    Some(Identity { key, certificate, password, staple, aliases, shared_key, place, discovered: false })
+    Some(Identity { key, certificate, password, staple, aliases, shared_key, location, discovered: false })
 }
 
 fn from_directory(found: Discovered) -> Identity {
-    let file =
-        |path: std::path::PathBuf| FileRef { place: Place::file(&path), source: FileSource::Path(path) };
+    let file = |path: std::path::PathBuf| FileRef {
+        location: Location::file(&path),
+        source: FileSource::Path(path),
+    };
     Identity {
-        place: Place::file(&found.key),
+        location: Location::file(&found.key),
         key: file(found.key),
         certificate: found.certificate.map(file),
         password: None,
@@ -110,33 +112,33 @@ fn from_directory(found: Discovered) -> Identity {
 }
 
 pub(super) fn file_ref(checker: &mut Checker<'_>, text: &Text) -> FileRef {
-    let place = checker.source.place(text.span());
+    let location = checker.source.location(text.span());
     let Some(name) = text.get_ref().strip_prefix(CREDENTIAL) else {
-        return FileRef { source: FileSource::Path(checker.path(text)), place };
+        return FileRef { source: FileSource::Path(checker.path(text)), location };
     };
     if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
-        let hint = "write \"credential:NAME\", with the name that LoadCredential= gives it";
-        checker.error(text.span(), format!("`{name}` is no credential's name"), hint);
+        let hint = "write \"credential:NAME\", where NAME is the name in LoadCredential=";
+        checker.error(text.span(), format!("`{name}` is not a valid credential name"), hint);
     }
-    FileRef { source: FileSource::Credential(name.to_owned()), place }
+    FileRef { source: FileSource::Credential(name.to_owned()), location }
 }
 
 fn fit_name(checker: &mut Checker<'_>, text: &Text) {
-    if let Some(finding) = unfit(text.get_ref(), &checker.source.place(text.span())) {
+    if let Some(finding) = unfit(text.get_ref(), &checker.source.location(text.span())) {
         checker.findings.push(finding);
     }
 }
 
 /// Whether an identity can have this name.
 pub(super) fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= LONGEST_NAME && name != "*" && !name.contains(char::is_control)
+    !name.is_empty() && name.len() <= MAX_NAME && name != "*" && !name.contains(char::is_control)
 }
 
 /// What is wrong with a name, if anything.
-fn unfit(name: &str, place: &Place) -> Option<Finding> {
+fn unfit(name: &str, location: &Location) -> Option<Finding> {
     (!is_name(name)).then(|| {
-        let hint = format!("use 1 to {LONGEST_NAME} bytes without control characters, and not `*`");
-        Finding::error(place.clone(), format!("`{}` cannot be an identity's name", name.escape_debug()))
+        let hint = format!("use 1 to {MAX_NAME} bytes without control characters, and not `*`");
+        Finding::error(location.clone(), format!("`{}` is not a valid identity name", name.escape_debug()))
             .hint(hint)
     })
 }
@@ -153,21 +155,24 @@ impl Names {
         own.insert(0, name.to_owned());
         own.sort();
         own.dedup();
-        // A file that lies in a directory is left out; a declared one is an error.
+        // A file in a directory is ignored; a declared identity is an error.
         let (severity, hint) = match identity.discovered {
-            true => (Severity::Warning, "it is left out: remove the file, or give it another name"),
-            false => {
-                (Severity::Error, "a name, alias or file belongs to one identity: remove it from the other")
-            }
+            true => (Severity::Warning, "the file is ignored: remove it, or rename it"),
+            false => (
+                Severity::Error,
+                "a name, alias or file can belong to only one identity: remove it from the other",
+            ),
         };
         for each in own {
             if let Some(other) = self.0.get(&each) {
                 let cause = if other == name {
-                    format!("there is another identity `{name}`")
+                    format!("identity `{name}` already exists")
                 } else {
-                    format!("`{each}` is a name of identity `{other}` already, and so not of `{name}`")
+                    format!(
+                        "`{each}` is already a name of identity `{other}`, so it cannot be a name of `{name}`"
+                    )
                 };
-                let finding = Finding::error(identity.place.clone(), cause).hint(hint);
+                let finding = Finding::error(identity.location.clone(), cause).hint(hint);
                 checker.findings.push(Finding { severity, ..finding });
                 free = false;
             } else {
@@ -208,7 +213,7 @@ mod tests {
         let (names, left_out) = within(2, 1_000);
         assert_eq!(names, ["a", "b", "z"]);
         let said = left_out.expect("said");
-        assert!(said.ends_with("1 are left out, the first is `c`"), "{said}");
+        assert!(said.ends_with("1 are ignored, starting with `c`"), "{said}");
         // Each has a name of one byte and a path of eight.
         let (names, left_out) = within(1_000, 26);
         assert_eq!((names.len(), left_out.is_some()), (3, true));

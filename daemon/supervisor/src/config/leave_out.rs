@@ -1,4 +1,4 @@
-//! Taking out of a parsed TOML document what does not fit, so that the rest can be read.
+//! Removes invalid entries from a parsed TOML document, so that the rest can be read.
 
 use std::ops::Range;
 use toml::Spanned;

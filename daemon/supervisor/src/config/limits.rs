@@ -6,15 +6,15 @@ use luassl_settings::Limits;
 use toml::Spanned;
 
 /// No deadline is longer than a day, in seconds.
-const LONGEST_DEADLINE: f64 = 86_400.0;
+const MAX_DEADLINE: f64 = 86_400.0;
 /// No deadline is shorter than this, in seconds: below it nothing succeeds.
-const SHORTEST_DEADLINE: f64 = 0.01;
+const MIN_DEADLINE: f64 = 0.01;
 /// A control frame must hold a context with its names and still be a bounded allocation, in bytes.
 const FRAME_BYTES: std::ops::RangeInclusive<i64> = 16 << 10..=64 << 20;
 /// Any other bound.
 const COUNT: std::ops::RangeInclusive<i64> = 1..=1 << 30;
 
-/// Fills what is given into the defaults.
+/// Overrides the defaults with the given values.
 pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
     let mut limits = Limits::default();
     let deadlines = [
@@ -71,7 +71,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
 
 fn deadline(checker: &mut Checker<'_>, given: Option<&Spanned<f64>>, limit: &mut u32) {
     let Some(seconds) = given else { return };
-    if (SHORTEST_DEADLINE..=LONGEST_DEADLINE).contains(seconds.get_ref()) {
+    if (MIN_DEADLINE..=MAX_DEADLINE).contains(seconds.get_ref()) {
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -80,8 +80,8 @@ fn deadline(checker: &mut Checker<'_>, given: Option<&Spanned<f64>>, limit: &mut
         let milliseconds = (seconds.get_ref() * 1000.0) as u32;
         *limit = milliseconds;
     } else {
-        let hint = format!("give seconds from {SHORTEST_DEADLINE} to {LONGEST_DEADLINE}");
-        checker.error(seconds.span(), format!("{} is no deadline", seconds.get_ref()), hint);
+        let hint = format!("give a number of seconds from {MIN_DEADLINE} to {MAX_DEADLINE}");
+        checker.error(seconds.span(), format!("{} is not a valid deadline", seconds.get_ref()), hint);
     }
 }
 

@@ -22,7 +22,7 @@ mod tickets;
 pub(crate) use checker::is_plain;
 pub use directory::{DISCOVERED_BYTES, DISCOVERED_MAX, Discovered};
 pub(crate) use few::{FEW, few, few_names};
-pub use finding::{Finding, Place, Severity, nearest};
+pub use finding::{Finding, Location, Severity, nearest};
 pub use model::{
     Config, DEFAULT_FILE, DEFAULT_FRONT, FileRef, FileSource, Front, Identity, Listener, Loaded, Request,
     Roles, Selection, SocketFile, Tickets, Trust,
@@ -64,7 +64,7 @@ fn embedded(request: &Request) -> Loaded {
 }
 
 /// The grant of the embedded default. DHE is on, so that LuaSSL's `dhfile` works as its manual says. RSA key exchange
-/// stays off: it has no forward secrecy, and whoever needs it writes a configuration that says so.
+/// stays off: it has no forward secrecy, and users who need it write a configuration that enables it.
 fn everything(uid: u32) -> Grant {
     let all = || vec!["*".to_owned()];
     Grant {

@@ -1,6 +1,6 @@
 //! A checked configuration.
 
-use super::finding::{Finding, Place};
+use super::finding::{Finding, Location};
 use luassl_keeper_ipc::admin::EPOCH;
 use luassl_sandbox::user::User;
 use luassl_settings::{Grant, Limits, Log};
@@ -18,7 +18,7 @@ pub(super) const SOCKET_MODE: u32 = 0o666;
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The control socket; the place is decided at the start where no path is given.
+    /// The control socket; the location is decided at the start where no path is given.
     pub control: SocketFile,
     /// Named control sockets.
     pub sockets: BTreeMap<String, SocketFile>,
@@ -123,7 +123,7 @@ pub struct FileRef {
     /// Which file.
     pub source: FileSource,
     /// Where the configuration names it; the file itself where it was discovered.
-    pub place: Place,
+    pub location: Location,
 }
 
 /// One identity's files and names.
@@ -142,8 +142,8 @@ pub struct Identity {
     /// Whether the configuration says that other identities have the same key.
     pub shared_key: bool,
     /// Where it is declared; the key's file where it was discovered.
-    pub place: Place,
-    /// A file that was found in a directory: without a key in it, it is no identity, and that is no fault.
+    pub location: Location,
+    /// A file that was found in a directory. A file without a key is not an identity, which is not an error.
     pub discovered: bool,
 }
 
@@ -191,7 +191,7 @@ pub struct Trust {
     /// A file of CRLs.
     pub crl: Option<PathBuf>,
     /// Where it is declared.
-    pub place: Place,
+    pub location: Location,
 }
 
 /// A listener that the supervisor binds.
@@ -200,7 +200,7 @@ pub struct Listener {
     /// Where; none where a socket unit decides.
     pub address: Option<SocketAddr>,
     /// Where it is declared.
-    pub place: Place,
+    pub location: Location,
 }
 
 /// What the command line says about the configuration.
@@ -231,7 +231,7 @@ impl Request {
 pub struct Loaded {
     /// The configuration; none where it has an error.
     pub config: Option<Config>,
-    /// What was understood of one that has an error: for whoever looks for more errors, and never to be served.
+    /// The valid part of a configuration that has an error. Only for finding more errors; never serve it.
     pub rest: Option<Config>,
     /// Everything that an operator should know.
     pub findings: Vec<Finding>,

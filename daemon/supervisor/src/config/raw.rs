@@ -50,9 +50,9 @@ pub(super) struct File {
 pub(super) struct Control {
     /// Path of the control socket.
     pub socket: Option<Text>,
-    /// Its mode.
+    /// Its file mode, in octal.
     pub mode: Option<Spanned<Value>>,
-    /// Its group.
+    /// The group of the socket file: a name or a number.
     pub group: Option<Spanned<Value>>,
 }
 
@@ -62,9 +62,9 @@ pub(super) struct Control {
 pub(super) struct Socket {
     /// Path of the socket.
     pub path: Option<Text>,
-    /// Its mode.
+    /// Its file mode, in octal.
     pub mode: Option<Spanned<Value>>,
-    /// Its group.
+    /// The group of the socket file: a name or a number.
     pub group: Option<Spanned<Value>>,
 }
 

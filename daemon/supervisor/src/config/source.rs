@@ -1,6 +1,6 @@
 //! The text of a configuration file: its lines, and the TOML reader's errors in an operator's words.
 
-use super::finding::{Finding, Place, nearest};
+use super::finding::{Finding, Location, nearest};
 use super::leave_out::leave_out;
 use super::raw;
 use rustix::fs::{Mode, OFlags, open};
@@ -11,10 +11,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
-/// After so many mistakes of form the rest is not looked for.
-const MOST_MISTAKES: usize = 64;
+/// After this many syntax errors the rest of the file is not searched for more.
+const MAX_MISTAKES: usize = 64;
 
-/// No configuration is larger than this, in bytes; a larger file is taken for a mistake.
+/// No configuration is larger than this, in bytes; a larger file is considered a mistake.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Opens a file that is read again with each reload: a pipe cannot be, and its writer may never come.
@@ -24,7 +24,7 @@ fn open_regular(file: &Path) -> io::Result<File> {
     if opened.metadata()?.is_file() {
         Ok(opened)
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
     }
 }
 
@@ -42,15 +42,15 @@ impl Source {
     /// A finding where it cannot be read, is too large or is not UTF-8.
     pub(super) fn read(file: &Path) -> Result<Self, Finding> {
         let unreadable = |error: std::io::Error| {
-            Finding::error(Place::file(file), format!("the configuration cannot be read: {error}"))
-                .hint("name another one with --config FILE")
+            Finding::error(Location::file(file), format!("the configuration cannot be read: {error}"))
+                .hint("name another file with --config FILE")
         };
         let mut text = String::new();
         let length = open_regular(file)
             .and_then(|opened| opened.take(MAX_FILE + 1).read_to_string(&mut text))
             .map_err(unreadable)?;
         if length as u64 > MAX_FILE {
-            return Err(Finding::error(Place::file(file), format!("larger than {MAX_FILE} bytes")));
+            return Err(Finding::error(Location::file(file), format!("larger than {MAX_FILE} bytes")));
         }
         Ok(Self { file: file.to_owned(), text })
     }
@@ -65,9 +65,9 @@ impl Source {
         self.file.parent().unwrap_or(Path::new(""))
     }
 
-    /// The place of a span of bytes: the line where it starts.
-    pub(super) fn place(&self, span: Range<usize>) -> Place {
-        Place { file: self.file.clone(), line: Some(self.line(span.start)) }
+    /// The location of a span of bytes: the line where it starts.
+    pub(super) fn location(&self, span: Range<usize>) -> Location {
+        Location { file: self.file.clone(), line: Some(self.line(span.start)) }
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -81,17 +81,17 @@ impl Source {
         let mut findings: Vec<Finding> = Vec::new();
         for error in &errors {
             let finding = self.explain(error);
-            // What follows from the first mistake of a line helps nobody.
-            if findings.iter().all(|other| other.place != finding.place) {
+            // Further errors in the same line only follow from the first.
+            if findings.iter().all(|other| other.location != finding.location) {
                 findings.push(finding);
             }
         }
-        for _ in 0..=MOST_MISTAKES {
+        for _ in 0..=MAX_MISTAKES {
             match raw::File::deserialize(toml::de::Deserializer::from(root.clone())) {
                 Ok(file) => return (file, findings),
                 Err(error) => {
                     let finding = self.explain(&error);
-                    if findings.iter().all(|other| other.place != finding.place) {
+                    if findings.iter().all(|other| other.location != finding.location) {
                         findings.push(finding);
                     }
                     if !error.span().is_some_and(|span| leave_out(root.get_mut(), &span)) {
@@ -105,40 +105,39 @@ impl Source {
 
     /// The line of the header of the table that a finding is in.
     pub(super) fn header_line(&self, finding: &Finding) -> Option<usize> {
-        let line = finding.place.as_ref()?.line?;
+        let line = finding.location.as_ref()?.line?;
         let lines: Vec<&str> = self.text.lines().take(line).collect();
         lines.iter().rposition(|text| text.trim_start().starts_with('[')).map(|before| before + 1)
     }
 
     fn explain(&self, error: &toml::de::Error) -> Finding {
         let span = error.span().unwrap_or(0..0);
-        let place = self.place(span.clone());
+        let location = self.location(span.clone());
         let message = error.message();
         if let Some(rest) = message.strip_prefix("unknown field ") {
-            return self.unknown_key(place, rest, span.start);
+            return self.unknown_key(location, rest, span.start);
         }
         if let Some(rest) = message.strip_prefix("invalid type: ") {
-            return wrong_type(place, rest);
+            return wrong_type(location, rest);
         }
         if message == "duplicate key" {
-            return Finding::error(place, "the same key or table stands here a second time")
-                .hint("remove one of the two");
+            return Finding::error(location, "duplicate key or table").hint("remove one of the two");
         }
-        Finding::error(place, format!("no TOML: {}", message.lines().collect::<Vec<_>>().join(", ")))
-            .hint("a line is `[table]` or `key = value`, and texts stand in quotes (https://toml.io)")
+        Finding::error(location, format!("invalid TOML: {}", message.lines().collect::<Vec<_>>().join(", ")))
+            .hint("a line is `[table]` or `key = value`, and strings are quoted (https://toml.io)")
     }
 
     /// `rest` is serde's "`given`, expected one of `a`, `b`".
-    fn unknown_key(&self, place: Place, rest: &str, offset: usize) -> Finding {
+    fn unknown_key(&self, location: Location, rest: &str, offset: usize) -> Finding {
         let mut quoted = rest.split('`').skip(1).step_by(2);
         let given = quoted.next().unwrap_or_default();
         let known: Vec<&str> = quoted.collect();
         let table = self.table(offset).map_or_else(String::new, |table| format!(" in {table}"));
         let hint = nearest(given, known.iter().copied()).map_or_else(
-            || format!("known here are {}", known.join(", ")),
+            || format!("valid keys are {}", known.join(", ")),
             |name| format!("did you mean `{name}`?"),
         );
-        Finding::error(place, format!("unknown key `{given}`{table}")).hint(hint)
+        Finding::error(location, format!("unknown key `{given}`{table}")).hint(hint)
     }
 
     /// The header of the table around `offset`; none at the top and in a header itself.
@@ -154,20 +153,20 @@ impl Source {
 }
 
 /// `rest` is serde's "string \"x\", expected i64".
-fn wrong_type(place: Place, rest: &str) -> Finding {
+fn wrong_type(location: Location, rest: &str) -> Finding {
     let (found, expected) = rest.rsplit_once(", expected ").unwrap_or((rest, "something else"));
     if found.starts_with("integer `") && found.ends_with("128") {
-        return Finding::error(place, "this number is too large").hint("write a smaller one");
+        return Finding::error(location, "this number is too large").hint("write a smaller one");
     }
     let wanted = match expected {
-        "i64" => "a whole number",
+        "i64" => "an integer",
         "f64" => "a number",
-        "a string" => "a text in quotes",
+        "a string" => "a quoted string",
         "a boolean" => "true or false",
         "a sequence" => "a list",
         other if other == "a map" || other.starts_with("struct ") => "a table",
         other => other,
     };
-    Finding::error(place, format!("this must be {wanted}, and is {}", found.replace('`', "")))
+    Finding::error(location, format!("expected {wanted}, found {}", found.replace('`', "")))
         .hint(format!("write {wanted} here"))
 }

@@ -109,32 +109,26 @@ fn each_mistake_has_its_line_and_its_hint() {
     let table = [
         ("\n[contrl]\n", "2: unknown key `contrl`\nhint: did you mean `control`?"),
         ("[identity.a]\nkay = 'a'", "2: unknown key `kay` in [identity.a]\nhint: did you mean `key`?"),
-        ("[log]\nzzz = 'a'", "2: unknown key `zzz` in [log]\nhint: known here are level, format"),
+        ("[log]\nzzz = 'a'", "2: unknown key `zzz` in [log]\nhint: valid keys are level, format"),
         (
             "[identity.a]\nkey = 3",
-            "2: this must be a text in quotes, and is integer 3\nhint: write a text in quotes here",
+            "2: expected a quoted string, found integer 3\nhint: write a quoted string here",
         ),
         (
             "[limits]\nconnections = 'x'",
-            "2: this must be a whole number, and is string \"x\"\nhint: write a whole number here",
+            "2: expected an integer, found string \"x\"\nhint: write an integer here",
         ),
-        ("identity = 3", "1: this must be a table, and is integer 3\nhint: write a table here"),
+        ("identity = 3", "1: expected a table, found integer 3\nhint: write a table here"),
         (
             "[[grant]]\nuser = 0\nlisten = 1",
-            "3: this must be true or false, and is integer 1\nhint: write true or false here",
+            "3: expected true or false, found integer 1\nhint: write true or false here",
         ),
-        (
-            "[log]\nlevel='info'\nlevel='warn'",
-            "3: the same key or table stands here a second time\nhint: remove one of the two",
-        ),
+        ("[log]\nlevel='info'\nlevel='warn'", "3: duplicate key or table\nhint: remove one of the two"),
         (
             "[identity.a\n",
-            "1: no TOML: unclosed table, expected `]`\nhint: a line is `[table]` or `key = value`, and texts stand in quotes (https://toml.io)",
+            "1: invalid TOML: unclosed table, expected `]`\nhint: a line is `[table]` or `key = value`, and strings are quoted (https://toml.io)",
         ),
-        (
-            "[identity.a]\naliases = []",
-            "1: identity `a` has no `key`\nhint: name the file of its private key",
-        ),
+        ("[identity.a]\naliases = []", "1: identity `a` has no `key`\nhint: set it to the private key file"),
         (
             "[[grant]]\nuser = 'no-such-user'",
             "2: unknown user `no-such-user`\nhint: name a user that `getent passwd` knows, or give its number",
@@ -145,13 +139,13 @@ fn each_mistake_has_its_line_and_its_hint() {
         ),
         (
             "[[grant]]\nuser = -1",
-            "2: -1 is no user's number\nhint: name a user that `getent passwd` knows, or give its number",
+            "2: -1 is not a valid user number\nhint: name a user that `getent passwd` knows, or give its number",
         ),
-        ("\n[[grant]]\n", "2: a grant to nobody\nhint: give it one of `user`, `group` and `socket`"),
+        ("\n[[grant]]\n", "2: the grant names no grantee\nhint: set one of `user`, `group` and `socket`"),
         (
             "[[grant]]\nuser = 0\ngroup = 0",
-            "1: a grant to more than one\n\
-             hint: give it one of `user`, `group` and `socket`, and write a [[grant]] for each",
+            "1: the grant names more than one grantee\n\
+             hint: set exactly one of `user`, `group` and `socket`, and write a separate [[grant]] for each",
         ),
         (
             "[identity.web]\nkey = '/k'\n[[grant]]\nuser = 0\nidentities = ['wep']",
@@ -162,13 +156,10 @@ fn each_mistake_has_its_line_and_its_hint() {
             "3: unknown listener `https`\nhint: declare [listener.https]",
         ),
         ("[[grant]]\nsocket = 'x'", "2: unknown socket `x`\nhint: declare [socket.x]"),
-        (
-            "[[grant]]\nuser = 0\nroles = ['sever']",
-            "3: unknown role `sever`\nhint: known are server and client",
-        ),
+        ("[[grant]]\nuser = 0\nroles = ['sever']", "3: unknown role `sever`\nhint: use server or client"),
         (
             "[[grant]]\nuser = 0\nminimum_protocol = 'SSLv3'",
-            "3: unknown protocol `SSLv3`\nhint: known are TLSv1.2 and TLSv1.3",
+            "3: unknown protocol `SSLv3`\nhint: use TLSv1.2 or TLSv1.3",
         ),
         (
             "[[grant]]\nuser = 0\nmax_contexts = 0",
@@ -176,45 +167,45 @@ fn each_mistake_has_its_line_and_its_hint() {
         ),
         (
             "[identity.a]\nkey = '/a'\n[identity.b]\nkey = '/b'\naliases = ['a']",
-            "3: `a` is a name of identity `a` already, and so not of `b`\n\
-             hint: a name, alias or file belongs to one identity: remove it from the other",
+            "3: `a` is already a name of identity `a`, so it cannot be a name of `b`\n\
+             hint: a name, alias or file can belong to only one identity: remove it from the other",
         ),
         (
             "[identity.a]\nkey = '/a'\n[identity.b]\nkey = '/a'",
-            "3: `/a` is a name of identity `a` already, and so not of `b`\n\
-             hint: a name, alias or file belongs to one identity: remove it from the other",
+            "3: `/a` is already a name of identity `a`, so it cannot be a name of `b`\n\
+             hint: a name, alias or file can belong to only one identity: remove it from the other",
         ),
         (
             "[identity.'*']\nkey = '/a'",
-            "1: `*` cannot be an identity's name\n\
+            "1: `*` is not a valid identity name\n\
              hint: use 1 to 255 bytes without control characters, and not `*`",
         ),
         (
             "[identity.a]\nkey = 'credential:../x'",
-            "2: `../x` is no credential's name\n\
-             hint: write \"credential:NAME\", with the name that LoadCredential= gives it",
+            "2: `../x` is not a valid credential name\n\
+             hint: write \"credential:NAME\", where NAME is the name in LoadCredential=",
         ),
         (
             "[listener.a]\naddress = 'localhost:443'",
-            "2: `localhost:443` is no address to listen on\n\
+            "2: `localhost:443` is not a valid listen address\n\
              hint: write IP:PORT, such as \"0.0.0.0:443\" or \"[::]:443\"",
         ),
         (
             "[listener.a]\naddress='0.0.0.0:1'\n[listener.b]\naddress='0.0.0.0:1'",
-            "4: listener `a` has the address 0.0.0.0:1 already\nhint: give each listener an address of its own",
+            "4: listener `a` already uses the address 0.0.0.0:1\nhint: give each listener its own address",
         ),
         (
             "[listener.a]\naddress='0.0.0.0:1'\n[listener.b]\naddress='127.0.0.1:1'",
-            "4: listener `a` has the address 0.0.0.0:1 already\nhint: give each listener an address of its own",
+            "4: listener `a` already uses the address 0.0.0.0:1\nhint: give each listener its own address",
         ),
         (
             "[listener.'a:b']\n",
-            "1: `a:b` cannot be a name here\nhint: use up to 64 letters, digits, `_`, `-` and `.`",
+            "1: `a:b` is not a valid name\nhint: use up to 64 letters, digits, `_`, `-` and `.`",
         ),
-        ("[control]\nmode = 660", "2: this is no file mode\nhint: write it in octal, such as \"0660\""),
+        ("[control]\nmode = 660", "2: invalid file mode\nhint: write it in octal, such as \"0660\""),
         (
             "[control]\nsocket = '/x'\n[socket.a]\npath = '/x'",
-            "4: /x is another socket's path already\nhint: give each socket a path of its own",
+            "4: another socket already uses the path /x\nhint: give each socket its own path",
         ),
         (
             "[trust.a]\ncrl = 'x'",
@@ -222,9 +213,12 @@ fn each_mistake_has_its_line_and_its_hint() {
         ),
         (
             "[trust.system]\nfile = 'x'",
-            "1: `system` is the operating system's trust and cannot be declared\nhint: choose another name",
+            "1: `system` is reserved for the operating system's trust store and cannot be declared\nhint: choose another name",
         ),
-        ("[limits]\nhandshake = 0", "2: 0 is no deadline\nhint: give seconds from 0.01 to 86400"),
+        (
+            "[limits]\nhandshake = 0",
+            "2: 0 is not a valid deadline\nhint: give a number of seconds from 0.01 to 86400",
+        ),
         ("[limits]\nframe_bytes = 10", "2: 10 is out of range\nhint: give a number from 16384 to 67108864"),
         ("[tickets]\nepoch = 0", "2: 0 is out of range\nhint: give a number from 1 to 2592000"),
         (
@@ -234,12 +228,9 @@ fn each_mistake_has_its_line_and_its_hint() {
         ),
         (
             "[front.default]\nticket_domain = 'a b'",
-            "2: `a b` cannot be a name here\nhint: use up to 64 letters, digits, `_`, `-` and `.`",
+            "2: `a b` is not a valid name\nhint: use up to 64 letters, digits, `_`, `-` and `.`",
         ),
-        (
-            "[log]\nlevel = 'loud'",
-            "2: unknown level `loud`\nhint: known are error, warn, info, debug and trace",
-        ),
+        ("[log]\nlevel = 'loud'", "2: unknown level `loud`\nhint: use error, warn, info, debug or trace"),
         ("[log]\nformat = 'xml'", "2: unknown format `xml`\nhint: known are text and journal"),
         (
             "[front.a]\n[front.b]",
@@ -271,7 +262,7 @@ fn one_run_names_every_mistake() {
     let lines: Vec<Option<usize>> = read(text)
         .findings
         .iter()
-        .map(|finding| finding.place.as_ref().and_then(|place| place.line))
+        .map(|finding| finding.location.as_ref().and_then(|location| location.line))
         .collect();
     assert_eq!(lines.len(), 3);
     for line in [2, 4, 6] {
@@ -315,8 +306,8 @@ fn a_second_file_of_a_name_is_left_out() {
     assert_eq!(
         loaded.findings[0].to_string(),
         format!(
-            "warning: {}: there is another identity `ca`\n\
-             hint: it is left out: remove the file, or give it another name",
+            "warning: {}: identity `ca` already exists\n\
+             hint: the file is ignored: remove it, or rename it",
             second.display()
         )
     );
@@ -347,12 +338,12 @@ fn a_missing_file_is_named() {
     assert_eq!(
         loaded.findings[0].to_string(),
         "error: /no/such.toml: the configuration cannot be read: No such file or directory (os error 2)\n\
-         hint: name another one with --config FILE"
+         hint: name another file with --config FILE"
     );
 }
 
 proptest! {
-    /// Whatever a slip of the keyboard makes of a configuration, the answer is a configuration or a finding.
+    /// Whatever a typing error makes of a configuration, the result is a configuration or a finding.
     #[test]
     fn mutated_configurations_never_panic(
         edits in proptest::collection::vec((0..SAMPLE.len(), any::<Option<char>>()), 1..8),
@@ -390,7 +381,7 @@ fn mistakes_of_form_hide_no_others_and_bring_none_that_follow_from_them() {
                 [identity.b]\nkey = b.key\naliases = ['b', 7]\n[[grant]]\nuser = 'no-such-user'\nconect = true\n";
     let findings = read(text).findings;
     let lines: Vec<_> =
-        findings.iter().map(|finding| finding.place.as_ref().unwrap().line.unwrap()).collect();
+        findings.iter().map(|finding| finding.location.as_ref().unwrap().line.unwrap()).collect();
     let said: Vec<_> = findings.iter().map(ToString::to_string).collect();
     assert_eq!(lines, [2, 4, 5, 7, 9, 10, 12, 13], "{said:#?}");
 }
@@ -405,8 +396,8 @@ fn an_identity_that_no_grant_names_is_a_warning_at_its_place() {
     };
     assert_eq!(
         warned("[[grant]]\nuser = 0\nidentities = ['a']\n"),
-        ["warning: /etc/x/luassl.toml:3: identity `b` is named by no grant: nobody may use it\n\
-          hint: name it in `identities` of a [[grant]], or remove it"]
+        ["warning: /etc/x/luassl.toml:3: no grant lists identity `b`, so nothing can use it\n\
+          hint: add it to `identities` of a [[grant]], or remove it"]
     );
     assert_eq!(warned("[[grant]]\nuser = 0\nidentities = ['*']\n"), [] as [&str; 0]);
     assert_eq!(warned("").len(), 2);
@@ -420,7 +411,7 @@ fn a_socket_whose_directory_is_missing_is_a_warning() {
     let said: Vec<_> = read.findings.iter().map(ToString::to_string).collect();
     assert_eq!(said.len(), 1, "{said:?}");
     let start =
-        "warning: /etc/x/luassl.toml:2: the socket's directory /nonexistent does not exist\nhint: make it";
+        "warning: /etc/x/luassl.toml:2: the socket's directory /nonexistent does not exist\nhint: create it";
     assert!(said[0].starts_with(start), "{said:?}");
 }
 
@@ -440,8 +431,8 @@ fn the_wildcard_of_ipv6_beside_ipv4_is_a_warning_and_port_0_is_none() {
     assert_eq!(
         said,
         [
-            "warning: /etc/x/luassl.toml:4: listener `a` has the address 0.0.0.0:1, and [::] means IPv4 as well\n\
-          hint: keep [::] alone, or set the sysctl net.ipv6.bindv6only"
+            "warning: /etc/x/luassl.toml:4: listener `a` already uses the address 0.0.0.0:1, and [::] also covers IPv4\n\
+          hint: keep only [::], or set the sysctl net.ipv6.bindv6only"
         ]
     );
 }
@@ -453,5 +444,5 @@ fn a_pipe_is_no_configuration_and_nobody_waits_for_its_writer() {
     let mode = rustix::fs::Mode::RUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let error = super::source::Source::read(&pipe).unwrap_err().to_string();
-    assert!(error.contains("it is no regular file"), "{error}");
+    assert!(error.contains("it is not a regular file"), "{error}");
 }

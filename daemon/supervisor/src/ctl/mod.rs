@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Where the units' sockets are.
 const RUN: &str = "/run/luassl";
 
-/// Advice where nobody answers.
+/// The hint when no process answers.
 const NOBODY_THERE: &str = "are the units running, and are you root? For a `luassld run` name its control socket with \
                             --socket PATH, as the user who started it";
 
@@ -151,7 +151,7 @@ fn fronts_table(
 ) -> (String, Vec<Finding>) {
     let fronts = if given.is_empty() { found() } else { given.to_vec() };
     if fronts.is_empty() {
-        let finding = Finding::error(None, "there is no admin socket of a front").hint(NOBODY_THERE);
+        let finding = Finding::error(None, "no admin socket of a front was found").hint(NOBODY_THERE);
         return (String::new(), vec![finding]);
     }
     let mut rows = Vec::new();
@@ -276,7 +276,7 @@ fn to_front(
     let front = config.fronts.get(name).ok_or_else(|| {
         let known: Vec<&str> = config.fronts.keys().map(String::as_str).collect();
         Finding::error(None, format!("the configuration has no front `{name}`"))
-            .hint(format!("there are: {}", known.join(", ")))
+            .hint(format!("the fronts are: {}", known.join(", ")))
     })?;
     let socket = connected(admin)?;
     let settings = push::for_front(name, front, config, trusts, report);
@@ -304,7 +304,7 @@ fn connected_or(admin: &Path, hint: &str) -> Result<OwnedFd, Finding> {
         connect(&socket, &address).map(|()| socket)
     };
     attempt().map_err(|errno| {
-        Finding::error(None, format!("{}: the admin socket cannot be connected to: {errno}", admin.display()))
+        Finding::error(None, format!("cannot connect to the admin socket {}: {errno}", admin.display()))
             .hint(hint)
     })
 }
@@ -443,7 +443,7 @@ mod tests {
         let findings = push(args).expect_err("nobody there");
         assert_eq!(
             findings[0].to_string(),
-            "error: /no/such/socket: the admin socket cannot be connected to: No such file or directory (os error 2)\n\
+            "error: cannot connect to the admin socket /no/such/socket: No such file or directory (os error 2)\n\
              hint: is the unit running, and are you root? Under `luassld run` send it SIGHUP instead"
         );
     }

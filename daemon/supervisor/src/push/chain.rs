@@ -1,4 +1,4 @@
-//! What an operator should know of a chain: its dates and names, and what is wrong with it.
+//! What an operator should know about a chain: its dates and names, and its errors.
 
 use luassl_keeper_ipc::admin::Fault;
 use luassl_tls as tls;
@@ -61,8 +61,8 @@ fn chain_warnings(chain: &Chain) -> impl Iterator<Item = &'static str> {
 fn order_warning(in_order: bool, left: usize) -> Option<&'static str> {
     match (in_order, left) {
         (true, 0) => None,
-        (false, 0) => Some("the certificates are not in order of issue; they are sent in the right one"),
-        _ => Some("certificates that are not of this chain are left out: remove them from the file"),
+        (false, 0) => Some("the certificates are not in issuing order; they are sent in the correct order"),
+        _ => Some("certificates that do not belong to this chain are ignored: remove them from the file"),
     }
 }
 
@@ -70,7 +70,7 @@ fn order_warning(in_order: bool, left: usize) -> Option<&'static str> {
 fn gap_warning(chain: &[X509]) -> Option<&'static str> {
     let [leaf] = chain else { return None };
     let gap = leaf.authority_info().is_some() && !issued(leaf, leaf);
-    gap.then_some("the chain is incomplete: add the issuer's certificate behind this one (fullchain.pem)")
+    gap.then_some("the chain is incomplete: add the issuer's certificate after this one (fullchain.pem)")
 }
 
 /// The host names and IP addresses among the subject alternative names.
@@ -109,8 +109,8 @@ fn now() -> i64 {
 /// The leaf first; of the others only what is already wrong.
 fn date_warnings(dates: &[(i64, i64)], now: i64) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (place, (before, after)) in dates.iter().enumerate() {
-        let which = if place == 0 { "the certificate" } else { "an issuer's certificate in the chain" };
+    for (index, (before, after)) in dates.iter().enumerate() {
+        let which = if index == 0 { "the certificate" } else { "an issuer's certificate in the chain" };
         let soon = EXPIRES_SOON.as_secs().cast_signed();
         if *after < now {
             warnings.push(format!("{which} expired {} ago: renew it", days(now - after)));
@@ -119,7 +119,7 @@ fn date_warnings(dates: &[(i64, i64)], now: i64) -> Vec<String> {
                 "{which} is not valid before {} from now: check the clock",
                 days(before - now)
             ));
-        } else if after - now < soon && place == 0 {
+        } else if after - now < soon && index == 0 {
             warnings.push(format!("{which} expires in {}: renew it", days(after - now)));
         }
     }
@@ -223,9 +223,9 @@ mod tests {
         assert_eq!(made.warnings(&["leaf.crt", "middle.crt"]), [""; 0]);
         assert_eq!(made.warnings(&["leaf.crt", "middle.crt", "root.crt"]), [""; 0]);
         for (files, text) in [
-            (&["root.crt", "middle.crt", "leaf.crt"][..], "not in order"),
-            (&["leaf.crt", "root.crt", "middle.crt"], "not in order"),
-            (&["leaf.crt", "stranger.crt", "middle.crt"], "left out"),
+            (&["root.crt", "middle.crt", "leaf.crt"][..], "not in issuing order"),
+            (&["leaf.crt", "root.crt", "middle.crt"], "not in issuing order"),
+            (&["leaf.crt", "stranger.crt", "middle.crt"], "are ignored"),
             (&["leaf.crt"], "incomplete"),
         ] {
             let warnings = made.warnings(files);

@@ -8,17 +8,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// How long one message of a push may wait for its answer. An encrypted key with an expensive derivation takes
-/// seconds; whoever needs longer hangs.
+/// seconds; a process that needs longer hangs.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Why a push did not come to its end.
+/// Why a push failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// The other side did not answer.
     #[error("no answer within {} s", ANSWER_DEADLINE.as_secs())]
     Unanswered,
     /// The other side does not read: nothing of this message was sent.
-    #[error("no room for a message within {} s", ANSWER_DEADLINE.as_secs())]
+    #[error("the socket buffer stayed full for {} s", ANSWER_DEADLINE.as_secs())]
     Unread,
     /// The other side closed the admin socket.
     #[error("the admin socket was closed before the answer")]
@@ -26,10 +26,10 @@ pub enum PushError {
     /// The system's answer.
     #[error("the admin socket failed: {0}")]
     System(#[from] Errno),
-    /// The other side's message makes no sense.
+    /// The other side sent an invalid message.
     #[error("malformed message on the admin socket: {0}")]
     Malformed(String),
-    /// A part of the push is above its bound.
+    /// A part of the push exceeds its limit.
     #[error("{what} is larger than {limit} bytes")]
     TooLarge {
         /// Which part.
@@ -40,7 +40,7 @@ pub enum PushError {
 }
 
 impl PushError {
-    /// Whether the other side may only be busy: it was silent, and said nothing wrong.
+    /// Whether the other side may only be busy: it did not answer, but did not violate the protocol either.
     #[must_use]
     pub fn is_silence(&self) -> bool {
         matches!(self, Self::Unanswered | Self::Unread)
@@ -66,7 +66,7 @@ impl From<RecvError> for PushError {
     }
 }
 
-/// Sends one datagram, waiting for room up to the deadline.
+/// Sends one datagram. Waits for space in the socket buffer, up to the deadline.
 pub(super) fn send_within(
     socket: BorrowedFd<'_>,
     bytes: &[u8],

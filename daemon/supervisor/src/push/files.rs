@@ -1,4 +1,4 @@
-//! Opening an identity's files. The bytes are the keeper's to read; here only their permissions are looked at.
+//! Opens an identity's files. Only the keeper reads the bytes; this module checks only the permissions.
 
 use super::walk::open_trusted;
 use crate::config::{FileRef, FileSource, Finding};
@@ -6,7 +6,7 @@ use rustix::fs::fstat;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-/// Readable by those who are neither owner nor in the group.
+/// Readable by users who are neither the owner nor in the group.
 const OTHERS_READ: u32 = 0o004;
 
 /// Where systemd puts the credentials of the keeper's unit while that runs (systemd.exec(5)).
@@ -15,7 +15,7 @@ const KEEPER_CREDENTIALS: &str = "/run/credentials/luassl-keeper.service";
 /// Opens a file of an identity for the keeper.
 ///
 /// # Errors
-/// An error at the place where the file is named.
+/// An error at the location where the file is named.
 pub(super) fn open_file(identity: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Finding> {
     open_for(&format!("identity `{identity}`"), what, file)
 }
@@ -23,7 +23,7 @@ pub(super) fn open_file(identity: &str, what: &str, file: &FileRef) -> Result<Ow
 /// Opens the root of the ticket keys for the keeper.
 ///
 /// # Errors
-/// An error at the place where the file is named.
+/// An error at the location where the file is named.
 pub(super) fn open_root(file: &FileRef) -> Result<OwnedFd, Finding> {
     open_for("[tickets]", "root", file)
 }
@@ -32,7 +32,7 @@ fn open_for(subject: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Findin
     let path = path_of(subject, what, file)?;
     open_trusted(&path).map_err(|fault| {
         let cause = format!("{subject}: {what} {} cannot be opened: {fault}", path.display());
-        Finding::error(file.place.clone(), cause).hint(fault.hint())
+        Finding::error(file.location.clone(), cause).hint(fault.hint())
     })
 }
 
@@ -48,21 +48,21 @@ fn path_of(subject: &str, what: &str, file: &FileRef) -> Result<PathBuf, Finding
         FileSource::Credential(name) => {
             credentials().map(|directory| directory.join(name)).ok_or_else(|| {
                 let cause = format!(
-                    "{subject}: {what} is the credential `{name}`, and there are no credentials here"
+                    "{subject}: {what} is the credential `{name}`, and no credentials directory was found"
                 );
-                Finding::error(file.place.clone(), cause)
-                    .hint(format!("give the unit LoadCredential={name}:FILE, or name a file"))
+                Finding::error(file.location.clone(), cause)
+                    .hint(format!("set LoadCredential={name}:FILE in the unit, or name a file"))
             })
         }
     }
 }
 
-/// A warning where everybody may read the key.
+/// Warns if every user can read the key.
 pub(super) fn too_open(identity: &str, file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
     warn_if_open(&format!("identity `{identity}`: every user can read its key"), file, opened)
 }
 
-/// A warning where everybody may read the root of the ticket keys.
+/// Warns if every user can read the root of the ticket keys.
 pub(super) fn too_open_root(file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
     warn_if_open("[tickets]: every user can read the root", file, opened)
 }
@@ -74,9 +74,9 @@ fn warn_if_open(what: &str, file: &FileRef, opened: &OwnedFd) -> Option<Finding>
         let remedy = match &file.source {
             FileSource::Path(path) => format!("chmod o-rwx {}", path.display()),
             FileSource::Credential(name) => {
-                format!("make the file behind credential {name} its owner's alone")
+                format!("make the file of credential {name} readable only by its owner")
             }
         };
-        Finding::warning(file.place.clone(), cause).hint(remedy)
+        Finding::warning(file.location.clone(), cause).hint(remedy)
     })
 }

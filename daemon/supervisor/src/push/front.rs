@@ -47,7 +47,7 @@ pub fn front_status(admin: BorrowedFd<'_>) -> Result<Vec<OwnerStatus>, PushError
         let StatusReply { rows: next, more, .. } = StatusReply::decode(&buffer[..length])?;
         let advances = next.first().is_none_or(|row| request.comes_before(row));
         if !advances || (more && next.is_empty()) {
-            return Err(PushError::Malformed("the rows of the status do not come in their order".to_owned()));
+            return Err(PushError::Malformed("the rows of the status are out of order".to_owned()));
         }
         rows.extend(next);
         // Rows that came in between, while others went, may be one too many.

@@ -6,7 +6,7 @@ use super::files::{open_file, open_root, too_open, too_open_root};
 use super::report::{Account, LoadedIdentity, Outcome, Report};
 use super::settings::concerns;
 use super::shared;
-use crate::config::{Config, FileRef, Finding, Front, Identity, Place, Selection, few};
+use crate::config::{Config, FileRef, Finding, Front, Identity, Location, Selection, few};
 use luassl_keeper_ipc::admin::{
     ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
 };
@@ -31,12 +31,12 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 /// Pushes `config` to the keeper behind `admin`, and reads its answer for each identity.
 ///
 /// # Errors
-/// [`PushError`] where the keeper goes away or talks nonsense; an identity's own fault is in the report instead.
+/// [`PushError`] where the keeper exits or violates the protocol. An identity's own errors are in the report instead.
 pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, PushError> {
     push_keeper_within(admin, config, &mut Caution::default(), ANSWER_DEADLINE)
 }
 
-/// What is known of files that keep a keeper, and what a push learns of that.
+/// What is known about files on which a keeper hangs, and what a push learns about them.
 #[derive(Debug, Clone, Default)]
 pub struct Caution {
     /// Identities whose files are not passed.
@@ -50,7 +50,7 @@ pub struct Caution {
     pub answered: BTreeSet<String>,
     /// Learned: the identity that it is silent about, and the devices of its files.
     pub stuck: Option<(String, BTreeSet<u64>)>,
-    /// Learned: whether identities were put off for their device.
+    /// Learned: whether identities were postponed because of their device.
     pub put_off: bool,
 }
 
@@ -92,7 +92,7 @@ pub fn push_keeper_within(
 /// What the keeper behind `admin` has counted.
 ///
 /// # Errors
-/// [`PushError`] where the keeper goes away or talks nonsense.
+/// [`PushError`] where the keeper exits or violates the protocol.
 pub fn keeper_status(admin: BorrowedFd<'_>) -> Result<Vec<Account>, PushError> {
     let mut channel = Channel::new(admin);
     channel.send(&Request::Status, &[])?;
@@ -101,7 +101,7 @@ pub fn keeper_status(admin: BorrowedFd<'_>) -> Result<Vec<Account>, PushError> {
         match channel.answer()? {
             Answer::Count(count) => accounts.push(count.into()),
             Answer::Counted => return Ok(accounts),
-            _ => return Err(PushError::Malformed("no answer about counts".to_owned())),
+            _ => return Err(PushError::Malformed("expected an answer about counts".to_owned())),
         }
     }
 }
@@ -113,7 +113,7 @@ impl From<Count<'_>> for Account {
             identity: count.identity.to_owned(),
             signed: count.signed,
             decrypted: count.decrypted,
-            refused: count.refused.iter().map(|(reason, number)| (reason.word(), *number)).collect(),
+            refused: count.refused.iter().map(|(reason, number)| (reason.as_str(), *number)).collect(),
         }
     }
 }
@@ -150,7 +150,7 @@ impl<'a> Channel<'a> {
                 return Ok(());
             }
         }
-        Err(PushError::Malformed("no answer to the beginning of a push".to_owned()))
+        Err(PushError::Malformed("expected an answer to the start of a push".to_owned()))
     }
 
     /// Tells the keeper what a front reaches, and then what each grant gives it of that.
@@ -170,7 +170,7 @@ impl<'a> Channel<'a> {
             Selection::All => (true, Vec::new()),
             Selection::Only(names) => (false, names.iter().map(String::as_str).collect()),
         };
-        // A front without identities is told all the same.
+        // A front without identities gets a message as well.
         let mut pieces: Vec<&[&str]> = names.chunks(NAMES_IN_A_MESSAGE).collect();
         if pieces.is_empty() {
             pieces.push(&[]);
@@ -181,7 +181,7 @@ impl<'a> Channel<'a> {
         Ok(())
     }
 
-    /// Passes what is declared, and then what directories have brought: whatever that is, it takes no room from the others.
+    /// Pushes declared identities first, then those from directories, so that the latter cannot displace the former.
     fn identities(
         &mut self,
         config: &Config,
@@ -210,11 +210,11 @@ impl<'a> Channel<'a> {
         findings: &mut Vec<Finding>,
     ) -> Result<Outcome, PushError> {
         let held_back = |cause: &str| {
-            Finding::error(identity.place.clone(), format!("identity `{name}`: {cause}"))
-                .hint("mend what they lie on, and reload")
+            Finding::error(identity.location.clone(), format!("identity `{name}`: {cause}"))
+                .hint("repair the device or file system that holds them, and reload")
         };
         if caution.left_out.contains(name) {
-            let finding = held_back("the keeper did not come back from its files");
+            let finding = held_back("the keeper hung while it read its files");
             return self.without_files(name, finding, findings);
         }
         let opened = match Opened::of(name, identity) {
@@ -224,7 +224,7 @@ impl<'a> Channel<'a> {
         let devices = opened.devices();
         if caution.puts_off(name, &devices) {
             caution.put_off = true;
-            let finding = held_back("its files lie on a device that kept the keeper, and are not passed");
+            let finding = held_back("its files are on a device on which the keeper hung, and are not passed");
             return self.without_files(name, finding, findings);
         }
         let sent = self.send(&Request::Identity { name, files: opened.files }, &opened.descriptors());
@@ -246,11 +246,11 @@ impl<'a> Channel<'a> {
                 }
             }
             Answer::Failed(failed) if failed.name == name => Ok(failure(identity, &failed, findings)),
-            _ => Err(PushError::Malformed(format!("no answer about identity `{name}`"))),
+            _ => Err(PushError::Malformed(format!("expected an answer about identity `{name}`"))),
         }
     }
 
-    /// Takes an identity back whose chain is not the key's, or cannot be parsed.
+    /// Withdraws an identity whose chain does not belong to its key or cannot be parsed.
     fn unfit(
         &mut self,
         name: &str,
@@ -258,9 +258,9 @@ impl<'a> Channel<'a> {
         unfit: &Unfit,
         findings: &mut Vec<Finding>,
     ) -> Result<Outcome, PushError> {
-        let stays = self.keep_former(name)?;
+        let keeps_previous = self.keep_former(name)?;
         let (kind, reason) = (unfit.kind, unfit.reason.as_str());
-        let failed = Failed { name, file: Blamed::Certificate, kind, stays, reason };
+        let failed = Failed { name, file: Blamed::Certificate, kind, keeps_previous, reason };
         Ok(failure(identity, &failed, findings))
     }
 
@@ -269,8 +269,8 @@ impl<'a> Channel<'a> {
     fn keep_former(&mut self, name: &str) -> Result<bool, PushError> {
         self.send(&Request::Identity { name, files: Files::default() }, &[])?;
         match self.answer()? {
-            Answer::Failed(failed) if failed.name == name => Ok(failed.stays),
-            _ => Err(PushError::Malformed(format!("no answer about identity `{name}`"))),
+            Answer::Failed(failed) if failed.name == name => Ok(failed.keeps_previous),
+            _ => Err(PushError::Malformed(format!("expected an answer about identity `{name}`"))),
         }
     }
 
@@ -281,13 +281,13 @@ impl<'a> Channel<'a> {
         mut finding: Finding,
         findings: &mut Vec<Finding>,
     ) -> Result<Outcome, PushError> {
-        let stays = self.keep_former(name)?;
-        finding.cause.push_str(former(stays));
+        let keeps_previous = self.keep_former(name)?;
+        finding.cause.push_str(former(keeps_previous));
         findings.push(finding.clone());
-        Ok(Outcome::Failed { cause: finding.cause, stays })
+        Ok(Outcome::Failed { cause: finding.cause, keeps_previous })
     }
 
-    /// Takes identities back that have the key of another one, unless the configuration says so.
+    /// Withdraws identities that have the key of another one, unless the configuration allows it.
     fn withdraw_shared(
         &mut self,
         config: &Config,
@@ -320,11 +320,11 @@ impl<'a> Channel<'a> {
             (Answer::TicketsFailed { reason, .. }, Some(file), Some(_)) => {
                 let cause = format!("[tickets]: the root cannot be used: {reason}");
                 let hint = "make one: `openssl rand -out FILE 48`, the same file on each machine";
-                findings.push(Finding::error(file.place.clone(), cause).hint(hint));
+                findings.push(Finding::error(file.location.clone(), cause).hint(hint));
             }
-            // That it could not be opened has been said.
+            // That it could not be opened has already been reported.
             (Answer::TicketsFailed { .. }, ..) => {}
-            _ => return Err(PushError::Malformed("no answer about ticket keys".to_owned())),
+            _ => return Err(PushError::Malformed("expected an answer about ticket keys".to_owned())),
         }
         Ok(())
     }
@@ -336,7 +336,7 @@ impl<'a> Channel<'a> {
                 findings.extend(warnings.into_iter().map(of_keeper));
                 Ok(())
             }
-            _ => Err(PushError::Malformed("no answer to the commit".to_owned())),
+            _ => Err(PushError::Malformed("expected an answer to the commit".to_owned())),
         }
     }
 }
@@ -429,16 +429,16 @@ impl LoadedIdentity {
 }
 
 fn warnings(name: &str, identity: &Identity, warnings: &[String]) -> Vec<Finding> {
-    let place = &identity.certificate.as_ref().unwrap_or(&identity.key).place;
+    let location = &identity.certificate.as_ref().unwrap_or(&identity.key).location;
     let finding = |warning: &String| {
         let (cause, hint) =
             warning.split_once(": ").unwrap_or((warning.as_str(), "see the certificate's file"));
-        Finding::warning(place.clone(), format!("identity `{name}`: {cause}")).hint(hint)
+        Finding::warning(location.clone(), format!("identity `{name}`: {cause}")).hint(hint)
     };
     warnings.iter().map(finding).collect()
 }
 
-/// The keeper puts the remedy behind the cause.
+/// The keeper puts the remedy after the cause.
 fn of_keeper(warning: &str) -> Finding {
     let (cause, hint) = warning.split_once(": ").unwrap_or((warning, "see the keeper's log"));
     Finding::warning(None, cause).hint(hint)
@@ -454,19 +454,19 @@ fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>
         }
         _ => format!("identity `{}`: {}", failed.name, failed.reason),
     };
-    cause.push_str(former(failed.stays));
-    let place = place_of(identity, failed).clone();
-    findings.push(Finding::error(place, cause.clone()).hint(remedy(identity, failed.kind)));
-    Outcome::Failed { cause, stays: failed.stays }
+    cause.push_str(former(failed.keeps_previous));
+    let location = location_of(identity, failed).clone();
+    findings.push(Finding::error(location, cause.clone()).hint(remedy(identity, failed.kind)));
+    Outcome::Failed { cause, keeps_previous: failed.keeps_previous }
 }
 
-/// What a reader has to know who might think that nothing is served any more.
-fn former(stays: bool) -> &'static str {
-    if stays { "; the former one stays in service" } else { "" }
+/// Tells the operator that the previous version is still served.
+fn former(keeps_previous: bool) -> &'static str {
+    if keeps_previous { "; the previous one stays in service" } else { "" }
 }
 
-/// The line to mend: that of one file, or of the whole identity where two do not fit or one is missing.
-fn place_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Place {
+/// The line to fix: that of one file, or of the whole identity where two do not fit or one is missing.
+fn location_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Location {
     let file = match (failed.kind, failed.file) {
         (Fault::Mismatch, _) => None,
         (Fault::Passphrase, _) => identity.password.as_ref(),
@@ -475,7 +475,7 @@ fn place_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Place {
         (_, Blamed::Staple) => identity.staple.as_ref(),
         (_, Blamed::Key | Blamed::None) => Some(&identity.key),
     };
-    file.map_or(&identity.place, |file| &file.place)
+    file.map_or(&identity.location, |file| &file.location)
 }
 
 fn remedy(identity: &Identity, kind: Fault) -> &'static str {
@@ -483,14 +483,14 @@ fn remedy(identity: &Identity, kind: Fault) -> &'static str {
         Fault::Unreadable => "name a regular file",
         Fault::NoKey => "name a PEM file with a private key",
         Fault::Passphrase if identity.password.is_none() => {
-            "name the file with its passphrase: `password_file`"
+            "set `password_file` to the file with its passphrase"
         }
         Fault::Passphrase => "put the key's passphrase on the first line of `password_file`",
         Fault::Unsupported => "use RSA of 2048 to 4096 bits, P-256, P-384, P-521, Ed25519 or Ed448",
-        Fault::BadCertificate => "name a PEM file with the certificate first and its issuers behind it",
+        Fault::BadCertificate => "name a PEM file with the certificate first and its issuers after it",
         Fault::Mismatch => "name the certificate that was issued for this key, or the key that belongs to it",
         Fault::BadStaple => "name an OCSP response in DER",
-        Fault::Limit => "stay below that bound, or raise it",
+        Fault::Limit => "stay below that limit, or raise it",
         Fault::Internal => "see the keeper's log",
     }
 }
@@ -659,7 +659,7 @@ mod tests {
         let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.findings));
         let failed = |name| {
             let (file, kind) = (Blamed::Key, Fault::NoKey);
-            Answer::Failed(Failed { name, file, kind, stays: false, reason: "no key" })
+            Answer::Failed(Failed { name, file, kind, keeps_previous: false, reason: "no key" })
         };
         let pushed = |left_out: &[&str], answers: &[Answer<'_>]| {
             let (ours, theirs) = answered(answers);
@@ -682,7 +682,7 @@ mod tests {
             (true, None, 0),
             "its file is not passed, and the other is asked for"
         );
-        assert_eq!(causes[0], "identity `a`: the keeper did not come back from its files");
+        assert_eq!(causes[0], "identity `a`: the keeper hung while it read its files");
         // Positive control: one that is answered is passed whole, and is not left out.
         let (is_done, stuck, files, causes) = pushed(&[], &[failed("a"), failed("b")]);
         assert_eq!((is_done, stuck, files), (true, None, 1));
@@ -721,7 +721,7 @@ mod tests {
                 let Ok(Request::Identity { name, .. }) = Request::decode(bytes) else { continue };
                 order.push(name.to_owned());
                 let (file, kind) = (Blamed::Key, Fault::Internal);
-                let failed = Answer::Failed(Failed { name, file, kind, stays: false, reason: "no" });
+                let failed = Answer::Failed(Failed { name, file, kind, keeps_previous: false, reason: "no" });
                 failed.encode(&mut answer).expect("encoded");
                 send(&theirs, &answer, &[], SendFlags::empty()).expect("sent");
             }
@@ -737,7 +737,10 @@ mod tests {
         assert_eq!(config.identities.keys().next_back().map(String::as_str), Some("www"));
         assert_eq!((report.findings.len(), of_directories.len()), (1, links));
         let told = causes(few(of_directories));
-        assert_eq!((told.len(), told[20].as_str()), (21, "and 30 more about identities of directories"));
+        assert_eq!(
+            (told.len(), told[20].as_str()),
+            (21, "and 30 more findings about identities from directories")
+        );
     }
 
     #[test]
@@ -751,7 +754,7 @@ mod tests {
         let device = fstat(std::fs::File::open(&key).expect("opened")).expect("a status").st_dev;
         let pushed = |devices: &[u64], trusted: &[&str]| {
             let (file, kind) = (Blamed::Key, Fault::NoKey);
-            let failed = Failed { name: "a", file, kind, stays: false, reason: "no key" };
+            let failed = Failed { name: "a", file, kind, keeps_previous: false, reason: "no key" };
             let (ours, theirs) = answered(&[Answer::Failed(failed)]);
             let mut caution = Caution {
                 devices: devices.iter().copied().collect(),

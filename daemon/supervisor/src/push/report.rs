@@ -1,9 +1,9 @@
-//! What a push to the keeper comes to, and what the keeper has counted.
+//! The result of a push to the keeper, and the keeper's counters.
 
 use crate::config::Finding;
 use std::collections::BTreeMap;
 
-/// What a push made of every identity, by name.
+/// The result of a push for every identity, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Every identity of the configuration.
@@ -19,9 +19,9 @@ impl Report {
         self.outcomes.values().filter(|outcome| outcome.is_served()).count()
     }
 
-    /// Those that stay in service as they were before this push.
+    /// Those of which a previous generation stays in service.
     pub fn former(&self) -> impl Iterator<Item = &str> {
-        let stays = |outcome: &Outcome| matches!(outcome, Outcome::Failed { stays: true, .. });
+        let stays = |outcome: &Outcome| matches!(outcome, Outcome::Failed { keeps_previous: true, .. });
         self.outcomes.iter().filter(move |(_, outcome)| stays(outcome)).map(|(name, _)| name.as_str())
     }
 
@@ -31,7 +31,7 @@ impl Report {
     }
 }
 
-/// What became of one identity.
+/// The result for one identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It is in service.
@@ -40,16 +40,16 @@ pub enum Outcome {
     Failed {
         /// Why, for people.
         cause: String,
-        /// Whether an older generation of it is.
-        stays: bool,
+        /// Whether an older generation of it stays in service.
+        keeps_previous: bool,
     },
-    /// A file in a directory of identities that has no key: no identity at all.
+    /// A file without a key in a directory of identities: not an identity.
     NoIdentity,
 }
 
 impl Outcome {
     fn is_served(&self) -> bool {
-        matches!(self, Self::Loaded(_) | Self::Failed { stays: true, .. })
+        matches!(self, Self::Loaded(_) | Self::Failed { keeps_previous: true, .. })
     }
 }
 

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 /// large, whatever lies there.
 const CAUSES_MAX: usize = 4 << 20;
 
-/// What stands for the causes beyond that.
+/// Replaces the causes beyond that limit.
 const UNTOLD: &str = "its files cannot be used";
 
-/// The settings of front `name`. `report` is the keeper's word about the identities; none where it was not asked.
+/// The settings of front `name`. `report` is the keeper's report on the identities; none where it was not asked.
 pub fn for_front(
     name: &str,
     front: &Front,
@@ -48,50 +48,54 @@ fn identities(front: &Front, config: &Config, report: Option<&Report>) -> BTreeM
         Selection::All => true,
         Selection::Only(names) => names.contains(name),
     };
-    let mut room = CAUSES_MAX;
+    let mut capacity = CAUSES_MAX;
     config
         .identities
         .iter()
         .filter(|(name, _)| own(name) && outcome(name) != Some(&Outcome::NoIdentity))
-        .map(|(name, identity)| (name.clone(), settings(identity, outcome(name), &mut room)))
+        .map(|(name, identity)| (name.clone(), settings(identity, outcome(name), &mut capacity)))
         .collect()
 }
 
-/// `room` is what is left for causes of discovered identities.
-fn settings(identity: &Identity, outcome: Option<&Outcome>, room: &mut usize) -> IdentitySettings {
+/// `capacity` is what is left for causes of discovered identities.
+fn settings(identity: &Identity, outcome: Option<&Outcome>, capacity: &mut usize) -> IdentitySettings {
     let fault = match outcome {
-        Some(Outcome::Failed { cause, .. }) if identity.discovered => Some(bounded(cause, room).to_owned()),
+        Some(Outcome::Failed { cause, .. }) if identity.discovered => {
+            Some(bounded(cause, capacity).to_owned())
+        }
         Some(Outcome::Failed { cause, .. }) => Some(cause.clone()),
         _ => None,
     };
     IdentitySettings { aliases: identity.other_names(), fault }
 }
 
-fn bounded<'a>(cause: &'a str, room: &mut usize) -> &'a str {
-    let left = room.checked_sub(cause.len());
-    *room = left.unwrap_or_default();
+fn bounded<'a>(cause: &'a str, capacity: &mut usize) -> &'a str {
+    let left = capacity.checked_sub(cause.len());
+    *capacity = left.unwrap_or_default();
     left.map_or(UNTOLD, |_| cause)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DISCOVERED_BYTES, DISCOVERED_MAX, FileRef, FileSource, Place, Request, load_text};
+    use crate::config::{
+        DISCOVERED_BYTES, DISCOVERED_MAX, FileRef, FileSource, Location, Request, load_text,
+    };
     use luassl_settings::{MessageError, encode_push};
     use std::path::Path;
 
     /// Settings with a declared identity and as many others as directories bring, with the longest names that there is
-    /// room for, and long causes: discovered, or declared where it says so.
+    /// capacity for, and long causes: discovered, or declared where it says so.
     fn with_failures(discovered: bool) -> Settings {
         let text = "[identity.www]\nkey = '/www'\n";
         let mut config = load_text(Path::new("/x.toml"), text, &Request::default()).config.expect("good");
         let mut report = Report::default();
         let longest = DISCOVERED_BYTES / DISCOVERED_MAX - 256;
-        let failed = |cause: String| Outcome::Failed { cause, stays: false };
+        let failed = |cause: String| Outcome::Failed { cause, keeps_previous: false };
         for number in 0..DISCOVERED_MAX {
             let path = format!("/{number:0longest$}");
-            let place = Place::file(&path);
-            let key = FileRef { source: FileSource::Path(path.into()), place };
+            let location = Location::file(&path);
+            let key = FileRef { source: FileSource::Path(path.into()), location };
             let identity = Identity { key, discovered, ..config.identities["www"].clone() };
             let name = format!("a{number:0254}");
             report.outcomes.insert(name.clone(), failed("c".repeat(6_000)));
@@ -111,7 +115,7 @@ mod tests {
         assert!(encode_push(&settings, Vec::new()).is_ok());
         let told = |name: &str| settings.identities[name].fault.as_deref();
         assert_eq!(told("www"), Some("the cause"));
-        assert_eq!(told(&format!("a{:0254}", 0)).map(str::len), Some(6_000), "there is room for some");
+        assert_eq!(told(&format!("a{:0254}", 0)).map(str::len), Some(6_000), "there is capacity for some");
         assert_eq!(told(&format!("a{:0254}", DISCOVERED_MAX - 1)), Some(UNTOLD));
         // Positive control: the causes of so many identities do not fit.
         let all = encode_push(&with_failures(false), Vec::new());

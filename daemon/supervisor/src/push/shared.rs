@@ -1,4 +1,4 @@
-//! One key under two identities: whoever may use either of them has both. So the configuration has to say it.
+//! One key in two identities: whoever may use one of them can use the other. So the configuration must declare it.
 
 use super::report::Outcome;
 use crate::config::{Config, Finding, Identity};
@@ -28,11 +28,11 @@ fn finding(name: &str, identity: &Identity, holders: &[(&str, &Identity)]) -> Fi
     let other = holders.iter().map(|(other, _)| *other).find(|other| *other != name).unwrap_or_default();
     let cause = format!("identity `{name}` has the same key as identity `{other}`");
     let hint = if identity.discovered {
-        "remove the file, make the name an alias of the other one, or declare each of them with `shared_key = true`"
+        "remove the file, make the name an alias of the other identity, or declare both with `shared_key = true`"
     } else {
-        "write `shared_key = true` for each identity of that key, or make one of them an alias of the other"
+        "set `shared_key = true` for each identity with that key, or make one an alias of the other"
     };
-    Finding::error(identity.place.clone(), cause).hint(hint)
+    Finding::error(identity.location.clone(), cause).hint(hint)
 }
 
 #[cfg(test)]

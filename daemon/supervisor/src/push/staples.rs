@@ -22,8 +22,8 @@ pub fn unreadable_staples(config: &Config, report: &Report) -> Vec<Finding> {
 fn unreadable(name: &str, file: &FileRef) -> Option<Finding> {
     let opened = open_file(name, "staple", file).ok()?;
     let parsed = read(opened.into()).map(|bytes| OcspResponse::from_der(&bytes).is_ok());
-    let cause = format!("identity `{name}`: the staple cannot be parsed, and is left out");
-    let finding = Finding::warning(file.place.clone(), cause).hint("name an OCSP response in DER");
+    let cause = format!("identity `{name}`: the staple cannot be parsed and is ignored");
+    let finding = Finding::warning(file.location.clone(), cause).hint("name an OCSP response in DER");
     (!parsed.unwrap_or(false)).then_some(finding)
 }
 

@@ -3,7 +3,7 @@
 
 use super::system_trust;
 use super::walk::{OpenFault, open_trusted};
-use crate::config::{Config, Finding, Place, Trust};
+use crate::config::{Config, Finding, Location, Trust};
 use luassl_protocol::{CERTIFICATE_LABELS, CRL_LABELS, OnKey, PEM_PIECE, PemBlocks, PemFault};
 use luassl_settings::TrustSettings;
 use rustix::fs::{Mode, OFlags, open};
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 const MAX_TRUST: u64 = 16 << 20;
 /// Files of one directory.
 const MAX_FILES: usize = 20_000;
-/// The trust that is always there.
+/// The trust that always exists.
 const SYSTEM: &str = "system";
 
 /// Trusts by name.
@@ -51,7 +51,7 @@ pub fn read_trusts(config: &Config, former: Option<&Trusts>) -> (Trusts, Vec<Fin
 fn read_trust(name: &str, trust: &Trust) -> Result<TrustSettings, Finding> {
     let mut reader = Reader::default();
     let fault = |(path, fault): (PathBuf, Fault)| {
-        Finding::error(trust.place.clone(), format!("trust `{name}`: {}", fault.about(&path)))
+        Finding::error(trust.location.clone(), format!("trust `{name}`: {}", fault.about(&path)))
             .hint(fault.hint())
     };
     if let Some(file) = &trust.file {
@@ -67,14 +67,14 @@ fn read_trust(name: &str, trust: &Trust) -> Result<TrustSettings, Finding> {
         reader.crl(crl, open_trusted).map_err(|error| fault((crl.clone(), error)))?;
     }
     if reader.seen.is_empty() {
-        let cause = format!("trust `{name}` has no certificate in its files");
-        return Err(Finding::error(trust.place.clone(), cause).hint("name files with PEM certificates"));
+        let cause = format!("the files of trust `{name}` contain no certificate");
+        return Err(Finding::error(trust.location.clone(), cause).hint("name files with PEM certificates"));
     }
     Ok(reader.settings)
 }
 
 /// What is there of the system's. A system without any trusts nobody, and the front says so to who asks. The operator does
-/// not choose these files one by one, so one that has a private key in it is left out with a warning.
+/// not choose these files one by one, so one that contains a private key is left out with a warning.
 fn read_system(file: &Path, directory: &Path) -> (TrustSettings, Vec<Finding>) {
     let (mut reader, mut findings) = (Reader::default(), Vec::new());
     let files = listed(directory).unwrap_or_else(|error| {
@@ -85,9 +85,8 @@ fn read_system(file: &Path, directory: &Path) -> (TrustSettings, Vec<Finding>) {
         match reader.file(&path, kind, open_any) {
             Ok(()) => {}
             Err(fault @ Fault::Pem(PemFault::PrivateKey | PemFault::CalledOtherwise)) => {
-                let cause =
-                    format!("the system's certificates: {}; the file is left out", fault.about(&path));
-                findings.push(Finding::warning(Place::file(&path), cause).hint(fault.hint()));
+                let cause = format!("the system's certificates: {}; the file is skipped", fault.about(&path));
+                findings.push(Finding::warning(Location::file(&path), cause).hint(fault.hint()));
             }
             Err(fault) => tracing::debug!("the system's certificates: {}", fault.about(&path)),
         }
@@ -95,7 +94,7 @@ fn read_system(file: &Path, directory: &Path) -> (TrustSettings, Vec<Finding>) {
     (reader.settings, findings)
 }
 
-/// Why a file of a trust is not taken.
+/// Why a file of a trust is rejected.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error(transparent)]
@@ -104,16 +103,16 @@ enum Fault {
     Read(#[from] io::Error),
     #[error(transparent)]
     Pem(#[from] PemFault),
-    #[error("it has no CRL in PEM")]
+    #[error("it contains no CRL in PEM")]
     NoCrl,
 }
 
 impl Fault {
     fn about(&self, path: &Path) -> String {
         match self {
-            Self::Pem(PemFault::PrivateKey) => format!("{} has a private key in it", path.display()),
+            Self::Pem(PemFault::PrivateKey) => format!("{} contains a private key", path.display()),
             Self::Pem(PemFault::CalledOtherwise) => {
-                format!("{} has a private key in it that is called something else", path.display())
+                format!("{} contains a private key under another label", path.display())
             }
             _ => format!("{} cannot be read: {self}", path.display()),
         }
@@ -122,13 +121,13 @@ impl Fault {
     fn hint(&self) -> &'static str {
         match self {
             Self::Open(fault) => fault.hint(),
-            Self::Read(_) => "check the path, and that luassl's supervisor may read it",
+            Self::Read(_) => "check the path, and that luassl's supervisor can read it",
             Self::Pem(PemFault::PrivateKey | PemFault::CalledOtherwise) => {
-                "trusts go to processes that must have no key: name a file of certificates alone (`openssl x509 -in \
+                "trusts go to processes that must not have keys: name a file with only certificates (`openssl x509 -in \
                  FILE -out NEW` writes the first one)"
             }
             Self::Pem(PemFault::Unfinished) => {
-                "write the file again: each block needs its BEGIN and its END line"
+                "rewrite the file: each block needs its BEGIN and its END line"
             }
             Self::NoCrl => "name a file with a block that begins with -----BEGIN X509 CRL-----",
         }
@@ -287,7 +286,7 @@ mod tests {
         assert_eq!(
             findings[0].to_string(),
             "error: /x.toml:1: trust `t`: /no/such/file cannot be read: No such file or directory (os error 2)\n\
-             hint: check the path, and that luassl's supervisor may read it"
+             hint: check the path, and that luassl's supervisor can read it"
         );
         let known = TrustSettings { certificates: vec![ByteBuf::from(*b"x")], crls: vec![] };
         former.insert("t".to_owned(), known.clone());
@@ -307,7 +306,7 @@ mod tests {
                 let text = format!("[trust.t]\n{}", key.replace("DIR", &at.display().to_string()));
                 let (trusts, findings) = read_trusts(&config(&text), None);
                 assert!(!trusts.contains_key("t"), "{text}");
-                let cause = format!("trust `t`: {}/both.pem has a private key in it", at.display());
+                let cause = format!("trust `t`: {}/both.pem contains a private key", at.display());
                 assert_eq!((findings[0].cause.as_str(), findings[0].severity), (&*cause, Severity::Error));
             }
         }
@@ -328,7 +327,7 @@ mod tests {
         assert_eq!(trust.certificates, [ByteBuf::from(pem("two"))]);
         assert_eq!(findings.len(), 1);
         let cause = format!(
-            "the system's certificates: {} has a private key in it; the file is left out",
+            "the system's certificates: {} contains a private key; the file is skipped",
             at("0a1b2c3d.0").display()
         );
         assert_eq!((findings[0].cause.as_str(), findings[0].severity), (&*cause, Severity::Warning));

@@ -1,5 +1,5 @@
-//! Opening a file for somebody else: component by component, so that no symbolic or hard link of a user's makes the
-//! supervisor hand out what that user could not read.
+//! Opens a file component by component, so that a user cannot make the supervisor hand out a file that the user cannot
+//! read, by a symbolic or hard link.
 //!
 //! Root and the user that runs the supervisor are trusted. A link of anybody else's is followed to that user's own files
 //! alone; and in a directory that somebody else may write to, a file has to belong to one of these three. Nothing is opened
@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// Links in one path; the kernel's own bound (path_resolution(7)).
 const MAX_LINKS: usize = 40;
-/// Writable by those who are not its owner.
+/// Writable by others than its owner.
 const OTHERS_WRITE: u32 = 0o022;
 
 /// Why a file was not opened.
@@ -25,8 +25,8 @@ pub(super) enum OpenFault {
     /// The system's answer.
     #[error("{0}")]
     System(#[from] Errno),
-    /// A link that leads to somebody else's file.
-    #[error("user {owner} made the symbolic link {}, and the file at its end is user {target}'s", .link.display())]
+    /// A link that leads to another user's file.
+    #[error("the symbolic link {} belongs to user {owner}, but its target belongs to user {target}", .link.display())]
     Link {
         /// The link.
         link: PathBuf,
@@ -37,7 +37,7 @@ pub(super) enum OpenFault {
     },
     /// A file of a third user's in a user's directory, or one that has a second name there.
     #[error(
-        "it lies in a directory of user {directory} where others than root may write, and is user {owner}'s{}",
+        "it is in a directory of user {directory} that users other than root can write to, but belongs to user {owner}{}",
         if *.linked { " and has other names (hard links)" } else { "" }
     )]
     Foreign {
@@ -48,8 +48,8 @@ pub(super) enum OpenFault {
         /// Whether it has other names.
         linked: bool,
     },
-    /// On a file system that a program makes up.
-    #[error("{} is a FUSE file system, whose owners cannot be relied on", .0.display())]
+    /// On a file system that a program implements.
+    #[error("{} is a FUSE file system, where file ownership cannot be trusted", .0.display())]
     Fuse(PathBuf),
     /// It was replaced between the check and the opening.
     #[error("it changed while it was opened: try again")]
@@ -60,13 +60,13 @@ impl OpenFault {
     /// What to do about it.
     pub(super) fn hint(&self) -> &'static str {
         match self {
-            Self::System(_) => "check the path, and that luassl's supervisor may read it",
-            Self::Link { .. } => "name the file itself, or let root or the file's owner make the link",
+            Self::System(_) => "check the path, and that luassl's supervisor can read it",
+            Self::Link { .. } => "name the file itself, or let root or the file's owner create the link",
             Self::Foreign { .. } => {
-                "give the file to the directory's owner, or let root alone write to the directory (chmod go-w)"
+                "give the file to the directory's owner, or let only root write to the directory (chmod go-w)"
             }
-            Self::Fuse(_) => "keep it on a file system of the kernel's own",
-            Self::Changed => "reload again when nothing changes there",
+            Self::Fuse(_) => "keep it on a file system that is implemented in the kernel",
+            Self::Changed => "reload again when the files no longer change",
         }
     }
 }
@@ -87,7 +87,7 @@ fn open_for(path: &Path, own: u32) -> Result<OwnedFd, OpenFault> {
             return Ok(file);
         }
     }
-    // The path ended in a directory, which whoever reads it is told.
+    // The path ended in a directory; reading it fails with an error.
     walk.open(OsStr::new("."), &fstat(&walk.directory)?)
 }
 
@@ -100,7 +100,7 @@ struct Walk {
     left: VecDeque<OsString>,
     /// Links that it has crossed.
     links: usize,
-    /// Those that nobody trusted has made, with their owners.
+    /// Those that untrusted users made, with their owners.
     untrusted: Vec<(PathBuf, u32)>,
     /// Devices of FUSE file systems.
     fuse: BTreeSet<(u32, u32)>,
@@ -186,12 +186,12 @@ impl Walk {
 
     /// Opens the file itself. What was seen of it is compared with what was opened.
     fn open(&self, name: &OsStr, seen: &Stat) -> Result<OwnedFd, OpenFault> {
-        // To open a device can do something, and a link may lead to one.
+        // Opening a device can have effects, and a link may lead to one.
         self.judge(seen)?;
-        // Without NONBLOCK the open of a pipe would wait for its writer.
+        // Without NONBLOCK, opening a pipe would wait for its writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = openat(&self.directory, name, flags, Mode::empty()).map_err(|errno| match errno {
-            // It was no link a moment ago.
+            // It was not a link when it was checked.
             Errno::LOOP => OpenFault::Changed,
             errno => OpenFault::System(errno),
         })?;
@@ -324,8 +324,8 @@ mod tests {
                 // Positive control: whoever follows links gets it.
                 assert_eq!(std::fs::read_to_string(&stolen).as_deref().ok(), Some(name));
                 let said = read(&stolen).expect_err("somebody else's file");
-                assert!(said.contains(&format!("user {TENANT} made the symbolic link")), "{said}");
-                assert!(said.contains(&format!("user {owner}'s")), "{said}");
+                assert!(said.contains(&format!("belongs to user {TENANT}, but")), "{said}");
+                assert!(said.ends_with(&format!("its target belongs to user {owner}")), "{said}");
             }
             // A directory on the way, a link that is one of a chain, and one in root's own directory.
             link(at("other"), &at("tenant/directory"), TENANT);

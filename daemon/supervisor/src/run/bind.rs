@@ -1,8 +1,8 @@
-//! Sockets that the supervisor holds: control sockets and the keeper's, by path; listeners, by address. They outlive
-//! the children that serve them.
+//! Sockets that the supervisor holds: control sockets and the keeper's sockets, by path; listeners, by address. They
+//! outlive the children that serve them.
 
 use super::lock::{self, Lock, LockError};
-use crate::config::{Config, Finding, Listener, Place, SocketFile};
+use crate::config::{Config, Finding, Listener, Location, SocketFile};
 use luassl_sandbox::user::User;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
@@ -22,7 +22,7 @@ const BACKLOG: i32 = 4096;
 /// Beyond them connect(2) waits, in the order of the calls.
 const UNIX_BACKLOG: i32 = 128;
 
-/// A Unix socket that listens; its file goes with it.
+/// A listening Unix socket; dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     socket: OwnedFd,
@@ -33,14 +33,14 @@ pub(super) struct UnixSocket {
 }
 
 impl UnixSocket {
-    /// Binds `path`, with `file`'s mode and group. A socket file that nobody listens on any more is replaced.
+    /// Binds `path`, with `file`'s mode and group. A stale socket file is replaced.
     ///
     /// # Errors
     /// A finding for the operator.
     pub(super) fn bind(path: &Path, file: &SocketFile, kind: SocketType) -> Result<Self, Finding> {
         let fault = |what: &str, errno: Errno| {
-            Finding::error(Place::file(path), format!("the socket cannot be {what}: {errno}"))
-                .hint("choose another path, or start luassld with more rights")
+            Finding::error(Location::file(path), format!("the socket cannot be {what}: {errno}"))
+                .hint("choose another path, or start luassld with more privileges")
         };
         let _lock = lock(path)?;
         remove_stale(path, kind)?;
@@ -54,26 +54,26 @@ impl UnixSocket {
         if let Some(group) = file.group {
             bound.give(None, Gid::from_raw(group)).map_err(|errno| fault("given to its group", errno))?;
         }
-        // Until here every connection is refused, whoever makes it.
+        // Until here every connection is refused.
         listen(&bound.socket, UNIX_BACKLOG).map_err(|errno| fault("listened on", errno))?;
         Ok(bound)
     }
 
-    /// Makes it a user's, whose connections alone its mode lets in.
+    /// Changes its owner. Its mode then admits connections of that user only.
     ///
     /// # Errors
     /// A finding for the operator.
     pub(super) fn give_to(&self, user: User) -> Result<(), Finding> {
         self.give(Some(Uid::from_raw(user.uid())), Gid::from_raw(user.gid())).map_err(|errno| {
             Finding::error(
-                Place::file(&self.path),
-                format!("the socket cannot be given to user {user}: {errno}"),
+                Location::file(&self.path),
+                format!("the socket's owner cannot be changed to user {user}: {errno}"),
             )
-            .hint("choose another path, where root may give files away")
+            .hint("choose a path where root can change the owner of files")
         })
     }
 
-    /// Changes the file that was bound, and never what somebody puts in its place.
+    /// Changes the file that was bound, never a file that replaced it.
     fn give(&self, user: Option<Uid>, group: Gid) -> Result<(), Errno> {
         rustix::fs::chownat(&self.file, "", user, Some(group), AtFlags::EMPTY_PATH)
     }
@@ -118,10 +118,10 @@ fn lock(socket: &Path) -> Result<Lock, Finding> {
     Lock::take(path.clone(), lock::PATIENCE).map_err(|error| {
         let hint = match error {
             LockError::Held(..) => "wait for the other start, or end that process",
-            LockError::Foreign(_) => "remove it, or choose a directory where nobody else may make files",
-            LockError::System(_) => "choose another path, or start luassld with more rights",
+            LockError::Foreign(_) => "remove it, or choose a directory where no other user can create files",
+            LockError::System(_) => "choose another path, or start luassld with more privileges",
         };
-        Finding::error(Place::file(&path), format!("the lock cannot be taken: {error}")).hint(hint)
+        Finding::error(Location::file(&path), format!("the lock cannot be taken: {error}")).hint(hint)
     })
 }
 
@@ -137,16 +137,16 @@ fn bind_with_mode(socket: &OwnedFd, address: &SocketAddrUnix, mode: Mode) -> Res
 /// The file at `path`, which has to be the one that was just bound: a socket of ours with no other name.
 fn just_bound(path: &Path) -> Result<(OwnedFd, Stat), Finding> {
     let fault = |what: &str| {
-        Finding::error(Place::file(path), format!("the socket was bound, and {what}"))
-            .hint("choose a directory where nobody else may make files")
+        Finding::error(Location::file(path), format!("the socket was bound, but {what}"))
+            .hint("choose a directory where no other user can create files")
     };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|errno| fault(&format!("cannot be found again: {errno}")))?;
-    let status = rustix::fs::fstat(&file).map_err(|errno| fault(&format!("cannot be looked at: {errno}")))?;
+        .map_err(|errno| fault(&format!("cannot be opened by its path: {errno}")))?;
+    let status = rustix::fs::fstat(&file).map_err(|errno| fault(&format!("cannot be inspected: {errno}")))?;
     let is_socket = FileType::from_raw_mode(status.st_mode) == FileType::Socket;
     if !is_socket || status.st_nlink != 1 || status.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(fault("something else is at its path now"));
+        return Err(fault("its path now leads to another file"));
     }
     Ok((file, status))
 }
@@ -154,23 +154,20 @@ fn just_bound(path: &Path) -> Result<(OwnedFd, Stat), Finding> {
 fn remove_stale(path: &Path, kind: SocketType) -> Result<(), Finding> {
     let Ok(status) = rustix::fs::lstat(path) else { return Ok(()) };
     if FileType::from_raw_mode(status.st_mode) != FileType::Socket {
-        return Err(Finding::error(Place::file(path), "something is there that is no socket")
-            .hint("choose another path, or remove what is there"));
+        return Err(Finding::error(Location::file(path), "path exists and is not a socket")
+            .hint("choose another path, or remove the file"));
     }
     if someone_listens(path, kind) {
-        return Err(Finding::error(Place::file(path), "another process listens on this socket")
+        return Err(Finding::error(Location::file(path), "another process listens on this socket")
             .hint("stop it first, or choose another path with --socket"));
     }
     rustix::fs::unlink(path).map_err(|errno| {
-        Finding::error(
-            Place::file(path),
-            format!("the socket that nobody listens on cannot be removed: {errno}"),
-        )
-        .hint("remove it")
+        Finding::error(Location::file(path), format!("the stale socket cannot be removed: {errno}"))
+            .hint("remove it")
     })
 }
 
-/// Whether a connection would be taken. Only a clear refusal counts as nobody.
+/// Whether a process accepts connections. Only ECONNREFUSED counts as no.
 fn someone_listens(path: &Path, kind: SocketType) -> bool {
     let attempt = || -> Result<(), Errno> {
         let address = SocketAddrUnix::new(path)?;
@@ -181,7 +178,7 @@ fn someone_listens(path: &Path, kind: SocketType) -> bool {
     attempt() != Err(Errno::CONNREFUSED)
 }
 
-/// A TCP socket that listens.
+/// A listening TCP socket.
 #[derive(Debug)]
 pub(super) struct TcpSocket {
     socket: OwnedFd,
@@ -189,7 +186,7 @@ pub(super) struct TcpSocket {
 }
 
 impl TcpSocket {
-    fn bind(name: &str, address: SocketAddr, place: &Place) -> Result<Self, Finding> {
+    fn bind(name: &str, address: SocketAddr, location: &Location) -> Result<Self, Finding> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let attempt = || -> Result<OwnedFd, Errno> {
             let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -198,7 +195,7 @@ impl TcpSocket {
             listen(&socket, BACKLOG)?;
             Ok(socket)
         };
-        let socket = attempt().map_err(|errno| refused(name, address, place, errno))?;
+        let socket = attempt().map_err(|errno| refused(name, address, location, errno))?;
         Ok(Self { socket, address })
     }
 }
@@ -209,7 +206,7 @@ impl AsFd for TcpSocket {
     }
 }
 
-fn refused(name: &str, address: SocketAddr, place: &Place, errno: Errno) -> Finding {
+fn refused(name: &str, address: SocketAddr, location: &Location, errno: Errno) -> Finding {
     let port = address.port();
     let (cause, hint) = match errno {
         Errno::ADDRINUSE => (
@@ -217,15 +214,15 @@ fn refused(name: &str, address: SocketAddr, place: &Place, errno: Errno) -> Find
             format!("stop it (`ss -ltnp 'sport = :{port}'` names it), or choose another address"),
         ),
         Errno::ACCESS | Errno::PERM => (
-            format!("may not be bound: {errno}"),
-            "start luassld as root or with CAP_NET_BIND_SERVICE, or choose a port from 1024 up".to_owned(),
+            format!("cannot be bound: {errno}"),
+            "start luassld as root or with CAP_NET_BIND_SERVICE, or choose port 1024 or higher".to_owned(),
         ),
         Errno::ADDRNOTAVAIL => {
-            ("is no address of this machine".to_owned(), "`ip address` shows those that are".to_owned())
+            ("is not an address of this machine".to_owned(), "`ip address` lists its addresses".to_owned())
         }
         other => (format!("cannot be listened on: {other}"), "choose another address".to_owned()),
     };
-    Finding::error(place.clone(), format!("listener `{name}`: {address} {cause}")).hint(hint)
+    Finding::error(location.clone(), format!("listener `{name}`: {address} {cause}")).hint(hint)
 }
 
 /// Configured listeners by name.
@@ -238,13 +235,13 @@ pub(super) type Listeners = BTreeMap<String, Arc<TcpSocket>>;
 pub(super) fn listeners(config: &Config, former: &Listeners) -> Result<Listeners, Finding> {
     let open = |(name, listener): (&String, &Listener)| {
         let address = listener.address.ok_or_else(|| {
-            Finding::error(listener.place.clone(), format!("listener `{name}` has no address"))
-                .hint("`luassld run` binds it itself: give it `address = \"IP:PORT\"`")
+            Finding::error(listener.location.clone(), format!("listener `{name}` has no address"))
+                .hint("`luassld run` binds the listener itself: set `address = \"IP:PORT\"`")
         })?;
         let known = former.values().find(|socket| socket.address == address).cloned();
         let socket = match known {
             Some(socket) => socket,
-            None => Arc::new(TcpSocket::bind(name, address, &listener.place)?),
+            None => Arc::new(TcpSocket::bind(name, address, &listener.location)?),
         };
         Ok((name.clone(), socket))
     };
@@ -308,16 +305,16 @@ mod tests {
     #[test]
     fn finding_10_what_takes_the_sockets_place_is_not_touched() {
         let directory = tempfile::tempdir().expect("a directory");
-        let place = |name: &str| directory.path().join(name);
-        let bound = std::os::unix::net::UnixListener::bind(place("a.sock")).expect("bound");
+        let path = |name: &str| directory.path().join(name);
+        let bound = std::os::unix::net::UnixListener::bind(path("a.sock")).expect("bound");
         // Positive control: the socket itself is taken.
-        just_bound(&place("a.sock")).expect("the socket");
-        std::fs::write(place("victim"), "").expect("written");
-        std::os::unix::fs::symlink(place("victim"), place("link")).expect("linked");
-        std::fs::hard_link(place("a.sock"), place("second-name")).expect("linked");
+        just_bound(&path("a.sock")).expect("the socket");
+        std::fs::write(path("victim"), "").expect("written");
+        std::os::unix::fs::symlink(path("victim"), path("link")).expect("linked");
+        std::fs::hard_link(path("a.sock"), path("second-name")).expect("linked");
         for name in ["link", "victim", "second-name"] {
-            let refused = just_bound(&place(name)).expect_err(name);
-            assert_eq!(refused.cause, "the socket was bound, and something else is at its path now");
+            let refused = just_bound(&path(name)).expect_err(name);
+            assert_eq!(refused.cause, "the socket was bound, but its path now leads to another file");
         }
         drop(bound);
     }
@@ -365,7 +362,7 @@ mod tests {
         let path = directory.path().join("a.sock");
         std::fs::write(&path, "precious").expect("written");
         let refused = UnixSocket::bind(&path, &file(), SocketType::STREAM).expect_err("refused");
-        assert_eq!(refused.cause, "something is there that is no socket");
+        assert_eq!(refused.cause, "path exists and is not a socket");
         assert_eq!(std::fs::read(&path).expect("still there"), b"precious");
     }
 

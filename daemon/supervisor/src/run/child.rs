@@ -1,7 +1,7 @@
-//! One child: started, given its push, watched, started again when it ends.
+//! One child process: starts it, pushes its configuration, watches it, and restarts it when it exits.
 
+use super::child_spec::ChildSpec;
 use super::launch;
-use super::parts::Part;
 use super::restarts::Restarts;
 use crate::push::PushError;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -16,46 +16,46 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a child may take to end after SIGTERM: a front drains its connections meanwhile.
+/// How long a child may take to exit after SIGTERM: a front drains its connections meanwhile.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a child may take to end by itself after its admin socket was closed.
-const LAST_BREATH: Duration = Duration::from_secs(1);
-/// A child that ends this often before it ever answered a push will not do so: the start has failed.
+/// How long a child may take to exit by itself after its admin socket was closed.
+const EXIT_GRACE: Duration = Duration::from_secs(1);
+/// A child that exits this often before its first answer to a push has failed to start.
 const ATTEMPTS: u32 = 5;
 /// A child that serves and leaves this many pushes in a row unanswered is replaced: it hangs. Each waits up to
 /// [`ANSWER_DEADLINE`](crate::push::ANSWER_DEADLINE), so a child has five minutes at least.
 const UNANSWERED: u32 = 10;
 
-/// How often it is looked whether a child has been ended and yet is there: nothing tells of that.
+/// How often to check for a child that was killed and has not exited: there is no event for it.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a child tells the supervisor.
+/// What the task of a child reports to the supervisor.
 #[derive(Debug)]
 pub(super) enum Event {
     /// It answered the push of the state with this serial.
     Serves(String, u64),
-    /// It was started often enough in vain, before it had ever served.
+    /// It failed to start too often, and never served.
     GaveUp(String),
 }
 
-/// How a run of a child came to its end.
+/// How one run of a child ended.
 enum End {
     Died(io::Result<ExitStatus>),
-    /// It was ended, and is kept by the kernel.
+    /// It was killed, but the kernel does not let it exit.
     Pinned,
     Push(PushError),
     Stop,
 }
 
 /// Keeps one child running until `stop` says so.
-pub(super) struct Keep<P> {
-    pub(super) part: P,
+pub(super) struct ChildTask<P> {
+    pub(super) spec: P,
     pub(super) launcher: Arc<Path>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
-impl<P: Part> Keep<P> {
+impl<P: ChildSpec> ChildTask<P> {
     /// Runs until it is stopped, or gives up.
     pub(super) async fn run(mut self) {
         let mut restarts = Restarts::default();
@@ -64,17 +64,17 @@ impl<P: Part> Keep<P> {
             let started = Instant::now();
             match self.once(&mut served).await {
                 Ok(End::Stop) => return,
-                Ok(End::Died(status)) => tracing::error!("{} ended: {}", self.part.name(), describe(&status)),
-                Ok(End::Pinned) => tracing::error!("{} is replaced", self.part.name()),
-                Ok(End::Push(error)) => tracing::error!("{}: the push failed: {error}", self.part.name()),
-                Err(error) => tracing::error!("{} cannot be started: {error}", self.part.name()),
+                Ok(End::Died(status)) => tracing::error!("{} ended: {}", self.spec.name(), describe(&status)),
+                Ok(End::Pinned) => tracing::error!("{} is replaced", self.spec.name()),
+                Ok(End::Push(error)) => tracing::error!("{}: the push failed: {error}", self.spec.name()),
+                Err(error) => tracing::error!("{} cannot be started: {error}", self.spec.name()),
             }
             let delay = restarts.after(started.elapsed());
             if !served && restarts.failures() >= ATTEMPTS {
-                let _ = self.events.send(Event::GaveUp(self.part.name()));
+                let _ = self.events.send(Event::GaveUp(self.spec.name()));
                 return;
             }
-            tracing::info!("{} starts again in {} ms", self.part.name(), delay.as_millis());
+            tracing::info!("{} restarts in {} ms", self.spec.name(), delay.as_millis());
             tokio::select! {
                 () = sleep(delay) => {}
                 () = stopped(&mut self.stop) => return,
@@ -82,22 +82,22 @@ impl<P: Part> Keep<P> {
         }
     }
 
-    /// One life of the child. It has ended, and was waited for, when this comes back.
+    /// One run of the child. It has exited and was waited for when this returns.
     async fn once(&mut self, served: &mut bool) -> io::Result<End> {
         let (ours, childs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let mut child = self.spawn(childs.as_fd())?;
         drop(childs);
         let id = child.id().unwrap_or_default();
-        tracing::debug!("{} runs as process {id}", self.part.name());
+        tracing::debug!("{} runs as process {id}", self.spec.name());
         let end = tokio::select! {
             status = child.wait() => End::Died(status),
             () = pinned(id) => End::Pinned,
             () = stopped(&mut self.stop) => End::Stop,
-            error = push_each_change(&mut self.part, Arc::new(ours), &self.events, served) => End::Push(error),
+            error = push_each_change(&mut self.spec, Arc::new(ours), &self.events, served) => End::Push(error),
         };
         if let End::Push(PushError::Closed) = end
-            && let Ok(status) = timeout(LAST_BREATH, child.wait()).await
+            && let Ok(status) = timeout(EXIT_GRACE, child.wait()).await
         {
             return Ok(End::Died(status));
         }
@@ -110,20 +110,20 @@ impl<P: Part> Keep<P> {
     }
 
     fn spawn(&mut self, admin: BorrowedFd<'_>) -> io::Result<Child> {
-        let (program, held) = self.part.start()?;
+        let (program, inherited) = self.spec.start()?;
         let mut sockets = vec![("admin".to_owned(), admin)];
-        sockets.extend(held.iter().map(|(name, socket)| (name.clone(), socket.as_fd())));
+        sockets.extend(inherited.iter().map(|(name, socket)| (name.clone(), socket.as_fd())));
         let command = launch::command(&self.launcher, &program, &sockets)?;
         Command::from(command).kill_on_drop(true).spawn()
     }
 }
 
-/// How one life of a child answers.
+/// How one run of a child answers pushes.
 #[derive(Default)]
 struct Answering {
     /// Whether it has answered a push.
     serves: bool,
-    /// Pushes without an answer since the last one that had one.
+    /// Unanswered pushes since the last answer.
     silences: Restarts,
 }
 
@@ -140,34 +140,37 @@ impl Answering {
     }
 }
 
-/// Pushes now and whenever there is something new, until that fails for good.
-async fn push_each_change<P: Part>(
-    part: &mut P,
+/// Pushes now and at each change, until a push fails for good.
+async fn push_each_change<P: ChildSpec>(
+    spec: &mut P,
     admin: Arc<OwnedFd>,
     events: &mpsc::UnboundedSender<Event>,
     served: &mut bool,
 ) -> PushError {
     let mut answering = Answering::default();
     loop {
-        match part.push(Arc::clone(&admin)).await {
+        match spec.push(Arc::clone(&admin)).await {
             Ok(serial) => {
                 *served = true;
                 answering.answered();
-                let _ = events.send(Event::Serves(part.name(), serial));
+                let _ = events.send(Event::Serves(spec.name(), serial));
             }
             Err(error) => {
                 let Some(delay) = answering.again(&error) else { return error };
-                tracing::error!("{} goes on with what it has: {error}; it is told again", part.name());
-                // With whatever is new by then.
+                tracing::error!(
+                    "{} keeps its current configuration: {error}; the push will be retried",
+                    spec.name()
+                );
+                // The next push includes all changes until then.
                 sleep(delay).await;
                 continue;
             }
         }
-        part.changed().await;
+        spec.changed().await;
     }
 }
 
-/// Ends the child: asks it, and kills it when it has not gone in time.
+/// Ends the child: sends SIGTERM, and SIGKILL if it has not exited in time.
 async fn finish(child: &mut Child) {
     let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     if let Some(id) = id {
@@ -175,14 +178,15 @@ async fn finish(child: &mut Child) {
     }
     if timeout(GRACE, child.wait()).await.is_err() {
         let _ = child.start_kill();
-        if timeout(LAST_BREATH, child.wait()).await.is_err() {
+        if timeout(EXIT_GRACE, child.wait()).await.is_err() {
             tracing::error!("process {} {PINNED}", id.map_or(0, |id| id.as_raw_nonzero().get()));
         }
     }
 }
 
-/// Why a process stays that was ended.
-const PINNED: &str = "is killed and does not end: it waits for a file or device that it was passed";
+/// Why a killed process does not exit.
+const PINNED: &str =
+    "was killed but does not exit: the kernel waits for a file or device that the process was passed";
 
 /// Waits until a process was ended and yet is there a look later, which nobody is told of: one of its threads is in the
 /// kernel, where it closes a file that its server does not let go. Sockets stay with the supervisor, so that another
@@ -224,19 +228,19 @@ fn describe(status: &io::Result<ExitStatus>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{launch::Program, parts::Held};
+    use super::super::{child_spec::InheritedSockets, launch::Program};
     use super::*;
     use std::collections::VecDeque;
 
     /// A child whose pushes come to these ends, one after the other.
     struct Scripted(VecDeque<Result<u64, PushError>>);
 
-    impl Part for Scripted {
+    impl ChildSpec for Scripted {
         fn name(&self) -> String {
             "scripted".to_owned()
         }
 
-        fn start(&mut self) -> io::Result<(Program, Held)> {
+        fn start(&mut self) -> io::Result<(Program, InheritedSockets)> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
@@ -252,10 +256,10 @@ mod tests {
         let (admin, _other) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let (send, mut events) = mpsc::unbounded_channel();
-        let mut part = Scripted(script.into_iter().collect());
+        let mut spec = Scripted(script.into_iter().collect());
         let mut served = false;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let error = runtime.block_on(push_each_change(&mut part, Arc::new(admin), &send, &mut served));
+        let error = runtime.block_on(push_each_change(&mut spec, Arc::new(admin), &send, &mut served));
         let mut serials = Vec::new();
         while let Ok(Event::Serves(_, serial)) = events.try_recv() {
             serials.push(serial);

@@ -25,27 +25,28 @@ impl Isolations {
         if let Err(errno) = probe(kind) {
             let hint = match kind {
                 Isolation::Root => {
-                    "let luassld have CAP_SYS_ADMIN and mount(2), or deploy with the systemd units"
+                    "allow luassld CAP_SYS_ADMIN and mount(2), or deploy with the systemd units"
                 }
                 Isolation::UserNamespace => {
                     "allow user namespaces (user.max_user_namespaces, AppArmor), or deploy with the systemd units"
                 }
             };
-            let finding = seen(&format!("the system gives them no root directory of their own: {errno}"));
+            let finding = seen(&format!("the system does not allow a separate root directory: {errno}"));
             return (Self::default(), Some(finding.hint(hint)));
         }
         let keeper = Some(kind);
         if root || !needs_others(config) {
             return (Self { keeper, fronts: Some(kind) }, None);
         }
-        let finding = seen("in a user namespace it could not tell those apart whom grants are for")
-            .hint("start luassld as root, or deploy with the systemd units");
+        let finding =
+            seen("in a user namespace it could not tell apart the users and groups that grants name")
+                .hint("start luassld as root, or deploy with the systemd units");
         (Self { keeper, fronts: None }, Some(finding))
     }
 }
 
 fn seen(cause: &str) -> Finding {
-    let effect = "under `luassld run` a front that is taken over reaches every Unix socket that its user may";
+    let effect = "under `luassld run` a compromised front can connect to every Unix socket that its user may connect to";
     Finding::warning(None, format!("{effect}: {cause}"))
 }
 

@@ -1,4 +1,4 @@
-//! Starting a child with its sockets by the LISTEN_FDS protocol (sd_listen_fds(3)).
+//! Starts a child with its sockets by the LISTEN_FDS protocol (sd_listen_fds(3)).
 //!
 //! LISTEN_PID must be the child's own id, and the sockets its descriptors from 3 up, neither of which a parent can
 //! arrange without running code between fork and exec. So the child starts as `luassld launch`: it takes program and
@@ -32,7 +32,7 @@ pub struct Program {
     pub arguments: Vec<String>,
 }
 
-/// What a child is told on its standard input; its sockets come along.
+/// What a child reads from its standard input, together with its sockets.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
     parent: i32,
@@ -72,7 +72,7 @@ pub fn command(
     Ok(command)
 }
 
-/// `luassld launch`: becomes what standard input says. Comes back only with an error.
+/// `luassld launch`: executes the program that standard input names. Returns only on error.
 pub fn launch() -> io::Error {
     become_child().err().unwrap_or_else(|| io::Error::other("the program was not started"))
 }
@@ -116,18 +116,22 @@ fn set_limits() {
 /// the next supervisor from binding them. So it ends at once.
 fn end_with(parent: i32) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // It may have gone before the kernel was told.
-    if getppid() == Pid::from_raw(parent) { Ok(()) } else { Err(io::Error::other("the supervisor has gone")) }
+    // The parent may have exited before PR_SET_PDEATHSIG was set.
+    if getppid() == Pid::from_raw(parent) {
+        Ok(())
+    } else {
+        Err(io::Error::other("the supervisor has exited"))
+    }
 }
 
 /// Lets the sockets through exec. They are 3 and up already: the lowest free numbers of a process that had none.
 fn keep_open(descriptors: Vec<OwnedFd>) -> io::Result<()> {
     for (descriptor, wanted) in descriptors.into_iter().zip(FIRST_DESCRIPTOR..) {
         if descriptor.as_raw_fd() != wanted {
-            return Err(io::Error::other("the sockets came in another order"));
+            return Err(io::Error::other("the sockets arrived in the wrong order"));
         }
         rustix::io::fcntl_setfd(&descriptor, FdFlags::empty())?;
-        // From here on it is the program's.
+        // From here on the program owns it.
         let _ = descriptor.into_raw_fd();
     }
     Ok(())

@@ -12,20 +12,20 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a lock that is held is tried again: flock(2) has no deadline of its own.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// A lock that is held until it is dropped; its file goes with it.
+/// A lock that is held until it is dropped, which also removes its file.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
     _file: OwnedFd,
 }
 
-/// Why a lock is not to be had.
+/// Why the lock cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
     /// The file cannot be opened.
     #[error("{0}")]
     System(#[from] Errno),
-    /// Somebody else put something there.
+    /// Another user controls the file.
     #[error("{0}")]
     Foreign(&'static str),
     /// Another process has it.
@@ -34,7 +34,7 @@ pub(super) enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock at `path`, which is made where it is missing.
+    /// Takes the lock at `path`. Creates the file if it does not exist.
     ///
     /// # Errors
     /// [`LockError`]; after `patience` where another process holds it.
@@ -46,7 +46,7 @@ impl Lock {
             match rustix::io::retry_on_intr(|| {
                 rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
             }) {
-                // Its last owner may have removed it between.
+                // The previous owner may have removed it meanwhile.
                 Ok(()) if is_at(&path, &status) => return Ok(Self { path, _file: file }),
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) if Instant::now() >= deadline => {
@@ -66,21 +66,21 @@ impl Drop for Lock {
     }
 }
 
-/// Opens the file, never one behind a link.
+/// Opens the file without following a link.
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
 }
 
-/// A file of ours that nobody else can open, or could have left open.
+/// A file of ours that no other user can open, or can have open already.
 fn own(file: &OwnedFd) -> Result<Stat, LockError> {
     let status = rustix::fs::fstat(file)?;
     let regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
     if !regular || status.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(LockError::Foreign("somebody else has put something there"));
+        return Err(LockError::Foreign("another user created the file"));
     }
     if !(Mode::from_raw_mode(status.st_mode) & (Mode::RWXG | Mode::RWXO)).is_empty() {
-        return Err(LockError::Foreign("others may open what is there"));
+        return Err(LockError::Foreign("other users can open the file"));
     }
     Ok(status)
 }
@@ -136,12 +136,12 @@ mod tests {
     #[test]
     fn finding_10_what_others_could_lock_is_no_lock() {
         let directory = tempfile::tempdir().expect("a directory");
-        let place = |name: &str| directory.path().join(name);
-        std::fs::write(place("victim"), "").expect("written");
-        std::os::unix::fs::symlink(place("victim"), place("link")).expect("linked");
-        let refused = |name: &str| Lock::take(place(name), Duration::ZERO).expect_err(name).to_string();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("victim"), "").expect("written");
+        std::os::unix::fs::symlink(path("victim"), path("link")).expect("linked");
+        let refused = |name: &str| Lock::take(path(name), Duration::ZERO).expect_err(name).to_string();
         assert!(refused("link").contains("Too many levels of symbolic links"));
         // It has the usual mode: others may open it.
-        assert_eq!(refused("victim"), "others may open what is there");
+        assert_eq!(refused("victim"), "other users can open the file");
     }
 }

@@ -5,13 +5,13 @@
 
 mod bind;
 mod child;
+mod child_spec;
 #[allow(unsafe_code)]
 mod inherited;
 mod isolation;
 pub mod launch;
 mod lock;
 mod numbers;
-mod parts;
 mod programs;
 mod restarts;
 mod say;
@@ -20,10 +20,10 @@ mod state;
 mod users;
 
 use crate::config::{self, Finding, Loaded, Request};
-use child::{Event, Keep};
+use child::{ChildTask, Event};
+use child_spec::{FrontSpec, KeeperSpec, Reported};
 pub use isolation::Isolations;
-use luassl_keeper_ipc::notice::Notice;
-use parts::{FrontPart, KeeperPart, Reported};
+use luassl_keeper_ipc::sd_notify::SdNotify;
 pub use programs::Programs;
 use say::say;
 use slow::Slow;
@@ -45,7 +45,7 @@ const LAST_PUSH: Duration = Duration::from_secs(1);
 /// Runs the supervisor until it is told to end. Prints `ready` once everything serves.
 ///
 /// # Errors
-/// The findings that kept it from starting, or that made it give up.
+/// The findings that prevented its start, or that made it give up.
 pub fn run(
     request: &Request,
     programs: Programs,
@@ -92,7 +92,7 @@ struct Supervisor {
     /// The last configuration that all served; none before the first.
     served: Option<u64>,
     isolations: Isolations,
-    /// Their numbers are the children's for as long as this lives.
+    /// Reserves the user IDs of the children for as long as this lives.
     _users: Users,
     signals: Signals,
 }
@@ -120,7 +120,8 @@ impl Supervisor {
         (sockets, users, isolations): (Sockets, Users, Isolations),
         state: State,
     ) -> Result<Self, Finding> {
-        let signals = Signals::listen().map_err(|error| failed("signals cannot be listened for", &error))?;
+        let signals =
+            Signals::listen().map_err(|error| failed("signal handlers cannot be installed", &error))?;
         let launcher: Arc<Path> = Arc::from(programs.launcher.clone());
         let (programs, sockets) = (Arc::new(programs), Arc::new(sockets));
         let names: Vec<String> = state.config.fronts.keys().cloned().collect();
@@ -131,7 +132,7 @@ impl Supervisor {
         let (stop_keeper, keeper_stop) = watch::channel(false);
         let (mut fronts, mut keeper) = (JoinSet::new(), JoinSet::new());
         for name in &names {
-            let part = FrontPart::new(
+            let spec = FrontSpec::new(
                 name,
                 users.fronts.get(name).copied(),
                 Arc::clone(&programs),
@@ -140,10 +141,10 @@ impl Supervisor {
                 reported.clone(),
             );
             let (launcher, events, stop) = (Arc::clone(&launcher), send.clone(), fronts_stop.clone());
-            fronts.spawn_local(Keep { part, launcher, events, stop }.run());
+            fronts.spawn_local(ChildTask { spec, launcher, events, stop }.run());
         }
-        let part = KeeperPart { programs, sockets, states: watched, reports, slow: Slow::default() };
-        keeper.spawn_local(Keep { part, launcher, events: send, stop: keeper_stop }.run());
+        let spec = KeeperSpec { programs, sockets, states: watched, reports, slow: Slow::default() };
+        keeper.spawn_local(ChildTask { spec, launcher, events: send, stop: keeper_stop }.run());
         let (serves, served) = (BTreeMap::new(), None);
         Ok(Self {
             request,
@@ -198,11 +199,11 @@ impl Supervisor {
         }
     }
 
-    /// Reads everything again. What has an error is not applied; the former configuration goes on then.
+    /// Reads everything again. A configuration with an error is not applied; the previous one stays in force.
     fn reload(&mut self) {
         if let Err(finding) = self.try_reload() {
             say(&finding);
-            tracing::error!("the configuration was not loaded: the former one stays in force");
+            tracing::error!("the configuration was not loaded: the previous one stays in force");
         }
     }
 
@@ -238,14 +239,14 @@ impl Supervisor {
 }
 
 fn gave_up(name: &str) -> Finding {
-    Finding::error(None, format!("{name} does not start")).hint("the lines above say why")
+    Finding::error(None, format!("{name} did not start")).hint("see the messages above")
 }
 
-/// Says that everything serves: to whoever reads standard output, and to systemd where it started us.
+/// Reports readiness: on standard output, and to systemd where it started us.
 fn announce() {
     let mut out = io::stdout().lock();
     // Nobody has to listen.
     let _ = writeln!(out, "ready").and_then(|()| out.flush());
-    let _ = Notice::from_environment().map(|notice| notice.map(|notice| notice.ready()));
+    let _ = SdNotify::from_environment().map(|sd_notify| sd_notify.map(|sd_notify| sd_notify.ready()));
     tracing::info!("ready");
 }

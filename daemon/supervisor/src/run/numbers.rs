@@ -8,14 +8,14 @@ use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// Numbers that are kept for users without a name, and for nobody else.
+/// User IDs that are reserved for users without a name.
 pub(super) const NUMBERS: RangeInclusive<u32> = 61_184..=65_519;
 /// Where their locks are.
 pub(super) const DIRECTORY: &str = "/run/systemd/dynamic-uid";
 /// The mode of that directory, where it is made here.
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 
-/// A number that is nobody else's for as long as this lives.
+/// A user ID that nothing else uses for as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Number {
     value: u32,
@@ -25,10 +25,10 @@ pub(super) struct Number {
 }
 
 impl Number {
-    /// Takes a number, for a user that is called `name` in its file; none where somebody has it.
+    /// Takes a user ID, for a user that is called `name` in its file; none where it is in use.
     ///
     /// # Errors
-    /// The system's, where there is no lock to be had.
+    /// The system's, where the lock cannot be taken.
     pub(super) fn take(directory: &Path, value: u32, name: &str) -> Result<Option<Self>, Errno> {
         let path = directory.join(value.to_string());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -39,7 +39,7 @@ impl Number {
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 other => other?,
             }
-            // Who had it may have removed the file between.
+            // Its previous owner may have removed the file meanwhile.
             if rustix::fs::fstat(&file)?.st_nlink > 0 {
                 rustix::fs::ftruncate(&file, 0)?;
                 rustix::io::pwrite(&file, format!("{name}\n").as_bytes(), 0)?;
@@ -60,7 +60,7 @@ impl Drop for Number {
     }
 }
 
-/// Makes the directory of the locks, where systemd has not.
+/// Creates the directory of the locks if systemd has not.
 ///
 /// # Errors
 /// The system's.

@@ -21,7 +21,7 @@ impl Programs {
     /// Those that were installed together with the one that runs.
     ///
     /// # Errors
-    /// A finding where the keeper is not to be found.
+    /// A finding where the keeper cannot be found.
     pub fn installed() -> Result<Self, Finding> {
         let own = std::env::current_exe()
             .map_err(|error| Finding::error(None, format!("luassld cannot find its own file: {error}")))?;
@@ -50,7 +50,7 @@ impl Programs {
     }
 }
 
-/// The keeper's program: beside luassld, or where distributions put what nobody starts by hand.
+/// The keeper's program: beside luassld, or in libexec.
 fn keeper_file(own: &Path) -> Result<PathBuf, Finding> {
     let directory = own.parent().unwrap_or(Path::new("/"));
     [directory.join("luassl-keeper"), directory.join("../libexec/luassl/luassl-keeper")]

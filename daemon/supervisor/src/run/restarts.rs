@@ -1,15 +1,15 @@
-//! When a child that ended is started again. Takes time as an argument.
+//! When to restart a child that exited. Takes time as an argument.
 
 use std::time::Duration;
 
 /// The second start after a failure waits this long; each further one twice as long as the one before.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// No start waits longer.
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
-/// Who ran this long is well again: its next start is immediate.
+const MAX_DELAY: Duration = Duration::from_secs(10);
+/// A child that ran this long is considered healthy: its next start is immediate.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// How often a child has ended of late.
+/// How often a child has exited recently.
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
     failures: u32,
@@ -25,7 +25,7 @@ impl Restarts {
         self.failures = self.failures.saturating_add(1);
         match failures {
             0 => Duration::ZERO,
-            more => FIRST_DELAY.saturating_mul(2_u32.saturating_pow(more - 1)).min(LONGEST_DELAY),
+            more => FIRST_DELAY.saturating_mul(2_u32.saturating_pow(more - 1)).min(MAX_DELAY),
         }
     }
 
@@ -46,9 +46,9 @@ mod tests {
         let delays: Vec<u128> = (0..5).map(|_| restarts.after(quick).as_millis()).collect();
         assert_eq!(delays, [0, 100, 200, 400, 800]);
         for _ in 0..100 {
-            assert!(restarts.after(quick) <= LONGEST_DELAY);
+            assert!(restarts.after(quick) <= MAX_DELAY);
         }
-        assert_eq!(restarts.after(quick), LONGEST_DELAY);
+        assert_eq!(restarts.after(quick), MAX_DELAY);
         assert_eq!(restarts.after(STEADY), Duration::ZERO);
         assert_eq!(restarts.after(quick), FIRST_DELAY);
     }

@@ -1,5 +1,5 @@
-//! Identities whose files keep the keeper: what its former lives have taught, so that the next one serves the others
-//! soon, however many there are.
+//! Identities on whose files the keeper hangs: what its previous runs showed, so that the next run soon serves the
+//! others, however many there are.
 
 use crate::push::Caution;
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 /// Lives of the keeper that files on a device which kept one may keep as well, before they are left out until a reload.
 const SECOND_TRIES: u32 = 3;
 
-/// What is known of one state.
+/// What is known about one state.
 #[derive(Debug, Default)]
 pub(super) struct Slow {
     /// Those that this life of the keeper was silent about, with the devices of their files. It is asked for them again,
@@ -23,7 +23,7 @@ pub(super) struct Slow {
     trusted: BTreeSet<String>,
     /// Whether this life serves the others, and is pushed the rest.
     is_second: bool,
-    /// Whether that push is yet to come.
+    /// Whether that push is still to be made.
     is_due: bool,
     /// Lives that the rest has kept.
     kept: u32,
@@ -44,7 +44,7 @@ impl Slow {
         (self.is_second, self.is_due) = (false, false);
     }
 
-    /// What to heed in a push of this state.
+    /// What a push of this state must consider.
     pub(super) fn caution(&mut self, serial: u64) -> Caution {
         if self.serial != serial {
             *self = Self { serial, ..Self::default() };
@@ -65,7 +65,7 @@ impl Slow {
         }
     }
 
-    /// Whether the same state is to be pushed again at once, with what was put off.
+    /// Whether to push the same state again at once, with the postponed identities.
     pub(super) fn take_due(&mut self) -> bool {
         std::mem::take(&mut self.is_due)
     }
@@ -105,7 +105,7 @@ mod tests {
                 admin::Request::Identity { name, files } => {
                     let reason = if files.key { "read" } else { "not passed" };
                     let (file, kind) = (Blamed::Key, Fault::NoKey);
-                    Answer::Failed(Failed { name, file, kind, stays: false, reason })
+                    Answer::Failed(Failed { name, file, kind, keeps_previous: false, reason })
                 }
                 _ => continue,
             };

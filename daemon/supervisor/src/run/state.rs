@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 /// The keeper's sockets: their fronts alone connect to them.
 const KEEPER_MODE: u32 = 0o600;
-/// Sockets for `luasslctl status`: for whoever started the supervisor, and root.
+/// Sockets for `luasslctl status`: for the user who started the supervisor, and root.
 const STATUS_MODE: u32 = 0o600;
 /// What follows the control socket's path in theirs; then `-NAME` for every front but the default one.
 pub const STATUS_SUFFIX: &str = ".admin";
-/// The directory of the sockets, where it is made here.
+/// Mode of the directory of the sockets, where the supervisor creates it.
 const DIRECTORY_MODE: u32 = 0o755;
 
 /// A configuration in force, with everything that was opened for it.
@@ -34,7 +34,7 @@ impl State {
     /// The first state, or the next: what `former` has open stays open.
     ///
     /// # Errors
-    /// A finding where a listener cannot be had.
+    /// A finding where a listener cannot be bound.
     pub(super) fn build(config: Config, former: Option<&Self>) -> Result<(Self, Vec<Finding>), Finding> {
         let none = Listeners::new();
         let listeners = listeners(&config, former.map_or(&none, |former| &former.listeners))?;
@@ -66,8 +66,9 @@ impl Sockets {
             .iter()
             .map(|(name, file)| {
                 let path = file.path.as_deref().ok_or_else(|| {
-                    Finding::error(None, format!("socket `{name}` has no path"))
-                        .hint(format!("`luassld run` makes it itself: give [socket.{name}] a `path`"))
+                    Finding::error(None, format!("socket `{name}` has no path")).hint(format!(
+                        "`luassld run` creates the socket itself: set `path` in [socket.{name}]"
+                    ))
                 })?;
                 Ok((name.clone(), UnixSocket::bind(path, file, SocketType::STREAM)?))
             })
@@ -106,8 +107,8 @@ fn control_path(file: &SocketFile) -> Result<PathBuf, Finding> {
     } else {
         std::env::var_os("XDG_RUNTIME_DIR").filter(|base| !base.is_empty()).map(PathBuf::from).ok_or_else(
             || {
-                Finding::error(None, "there is no place for the control socket: XDG_RUNTIME_DIR is not set")
-                    .hint("name one with --socket PATH")
+                Finding::error(None, "the control socket has no path: XDG_RUNTIME_DIR is not set")
+                    .hint("set one with --socket PATH")
             },
         )?
     };
@@ -124,8 +125,10 @@ fn make_directory(directory: &Path) -> Result<(), Finding> {
     rustix::process::umask(former);
     match made {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(Finding::error(None, format!("{} cannot be made: {error}", directory.display()))
-            .hint("name another place with --socket PATH")),
+        Err(error) => {
+            Err(Finding::error(None, format!("{} cannot be created: {error}", directory.display()))
+                .hint("set another path with --socket PATH"))
+        }
     }
 }
 
@@ -143,19 +146,22 @@ fn beside(control: &Path, suffix: &str, name: &str) -> PathBuf {
     path.into()
 }
 
-/// What a reload cannot change, as warnings; or an error where it cannot be applied at all.
+/// Warnings about changes that need a restart; an error where the reload cannot be applied at all.
 pub(super) fn reloadable(
     old: &Config,
     new: &Config,
     isolations: Isolations,
 ) -> Result<Vec<Finding>, Finding> {
     if !old.fronts.keys().eq(new.fronts.keys()) {
-        return Err(Finding::error(None, "the fronts have changed, and a reload cannot start or end one")
-            .hint("start luassld again"));
+        return Err(Finding::error(
+            None,
+            "the fronts have changed, and a reload can neither start nor stop a front",
+        )
+        .hint("restart luassld"));
     }
     if isolations.fronts == Some(Isolation::UserNamespace) && needs_others(new) {
-        let cause = "grants are for others than who started luassld now, whom its fronts cannot tell apart";
-        return Err(Finding::error(None, cause).hint("start luassld again"));
+        let cause = "grants now name users or groups other than those that luassld was started with, and its fronts cannot tell them apart";
+        return Err(Finding::error(None, cause).hint("restart luassld"));
     }
     let keeper_sockets = |config: &Config| -> Vec<Option<PathBuf>> {
         config.fronts.values().map(|front| front.keeper_socket.clone()).collect()
@@ -174,8 +180,11 @@ pub(super) fn reloadable(
         ("the log", old.log != new.log),
     ];
     let warning = |what: &str| {
-        Finding::warning(None, format!("{what} changed in the configuration, but not by a reload"))
-            .hint("start luassld again when it suits")
+        Finding::warning(
+            None,
+            format!("{what} changed in the configuration, and changing this needs a restart"),
+        )
+        .hint("restart luassld")
     };
     Ok(changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| warning(what)).collect())
 }
@@ -206,11 +215,11 @@ mod tests {
         let warnings = reloadable(&old, &config("[control]\nsocket='/b'"), none).expect("applied");
         assert_eq!(
             warnings[0].to_string(),
-            "warning: the control socket changed in the configuration, but not by a reload\n\
-             hint: start luassld again when it suits"
+            "warning: the control socket changed in the configuration, and changing this needs a restart\n\
+             hint: restart luassld"
         );
         let refused = reloadable(&old, &config("[front.default]\n[front.a]"), none).expect_err("refused");
-        assert_eq!(refused.cause, "the fronts have changed, and a reload cannot start or end one");
+        assert_eq!(refused.cause, "the fronts have changed, and a reload can neither start nor stop a front");
     }
 
     #[test]
@@ -221,6 +230,6 @@ mod tests {
         assert_eq!(reloadable(&old, &new, Isolations::default()), Ok(vec![]));
         let fronts = Some(Isolation::UserNamespace);
         let refused = reloadable(&old, &new, Isolations { keeper: None, fronts }).expect_err("refused");
-        assert!(refused.cause.starts_with("grants are for others than who started luassld now"));
+        assert!(refused.cause.starts_with("grants now name users or groups other than those"));
     }
 }

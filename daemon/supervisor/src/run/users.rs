@@ -13,14 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-/// The users of the children; none for those that stay who starts them.
+/// The users of the children; none for those that run as the user who starts them.
 #[derive(Debug, Default)]
 pub struct Users {
     /// The keeper's.
     pub keeper: Option<User>,
     /// Those of fronts, by name.
     pub fronts: BTreeMap<String, User>,
-    /// Those of their numbers that have no name, kept from others.
+    /// Those of their user IDs that have no name, locked against other use.
     _numbers: Vec<Number>,
 }
 
@@ -28,21 +28,21 @@ impl Users {
     /// Chooses, with warnings.
     ///
     /// # Errors
-    /// A finding where two children would be one user, or where no number is free.
+    /// A finding where two children would have the same user, or where no user ID is free.
     pub fn choose(config: &Config) -> Result<(Self, Vec<Finding>), Finding> {
         let configured =
             config.keeper_user.is_some() || config.fronts.values().any(|front| front.user.is_some());
         if !rustix::process::geteuid().is_root() {
             let warning = Finding::warning(
                 None,
-                "keeper and fronts stay who starts luassld: root alone gives them users",
+                "cannot switch users: keeper and fronts run as the user who started luassld",
             )
-            .hint("start luassld as root, or take `user` out of the configuration");
+            .hint("start luassld as root, or remove `user` from the configuration");
             return Ok((Self::default(), configured.then_some(warning).into_iter().collect()));
         }
         if let Some(reason) = cannot_change() {
             let warning = Finding::warning(None, format!("keeper and fronts run as root: {reason}")).hint(
-                "let luassld change users (CAP_SETUID, CAP_SETGID, CAP_CHOWN), or do not start it as root",
+                "allow luassld to change users (CAP_SETUID, CAP_SETGID, CAP_CHOWN), or do not start it as root",
             );
             return Ok((Self::default(), vec![warning]));
         }
@@ -64,13 +64,13 @@ fn distinct(keeper: User, fronts: &BTreeMap<String, User>) -> Result<(), Finding
         None => Ok(()),
         Some((name, user)) => {
             let cause =
-                format!("front `{name}` would be user {}, which another child is already", user.uid());
-            Err(Finding::error(None, cause).hint("give each front, and the keeper, a `user` of its own"))
+                format!("front `{name}` would run as user {}, as another child already does", user.uid());
+            Err(Finding::error(None, cause).hint("give the keeper and each front its own `user`"))
         }
     }
 }
 
-/// Why root cannot become somebody else here, as in many a container.
+/// Why root cannot switch users here, as in many containers.
 fn cannot_change() -> Option<&'static str> {
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::CHOWN;
     if !capabilities(None).is_ok_and(|sets| sets.effective.contains(needed)) {
@@ -111,24 +111,25 @@ impl Choice {
                 .free(known)
                 .map_err(|errno| {
                     let directory = self.directory.display();
-                    let cause = format!("{who} has no user: no number can be locked in {directory}: {errno}");
+                    let cause =
+                        format!("{who} has no user: no user ID can be locked in {directory}: {errno}");
                     Finding::error(None, cause)
-                        .hint(format!("make a user `{known}`, or let luassld write there"))
+                        .hint(format!("create a user `{known}`, or let luassld write to that directory"))
                 })?
                 .ok_or_else(|| {
                     let cause = format!(
-                        "{who} has no user: every number from {} to {} is taken",
+                        "{who} has no user: every user ID from {} to {} is in use",
                         NUMBERS.start(),
                         NUMBERS.end()
                     );
-                    Finding::error(None, cause).hint(format!("make a user `{known}`"))
+                    Finding::error(None, cause).hint(format!("create a user `{known}`"))
                 })?,
         };
         self.taken.insert(user.uid());
         Ok(user)
     }
 
-    /// A number that no account, no process and nobody's lock has; the same one at each start, if it can be.
+    /// A user ID that no account, process or lock uses; the same one at each start, if possible.
     fn free(&mut self, name: &str) -> Result<Option<User>, Errno> {
         numbers::make_directory(&self.directory)?;
         let mut hasher = DefaultHasher::new();
@@ -218,6 +219,6 @@ mod tests {
         let config = config("[keeper]\nuser = 4711\n[front.default]\n[front.a]\nuser = 4711");
         let fronts = [("a".to_owned(), config.fronts["a"].user.expect("a user"))].into();
         let refused = distinct(config.keeper_user.expect("a user"), &fronts).expect_err("refused");
-        assert_eq!(refused.cause, "front `a` would be user 4711, which another child is already");
+        assert_eq!(refused.cause, "front `a` would run as user 4711, as another child already does");
     }
 }

@@ -1,14 +1,14 @@
-//! A filter whose refusals the kernel logs (seccomp(2), SECCOMP_FILTER_FLAG_LOG; Linux 4.14): seccompiler has no word for it.
+//! A filter whose refusals the kernel logs (seccomp(2), SECCOMP_FILTER_FLAG_LOG; Linux 4.14): seccompiler cannot do this.
 
 use seccompiler::BpfProgram;
 use std::io;
 
-/// Puts the filter round this thread and those that it starts.
+/// Installs the filter for this thread and those that it starts.
 ///
 /// # Errors
 /// The kernel's; ENOSYS or EINVAL where it has no seccomp filters.
 pub(super) fn apply(program: &BpfProgram) -> io::Result<()> {
-    // What seccomp(2) demands of whoever has no rights.
+    // seccomp(2) requires this of unprivileged processes.
     rustix::thread::set_no_new_privs(true)?;
     let filter = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?,

@@ -51,7 +51,7 @@ impl Call {
     }
 }
 
-/// What becomes of a system call that is not on the list.
+/// What happens to a system call that is not on the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Otherwise {
     /// The process ends by SIGSYS.
@@ -133,7 +133,7 @@ pub fn of_threads() -> Vec<Call> {
         libc::SYS_getpid,
         libc::SYS_gettid,
         libc::SYS_getrandom,
-        // libc's qsort would like to know how much memory there is.
+        // libc's qsort asks for the amount of memory.
         libc::SYS_sysinfo,
         libc::SYS_clock_gettime,
         libc::SYS_clock_nanosleep,

@@ -21,17 +21,17 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::str::FromStr;
 
-/// Where the one socket is that a process takes along.
+/// The path of the one socket that a process keeps.
 pub const SOCKET: &str = "/keeper.sock";
 
 /// Where the new root directory is mounted before it is one: a directory that every system has.
 const PLACE: &str = "/proc";
 /// Where the socket is then.
 const SOCKET_IN_PLACE: &str = "/proc/keeper.sock";
-/// Room for the directory and for the socket's place.
+/// Enough for the directory and the socket's mount point.
 const TMPFS: &std::ffi::CStr = c"size=4k,nr_inodes=4,mode=0555";
 
-/// By which right a process gets them.
+/// The privilege with which a process gets them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
     /// Root's (CAP_SYS_ADMIN).
@@ -79,7 +79,7 @@ pub fn enter(isolation: Isolation, socket: Option<&Path>) -> Result<(), SandboxE
     leave(isolation, socket).map_err(SandboxError::Isolation)
 }
 
-/// Whether the system lets a process do so, tried in a child that ends at once.
+/// Tests in a short-lived child whether the system permits it.
 ///
 /// # Errors
 /// The system's, as in [`enter`].

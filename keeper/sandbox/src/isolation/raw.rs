@@ -10,7 +10,7 @@ pub(super) fn unshare(spaces: UnshareFlags) -> Result<(), Errno> {
     unsafe { rustix::thread::unshare_unsafe(spaces) }
 }
 
-/// Does something in a copy of this process, which ends then, and gives its error.
+/// Runs a function in a forked child, which then exits, and returns its error.
 pub(super) fn in_a_child(act: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     // SAFETY: the child runs `act` alone, which makes system calls, and ends by _exit without what this process would do at
     // its end. libc keeps its allocator usable in the child of a process with threads.

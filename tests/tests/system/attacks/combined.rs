@@ -44,7 +44,7 @@ mod needs_root {
         let daemon = daemon(&pair);
         let file = daemon.directory().join("both.pem");
         for said in
-            ["trust `own`: ", "trust `hashed`: ", "0a1b2c3d.0 has a private key in it; the file is left out"]
+            ["trust `own`: ", "trust `hashed`: ", "0a1b2c3d.0 contains a private key; the file is skipped"]
         {
             daemon.expect_log(said);
         }

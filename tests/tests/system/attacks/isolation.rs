@@ -12,7 +12,7 @@ use std::process::Command;
 /// The socket that the hostile front tries (`connect-path`).
 const BYSTANDER: &str = "/tmp/luassl-bystander.sock";
 /// What is said where there are no namespaces.
-const WARNING: &str = "a front that is taken over reaches every Unix socket that its user may";
+const WARNING: &str = "a compromised front can connect to every Unix socket that its user may connect to";
 
 /// Another service, which everybody may connect to.
 struct Bystander(UnixListener);

@@ -66,7 +66,7 @@ mod needs_root {
             secret(&at.join("tenant/copied.pem"), &copy, STRANGER);
         });
         for said in [
-            "made the symbolic link",
+            "the symbolic link ",
             "has other names (hard links)",
             "identity `copied` has the same key as identity `victim`",
         ] {

@@ -45,8 +45,11 @@ const DIGEST: Misuse = of_a_server("digest");
 const OTHER_CONTEXT: Misuse = of_a_server("other-context");
 const LONGER: Misuse = of_a_server("longer");
 const TRANSCRIPT: Misuse = Misuse { role: "client", ..of_a_server("transcript") };
-const CLIENT_CONTEXT: Misuse =
-    Misuse { answer: "refused: not a role of this front", reason: "role", ..of_a_server("client-context") };
+const CLIENT_CONTEXT: Misuse = Misuse {
+    answer: "refused: this front does not have this role",
+    reason: "role",
+    ..of_a_server("client-context")
+};
 const SCHEME: Misuse = Misuse {
     answer: "refused: the signature scheme does not fit",
     reason: "scheme",
@@ -135,7 +138,7 @@ fn is_answered(request: &str, more: &str, answer: &str) {
     others_go_on(&daemon);
 }
 
-const NO_RIGHT: &str = "refused: not a role of this front";
+const NO_RIGHT: &str = "refused: this front does not have this role";
 const NO_HANDSHAKE: &str = "refused: not a handshake message";
 
 #[test]
@@ -220,7 +223,7 @@ fn attack_4_a_clients_context_for_a_clients_identity_is_signed() {
     let daemon = captured("client-context", "client", "");
     daemon.expect_log("hostile: client-context: signed");
     // And nothing as a server.
-    daemon.expect_log("hostile: a handshake after that: refused: not a role of this front");
+    daemon.expect_log("hostile: a handshake after that: refused: this front does not have this role");
 }
 
 #[test]
@@ -250,7 +253,7 @@ fn attack_18_a_key_that_the_identity_never_had_is_refused() {
 
 #[test]
 fn attack_6_a_captured_fronts_garbage_ends_its_connection_alone() {
-    is_dropped("garbage", "it sent what is no request");
+    is_dropped("garbage", "it sent an invalid request");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is different about the keeper and a front: their sockets, and their push.
+//! How the keeper and the fronts differ: their sockets, and their pushes.
 
 use super::bind::TcpSocket;
 use super::launch::Program;
@@ -21,25 +21,25 @@ use tokio::sync::watch;
 /// SD_LISTEN_FDS_START.
 const KEEPER_FILE: i32 = 4;
 
-/// Sockets that a child gets when it starts, by their names in LISTEN_FDNAMES.
-pub(super) type Held = Vec<(String, OwnedFd)>;
+/// Sockets that a child inherits when it starts, by their names in LISTEN_FDNAMES.
+pub(super) type InheritedSockets = Vec<(String, OwnedFd)>;
 
-/// A kind of child.
-pub(super) trait Part {
+/// How to start and configure one kind of child.
+pub(super) trait ChildSpec {
     /// For the log.
     fn name(&self) -> String;
 
-    /// Its program and its sockets, for a new life of it.
-    fn start(&mut self) -> io::Result<(Program, Held)>;
+    /// Its program and its sockets, for a new start.
+    fn start(&mut self) -> io::Result<(Program, InheritedSockets)>;
 
-    /// Hands it what is in force; gives the serial of that state once it has answered.
+    /// Pushes the current state; returns the state's serial once the child has answered.
     async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError>;
 
     /// Waits until there is something new to push.
     async fn changed(&mut self);
 }
 
-/// What the keeper said about a state.
+/// The keeper's report on a state.
 #[derive(Debug)]
 pub(super) struct Reported {
     pub(super) state: Arc<State>,
@@ -47,7 +47,7 @@ pub(super) struct Reported {
 }
 
 /// The keeper.
-pub(super) struct KeeperPart {
+pub(super) struct KeeperSpec {
     pub(super) programs: Arc<Programs>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) states: watch::Receiver<Arc<State>>,
@@ -55,12 +55,12 @@ pub(super) struct KeeperPart {
     pub(super) slow: Slow,
 }
 
-impl Part for KeeperPart {
+impl ChildSpec for KeeperSpec {
     fn name(&self) -> String {
         "keeper".to_owned()
     }
 
-    fn start(&mut self) -> io::Result<(Program, Held)> {
+    fn start(&mut self) -> io::Result<(Program, InheritedSockets)> {
         self.slow.begin();
         let sockets = self.sockets.keeper.iter().map(|(name, socket)| held(format!("front.{name}"), socket));
         let mut program = self.programs.keeper.clone();
@@ -80,7 +80,7 @@ impl Part for KeeperPart {
         })
         .await?;
         if let Some((name, _)) = &learned.stuck {
-            tracing::error!("the keeper does not come back from the files of identity `{name}`");
+            tracing::error!("the keeper hangs on the files of identity `{name}`");
         }
         self.slow.learn(learned, outcome.is_ok());
         let report = outcome?;
@@ -90,7 +90,7 @@ impl Part for KeeperPart {
     }
 
     async fn changed(&mut self) {
-        // What was put off comes now that the others are served.
+        // The others are served, so the postponed identities are pushed now.
         if !self.slow.take_due() {
             next(&mut self.states).await;
         }
@@ -118,7 +118,7 @@ fn log(report: &Report, config: &Config) {
         }
     }
     if let Some(more) = of_directories.checked_sub(FEW).filter(|more| *more > 0) {
-        tracing::info!("and {more} more identities of directories are renewed");
+        tracing::info!("and {more} more identities from directories are renewed");
     }
     tracing::info!("{}", summary(report));
 }
@@ -132,18 +132,18 @@ fn summary(report: &Report) -> String {
 }
 
 /// A front.
-pub(super) struct FrontPart {
+pub(super) struct FrontSpec {
     name: String,
     user: Option<User>,
     programs: Arc<Programs>,
     sockets: Arc<Sockets>,
     states: watch::Receiver<Arc<State>>,
     reports: watch::Receiver<Option<Arc<Reported>>>,
-    /// Listeners that this life of the front has.
+    /// Listeners that this run of the front has.
     handed: Vec<(String, Arc<TcpSocket>)>,
     /// What it was told last.
     told: Option<Arc<Settings>>,
-    /// What it was sent and has not answered in time. Nothing else is sent before that answer.
+    /// What it was sent and did not answer in time. Nothing else is sent before that answer.
     owed: Option<Sent>,
 }
 
@@ -153,7 +153,7 @@ struct Sent {
     fresh: Vec<(String, Arc<TcpSocket>)>,
 }
 
-impl FrontPart {
+impl FrontSpec {
     pub(super) fn new(
         name: &str,
         user: Option<User>,
@@ -191,7 +191,7 @@ impl FrontPart {
         Program { file: file.clone(), arguments }
     }
 
-    /// The state in force, once the keeper has had its word about it. A front that has been told nothing does not wait for
+    /// The state in force, once the keeper has reported on it. A front that has been told nothing does not wait for
     /// a keeper that is busy with that: it begins with the state before.
     async fn current(&mut self) -> Arc<Reported> {
         loop {
@@ -215,13 +215,13 @@ impl FrontPart {
         let Some(former) = self.told.clone() else { return self.send(admin, settings, fresh).await };
         let mut outcome = self.send(Arc::clone(&admin), Arc::clone(&settings), fresh.clone()).await;
         if let Err(error @ PushError::TooLarge { .. }) = &outcome {
-            tracing::error!("front `{}` goes on with its former trusts: {error}", self.name);
+            tracing::error!("front `{}` keeps its previous trusts: {error}", self.name);
             let less = with_former_trusts(&settings, &former);
             outcome = self.send(Arc::clone(&admin), Arc::new(less), fresh).await;
         }
         if let Err(error @ PushError::TooLarge { .. }) = &outcome {
             tracing::error!(
-                "front `{}` goes on with its former settings, less the grants that are no more: {error}",
+                "front `{}` keeps its previous settings, without the grants that were removed: {error}",
                 self.name
             );
             // Nor with sockets that are new.
@@ -288,23 +288,23 @@ fn with_former_trusts(new: &Settings, former: &Settings) -> Settings {
     Settings { trusts: former.trusts.clone(), ..new.clone() }
 }
 
-/// The former settings, which had room, with those of their grants that the new ones have too.
+/// The previous settings, which fitted, with only those of their grants that the new ones contain too.
 fn with_common_grants(new: &Settings, former: &Settings) -> Settings {
     let mut common = former.clone();
     common.grants.retain(|grant| new.grants.contains(grant));
     common
 }
 
-impl Part for FrontPart {
+impl ChildSpec for FrontSpec {
     fn name(&self) -> String {
         format!("front `{}`", self.name)
     }
 
-    fn start(&mut self) -> io::Result<(Program, Held)> {
+    fn start(&mut self) -> io::Result<(Program, InheritedSockets)> {
         let state = self.states.borrow().clone();
         let front = self.front(&state)?;
-        let mut sockets = Held::new();
-        // First of them, since it goes by its number.
+        let mut sockets = InheritedSockets::new();
+        // The first of them, since the front finds it by its number.
         if let Some(keeper) = self.sockets.keeper.get(&self.name).filter(|_| self.user.is_some()) {
             sockets.push((luassl_settings::KEEPER_FILE.to_owned(), keeper.file()?));
         }
@@ -389,7 +389,7 @@ mod tests {
     use std::path::Path;
 
     /// A front whose supervisor has a state for it, and the settings of that.
-    fn front(directory: &Path) -> (FrontPart, Settings) {
+    fn front(directory: &Path) -> (FrontSpec, Settings) {
         let text = format!("[control]\nsocket = '{}'", directory.join("control").display());
         let config = load_text(Path::new("/x.toml"), &text, &Request::default()).config.expect("good");
         let sockets = Sockets::bind(&config, &Users::default()).expect("bound");
@@ -403,11 +403,11 @@ mod tests {
         let programs = Programs { launcher: "/nonexistent".into(), keeper: program.clone(), front: program };
         let (_, states) = watch::channel(state);
         let (_, reports) = watch::channel(Some(Arc::new(reported)));
-        (FrontPart::new(&name, None, programs.into(), sockets.into(), states, reports), settings)
+        (FrontSpec::new(&name, None, programs.into(), sockets.into(), states, reports), settings)
     }
 
     /// Pushes to a front that has answered so many times; gives how that ended, and whether an answer is left.
-    fn pushed(part: &mut FrontPart, answers: usize) -> (Result<u64, PushError>, bool) {
+    fn pushed(spec: &mut FrontSpec, answers: usize) -> (Result<u64, PushError>, bool) {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .expect("a pair");
@@ -417,7 +417,7 @@ mod tests {
         }
         let ours = Arc::new(ours);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let outcome = runtime.block_on(part.push(Arc::clone(&ours)));
+        let outcome = runtime.block_on(spec.push(Arc::clone(&ours)));
         let left = transport::recv(&*ours, &mut [0; 64], 0, RecvFlags::DONTWAIT);
         (outcome, !matches!(left, Err(RecvError::System(Errno::AGAIN))))
     }
@@ -425,21 +425,21 @@ mod tests {
     #[test]
     fn a_front_that_starts_while_the_keeper_is_busy_begins_with_the_state_before() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut part, settings) = front(directory.path());
-        let before = part.states.borrow().clone();
+        let (mut spec, settings) = front(directory.path());
+        let before = spec.states.borrow().clone();
         let (next, _) = State::build(before.config.clone(), Some(&before)).expect("a state");
         assert_eq!((before.serial, next.serial), (1, 2));
         let (_states, states) = watch::channel(Arc::new(next));
-        part.states = states;
-        let (outcome, _) = pushed(&mut part, 1);
+        spec.states = states;
+        let (outcome, _) = pushed(&mut spec, 1);
         assert!(matches!(outcome, Ok(1)), "{outcome:?}");
-        assert_eq!(part.told.as_deref(), Some(&settings));
+        assert_eq!(spec.told.as_deref(), Some(&settings));
         // Positive control: one that serves waits for what the keeper says.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             tokio::select! {
                 biased;
-                _ = part.current() => panic!("it did not wait"),
+                _ = spec.current() => panic!("it did not wait"),
                 () = tokio::task::yield_now() => {}
             }
         });
@@ -448,7 +448,7 @@ mod tests {
     #[test]
     fn a_front_whose_settings_are_too_large_has_the_grants_withdrawn_all_the_same() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut part, settings) = front(directory.path());
+        let (mut spec, settings) = front(directory.path());
         let text = |uids: &[u32]| -> String {
             uids.iter().map(|uid| format!("[[grant]]\nuser = {uid}\nidentities = ['*']\n")).collect()
         };
@@ -459,56 +459,56 @@ mod tests {
         // More than any datagram has room for, and of no use to anybody.
         let large = "x".repeat(65 << 20);
         let trust = TrustSettings { certificates: vec![large.clone().into_bytes().into()], crls: Vec::new() };
-        let told = |part: &mut FrontPart, new: Settings| {
+        let told = |spec: &mut FrontSpec, new: Settings| {
             let (ours, theirs) =
                 socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                     .expect("a pair");
             transport::send(&theirs, &PushReply::default().encode(), &[], SendFlags::empty()).expect("sent");
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(part.tell(Arc::new(ours), Arc::new(new), Vec::new()))
+            runtime.block_on(spec.tell(Arc::new(ours), Arc::new(new), Vec::new()))
         };
         let new = Settings { grants: grants(&[2, 3]), ..settings.clone() };
         // A trust that has grown stays as it was, and everything else is as it is written now.
         let grown = Settings { trusts: [("big".to_owned(), trust)].into(), ..new.clone() };
-        part.told = Some(Arc::clone(&former));
-        told(&mut part, grown.clone()).expect("told");
-        assert_eq!(part.told.as_deref(), Some(&new));
+        spec.told = Some(Arc::clone(&former));
+        told(&mut spec, grown.clone()).expect("told");
+        assert_eq!(spec.told.as_deref(), Some(&new));
         // Where something else has no room, nothing is new, and yet user 1 has no grant any more.
         let alias = IdentitySettings { aliases: vec![large], fault: None };
         let long = Settings { identities: [("a".to_owned(), alias)].into(), ..new.clone() };
-        part.told = Some(Arc::clone(&former));
-        told(&mut part, long).expect("told");
+        spec.told = Some(Arc::clone(&former));
+        told(&mut spec, long).expect("told");
         let common = Settings { grants: grants(&[2]), ..settings };
-        assert_eq!(part.told.as_deref(), Some(&common));
+        assert_eq!(spec.told.as_deref(), Some(&common));
         // Positive control: what has room is told whole; and a front that has nothing yet does not begin with a part.
-        part.told = Some(former);
-        told(&mut part, new.clone()).expect("told");
-        assert_eq!(part.told.as_deref(), Some(&new));
-        part.told = None;
-        assert!(matches!(told(&mut part, grown), Err(PushError::TooLarge { .. })));
+        spec.told = Some(former);
+        told(&mut spec, new.clone()).expect("told");
+        assert_eq!(spec.told.as_deref(), Some(&new));
+        spec.told = None;
+        assert!(matches!(told(&mut spec, grown), Err(PushError::TooLarge { .. })));
     }
 
     #[test]
     fn a_late_answer_of_a_front_is_about_what_it_was_sent_then() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut part, settings) = front(directory.path());
+        let (mut spec, settings) = front(directory.path());
         let settings = Arc::new(settings);
         // It was sent something else, and answers to that first.
         let former = Arc::new(Settings { session_lifetime_s: 1, ..Settings::clone(&settings) });
-        part.owed = Some(Sent { settings: Arc::clone(&former), fresh: Vec::new() });
-        let (outcome, has_more) = pushed(&mut part, 2);
+        spec.owed = Some(Sent { settings: Arc::clone(&former), fresh: Vec::new() });
+        let (outcome, has_more) = pushed(&mut spec, 2);
         assert!(outcome.is_ok() && !has_more, "{outcome:?}");
-        assert!(part.owed.is_none() && part.told.as_ref() == Some(&settings));
+        assert!(spec.owed.is_none() && spec.told.as_ref() == Some(&settings));
         // Positive control: without such a debt the first answer is the push's, and another would be too much.
-        part.told = Some(former);
-        let (outcome, has_more) = pushed(&mut part, 2);
+        spec.told = Some(former);
+        let (outcome, has_more) = pushed(&mut spec, 2);
         assert!(outcome.is_ok() && has_more, "{outcome:?}");
         // What it owes an answer for is what is in force: nothing else has to be sent.
-        part.told = None;
-        part.owed = Some(Sent { settings: Arc::clone(&settings), fresh: Vec::new() });
-        let (outcome, has_more) = pushed(&mut part, 1);
+        spec.told = None;
+        spec.owed = Some(Sent { settings: Arc::clone(&settings), fresh: Vec::new() });
+        let (outcome, has_more) = pushed(&mut spec, 1);
         assert!(outcome.is_ok() && !has_more, "{outcome:?}");
-        assert!(part.owed.is_none() && part.told == Some(settings));
+        assert!(spec.owed.is_none() && spec.told == Some(settings));
     }
 }

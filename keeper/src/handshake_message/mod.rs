@@ -1,16 +1,16 @@
 //! What the keeper signs: handshake messages of TLS 1.2 and 1.3, and nothing else.
 //!
 //! libssl hands over the whole message that a signature is made of, so a front that was captured cannot have a token,
-//! a certificate or a request signed with an identity's key: none of them has the shape of what a TLS peer signs.
-//! This module reads the shape; it knows no keys, does no I/O and keeps nothing.
+//! a certificate or a request signed with an identity's key: a TLS peer signs no message of that form.
+//! This module parses the message; it knows no keys, does no I/O and holds no state.
 //!
 //! - TLS 1.3 (RFC 8446, 4.4.3): 64 spaces, the context string of the role, a zero byte, the transcript's hash.
 //! - TLS 1.2, client (RFC 5246, 7.4.8): every handshake message from ClientHello to ClientKeyExchange, in order, to
-//!   the last byte. In a renegotiation, too: HelloRequest is no part of the transcript (7.4.1.1).
+//!   the last byte. In a renegotiation, too: HelloRequest is not part of the transcript (7.4.1.1).
 //! - TLS 1.2, server (RFC 5246, 7.4.3; RFC 8422, 5.4): both randoms, then the parameters of ECDHE on a named curve or
 //!   of DHE, to the last byte.
 //!
-//! The first bytes decide which of the three a message can be, so no message has two shapes: 64 spaces are TLS 1.3 or
+//! The first bytes decide which of the three a message can be, so no message can be parsed in two ways: 64 spaces are TLS 1.3 or
 //! nothing, a ClientHello (of TLS, of DTLS, or in SSLv2's format) begins a transcript or nothing, and only the rest can
 //! be key exchange parameters. TLS 1.2's parameters stand behind 64 bytes that the front chooses, with nothing that
 //! says that they are TLS's; `foreign` refuses what other protocols sign, where no handshake looks like it.
@@ -23,16 +23,16 @@ use luassl_keeper_ipc::front::{MESSAGE_MAX, TRANSCRIPT_MAX};
 
 /// A message that a TLS peer signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape<'a> {
+pub enum HandshakeMessage<'a> {
     /// CertificateVerify of a TLS 1.3 server.
     Server13,
     /// CertificateVerify of a TLS 1.3 client.
     Client13,
-    /// ServerKeyExchange of TLS 1.2 with ECDHE. Whether the point is on its curve is for the caller to see.
+    /// ServerKeyExchange of TLS 1.2 with ECDHE. The caller checks whether the point is on its curve.
     Ecdhe12 {
         /// The named curve (RFC 8422, 5.1.1).
         curve: u16,
-        /// The point as it is sent.
+        /// The encoded point.
         point: &'a [u8],
     },
     /// ServerKeyExchange of TLS 1.2 with DHE.
@@ -44,9 +44,9 @@ pub enum Shape<'a> {
     },
 }
 
-impl Shape<'_> {
-    /// Its word in the audit log.
-    pub(crate) fn word(&self) -> &'static str {
+impl HandshakeMessage<'_> {
+    /// Its name in the audit log.
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Server13 => "tls13-server",
             Self::Client13 => "tls13-client",
@@ -57,9 +57,9 @@ impl Shape<'_> {
     }
 }
 
-/// Why a message is none of the shapes.
+/// Why a message is not a handshake message that a TLS peer signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
-pub enum Misshape {
+pub enum NotAHandshakeMessage {
     /// Longer than any message that is signed.
     #[error("longer than any message that a handshake signs")]
     TooLong,
@@ -73,7 +73,7 @@ pub enum Misshape {
     #[error("neither key exchange parameters nor a transcript")]
     Unknown,
     /// Key exchange parameters behind bytes that another protocol signs.
-    #[error("{0} in the shape of key exchange parameters")]
+    #[error("{0} that can also be parsed as key exchange parameters")]
     Foreign(&'static str),
     /// Handshake messages that end within one, or that are not those of a TLS 1.2 client.
     #[error("a transcript that is not that of a TLS 1.2 client")]
@@ -84,9 +84,9 @@ pub enum Misshape {
 }
 
 /// RFC 8446, 4.4.3.
-const CONTEXT_13: [(&[u8], Shape<'static>); 2] = [
-    (b"TLS 1.3, server CertificateVerify\0", Shape::Server13),
-    (b"TLS 1.3, client CertificateVerify\0", Shape::Client13),
+const CONTEXT_13: [(&[u8], HandshakeMessage<'static>); 2] = [
+    (b"TLS 1.3, server CertificateVerify\0", HandshakeMessage::Server13),
+    (b"TLS 1.3, client CertificateVerify\0", HandshakeMessage::Client13),
 ];
 
 /// Named curves that TLS 1.2 can have, with the length of an uncompressed point: P-256, P-384, P-521, the three
@@ -97,12 +97,12 @@ const CURVES: [(u16, u8); 8] =
 /// Bytes of a DH prime: 2048 to 8192 bits, as much as the front takes from programs.
 const DH_PRIME: std::ops::RangeInclusive<usize> = 256..=1024;
 
-impl<'a> Shape<'a> {
-    /// Reads the shape of a message.
+impl<'a> HandshakeMessage<'a> {
+    /// Parses a message.
     ///
     /// # Errors
-    /// [`Misshape`] for whatever a TLS peer does not sign.
-    pub fn of(message: &'a [u8]) -> Result<Self, Misshape> {
+    /// [`NotAHandshakeMessage`] for everything that a TLS peer does not sign.
+    pub fn of(message: &'a [u8]) -> Result<Self, NotAHandshakeMessage> {
         if let Some(rest) = message.strip_prefix(&[b' '; RANDOMS]) {
             return certificate_verify_13(rest);
         }
@@ -124,12 +124,12 @@ pub fn is_own_leaf<'a>(leaf: &[u8], own: impl IntoIterator<Item = &'a [u8]>, pub
     !public_key.is_empty() && leaf.windows(public_key.len()).any(|part| part == public_key)
 }
 
-fn certificate_verify_13(rest: &[u8]) -> Result<Shape<'static>, Misshape> {
-    let (hash, shape) = CONTEXT_13
+fn certificate_verify_13(rest: &[u8]) -> Result<HandshakeMessage<'static>, NotAHandshakeMessage> {
+    let (hash, message) = CONTEXT_13
         .into_iter()
-        .find_map(|(context, shape)| Some((rest.strip_prefix(context)?, shape)))
-        .ok_or(Misshape::Context)?;
-    if matches!(hash.len(), 32 | 48) { Ok(shape) } else { Err(Misshape::Hash) }
+        .find_map(|(context, message)| Some((rest.strip_prefix(context)?, message)))
+        .ok_or(NotAHandshakeMessage::Context)?;
+    if matches!(hash.len(), 32 | 48) { Ok(message) } else { Err(NotAHandshakeMessage::Hash) }
 }
 
 /// Whether a message begins with a ClientHello, whatever version it names: a handshake header of TLS or DTLS whose
@@ -145,7 +145,7 @@ fn begins_with_hello(message: &[u8]) -> bool {
 
 fn begins_with_hello_of_ssl2(message: &[u8]) -> Result<(), Cut> {
     let mut fields = Fields::new(message);
-    Cut::unless(fields.take(2)? == [CLIENT_HELLO, 3])?;
+    Cut::ensure(fields.take(2)? == [CLIENT_HELLO, 3])?;
     fields.u8()?;
     for length in [fields.u16()?, fields.u16()?, fields.u16()?] {
         fields.take(usize::from(length))?;
@@ -153,20 +153,20 @@ fn begins_with_hello_of_ssl2(message: &[u8]) -> Result<(), Cut> {
     Ok(())
 }
 
-fn key_exchange_12(message: &[u8]) -> Result<Shape<'_>, Misshape> {
+fn key_exchange_12(message: &[u8]) -> Result<HandshakeMessage<'_>, NotAHandshakeMessage> {
     if message.len() > MESSAGE_MAX {
-        return Err(Misshape::TooLong);
+        return Err(NotAHandshakeMessage::TooLong);
     }
-    let parameters = message.get(RANDOMS..).ok_or(Misshape::Unknown)?;
+    let parameters = message.get(RANDOMS..).ok_or(NotAHandshakeMessage::Unknown)?;
     // The parameters of ffdhe6144 begin with the byte of a named curve, too.
-    let shape = ecdhe_parameters(parameters)
-        .or_else(|Cut| dhe_parameters(parameters).map(|()| Shape::Dhe12))
-        .map_err(|Cut| Misshape::Unknown)?;
-    foreign::name(message).map_or(Ok(shape), |name| Err(Misshape::Foreign(name)))
+    let parsed = ecdhe_parameters(parameters)
+        .or_else(|Cut| dhe_parameters(parameters).map(|()| HandshakeMessage::Dhe12))
+        .map_err(|Cut| NotAHandshakeMessage::Unknown)?;
+    foreign::name(message).map_or(Ok(parsed), |name| Err(NotAHandshakeMessage::Foreign(name)))
 }
 
 /// ServerECDHParams (RFC 8422, 5.4): curve_type named_curve, the curve, an uncompressed point.
-fn ecdhe_parameters(bytes: &[u8]) -> Result<Shape<'_>, Cut> {
+fn ecdhe_parameters(bytes: &[u8]) -> Result<HandshakeMessage<'_>, Cut> {
     let mut fields = Fields::new(bytes);
     let named = fields.u8()? == 3;
     let curve = fields.u16()?;
@@ -174,8 +174,8 @@ fn ecdhe_parameters(bytes: &[u8]) -> Result<Shape<'_>, Cut> {
     let point = fields.take(usize::from(length))?;
     let montgomery = matches!(curve, 29 | 30);
     let uncompressed = montgomery || point.first() == Some(&4);
-    Cut::unless(named && CURVES.contains(&(curve, length)) && uncompressed && fields.is_empty())?;
-    Ok(Shape::Ecdhe12 { curve, point })
+    Cut::ensure(named && CURVES.contains(&(curve, length)) && uncompressed && fields.is_empty())?;
+    Ok(HandshakeMessage::Ecdhe12 { curve, point })
 }
 
 /// ServerDHParams (RFC 5246, 7.4.3): p, g and Ys behind their lengths.
@@ -185,7 +185,7 @@ fn dhe_parameters(bytes: &[u8]) -> Result<(), Cut> {
     let odd = prime.last().is_some_and(|byte| byte & 1 == 1);
     let whole = prime.first().is_some_and(|byte| *byte != 0);
     let below = |number: &[u8]| (1..=prime.len()).contains(&number.len());
-    Cut::unless(
+    Cut::ensure(
         DH_PRIME.contains(&prime.len())
             && odd
             && whole
@@ -219,17 +219,17 @@ const FLIGHTS: [(u8, bool); 9] = [
 ];
 
 /// The client's own certificate out of a transcript that begins with its ClientHello.
-fn client_transcript(message: &[u8]) -> Result<&[u8], Misshape> {
+fn client_transcript(message: &[u8]) -> Result<&[u8], NotAHandshakeMessage> {
     if message.len() > TRANSCRIPT_MAX {
-        return Err(Misshape::TooLong);
+        return Err(NotAHandshakeMessage::TooLong);
     }
     let mut fields = Fields::new(message);
-    let (_, hello) = handshake(&mut fields).map_err(|Cut| Misshape::Transcript)?;
+    let (_, hello) = handshake(&mut fields).map_err(|Cut| NotAHandshakeMessage::Transcript)?;
     if !is_hello_12(hello) {
-        return Err(Misshape::Transcript);
+        return Err(NotAHandshakeMessage::Transcript);
     }
-    let certificate = flights_after_hello(fields).map_err(|Cut| Misshape::Transcript)?;
-    leaf(certificate).map_err(|Cut| Misshape::Certificate)
+    let certificate = flights_after_hello(fields).map_err(|Cut| NotAHandshakeMessage::Transcript)?;
+    leaf(certificate).map_err(|Cut| NotAHandshakeMessage::Certificate)
 }
 
 /// The body of the client's Certificate message.
@@ -238,10 +238,10 @@ fn flights_after_hello(mut fields: Fields<'_>) -> Result<&[u8], Cut> {
     let mut certificate: &[u8] = &[];
     for (kind, required) in FLIGHTS.into_iter().skip(1) {
         if next.0 != kind {
-            Cut::unless(!required)?;
+            Cut::ensure(!required)?;
             continue;
         }
-        Cut::unless(is_body(kind, next.1))?;
+        Cut::ensure(is_body(kind, next.1))?;
         if kind == CERTIFICATE {
             if certificate.is_empty() {
                 // The server's. The caller looks at the client's.
@@ -253,7 +253,7 @@ fn flights_after_hello(mut fields: Fields<'_>) -> Result<&[u8], Cut> {
             next = handshake(&mut fields)?;
         }
     }
-    Cut::unless(fields.is_empty())?;
+    Cut::ensure(fields.is_empty())?;
     Ok(certificate)
 }
 
@@ -282,12 +282,12 @@ fn is_status(body: &[u8]) -> bool {
 fn leaf(body: &[u8]) -> Result<&[u8], Cut> {
     let mut fields = Fields::new(body);
     let mut list = Fields::new(fields.vector_u24()?);
-    Cut::unless(fields.is_empty())?;
+    Cut::ensure(fields.is_empty())?;
     let leaf = list.vector_u24()?;
     while !list.is_empty() {
         list.vector_u24()?;
     }
-    Cut::unless(!leaf.is_empty())?;
+    Cut::ensure(!leaf.is_empty())?;
     Ok(leaf)
 }
 

@@ -1,4 +1,4 @@
-//! What a process tells whoever started it (sd_notify(3)): that it serves, and that it takes a push.
+//! Notifies the service manager (sd_notify(3)) that the process is ready, or that it reloads.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::env;
@@ -7,23 +7,22 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// How long a service manager that does not read may keep its services waiting. What it has not taken by then, it is
-/// not told.
+/// How long to wait for a service manager that does not read. The notification is dropped after that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connected NOTIFY_SOCKET. Made before a process gives up files and system calls, it works afterwards.
+/// A connected NOTIFY_SOCKET. Connect it before the process gives up files and system calls; it works afterwards.
 #[derive(Debug)]
-pub struct Notice {
+pub struct SdNotify {
     socket: UnixDatagram,
 }
 
-impl Notice {
-    /// The socket that NOTIFY_SOCKET names; none where there is no such variable.
+impl SdNotify {
+    /// Connects to the socket that NOTIFY_SOCKET names; none where the variable is not set.
     ///
     /// # Errors
-    /// Where it cannot be connected to.
+    /// When the connection fails.
     pub fn from_environment() -> io::Result<Option<Self>> {
-        // rustix looks for the clock the first time, by calls that a process may not be allowed to make later.
+        // On first use rustix looks up the clock with system calls that the process may not be allowed to make later.
         monotonic_microseconds();
         env::var("NOTIFY_SOCKET").ok().map(|path| Self::connect(&path)).transpose()
     }
@@ -39,18 +38,18 @@ impl Notice {
         Ok(Self { socket })
     }
 
-    /// Tells that the process serves, or serves again.
+    /// Sends `READY=1`: the process serves, or serves again.
     ///
     /// # Errors
-    /// The system's; a manager that does not read is one, too.
+    /// The system's, also when the manager does not read.
     pub fn ready(&self) -> io::Result<()> {
         self.tell("READY=1")
     }
 
-    /// Tells that the process takes a push, with the time that systemd 253 and later want to know.
+    /// Sends `RELOADING=1`: the process takes a push. Includes the time, which systemd 253 and later need.
     ///
     /// # Errors
-    /// As [`Notice::ready`].
+    /// As [`SdNotify::ready`].
     pub fn reloading(&self) -> io::Result<()> {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_microseconds()))
     }
@@ -86,7 +85,7 @@ mod tests {
             (format!("@{abstract_name}"), UnixDatagram::bind_addr(&address).expect("bind")),
         ];
         for (name, socket) in sockets {
-            Notice::connect(&name).expect("connected").ready().expect("told");
+            SdNotify::connect(&name).expect("connected").ready().expect("told");
             assert_eq!(received(&socket), "READY=1");
         }
     }
@@ -96,9 +95,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("bind");
-        let notice = Notice::connect(path.to_str().expect("utf-8")).expect("connected");
+        let sd_notify = SdNotify::connect(path.to_str().expect("utf-8")).expect("connected");
         let before = monotonic_microseconds();
-        notice.reloading().expect("told");
+        sd_notify.reloading().expect("told");
         let told = received(&socket);
         let time: i64 =
             told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("both").parse().expect("a number");

@@ -1,7 +1,8 @@
 //! What other protocols sign, told from the 64 random bytes and the parameters of a TLS 1.2 key exchange.
 //!
-//! A list like this is never whole. It has the protocols that sign with keys of the kinds that TLS servers have, each
-//! recognised by bytes that random ones do not have: the odds are named. TLS 1.3 alone is good for nothing else.
+//! Such a list is never complete. It has the protocols that sign with the kinds of keys that TLS servers have. Each is
+//! recognised by bytes that random data rarely has; the comments give the odds. Only a signature of TLS 1.3 is of no use
+//! to any other protocol.
 
 use crate::wire::{Cut, Fields};
 
@@ -63,7 +64,7 @@ fn der_value<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Cut> {
     }
     let octets = fields.take(usize::from(form & 0x7f))?;
     let significant = octets.iter().position(|octet| *octet != 0).map_or(&[][..], |first| &octets[first..]);
-    Cut::unless(significant.len() <= 4)?;
+    Cut::ensure(significant.len() <= 4)?;
     let length = significant.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
     Ok((tag, fields.take(length)?))
 }

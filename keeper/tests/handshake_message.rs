@@ -1,11 +1,11 @@
-//! Every message that a TLS peer signs has its shape; nothing else has one.
+//! Every message that a TLS peer signs is recognised; nothing else is.
 
 #[path = "kit/recogniser.rs"]
 mod recogniser;
 #[path = "kit/shapes.rs"]
 mod shapes;
 
-use luassl_keeper::structure::{Misshape, Shape, is_own_leaf};
+use luassl_keeper::handshake_message::{HandshakeMessage, NotAHandshakeMessage, is_own_leaf};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use recogniser::{Verdict, verdict};
@@ -92,21 +92,21 @@ fn randoms() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn tls13_is_accepted_to_the_byte(hash in vec(any::<u8>(), 0..80)) {
-        for (role, shape) in [("server", Shape::Server13), ("client", Shape::Client13)] {
+        for (role, kind) in [("server", HandshakeMessage::Server13), ("client", HandshakeMessage::Client13)] {
             let message = certificate_verify(role, &hash);
-            let expected = if [32, 48].contains(&hash.len()) { Ok(shape) } else { Err(Misshape::Hash) };
-            prop_assert_eq!(Shape::of(&message), expected);
+            let expected = if [32, 48].contains(&hash.len()) { Ok(kind) } else { Err(NotAHandshakeMessage::Hash) };
+            prop_assert_eq!(HandshakeMessage::of(&message), expected);
         }
     }
 
     #[test]
-    fn a_changed_tls13_context_is_refused(place in 0..98_usize, byte: u8, hash: [u8; 32]) {
-        for (role, shape) in [("server", Shape::Server13), ("client", Shape::Client13)] {
+    fn a_changed_tls13_context_is_refused(position in 0..98_usize, byte: u8, hash: [u8; 32]) {
+        for (role, kind) in [("server", HandshakeMessage::Server13), ("client", HandshakeMessage::Client13)] {
             let mut message = certificate_verify(role, &hash);
-            let same = message[place] == byte;
-            message[place] = byte;
-            prop_assert_eq!(Shape::of(&message) == Ok(shape), same);
-            prop_assert_eq!(Shape::of(&message).is_ok(), same);
+            let same = message[position] == byte;
+            message[position] = byte;
+            prop_assert_eq!(HandshakeMessage::of(&message) == Ok(kind), same);
+            prop_assert_eq!(HandshakeMessage::of(&message).is_ok(), same);
         }
     }
 
@@ -114,19 +114,19 @@ proptest! {
     fn ecdhe_is_accepted_to_the_byte(randoms in randoms(), choice in 0..8_usize, point in vec(any::<u8>(), 133)) {
         let (curve, length) = CURVES[choice];
         let mut message = ecdhe(&randoms, curve, &point[..length]);
-        prop_assert_eq!(Shape::of(&message), Ok(Shape::Ecdhe12 { curve, point: &message[68..] }));
+        prop_assert_eq!(HandshakeMessage::of(&message), Ok(HandshakeMessage::Ecdhe12 { curve, point: &message[68..] }));
         for cut in 64..message.len() {
-            prop_assert!(Shape::of(&message[..cut]).is_err(), "cut to {}", cut);
+            prop_assert!(HandshakeMessage::of(&message[..cut]).is_err(), "cut to {}", cut);
         }
         message.push(point[0]);
-        prop_assert!(Shape::of(&message).is_err());
+        prop_assert!(HandshakeMessage::of(&message).is_err());
     }
 
     #[test]
     fn other_curves_and_lengths_are_refused(randoms in randoms(), curve: u16, point in vec(any::<u8>(), 1..200)) {
         let message = ecdhe(&randoms, curve, &point);
         let known = CURVES.contains(&(curve, point.len()));
-        prop_assert_eq!(Shape::of(&message).is_ok(), known);
+        prop_assert_eq!(HandshakeMessage::of(&message).is_ok(), known);
     }
 
     #[test]
@@ -135,51 +135,51 @@ proptest! {
         public in vec(any::<u8>(), 1..=128),
     ) {
         let mut message = dhe(&randoms, &prime, &generator, &public);
-        prop_assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
+        prop_assert_eq!(HandshakeMessage::of(&message), Ok(HandshakeMessage::Dhe12));
         message.push(0);
-        prop_assert!(Shape::of(&message).is_err());
+        prop_assert!(HandshakeMessage::of(&message).is_err());
         message.truncate(message.len() - 2);
-        prop_assert!(Shape::of(&message).is_err());
+        prop_assert!(HandshakeMessage::of(&message).is_err());
     }
 
     #[test]
     fn random_bytes_have_no_shape(bytes in vec(any::<u8>(), 0..600)) {
-        prop_assert!(Shape::of(&bytes).is_err());
+        prop_assert!(HandshakeMessage::of(&bytes).is_err());
     }
 
     #[test]
     fn random_bytes_behind_randoms_have_no_shape(randoms in randoms(), bytes in vec(any::<u8>(), 0..600)) {
-        prop_assert!(Shape::of(&[randoms, bytes].concat()).is_err());
+        prop_assert!(HandshakeMessage::of(&[randoms, bytes].concat()).is_err());
     }
 
     #[test]
-    fn a_transcript_must_add_up(place: prop::sample::Index, delta in 1..=255_u8) {
+    fn a_transcript_must_add_up(position: prop::sample::Index, delta in 1..=255_u8) {
         let good = transcript(&flights());
-        prop_assert_eq!(Shape::of(&good), Ok(Shape::Client12 { leaf: LEAF }));
-        let cut = place.index(good.len());
-        prop_assert!(Shape::of(&good[..cut]).is_err());
+        prop_assert_eq!(HandshakeMessage::of(&good), Ok(HandshakeMessage::Client12 { leaf: LEAF }));
+        let cut = position.index(good.len());
+        prop_assert!(HandshakeMessage::of(&good[..cut]).is_err());
         let mut longer = good.clone();
         longer.push(delta);
-        prop_assert!(Shape::of(&longer).is_err());
+        prop_assert!(HandshakeMessage::of(&longer).is_err());
         let mut changed = good.clone();
-        let header = header_places()[place.index(header_places().len())];
+        let header = header_positions()[position.index(header_positions().len())];
         changed[header] = changed[header].wrapping_add(delta);
-        prop_assert!(Shape::of(&changed).is_err(), "byte {} changed", header);
+        prop_assert!(HandshakeMessage::of(&changed).is_err(), "byte {} changed", header);
     }
 
     #[test]
     fn no_bytes_make_the_check_panic(kinds in vec((any::<u8>(), vec(any::<u8>(), 0..60)), 0..12), tail in vec(any::<u8>(), 0..8)) {
         let mut message = transcript(&kinds);
         message.extend_from_slice(&tail);
-        let _ = Shape::of(&message);
+        let _ = HandshakeMessage::of(&message);
         let mut after_hello = transcript(&flights()[..1]);
         after_hello.extend_from_slice(&message);
-        let _ = Shape::of(&after_hello);
+        let _ = HandshakeMessage::of(&after_hello);
     }
 }
 
 /// Where each handshake header of [`flights`] is: type and length.
-fn header_places() -> Vec<usize> {
+fn header_positions() -> Vec<usize> {
     let mut places = Vec::new();
     let mut start = 0;
     for (_, body) in flights() {
@@ -195,8 +195,8 @@ fn messages_that_may_be_missing_may() {
         let mut flights = flights();
         flights.retain(|(kind, _)| !missing.contains(kind));
         assert_eq!(
-            Shape::of(&transcript(&flights)),
-            Ok(Shape::Client12 { leaf: LEAF }),
+            HandshakeMessage::of(&transcript(&flights)),
+            Ok(HandshakeMessage::Client12 { leaf: LEAF }),
             "without {missing:?}"
         );
     }
@@ -204,28 +204,31 @@ fn messages_that_may_be_missing_may() {
 
 #[test]
 fn every_other_message_is_required_in_its_place() {
-    for place in 0..flights().len() {
+    for position in 0..flights().len() {
         let mut without = flights();
-        let (kind, _) = without.remove(place);
+        let (kind, _) = without.remove(position);
         if ![22, 12].contains(&kind) {
-            assert!(Shape::of(&transcript(&without)).is_err(), "without message {place}");
+            assert!(HandshakeMessage::of(&transcript(&without)).is_err(), "without message {position}");
         }
         let mut twice = flights();
-        twice.insert(place, flights()[place].clone());
-        assert!(Shape::of(&transcript(&twice)).is_err(), "message {place} twice");
+        twice.insert(position, flights()[position].clone());
+        assert!(HandshakeMessage::of(&transcript(&twice)).is_err(), "message {position} twice");
     }
     let mut swapped = flights();
     swapped.swap(7, 8);
-    assert!(Shape::of(&transcript(&swapped)).is_err());
+    assert!(HandshakeMessage::of(&transcript(&swapped)).is_err());
 }
 
 #[test]
 fn a_transcript_of_another_version_is_refused() {
-    for place in [0, 1] {
+    for position in [0, 1] {
         for version in [[3, 1], [3, 2], [3, 4], [2, 3]] {
             let mut other = flights();
-            other[place].1[..2].copy_from_slice(&version);
-            assert!(Shape::of(&transcript(&other)).is_err(), "message {place}, version {version:?}");
+            other[position].1[..2].copy_from_slice(&version);
+            assert!(
+                HandshakeMessage::of(&transcript(&other)).is_err(),
+                "message {position}, version {version:?}"
+            );
         }
     }
 }
@@ -234,13 +237,13 @@ fn a_transcript_of_another_version_is_refused() {
 fn a_client_without_a_certificate_signs_nothing() {
     let mut none = flights();
     none[7].1 = certificate(&[]);
-    assert_eq!(Shape::of(&transcript(&none)), Err(Misshape::Certificate));
+    assert_eq!(HandshakeMessage::of(&transcript(&none)), Err(NotAHandshakeMessage::Certificate));
     none[7].1 = certificate(&[b""]);
-    assert_eq!(Shape::of(&transcript(&none)), Err(Misshape::Certificate));
+    assert_eq!(HandshakeMessage::of(&transcript(&none)), Err(NotAHandshakeMessage::Certificate));
     none[7].1 = [certificate(&[LEAF]), vec![0]].concat();
-    assert_eq!(Shape::of(&transcript(&none)), Err(Misshape::Certificate));
+    assert_eq!(HandshakeMessage::of(&transcript(&none)), Err(NotAHandshakeMessage::Certificate));
     none[7].1 = vector24(&[vector24(LEAF), vec![0, 0]].concat());
-    assert_eq!(Shape::of(&transcript(&none)), Err(Misshape::Certificate));
+    assert_eq!(HandshakeMessage::of(&transcript(&none)), Err(NotAHandshakeMessage::Certificate));
 }
 
 #[test]
@@ -251,25 +254,25 @@ fn a_transcript_has_64_kib_and_the_rest_4() {
         transcript(&long)
     };
     let rest = fill(0).len() - 1;
-    assert!(Shape::of(&fill((64 << 10) - rest - 1)).is_ok());
-    assert_eq!(Shape::of(&fill((64 << 10) - rest)), Err(Misshape::TooLong));
+    assert!(HandshakeMessage::of(&fill((64 << 10) - rest - 1)).is_ok());
+    assert_eq!(HandshakeMessage::of(&fill((64 << 10) - rest)), Err(NotAHandshakeMessage::TooLong));
     let longest = dhe(&[0xee; 64], &[1; 1024], &[2; 1024], &[3; 1024]);
-    assert_eq!(Shape::of(&longest), Ok(Shape::Dhe12));
-    assert_eq!(Shape::of(&vec![0; 4097]), Err(Misshape::TooLong));
+    assert_eq!(HandshakeMessage::of(&longest), Ok(HandshakeMessage::Dhe12));
+    assert_eq!(HandshakeMessage::of(&vec![0; 4097]), Err(NotAHandshakeMessage::TooLong));
 }
 
 #[test]
 fn ffdhe6144_is_not_taken_for_a_curve() {
     let message = dhe(&[0xee; 64], &[0xff; 768], &[2], &[0x5a; 768]);
     assert_eq!(&message[64..66], &[3, 0]);
-    assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
+    assert_eq!(HandshakeMessage::of(&message), Ok(HandshakeMessage::Dhe12));
 }
 
 #[test]
 fn dhe_parameters_that_are_no_numbers_are_refused() {
     let ok = |prime: &[u8], generator: &[u8], public: &[u8]| {
         let message = [&[0xee; 64], &*vector16(prime), &*vector16(generator), &*vector16(public)].concat();
-        Shape::of(&message).is_ok()
+        HandshakeMessage::of(&message).is_ok()
     };
     let prime = [0xff; 256];
     assert!(ok(&prime, &[2], &[1; 256]));
@@ -296,44 +299,44 @@ fn a_transcript_in_the_shape_of_dhe_is_still_a_clients() {
     let prime = message.len() - 66 - 3 - 130;
     message[64..66].copy_from_slice(&u16::try_from(prime).expect("short").to_be_bytes());
     assert!((256..=1024).contains(&prime) && message[66] != 0 && message[66 + prime - 1] & 1 == 1);
-    assert_eq!(Shape::of(&message), Ok(Shape::Client12 { leaf: LEAF }));
+    assert_eq!(HandshakeMessage::of(&message), Ok(HandshakeMessage::Client12 { leaf: LEAF }));
     // The same bytes are DHE parameters once they do not begin as a transcript does: the test tests something.
     message[0] = 9;
-    assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
+    assert_eq!(HandshakeMessage::of(&message), Ok(HandshakeMessage::Dhe12));
 }
 
 #[test]
 fn a_der_structure_in_the_shape_of_dhe_is_refused() {
     let mut message = dhe(&[0xee; 64], &[0x41; 256], &[2], &[3; 256]);
-    assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
+    assert_eq!(HandshakeMessage::of(&message), Ok(HandshakeMessage::Dhe12));
     let length = u16::try_from(message.len() - 4).expect("short");
     message[..2].copy_from_slice(&[0x30, 0x82]);
     message[2..4].copy_from_slice(&length.to_be_bytes());
-    assert_eq!(Shape::of(&message), Err(Misshape::Foreign("a DER structure")));
+    assert_eq!(HandshakeMessage::of(&message), Err(NotAHandshakeMessage::Foreign("a DER structure")));
     message[0] = 0x31;
-    assert_eq!(Shape::of(&message), Err(Misshape::Foreign("a DER structure")));
+    assert_eq!(HandshakeMessage::of(&message), Err(NotAHandshakeMessage::Foreign("a DER structure")));
     message[3] ^= 1;
-    assert_eq!(Shape::of(&message), Ok(Shape::Dhe12));
+    assert_eq!(HandshakeMessage::of(&message), Ok(HandshakeMessage::Dhe12));
     // The same with more octets of length than are needed, and without a length: parsers take both.
     let length = u16::try_from(message.len() - 7).expect("short").to_be_bytes();
     message[..7].copy_from_slice(&[0x30, 0x85, 0, 0, 0, length[0], length[1]]);
-    assert_eq!(Shape::of(&message), Err(Misshape::Foreign("a DER structure")));
+    assert_eq!(HandshakeMessage::of(&message), Err(NotAHandshakeMessage::Foreign("a DER structure")));
     message[1] = 0x80;
     let end = message.len();
     message[end - 2..].copy_from_slice(&[0, 0]);
-    assert_eq!(Shape::of(&message), Err(Misshape::Foreign("a DER structure")));
+    assert_eq!(HandshakeMessage::of(&message), Err(NotAHandshakeMessage::Foreign("a DER structure")));
 }
 
 #[test]
 fn what_a_captured_front_would_want_is_refused() {
     let token = format!("{}.{}", "eyJhbGciOiJSUzI1NiJ9".repeat(2), "eyJzdWIiOiJyb290In0".repeat(20));
-    assert!(Shape::of(token.as_bytes()).is_err());
-    assert!(Shape::of(b"").is_err());
-    assert!(Shape::of(&[0x20; 64]).is_err());
-    assert!(Shape::of(&certificate_verify("Server", &[1; 32])).is_err());
+    assert!(HandshakeMessage::of(token.as_bytes()).is_err());
+    assert!(HandshakeMessage::of(b"").is_err());
+    assert!(HandshakeMessage::of(&[0x20; 64]).is_err());
+    assert!(HandshakeMessage::of(&certificate_verify("Server", &[1; 32])).is_err());
     let mut body = vec![0x30, 0x82, 0x02, 0x00];
     body.resize(516, 0x04);
-    assert!(Shape::of(&body).is_err());
+    assert!(HandshakeMessage::of(&body).is_err());
 }
 
 #[test]
@@ -380,30 +383,30 @@ fn two_faced(version: [u8; 2]) -> Vec<u8> {
 fn finding_1_a_clients_transcript_of_any_version_is_no_key_exchange() {
     for version in [[3, 4], [3, 5], [3, 0xff], [3, 0], [4, 0], [0xfe, 0xfd]] {
         let message = two_faced(version);
-        assert_eq!(Shape::of(&message), Err(Misshape::Transcript), "{version:?}");
+        assert_eq!(HandshakeMessage::of(&message), Err(NotAHandshakeMessage::Transcript), "{version:?}");
         // The same bytes behind another first one are DHE parameters: the transcript is refused for its beginning.
         let mut control = message.clone();
         control[0] = 0xee;
-        assert_eq!(Shape::of(&control), Ok(Shape::Dhe12), "{version:?}");
+        assert_eq!(HandshakeMessage::of(&control), Ok(HandshakeMessage::Dhe12), "{version:?}");
     }
     let good = two_faced([3, 3]);
-    assert_eq!(Shape::of(&good), Ok(Shape::Client12 { leaf: LEAF }));
+    assert_eq!(HandshakeMessage::of(&good), Ok(HandshakeMessage::Client12 { leaf: LEAF }));
 }
 
 #[test]
 fn finding_1_hellos_of_dtls_and_ssl2_are_no_key_exchange() {
     let exchange = dhe(&[0xee; 64], &[0x41; 256], &[2], &[3; 256]);
-    assert_eq!(Shape::of(&exchange), Ok(Shape::Dhe12));
+    assert_eq!(HandshakeMessage::of(&exchange), Ok(HandshakeMessage::Dhe12));
     let with = |begin: &[u8]| {
         let mut message = exchange.clone();
         message[..begin.len()].copy_from_slice(begin);
-        Shape::of(&message).map(kind)
+        HandshakeMessage::of(&message).map(kind)
     };
     let dtls = [1, 0, 0, 60, 0, 0, 0, 0, 0, 0, 0, 60, 0xfe, 0xfd];
-    assert_eq!(with(&dtls), Err(Misshape::Transcript));
+    assert_eq!(with(&dtls), Err(NotAHandshakeMessage::Transcript));
     for version in [0, 1, 3, 4, 0x7f] {
         let ssl2 = [1, 3, version, 0, 9, 0, 0, 0, 32];
-        assert_eq!(with(&ssl2), Err(Misshape::Transcript), "version 3.{version}");
+        assert_eq!(with(&ssl2), Err(NotAHandshakeMessage::Transcript), "version 3.{version}");
     }
     // Lengths beyond the message are no hello's, and a random may begin so.
     assert_eq!(with(&[1, 0xff, 0, 0]), Ok('d'));
@@ -413,11 +416,17 @@ fn finding_1_hellos_of_dtls_and_ssl2_are_no_key_exchange() {
 #[test]
 fn finding_2_what_other_protocols_sign_is_no_key_exchange() {
     let refused = |message: &[u8], what| {
-        assert_eq!(Shape::of(message), Err(Misshape::Foreign(what)));
+        assert_eq!(HandshakeMessage::of(message), Err(NotAHandshakeMessage::Foreign(what)));
         // Random bytes in place of the first 24 make a key exchange of it: nothing else was wrong.
         let mut control = message.to_vec();
         control[..24].copy_from_slice(&[0xee; 24]);
-        assert!(matches!(Shape::of(&control), Ok(Shape::Ecdhe12 { .. } | Shape::Dhe12)), "{what}");
+        assert!(
+            matches!(
+                HandshakeMessage::of(&control),
+                Ok(HandshakeMessage::Ecdhe12 { .. } | HandshakeMessage::Dhe12)
+            ),
+            "{what}"
+        );
     };
     let behind = |begin: &[u8]| {
         let mut randoms = [0xd7; 64];
@@ -463,35 +472,37 @@ fn two_recognisers_agree_on_every_sort() {
             let seed = seed.wrapping_mul(0x9e37_79b9).to_be_bytes().repeat(12);
             let message = shapes::of_sort(sort, &mut Choices::new(&seed));
             compare(&message);
-            kinds.extend(Shape::of(&message).ok().map(kind));
+            kinds.extend(HandshakeMessage::of(&message).ok().map(kind));
         }
     }
-    assert_eq!(kinds.into_iter().collect::<String>(), "123de", "the generator makes every shape");
+    assert_eq!(kinds.into_iter().collect::<String>(), "123de", "the generator makes every kind of message");
 }
 
-fn kind(shape: Shape<'_>) -> char {
-    match shape {
-        Shape::Server13 => '1',
-        Shape::Client13 => '2',
-        Shape::Client12 { .. } => '3',
-        Shape::Dhe12 => 'd',
-        Shape::Ecdhe12 { .. } => 'e',
+fn kind(message: HandshakeMessage<'_>) -> char {
+    match message {
+        HandshakeMessage::Server13 => '1',
+        HandshakeMessage::Client13 => '2',
+        HandshakeMessage::Client12 { .. } => '3',
+        HandshakeMessage::Dhe12 => 'd',
+        HandshakeMessage::Ecdhe12 { .. } => 'e',
     }
 }
 
 /// The keeper's parser and the second recogniser say the same of a message.
 fn compare(message: &[u8]) {
     let second = verdict(message);
-    let same = match (Shape::of(message), &second) {
-        (Ok(Shape::Server13), Verdict::Server13)
-        | (Ok(Shape::Client13), Verdict::Client13)
-        | (Ok(Shape::Dhe12), Verdict::Dhe)
+    let same = match (HandshakeMessage::of(message), &second) {
+        (Ok(HandshakeMessage::Server13), Verdict::Server13)
+        | (Ok(HandshakeMessage::Client13), Verdict::Client13)
+        | (Ok(HandshakeMessage::Dhe12), Verdict::Dhe)
         | (Err(_), Verdict::Nothing) => true,
-        (Ok(Shape::Ecdhe12 { curve, point }), Verdict::Ecdhe(also, place)) => {
-            curve == *also && point == &message[place.clone()]
+        (Ok(HandshakeMessage::Ecdhe12 { curve, point }), Verdict::Ecdhe(also, position)) => {
+            curve == *also && point == &message[position.clone()]
         }
-        (Ok(Shape::Client12 { leaf }), Verdict::Client12(place)) => leaf == &message[place.clone()],
+        (Ok(HandshakeMessage::Client12 { leaf }), Verdict::Client12(position)) => {
+            leaf == &message[position.clone()]
+        }
         _ => false,
     };
-    assert!(same, "{:?} and {second:?} of {message:02x?}", Shape::of(message));
+    assert!(same, "{:?} and {second:?} of {message:02x?}", HandshakeMessage::of(message));
 }

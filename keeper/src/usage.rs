@@ -1,4 +1,4 @@
-//! What a front has had: a rate and counters for each of its identities, and for the front as a whole.
+//! A front's use of the keeper: a rate limit and counters for each of its identities, and for the front as a whole.
 
 use crate::limits::UNREACHED;
 use crate::rate::Bucket;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// What was made.
+/// What the keeper made for a front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Made {
     Signature,
@@ -16,7 +16,7 @@ pub(crate) enum Made {
 }
 
 impl Made {
-    /// Its operation's word in the audit log.
+    /// Its operation's name in the audit log.
     pub(crate) fn operation(self) -> &'static str {
         match self {
             Self::Signature => "sign",
@@ -25,21 +25,21 @@ impl Made {
     }
 }
 
-/// The accounts of one front.
-pub(crate) struct Ledger {
+/// The usage of one front.
+pub(crate) struct Usage {
     state: Mutex<State>,
 }
 
 struct State {
     all: Bucket,
-    /// By identity; all that the front does not reach is in one account, since it may make names up.
+    /// By identity. All identities out of the front's reach share one account, since the front can make up names.
     accounts: BTreeMap<String, Account>,
 }
 
 struct Account {
     bucket: Bucket,
     tally: Tally,
-    /// Whether something was counted since [`Ledger::changed`] last told.
+    /// Whether something was counted since the last call of [`Usage::changed`].
     changed: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// How often it was refused, by reason, where it was.
+    /// Refusals by reason; reasons that never occurred are left out.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (Refusal, u64)> {
         Refusal::ALL.into_iter().zip(self.refused).filter(|(_, count)| *count > 0)
     }
@@ -70,25 +70,25 @@ impl Account {
     }
 }
 
-impl Ledger {
+impl Usage {
     /// Nothing counted, every bucket full.
     pub(crate) fn new(now: Instant) -> Self {
         Self { state: Mutex::new(State { all: Bucket::new(now), accounts: BTreeMap::new() }) }
     }
 
-    /// Every change under the lock is one of numbers, so a thread that panicked leaves it whole.
+    /// Only counters change under the lock, so they stay consistent when a thread panics.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more request about `identity` (none: one that the front does not reach) is taken.
+    /// Whether the rates admit one more request about `identity` (none: one out of the front's reach).
     pub(crate) fn admit(&self, identity: Option<&str>, rates: Rates, now: Instant) -> bool {
         let mut state = self.lock();
         let whole = state.all.take(rates.front, now);
         whole && state.account(identity, now).bucket.take(rates.identity, now)
     }
 
-    /// Whether one more thing that is about no identity is taken: a connection, or a subscription.
+    /// Whether the rate admits one more request about no identity: a connection, or a subscription.
     pub(crate) fn admit_front(&self, rates: Rates, now: Instant) -> bool {
         self.lock().all.take(rates.front, now)
     }
@@ -108,8 +108,8 @@ impl Ledger {
     pub(crate) fn refused(&self, identity: Option<&str>, refusal: Refusal, now: Instant) {
         let mut state = self.lock();
         let account = state.account(identity, now);
-        let place = Refusal::ALL.iter().position(|known| *known == refusal);
-        if let Some(count) = place.and_then(|place| account.tally.refused.get_mut(place)) {
+        let index = Refusal::ALL.iter().position(|known| *known == refusal);
+        if let Some(count) = index.and_then(|index| account.tally.refused.get_mut(index)) {
             *count += 1;
         }
         account.changed = true;
@@ -121,7 +121,7 @@ impl Ledger {
         state.accounts.iter().map(|(name, account)| (name.clone(), account.tally)).collect()
     }
 
-    /// Those that have changed since this was last asked.
+    /// The accounts that changed since the last call.
     pub(crate) fn changed(&self) -> Vec<(String, Tally)> {
         let mut state = self.lock();
         let accounts = state.accounts.iter_mut();
@@ -148,38 +148,38 @@ mod tests {
     #[test]
     fn each_identity_has_a_rate_and_so_has_the_front() {
         let now = Instant::now();
-        let ledger = Ledger::new(now);
-        let taken = |identity| (0..10).filter(|_| ledger.admit(identity, RATES, now)).count();
+        let usage = Usage::new(now);
+        let taken = |identity| (0..10).filter(|_| usage.admit(identity, RATES, now)).count();
         assert_eq!(
             (taken(Some("a")), taken(Some("b"))),
             (3, 0),
             "the front's was used up by the refused ones"
         );
-        let ledger = Ledger::new(now);
-        let taken = |identity, count| (0..count).filter(|_| ledger.admit(identity, RATES, now)).count();
+        let usage = Usage::new(now);
+        let taken = |identity, count| (0..count).filter(|_| usage.admit(identity, RATES, now)).count();
         assert_eq!((taken(Some("a"), 3), taken(Some("b"), 3)), (3, 2));
     }
 
     #[test]
     fn names_that_a_front_makes_up_share_one_account() {
         let now = Instant::now();
-        let ledger = Ledger::new(now);
-        ledger.refused(None, Refusal::UnknownIdentity, now);
-        ledger.refused(None, Refusal::Rate, now);
-        ledger.made("a", Made::Secret, now);
-        let [(unreached, tally), (name, other)] = &ledger.changed()[..] else { panic!("two accounts") };
+        let usage = Usage::new(now);
+        usage.refused(None, Refusal::UnknownIdentity, now);
+        usage.refused(None, Refusal::Rate, now);
+        usage.made("a", Made::Secret, now);
+        let [(unreached, tally), (name, other)] = &usage.changed()[..] else { panic!("two accounts") };
         assert_eq!((unreached.as_str(), name.as_str(), other.decrypted), (UNREACHED, "a", 1));
         let refused: Vec<_> = tally.refused().collect();
         assert_eq!(refused, [(Refusal::UnknownIdentity, 1), (Refusal::Rate, 1)]);
-        assert!(ledger.changed().is_empty());
-        assert_eq!(ledger.tallies().len(), 2);
+        assert!(usage.changed().is_empty());
+        assert_eq!(usage.tallies().len(), 2);
     }
 
     #[test]
     fn finding_15_what_is_about_no_identity_counts_for_the_front() {
         let now = Instant::now();
-        let ledger = Ledger::new(now);
-        assert!((0..5).all(|_| ledger.admit_front(RATES, now)));
-        assert!(!ledger.admit_front(RATES, now) && !ledger.admit(Some("a"), RATES, now));
+        let usage = Usage::new(now);
+        assert!((0..5).all(|_| usage.admit_front(RATES, now)));
+        assert!(!usage.admit_front(RATES, now) && !usage.admit(Some("a"), RATES, now));
     }
 }

@@ -20,35 +20,35 @@ pub enum Purpose {
     Front(String),
 }
 
-/// A socket that is there to be served.
+/// A socket that the keeper inherited and serves.
 #[derive(Debug)]
-pub struct Intake {
+pub struct InheritedSocket {
     /// What it is for.
     pub purpose: Purpose,
     /// The socket: AF_UNIX, SOCK_SEQPACKET.
     pub socket: OwnedFd,
-    /// Whether connections are to be accepted on it; else it is one.
+    /// Whether it is a listening socket; otherwise it is a connection.
     pub listening: bool,
 }
 
 /// Why the keeper does not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IntakeError {
-    /// Started by hand, as it seems.
+pub enum InheritedSocketError {
+    /// No sockets: probably started by hand.
     #[error(
         "no sockets were passed: luassld run and systemd start luassl-keeper, by the LISTEN_FDS protocol"
     )]
     None,
-    /// LISTEN_FDS and LISTEN_FDNAMES do not go together.
+    /// LISTEN_FDS and LISTEN_FDNAMES do not match.
     #[error("LISTEN_FDNAMES does not name each of the {0} sockets")]
     Names(usize),
-    /// More than anybody needs.
-    #[error("{0} sockets are too many: {max} are the most", max = FRONTS_MAX + 1)]
+    /// More than one admin socket and one socket for each front.
+    #[error("{0} sockets are too many: at most {max} are allowed", max = FRONTS_MAX + 1)]
     TooMany(usize),
     /// Not a name of this protocol.
-    #[error("no socket of the keeper is called {0}: name it admin or front.NAME")]
+    #[error("invalid socket name {0}: use admin or front.NAME")]
     Purpose(String),
-    /// Not a socket of the right sort.
+    /// Not a socket of the right type.
     #[error("socket {0} is not an AF_UNIX socket of type SOCK_SEQPACKET (ListenSequentialPacket=)")]
     Sort(String),
     /// Descriptor numbers that are not open.
@@ -56,59 +56,59 @@ pub enum IntakeError {
     System(String, Errno),
 }
 
-/// Takes the sockets that this process was started with. Only once, and first of all: they are taken by number.
+/// Takes the sockets that this process was started with. Call it once, before anything else: they are taken by number.
 ///
 /// # Errors
-/// [`IntakeError`].
-pub(crate) fn from_environment() -> Result<Vec<Intake>, IntakeError> {
+/// [`InheritedSocketError`].
+pub(crate) fn from_environment() -> Result<Vec<InheritedSocket>, InheritedSocketError> {
     let value = |name| env::var(name).ok();
     let other_pid = value("LISTEN_PID").is_some_and(|pid| pid != std::process::id().to_string());
     let count = value("LISTEN_FDS").and_then(|count| count.parse().ok()).unwrap_or(0);
     if count == 0 || other_pid {
-        return Err(IntakeError::None);
+        return Err(InheritedSocketError::None);
     }
     let names = value("LISTEN_FDNAMES").unwrap_or_default();
     let names = purposes(&names, count)?;
     (FIRST..).zip(names).map(|(number, (name, purpose))| take(number, name, purpose)).collect()
 }
 
-fn purposes(names: &str, count: usize) -> Result<Vec<(&str, Purpose)>, IntakeError> {
+fn purposes(names: &str, count: usize) -> Result<Vec<(&str, Purpose)>, InheritedSocketError> {
     if count > FRONTS_MAX + 1 {
-        return Err(IntakeError::TooMany(count));
+        return Err(InheritedSocketError::TooMany(count));
     }
     let names: Vec<_> = names.split(':').collect();
     if names.len() != count {
-        return Err(IntakeError::Names(count));
+        return Err(InheritedSocketError::Names(count));
     }
     names.into_iter().map(|name| Ok((name, purpose(name)?))).collect()
 }
 
-fn purpose(name: &str) -> Result<Purpose, IntakeError> {
+fn purpose(name: &str) -> Result<Purpose, InheritedSocketError> {
     match name.strip_prefix("front.") {
         Some(front) if !front.is_empty() => Ok(Purpose::Front(front.to_owned())),
         None if name == "admin" => Ok(Purpose::Admin),
-        _ => Err(IntakeError::Purpose(log::quoted(name))),
+        _ => Err(InheritedSocketError::Purpose(log::quoted(name))),
     }
 }
 
 #[allow(unsafe_code)]
-fn take(number: RawFd, name: &str, purpose: Purpose) -> Result<Intake, IntakeError> {
-    let failed = |error| IntakeError::System(log::quoted(name), error);
+fn take(number: RawFd, name: &str, purpose: Purpose) -> Result<InheritedSocket, InheritedSocketError> {
+    let failed = |error| InheritedSocketError::System(log::quoted(name), error);
     // SAFETY: the number is only asked about: a descriptor that is not open is an error here.
     fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC).map_err(failed)?;
     // SAFETY: it is open, passed to this process by whoever started it, and taken here alone and once.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
-    Intake::new(purpose, socket).map_err(|error| match error {
-        Errno::NOTSOCK | Errno::PROTOTYPE => IntakeError::Sort(log::quoted(name)),
+    InheritedSocket::new(purpose, socket).map_err(|error| match error {
+        Errno::NOTSOCK | Errno::PROTOTYPE => InheritedSocketError::Sort(log::quoted(name)),
         error => failed(error),
     })
 }
 
-impl Intake {
-    /// Looks at a socket.
+impl InheritedSocket {
+    /// Checks the socket's type.
     ///
     /// # Errors
-    /// [`Errno::PROTOTYPE`] for one of another sort; the system's.
+    /// [`Errno::PROTOTYPE`] for a socket of another type; the system's.
     pub fn new(purpose: Purpose, socket: OwnedFd) -> Result<Self, Errno> {
         if socket_domain(&socket)? != AddressFamily::UNIX || socket_type(&socket)? != SocketType::SEQPACKET {
             return Err(Errno::PROTOTYPE);
@@ -130,9 +130,9 @@ mod tests {
 
     #[test]
     fn what_is_not_of_the_protocol_is_refused() {
-        assert_eq!(purposes("admin", 2), Err(IntakeError::Names(2)));
-        assert_eq!(purposes("admin:", 2), Err(IntakeError::Purpose("\"\"".to_owned())));
-        assert_eq!(purposes("front.", 1), Err(IntakeError::Purpose("\"front.\"".to_owned())));
-        assert_eq!(purposes("", FRONTS_MAX + 2), Err(IntakeError::TooMany(FRONTS_MAX + 2)));
+        assert_eq!(purposes("admin", 2), Err(InheritedSocketError::Names(2)));
+        assert_eq!(purposes("admin:", 2), Err(InheritedSocketError::Purpose("\"\"".to_owned())));
+        assert_eq!(purposes("front.", 1), Err(InheritedSocketError::Purpose("\"front.\"".to_owned())));
+        assert_eq!(purposes("", FRONTS_MAX + 2), Err(InheritedSocketError::TooMany(FRONTS_MAX + 2)));
     }
 }
