@@ -9,7 +9,7 @@ local REFUSED = -6
 local TIMEOUT = -2
 
 -- Bytes of the largest read.
-local MOST = 2 ^ 30
+local MAX_READ = 2 ^ 30
 
 local luassl = {
   _VERSION = "luassl " .. core.version,
@@ -96,10 +96,10 @@ local function drop_connection(self)
   if self._stream and not self._handed_out then
     self._stream:cut()
   end
-  if self._opening then
-    self._opening:cut()
+  if self._pending_connection then
+    self._pending_connection:cut()
   end
-  self._stream, self._opening, self._failure, self._handed_out = nil, nil, nil, nil
+  self._stream, self._pending_connection, self._failure, self._handed_out = nil, nil, nil, nil
 end
 
 --- Remembers why there is no connection, so that a program that goes on regardless gets the code from read and write.
@@ -110,13 +110,13 @@ end
 
 --- Goes on with a connection that is not ready. True, or nil, message, code.
 local function advance(self)
-  local stream, message, code = self._opening:advance(self._timeout)
+  local stream, message, code = self._pending_connection:advance(self._timeout)
   if stream then
-    self._stream, self._opening = stream, nil
+    self._stream, self._pending_connection = stream, nil
     return true
   end
   if code ~= TIMEOUT then
-    self._opening = nil
+    self._pending_connection = nil
     return failed(self, message, code)
   end
   return nil, message, code
@@ -124,7 +124,7 @@ end
 
 --- The connection's handle, or nil, message, code.
 local function connection_of(self)
-  if self._opening then
+  if self._pending_connection then
     local ok, message, code = advance(self)
     if not ok then
       return nil, message, code
@@ -143,7 +143,7 @@ local function connection_of(self)
 end
 
 local function has_connection(self)
-  return self._opening ~= nil or (self._stream ~= nil and self._stream:isopen())
+  return self._pending_connection ~= nil or (self._stream ~= nil and self._stream:isopen())
 end
 
 local positional = { "key", "certificate", "certdir", "dhfile", "ciphers", "verify", "options" }
@@ -234,7 +234,7 @@ function Object:bind(port, address)
   end
   self._listener = listener
   if self._timeout == 0 then
-    listener:ask_ahead()
+    listener:prefetch()
   end
   return true
 end
@@ -300,7 +300,7 @@ end
 function Object:connect(address, port, expected)
   check(self, "connect")
   if address == nil and port == nil then
-    if self._opening then
+    if self._pending_connection then
       return advance(self)
     end
     local stream, message, code = connection_of(self)
@@ -319,8 +319,8 @@ function Object:connect(address, port, expected)
   if expected == nil then
     expected = address
   end
-  self._opening, message, code = context:dial(address, number, expected or nil)
-  if not self._opening then
+  self._pending_connection, message, code = context:dial(address, number, expected or nil)
+  if not self._pending_connection then
     return failed(self, message, code)
   end
   return advance(self)
@@ -365,8 +365,8 @@ function Object:attach(socket, options)
     return nil, "the socket has read bytes that are not TLS's any more: begin TLS before reading on", MISUSE
   end
   drop_connection(self)
-  self._opening, message, code = context:attach(fd, role == "server", host or nil, sni, self._timeout)
-  if not self._opening then
+  self._pending_connection, message, code = context:attach(fd, role == "server", host or nil, sni, self._timeout)
+  if not self._pending_connection then
     return failed(self, message, code)
   end
   if type(socket) ~= "number" then
@@ -381,7 +381,7 @@ function Object:read(size)
   if size ~= nil then
     check_argument(is_whole(size) and size > 0, "read", 1, "whole number above 0", size)
     -- No read returns more; a number of any size can be asked for.
-    size = size < MOST and size or MOST
+    size = size < MAX_READ and size or MAX_READ
   end
   local stream = self._stream
   if not stream then
@@ -474,7 +474,7 @@ function Object:settimeout(seconds)
     "number of seconds or nil", seconds)
   self._timeout = seconds and seconds >= 0 and seconds or nil
   if seconds == 0 and self._listener then
-    self._listener:ask_ahead()
+    self._listener:prefetch()
   end
   return true
 end
@@ -483,8 +483,8 @@ end
 -- connect is not ready a second value says what to poll for, "read" or "write".
 function Object:getfd()
   check(self, "getfd")
-  if self._opening then
-    return self._opening:getfd()
+  if self._pending_connection then
+    return self._pending_connection:getfd()
   end
   if self._listener then
     return self._listener:getfd(self._timeout)

@@ -12,11 +12,11 @@ mod dane;
 mod error;
 mod frame;
 mod lockstep;
-mod looks;
 mod material;
 mod message;
 mod pem;
 mod secret;
+mod spin;
 mod stream;
 
 pub use bounds::MAX_TEXT;
@@ -27,11 +27,11 @@ pub use dane::*;
 pub use error::*;
 pub use frame::*;
 pub use lockstep::*;
-pub use looks::{Credit, LOOK, LOOK_DATA};
 pub use material::*;
 pub use message::*;
 pub use pem::*;
 pub use secret::*;
+pub use spin::{MAX_SPIN_DATA, SPIN_TIME, SpinBudget};
 pub use stream::*;
 
 /// The version of the protocol that this crate speaks; `hello` carries it both ways.
@@ -43,7 +43,7 @@ pub mod feature {
     pub const STREAM: &str = "stream";
     /// Connections in lock-step mode.
     pub const LOCK_STEP: &str = "lock_step";
-    /// Lock-step handshakes that stop at the ClientHello and ask the client (reserved).
+    /// Lock-step handshakes that stop at the ClientHello and ask the client.
     pub const CLIENT_HELLO: &str = "client_hello";
     /// Keys that two peers share beforehand.
     pub const PSK: &str = "psk";

@@ -27,7 +27,7 @@ pub enum LockStepRequest<'a> {
         /// At most [`MAX_LOCK_STEP_DATA`] bytes. After an answer that did not take all, it begins with the same bytes.
         data: &'a [u8],
     },
-    /// Sends close_notify, and looks for the peer's.
+    /// Sends close_notify, and checks for the one of the peer.
     Shutdown,
     /// Asks for the facts about the connection.
     Info,
@@ -35,7 +35,7 @@ pub enum LockStepRequest<'a> {
     Facts,
     /// Ends the connection: close_notify where it can go at once, then nothing more on this socket.
     Close,
-    /// Answers [`LockStepState::NeedClientHello`] (reserved); the handshake goes on.
+    /// Answers [`LockStepState::NeedClientHello`]; the handshake goes on.
     ClientHello {
         /// The context to go on with; left out: the present one.
         context: Option<u64>,
@@ -65,7 +65,7 @@ pub enum LockStepState {
     WantRead,
     /// Ask again when the TCP socket is writable.
     WantWrite,
-    /// The handshake waits for [`LockStepRequest::ClientHello`] (reserved).
+    /// The handshake waits for [`LockStepRequest::ClientHello`].
     NeedClientHello,
     /// The handshake waits for [`LockStepRequest::Psk`].
     NeedPsk,
@@ -73,7 +73,7 @@ pub enum LockStepState {
     Error,
 }
 
-/// What a peer's ClientHello says that a client decides by (reserved).
+/// What a peer's ClientHello says that a client decides by.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientHello {

@@ -177,7 +177,7 @@ pub struct Bound {
 
 /// Names a connection; the request of `status`, `info`, `peer_certificate`, `renegotiate` and `close`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Of {
+pub struct ConnectionRef {
     /// The connection.
     pub token: Token,
 }
@@ -333,11 +333,11 @@ pub enum Request {
     /// `bind`, with one descriptor unless a configured listener is named
     Bind(Bind),
     /// `status`
-    Status(Of),
+    Status(ConnectionRef),
     /// `info`
-    Info(Of),
+    Info(ConnectionRef),
     /// `peer_certificate`
-    PeerCertificate(Of),
+    PeerCertificate(ConnectionRef),
     /// `peer_matches`
     PeerMatches(PeerMatches),
     /// `export`
@@ -345,9 +345,9 @@ pub enum Request {
     /// `set_option`
     SetOption(SetOption),
     /// `renegotiate`: TLS 1.2 renegotiation; TLS 1.3 key update or post-handshake authentication
-    Renegotiate(Of),
+    Renegotiate(ConnectionRef),
     /// `close`: close_notify goes out after everything that was written
-    Close(Of),
+    Close(ConnectionRef),
     /// `certificate`
     Certificate(ReadCertificate),
     /// `check_issued`

@@ -90,8 +90,9 @@ pub struct PskQuestion {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<ByteBuf>,
     /// The longest name that can be answered, in bytes; to a client alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub most_identity: Option<u32>,
+    #[serde(rename = "most_identity", skip_serializing_if = "Option::is_none")]
+    pub max_identity: Option<u32>,
     /// The longest key that can be answered, in bytes.
-    pub most_key: u32,
+    #[serde(rename = "most_key")]
+    pub max_key: u32,
 }

@@ -19,7 +19,7 @@ pub enum AdoptError {
 pub struct Adopted(RawFd);
 
 impl Adopted {
-    /// Looks whether the number is an open socket.
+    /// Checks that the number is an open socket.
     ///
     /// # Errors
     /// [`AdoptError`] where it is not.
@@ -39,7 +39,7 @@ impl Adopted {
     /// object).
     #[must_use]
     pub fn into_owned(self) -> OwnedFd {
-        // SAFETY: the number was open when it was looked at, and the program handed it over by calling `attach`: from
+        // SAFETY: the number was open when it was checked, and the program handed it over by calling `attach`: from
         // here on nobody else closes it.
         unsafe { OwnedFd::from_raw_fd(self.0) }
     }

@@ -4,7 +4,7 @@ use crate::control::{Answer, CallError, Link};
 use crate::deadline::{Deadline, Timeout};
 use crate::error::Error;
 use crate::path::socket_path;
-use luassl_protocol::{ErrorCode, Failure, FreeContext, LuaCode, Of, Request, Status, Token};
+use luassl_protocol::{ConnectionRef, ErrorCode, Failure, FreeContext, LuaCode, Request, Status, Token};
 use rustix::fd::BorrowedFd;
 use rustix::process::{Pid, getpid};
 use serde::de::DeserializeOwned;
@@ -49,7 +49,7 @@ pub(crate) struct Generation(u64);
 
 /// How often a front was seen to die; a connection made before the last time is dead too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Epoch(u64);
+pub(crate) struct DaemonEpoch(u64);
 
 impl Client {
     /// A client that introduces itself to the daemon as `name` and connects when it is first needed; to `path`, or
@@ -66,8 +66,8 @@ impl Client {
         })
     }
 
-    pub(crate) fn epoch(&self) -> Epoch {
-        Epoch(self.losses.get())
+    pub(crate) fn daemon_epoch(&self) -> DaemonEpoch {
+        DaemonEpoch(self.losses.get())
     }
 
     /// A context that nobody uses any more. Told to the daemon with the next request, or by [`Client::give_back`]: a
@@ -91,7 +91,7 @@ impl Client {
             Some(last) => link.settle(last, deadline),
             None => Ok(()),
         });
-        self.look_at(&outcome, &mut current);
+        self.drop_if_broken(&outcome, &mut current);
     }
 
     /// Several requests that must go over the same connection, such as a context and what is made with it. Run once
@@ -138,12 +138,12 @@ impl Client {
         let generation = self.generation.get();
         let outcome =
             self.sweep(link, deadline).and_then(|_| work(&mut Session { link, generation, deadline }));
-        self.look_at(&outcome, &mut current);
+        self.drop_if_broken(&outcome, &mut current);
         Ok(outcome?)
     }
 
     /// Drops a connection that is of no more use.
-    fn look_at<T>(&self, outcome: &Result<T, CallError>, current: &mut Option<Current>) {
+    fn drop_if_broken<T>(&self, outcome: &Result<T, CallError>, current: &mut Option<Current>) {
         let Some(error) = outcome.as_ref().err().filter(|error| error.is_fatal()) else { return };
         *current = None;
         if matches!(error, CallError::NotSent | CallError::Lost) {
@@ -175,11 +175,11 @@ impl Client {
         Ok(last)
     }
 
-    /// How the peer's side of a connection ended that was made in `born`. Takes 1 s at most.
-    pub(crate) fn verdict(&self, token: Token, born: Epoch) -> Error {
+    /// How the peer's side of a connection ended that was made in `daemon_epoch`. Takes 1 s at most.
+    pub(crate) fn verdict(&self, token: Token, daemon_epoch: DaemonEpoch) -> Error {
         let deadline = Timeout::After(VERDICT).deadline();
         match self
-            .ask_about::<Status>(&Request::Status(Of { token }), born, deadline)
+            .ask_about::<Status>(&Request::Status(ConnectionRef { token }), daemon_epoch, deadline)
             .map(|status| status.end)
         {
             Ok(Some(end)) => end.into(),
@@ -188,19 +188,19 @@ impl Client {
         }
     }
 
-    /// A request about a connection that was made in `born`, such as `info` or `close`. A front that was started since
+    /// A request about a connection that was made in `daemon_epoch`, such as `info` or `close`. A front that was started since
     /// would only say that it does not know the token, so it is not asked.
     pub(crate) fn ask_about<T: DeserializeOwned>(
         &self,
         request: &Request,
-        born: Epoch,
+        daemon_epoch: DaemonEpoch,
         deadline: Deadline,
     ) -> Result<T, Error> {
-        if born != self.epoch() {
+        if daemon_epoch != self.daemon_epoch() {
             return Err(Error::daemon_gone());
         }
         self.session(deadline, |session| {
-            if born != self.epoch() {
+            if daemon_epoch != self.daemon_epoch() {
                 let gone = Failure::new(ErrorCode::Unavailable, Error::daemon_gone().message);
                 return Err(CallError::Failed(gone));
             }

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// 10 s, so that its answer arrives where there is one.
 pub(crate) const REQUEST: Duration = Duration::from_secs(15);
 
-/// How often a receive looks at its deadline.
+/// How often a receive checks its deadline.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Bytes of one receive; most answers are smaller.

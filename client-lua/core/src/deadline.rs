@@ -75,7 +75,7 @@ impl Deadline {
     /// Waits until the descriptor is ready for one of `flags` (or has failed). False: the deadline passed first.
     pub(crate) fn wait(self, fd: BorrowedFd<'_>, flags: PollFlags) -> Result<bool, Errno> {
         loop {
-            let left = self.left().map(|left| Timespec::try_from(left).unwrap_or(LONGEST));
+            let left = self.left().map(|left| Timespec::try_from(left).unwrap_or(MAX_TIMESPEC));
             match poll(&mut [PollFd::from_borrowed_fd(fd, flags)], left.as_ref()) {
                 Ok(0) => return Ok(false),
                 Ok(_) => return Ok(true),
@@ -86,4 +86,4 @@ impl Deadline {
     }
 }
 
-const LONGEST: Timespec = Timespec { tv_sec: i32::MAX as i64, tv_nsec: 0 };
+const MAX_TIMESPEC: Timespec = Timespec { tv_sec: i32::MAX as i64, tv_nsec: 0 };

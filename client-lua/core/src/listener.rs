@@ -18,14 +18,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// How many connections a listener keeps asked for that does not wait in `accept`.
-const AHEAD: usize = 4;
+const PREFETCH: usize = 4;
 
 /// How long a close waits for the daemon to let go of the listener.
 const RELEASE: Duration = Duration::from_secs(1);
 
 /// What may come out of an accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asking {
+pub enum AcceptFilter {
     /// Connections alone.
     Connections,
     /// Failed handshakes too.
@@ -98,7 +98,7 @@ impl Listener {
     /// for, or nothing would ever come.
     pub fn descriptor(&mut self, timeout: Timeout) -> Option<BorrowedFd<'_>> {
         // A loss shows in the next accept, which is the one place to report it.
-        let _ = self.prepare(if timeout.is_zero() { AHEAD } else { 1 });
+        let _ = self.prepare(if timeout.is_zero() { PREFETCH } else { 1 });
         self.holding.as_ref().map(|holding| holding.socket.as_fd())
     }
 
@@ -106,22 +106,22 @@ impl Listener {
     ///
     /// # Errors
     /// The daemon cannot be reached.
-    pub fn ask_ahead(&mut self) -> Result<(), Error> {
-        self.prepare(AHEAD)
+    pub fn prefetch(&mut self) -> Result<(), Error> {
+        self.prepare(PREFETCH)
     }
 
     fn prepare(&mut self, wanted: usize) -> Result<(), Error> {
         let holding = self.ready()?;
         let missing = wanted.saturating_sub(holding.asked);
-        holding.ask(missing, Asking::Connections)
+        holding.ask(missing, AcceptFilter::Connections)
     }
 
     /// Waits for the next connection.
     ///
     /// # Errors
     /// A timeout; or the loss of the daemon, once: the next call passes the listener to it again.
-    pub fn accept(&mut self, asking: Asking, timeout: Timeout) -> Result<Accepted, Error> {
-        let outcome = self.next(asking, timeout);
+    pub fn accept(&mut self, filter: AcceptFilter, timeout: Timeout) -> Result<Accepted, Error> {
+        let outcome = self.next(filter, timeout);
         if let Err(error) = &outcome
             && error.code == LuaCode::Daemon
         {
@@ -130,13 +130,13 @@ impl Listener {
         outcome
     }
 
-    fn next(&mut self, asking: Asking, timeout: Timeout) -> Result<Accepted, Error> {
+    fn next(&mut self, filter: AcceptFilter, timeout: Timeout) -> Result<Accepted, Error> {
         let deadline = timeout.deadline();
         let flags = if timeout == Timeout::Never { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         let client = Rc::clone(self.context.client());
         loop {
             let holding = self.ready()?;
-            holding.ask_for(asking, timeout)?;
+            holding.ask_for(filter, timeout)?;
             let mut message = [0; MAX_RESULT];
             let received = loop {
                 match receive(holding.socket.as_fd(), &mut message, flags) {
@@ -172,7 +172,7 @@ impl Listener {
                 }
                 (Some(failure), _) => {
                     holding.reports = holding.reports.saturating_sub(1);
-                    if asking == Asking::Reports {
+                    if filter == AcceptFilter::Reports {
                         return Ok(Accepted::Failed(failure));
                     }
                 }
@@ -217,20 +217,20 @@ impl Listener {
 
 impl Holding {
     /// So much that the coming receive can be answered.
-    fn ask_for(&mut self, asking: Asking, timeout: Timeout) -> Result<(), Error> {
-        if asking == Asking::Reports && self.reports == 0 {
-            return self.ask(1, asking);
+    fn ask_for(&mut self, filter: AcceptFilter, timeout: Timeout) -> Result<(), Error> {
+        if filter == AcceptFilter::Reports && self.reports == 0 {
+            return self.ask(1, filter);
         }
-        let wanted = if timeout.is_zero() { AHEAD } else { 1 };
-        self.ask(wanted.saturating_sub(self.asked), asking)
+        let wanted = if timeout.is_zero() { PREFETCH } else { 1 };
+        self.ask(wanted.saturating_sub(self.asked), filter)
     }
 
-    fn ask(&mut self, count: usize, asking: Asking) -> Result<(), Error> {
-        let byte = if asking == Asking::Reports { holder::ASK_REPORT } else { holder::ASK };
-        let bytes = [byte; AHEAD];
-        self.say(&bytes[..count.min(AHEAD)])?;
-        self.asked += count.min(AHEAD);
-        self.reports += if asking == Asking::Reports { count.min(AHEAD) } else { 0 };
+    fn ask(&mut self, count: usize, filter: AcceptFilter) -> Result<(), Error> {
+        let byte = if filter == AcceptFilter::Reports { holder::ASK_REPORT } else { holder::ASK };
+        let bytes = [byte; PREFETCH];
+        self.say(&bytes[..count.min(PREFETCH)])?;
+        self.asked += count.min(PREFETCH);
+        self.reports += if filter == AcceptFilter::Reports { count.min(PREFETCH) } else { 0 };
         Ok(())
     }
 

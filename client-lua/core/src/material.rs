@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 const MAX_FILE: u64 = (1 << 20) - 1024;
 /// The most bytes of one hashed directory.
 const MAX_DIRECTORY: usize = 4 << 20;
-/// The most entries of one hashed directory that are looked at.
+/// The most entries of one hashed directory that are read.
 const MAX_ENTRIES: usize = 16_384;
 /// Files of a directory are joined up to this size, so that it crosses in a few requests.
 const JOINED: usize = 256 << 10;

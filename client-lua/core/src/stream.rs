@@ -1,11 +1,11 @@
 //! A connection in stream mode: plaintext on a Unix socket, everything else by its token.
 
-use crate::client::{Client, Epoch};
+use crate::client::{Client, DaemonEpoch};
 use crate::control::REQUEST;
 use crate::deadline::{Deadline, Timeout};
 use crate::error::Error;
 use luassl_protocol::{
-    Done, Export, Exported, FRAME_HEADER, HandshakeResult, Info, LuaCode, MAX_RESULT, Matched, Of,
+    ConnectionRef, Done, Export, Exported, FRAME_HEADER, HandshakeResult, Info, LuaCode, MAX_RESULT, Matched,
     PeerCertificate, PeerMatches, Request, SetOption, SocketOption, Token, from_body,
 };
 use rustix::event::PollFlags;
@@ -28,7 +28,7 @@ pub struct Stream {
     client: Rc<Client>,
     socket: Option<OwnedFd>,
     token: Token,
-    born: Epoch,
+    daemon_epoch: DaemonEpoch,
     handshake: Handshake,
     end: Option<Error>,
 }
@@ -61,8 +61,8 @@ impl Stream {
     }
 
     fn with(client: &Rc<Client>, socket: OwnedFd, token: Token, handshake: Handshake) -> Self {
-        let born = client.epoch();
-        Self { client: Rc::clone(client), socket: Some(socket), token, born, handshake, end: None }
+        let daemon_epoch = client.daemon_epoch();
+        Self { client: Rc::clone(client), socket: Some(socket), token, daemon_epoch, handshake, end: None }
     }
 
     /// Whether it has neither been closed nor failed in its handshake.
@@ -167,7 +167,7 @@ impl Stream {
 
     fn find_end(&mut self) -> Error {
         if self.end.is_none() {
-            self.end = Some(self.client.verdict(self.token, self.born));
+            self.end = Some(self.client.verdict(self.token, self.daemon_epoch));
         }
         self.end.clone().unwrap_or_else(Error::daemon_gone)
     }
@@ -203,7 +203,7 @@ impl Stream {
 
     /// Why nothing more can be written. What is there to read is not lost by it.
     fn write_end(&self) -> Error {
-        let verdict = self.end.clone().unwrap_or_else(|| self.client.verdict(self.token, self.born));
+        let verdict = self.end.clone().unwrap_or_else(|| self.client.verdict(self.token, self.daemon_epoch));
         match verdict.code {
             LuaCode::Closed => Error::new(LuaCode::Cut, "the peer has closed the connection"),
             _ => verdict,
@@ -341,7 +341,7 @@ impl Stream {
     pub fn renegotiate(&mut self, timeout: Timeout) -> Result<(), Error> {
         self.ready(timeout)?;
         let deadline = timeout.bounded(RENEGOTIATION);
-        self.client.ask_about::<Done>(&Request::Renegotiate(self.of()), self.born, deadline)?;
+        self.client.ask_about::<Done>(&Request::Renegotiate(self.of()), self.daemon_epoch, deadline)?;
         Ok(())
     }
 
@@ -353,12 +353,12 @@ impl Stream {
         Ok(())
     }
 
-    fn of(&self) -> Of {
-        Of { token: self.token }
+    fn of(&self) -> ConnectionRef {
+        ConnectionRef { token: self.token }
     }
 
     fn ask<T: serde::de::DeserializeOwned>(&self, request: &Request, timeout: Timeout) -> Result<T, Error> {
-        self.client.ask_about(request, self.born, timeout.bounded(REQUEST))
+        self.client.ask_about(request, self.daemon_epoch, timeout.bounded(REQUEST))
     }
 }
 

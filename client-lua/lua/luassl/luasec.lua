@@ -86,7 +86,7 @@ end
 
 -- What the keys of a configuration do, in the order in which LuaSec looks at them: the first that is bad is told. A
 -- value of false is none.
-local STEPS = {
+local SETTERS = {
   { "ciphers", context.setcipher },
   { "ciphersuites", context.setciphersuites },
   { "verify", function(ctx, values) return with_all(context.setverify, ctx, values) end },
@@ -139,8 +139,8 @@ local function set_server_psk(ctx, psk)
   return good, reason
 end
 
--- As STEPS, for what LuaSec looks at in the end, and for what it does not have.
-local LATER = {
+-- As SETTERS, for what LuaSec looks at in the end, and for what it does not have.
+local LATE_SETTERS = {
   { "psk", function(ctx, psk)
     local mode = context.mode(ctx)
     if not mode then
@@ -186,13 +186,13 @@ function luasec.newcontext(cfg)
   if good and cfg.curve and not cfg.curveslist then
     good, reason = context.setcurve(ctx, cfg.curve)
   end
-  good, reason = take(STEPS, ctx, cfg, good, reason)
+  good, reason = take(SETTERS, ctx, cfg, good, reason)
   if good and cfg.alpn and cfg.mode == "server" then
     good, reason = set_server_protocols(ctx, cfg.alpn)
   elseif good and cfg.alpn and cfg.mode == "client" then
     good, reason = set_client_protocols(ctx, cfg.alpn)
   end
-  good, reason = take(LATER, ctx, cfg, good, reason)
+  good, reason = take(LATE_SETTERS, ctx, cfg, good, reason)
   if not good then
     return nil, reason
   end

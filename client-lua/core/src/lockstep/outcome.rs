@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 /// Why a call has not done all that it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hindrance {
+pub enum Blocked {
     /// It goes on when the TCP socket is readable.
     WantRead,
     /// It goes on when the TCP socket is writable.
@@ -33,12 +33,12 @@ pub type Hello = luassl_protocol::ClientHello;
 
 /// How far a handshake has come.
 #[derive(Debug)]
-pub enum Handshaken {
+pub enum HandshakeOutcome {
     /// To its end.
     Done,
-    /// To the ClientHello: [`decide`](super::Secured::decide) goes on.
+    /// To the ClientHello: [`decide`](super::TlsSocket::decide) goes on.
     Hello(Hello),
-    /// To the choice of a key that the peer has too: [`share`](super::Secured::share) goes on.
+    /// To the choice of a key that the peer has too: [`share`](super::TlsSocket::share) goes on.
     Psk(PskQuestion),
 }
 
@@ -48,11 +48,11 @@ pub struct Sent {
     /// How many bytes lie in records that are wholly in the kernel.
     pub count: usize,
     /// Why these are not all.
-    pub hindrance: Option<Hindrance>,
+    pub blocked: Option<Blocked>,
 }
 
 /// How a connection is begun.
-pub struct Plan {
+pub struct HandshakeOptions {
     /// The context.
     pub context: Rc<Context>,
     /// The side to play.

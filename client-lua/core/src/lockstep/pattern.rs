@@ -1,6 +1,6 @@
 //! What a receive asks for, as LuaSocket has it: a line, everything, or a number of bytes.
 
-use super::outcome::Hindrance;
+use super::outcome::Blocked;
 
 /// What a receive asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +16,10 @@ pub enum Pattern {
 /// What a receive came to.
 #[derive(Debug)]
 pub struct Received {
-    /// What there is: all that was asked for, or the part before the hindrance.
+    /// What there is: all that was asked for, or the part before it was blocked.
     pub data: Vec<u8>,
     /// Why it is not all.
-    pub hindrance: Option<Hindrance>,
+    pub blocked: Option<Blocked>,
 }
 
 /// A pattern being matched.
@@ -68,17 +68,17 @@ impl Matching {
     }
 
     /// The end of it. Everything up to the end of the connection is all, where there is anything.
-    pub(super) fn finish(self, hindrance: Option<Hindrance>) -> Received {
+    pub(super) fn finish(self, blocked: Option<Blocked>) -> Received {
         let ended = self.pattern == Pattern::All && self.total > 0;
-        let hindrance = hindrance.filter(|hindrance| !(ended && *hindrance == Hindrance::Closed));
-        Received { data: self.data, hindrance }
+        let blocked = blocked.filter(|blocked| !(ended && *blocked == Blocked::Closed));
+        Received { data: self.data, blocked }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Matching, Pattern};
-    use crate::lockstep::Hindrance;
+    use crate::lockstep::Blocked;
 
     #[test]
     fn a_line_loses_every_carriage_return_and_its_end() {
@@ -99,8 +99,8 @@ mod tests {
     fn everything_ends_well_at_the_end_where_there_is_anything() {
         let mut all = Matching::new(Pattern::All, b"before");
         assert_eq!(all.take(b"x"), (1, false));
-        assert!(all.finish(Some(Hindrance::Closed)).hindrance.is_none());
+        assert!(all.finish(Some(Blocked::Closed)).blocked.is_none());
         let nothing = Matching::new(Pattern::All, b"before");
-        assert_eq!(nothing.finish(Some(Hindrance::Closed)).hindrance, Some(Hindrance::Closed));
+        assert_eq!(nothing.finish(Some(Blocked::Closed)).blocked, Some(Blocked::Closed));
     }
 }

@@ -71,9 +71,9 @@ impl Call {
 }
 
 fn timespec(seconds: f64) -> Timespec {
-    let longest = Timespec { tv_sec: i32::MAX.into(), tv_nsec: 0 };
+    let max = Timespec { tv_sec: i32::MAX.into(), tv_nsec: 0 };
     let duration = Duration::try_from_secs_f64(seconds).ok();
-    duration.and_then(|duration| Timespec::try_from(duration).ok()).unwrap_or(longest)
+    duration.and_then(|duration| Timespec::try_from(duration).ok()).unwrap_or(max)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ local methods = {}
 
 -- Certificate objects to their DER bytes, and what they say once that was asked.
 local states = setmetatable({}, { __mode = "k" })
-userdata.dress(core.luasec.certificate_token(), methods, userdata.named("X509 certificate"), function() end)
+userdata.install_metatable(core.luasec.certificate_token(), methods, userdata.named("X509 certificate"), function() end)
 
 local function new(state)
   local object = core.luasec.certificate_token()

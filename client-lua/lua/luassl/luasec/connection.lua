@@ -6,7 +6,7 @@ local check = require "luassl.luasec.check"
 local context = require "luassl.luasec.context"
 local userdata = require "luassl.luasec.userdata"
 
-local raw = core.secured
+local raw = core.tls_socket
 local connection = { SOCKET_INVALID = -1 }
 
 -- What belongs to each connection: its context, and what it was told before the handshake.
@@ -17,7 +17,7 @@ local function tostring_of(self)
   return ("SSL connection: %s%s"):format(core.luasec.address(self), raw.closed(self) and " (closed)" or "")
 end
 
-userdata.dress(raw.new(), methods, tostring_of, raw.close)
+userdata.install_metatable(raw.new(), methods, tostring_of, raw.close)
 
 --- What belongs to a connection; throws where an object is none.
 local function state_of(object, method)
@@ -95,8 +95,8 @@ local function begin(self, state)
     return nil, reason
   end
   local resume = not state.server and context.resumes(state.context)
-  local terms = { sni = state.name, host = host, resume = resume, dane = state.dane }
-  return raw.begin(self, handle, state.server, terms)
+  local options = { sni = state.name, host = host, resume = resume, dane = state.dane }
+  return raw.begin(self, handle, state.server, options)
 end
 
 --- Answers the daemon's question at the ClientHello: which context, which protocol.
@@ -121,14 +121,14 @@ local function decide(self, state, name, theirs)
 end
 
 --- Answers the daemon's question for a key. What the program's function throws is thrown once the daemon waits no more.
-local function share(self, state, named, most_key, most_identity)
-  local callback = context.key_of_peers(state.chosen or state.context) or context.key_of_peers(state.context)
+local function share(self, state, named, max_key, max_identity)
+  local callback = context.psk_callback(state.chosen or state.context) or context.psk_callback(state.context)
   local good, first, second
   if state.server then
-    good, first = pcall(callback, named, most_key)
+    good, first = pcall(callback, named, max_key)
     second = first
   else
-    good, first, second = pcall(callback, named, most_identity, most_key)
+    good, first, second = pcall(callback, named, max_identity, max_key)
   end
   if not good then
     raw.share(self)
@@ -141,7 +141,7 @@ local function share(self, state, named, most_key, most_identity)
   return raw.share(self, not state.server and first or nil, second)
 end
 
-local ANSWERS = { hello = decide, psk = share }
+local HANDLERS = { hello = decide, psk = share }
 
 function methods.dohandshake(self)
   local state = state_of(self, "dohandshake")
@@ -158,7 +158,7 @@ function methods.dohandshake(self)
   end
   local done, reason, first, second, third = raw.handshake(self)
   while done == nil do
-    done, reason, first, second, third = ANSWERS[reason](self, state, first, second, third)
+    done, reason, first, second, third = HANDLERS[reason](self, state, first, second, third)
   end
   if done then
     return true
@@ -382,7 +382,7 @@ function methods.getpeerverification(self)
 end
 
 -- More than any exporter of TLS gives, in bytes.
-local LONGEST_EXPORT = 65535
+local MAX_EXPORT = 65535
 
 local function finished(field, method)
   methods[method] = function(self)
@@ -407,7 +407,7 @@ function methods.exportkeyingmaterial(self, label, length, bound)
   label = check.text(label, 1, "exportkeyingmaterial")
   length = check.whole(length, 2, "exportkeyingmaterial")
   bound = bound ~= nil and check.text(bound, 3, "exportkeyingmaterial") or nil
-  if length < 0 or length > LONGEST_EXPORT then
+  if length < 0 or length > MAX_EXPORT then
     return nil, "error exporting keying material"
   end
   local data = raw.export(self, label, length, bound)
@@ -430,9 +430,9 @@ end
 
 -- How long the data of a TLSA record is, by its matching type; in full it is DER, and so never as short as this.
 local LENGTHS = { [1] = 32, [2] = 64 }
-local SHORTEST = 16
+local MIN_FULL_DATA = 16
 -- The most records of one connection, and the longest data, in bytes: the daemon's bounds.
-local MOST_RECORDS, LONGEST = 64, 16384
+local MAX_RECORDS, MAX_RECORD_DATA = 64, 16384
 
 --- A TLSA record, before the handshake: whether it can be used.
 function methods.settlsa(self, usage, selector, matching, data)
@@ -440,9 +440,9 @@ function methods.settlsa(self, usage, selector, matching, data)
   usage, selector = check.whole(usage, 1, "settlsa") % 256, check.whole(selector, 2, "settlsa") % 256
   matching = check.whole(matching, 3, "settlsa") % 256
   data = check.text(data, 4, "settlsa")
-  local fits = #data == LENGTHS[matching] or matching == 0 and #data >= SHORTEST and #data <= LONGEST
+  local fits = #data == LENGTHS[matching] or matching == 0 and #data >= MIN_FULL_DATA and #data <= MAX_RECORD_DATA
   local records = state.dane
-  if not (records and fits) or usage > 3 or selector > 1 or #records >= MOST_RECORDS or raw.begun(self) then
+  if not (records and fits) or usage > 3 or selector > 1 or #records >= MAX_RECORDS or raw.begun(self) then
     return false
   end
   records[#records + 1] = { usage, selector, matching, data }

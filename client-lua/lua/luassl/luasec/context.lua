@@ -11,7 +11,7 @@ local context = {}
 -- Context objects to what they describe.
 local descriptions = setmetatable({}, { __mode = "k" })
 local methods = {}
-userdata.dress(core.luasec.context_token(), methods, userdata.named("SSL context"), function() end)
+userdata.install_metatable(core.luasec.context_token(), methods, userdata.named("SSL context"), function() end)
 
 -- What the daemon says of a value that it would take with others beside it, such as a key without a certificate; and of
 -- one that it knows, but does not allow.
@@ -71,7 +71,7 @@ local function changed(description)
 end
 
 --- Whether the daemon takes a value by itself: true, or false and its reason.
-local function taken(options)
+local function is_accepted(options)
   options.nobody = true
   local made, reason, code = core.luasec.context(options)
   if made then
@@ -130,7 +130,7 @@ function context.loadkey(ctx, file, password)
   if password and type(password) ~= "string" and type(password) ~= "function" then
     error("invalid callback value", 2)
   end
-  local good, reason, code = taken { key = file }
+  local good, reason, code = is_accepted { key = file }
   if not good and code ~= MISUSE then
     return false, ("error loading private key (%s)"):format(reason)
   end
@@ -172,7 +172,7 @@ function context.checkkey(ctx)
   if not (pair and pair.key) then
     return false
   end
-  return (taken { key = pair.key, chain = pair.chain })
+  return (is_accepted { key = pair.key, chain = pair.chain })
 end
 
 function context.locations(ctx, cafile, capath)
@@ -184,7 +184,7 @@ function context.locations(ctx, cafile, capath)
     local bytes, reason = read(check_string(cafile, 2, "locations"))
     local good = bytes ~= nil
     if good then
-      good, reason = taken { cafile = bytes }
+      good, reason = is_accepted { cafile = bytes }
     end
     if not good then
       return false, ("error loading CA locations (%s)"):format(reason)
@@ -206,7 +206,7 @@ local function setter(method, option, failure)
     value = check_string(value, 2, method)
     local good, reason, code = value == "" and option == "ciphersuites", nil, nil
     if not good then
-      good, reason, code = taken { [option] = value }
+      good, reason, code = is_accepted { [option] = value }
     end
     if code == REFUSED then
       return false, ("error setting %s (%s)"):format(option == "ciphers" and "cipher list" or option, reason)
@@ -300,7 +300,7 @@ end
 function context.setdhparam(ctx, callback)
   local description = described(ctx, "ssl.context.setdhparam")
   local parameters = type(callback) == "function" and callback(false, 1024)
-  if type(parameters) == "string" and taken { dhfile = parameters } then
+  if type(parameters) == "string" and is_accepted { dhfile = parameters } then
     description.dh = parameters
     changed(description)
   end
@@ -327,13 +327,13 @@ function context.setalpncb(ctx, callback)
 end
 
 -- The longest name of a key that two peers share, and hint, in bytes: OpenSSL's bounds.
-local LONGEST_HINT = 256
+local MAX_HINT = 256
 
 --- What a server of TLS 1.2 says to help a client to choose its key.
 function context.setpskhint(ctx, hint)
   local description = described(ctx, "ssl.context.setpskhint")
   hint = check_string(hint, 2, "setpskhint")
-  if #hint > LONGEST_HINT then
+  if #hint > MAX_HINT then
     return false
   end
   description.psk.hint = hint
@@ -342,7 +342,7 @@ function context.setpskhint(ctx, hint)
 end
 
 --- A function that gives the key, for a side.
-local function asker(method)
+local function psk_callback_setter(method)
   return function(ctx, callback)
     local description = described(ctx, "ssl.context." .. method)
     description.psk.callback = callback
@@ -351,10 +351,10 @@ local function asker(method)
   end
 end
 
---- `callback(identity, longest_key)` gives the key, or nil.
-context.setserverpskcb = asker("setserverpskcb")
---- `callback(hint or nil, longest_identity, longest_key)` gives an identity and its key, or nil.
-context.setclientpskcb = asker("setclientpskcb")
+--- `callback(identity, max_key)` gives the key, or nil.
+context.setserverpskcb = psk_callback_setter("setserverpskcb")
+--- `callback(hint or nil, max_identity, max_key)` gives an identity and its key, or nil.
+context.setclientpskcb = psk_callback_setter("setclientpskcb")
 
 --- Keys by the names that clients say for them; a client's one. True, or false and what is wrong.
 function context.setpskkeys(ctx, keys)
@@ -366,7 +366,7 @@ function context.setpskkeys(ctx, keys)
     end
     list[#list + 1] = { identity = identity, key = key }
   end
-  local good, reason = taken { psk = { keys = list, ask = false } }
+  local good, reason = is_accepted { psk = { keys = list, ask = false } }
   if not good then
     return false, reason
   end
@@ -399,7 +399,7 @@ function context.settrust(ctx, ...)
   for position, name in ipairs(list) do
     list[position] = check_string(name, position + 1, "settrust")
   end
-  local good, reason = taken { trust = list }
+  local good, reason = is_accepted { trust = list }
   if not good then
     return false, ("error loading CA locations (%s)"):format(reason)
   end
@@ -451,7 +451,7 @@ switch("setocsp", "ocsp")
 --- Connections tell their secrets, where the grant allows it. True, or false and why not.
 function context.setkeylog(ctx, on)
   local description = described(ctx, "ssl.context.setkeylog")
-  local good, reason = taken { key_log = on and true or false }
+  local good, reason = is_accepted { key_log = on and true or false }
   if not good then
     return false, reason
   end
@@ -573,7 +573,7 @@ function context.decides(ctx)
 end
 
 --- The function that gives keys which peers share.
-function context.key_of_peers(ctx)
+function context.psk_callback(ctx)
   return descriptions[ctx].psk.callback
 end
 

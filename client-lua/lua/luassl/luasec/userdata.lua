@@ -8,7 +8,7 @@ local userdata = {}
 --- Gives all userdata of the kind of `sample` these methods, and a name for tostring (without the colon).
 -- LuaSec's metatables are registered as SSL:Context and SSL:Connection; these must not be: cqueues takes what has that
 -- name for a pointer.
-function userdata.dress(sample, methods, tostring_of, close)
+function userdata.install_metatable(sample, methods, tostring_of, close)
   if not (debug and debug.getmetatable) then
     error("luassl.luasec needs the debug library, to give its objects metatables that programs can read", 0)
   end

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 /// What the handshake is to be.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct ConnectOptions {
     /// The side to play.
     pub role: Role,
     /// The name or address that the peer's certificate must carry; none: not checked.
@@ -23,7 +23,7 @@ pub struct Terms {
     pub sni: Option<String>,
 }
 
-impl Terms {
+impl ConnectOptions {
     /// A client's, to `address`; `expected` in place of the address where the program says so, `None` for no check.
     #[must_use]
     pub fn client(address: &str, expected: Option<&str>) -> Self {
@@ -35,9 +35,9 @@ impl Terms {
 }
 
 /// A connection in the making.
-pub struct Opening {
+pub struct PendingConnection {
     context: Rc<Context>,
-    terms: Terms,
+    options: ConnectOptions,
     /// Where to; none for a socket of the program's.
     target: Option<(String, u16)>,
     stage: Stage,
@@ -49,14 +49,19 @@ enum Stage {
     Over,
 }
 
-impl Opening {
+impl PendingConnection {
     /// Resolves and begins to connect.
     ///
     /// # Errors
     /// A name that has no address.
-    pub fn dial(context: &Rc<Context>, address: &str, port: u16, terms: Terms) -> Result<Self, Error> {
+    pub fn dial(
+        context: &Rc<Context>,
+        address: &str,
+        port: u16,
+        options: ConnectOptions,
+    ) -> Result<Self, Error> {
         let stage = Stage::Dialing(Dialer::new(address, port)?);
-        Ok(Self { context: Rc::clone(context), terms, target: Some((address.to_owned(), port)), stage })
+        Ok(Self { context: Rc::clone(context), options, target: Some((address.to_owned(), port)), stage })
     }
 
     /// Begins a handshake on a connected socket of the program; on success the descriptor is the module's, and is
@@ -67,13 +72,13 @@ impl Opening {
     pub fn attach(
         context: &Rc<Context>,
         socket: Adopted,
-        terms: Terms,
+        options: ConnectOptions,
         timeout: Timeout,
     ) -> Result<Self, Error> {
-        let stream = begin(context, socket.as_fd(), &terms, timeout.bounded(crate::control::REQUEST))
+        let stream = begin(context, socket.as_fd(), &options, timeout.bounded(crate::control::REQUEST))
             .map_err(unanswered)?;
         drop(socket.into_owned());
-        Ok(Self { context: Rc::clone(context), terms, target: None, stage: Stage::Handshake(stream) })
+        Ok(Self { context: Rc::clone(context), options, target: None, stage: Stage::Handshake(stream) })
     }
 
     /// What to poll while the connection is not ready, and for what.
@@ -105,7 +110,7 @@ impl Opening {
         if let Stage::Dialing(dialer) = &mut self.stage {
             let socket: OwnedFd = dialer.advance(timeout)?;
             let deadline = timeout.since(started).bounded(crate::control::REQUEST);
-            let stream = begin(&self.context, socket.as_fd(), &self.terms, deadline);
+            let stream = begin(&self.context, socket.as_fd(), &self.options, deadline);
             self.stage = Stage::Handshake(stream.map_err(|error| self.not_begun(error))?);
         }
         if let Stage::Handshake(stream) = &mut self.stage {
@@ -147,14 +152,14 @@ fn unanswered(error: Error) -> Error {
 fn begin(
     context: &Rc<Context>,
     socket: BorrowedFd<'_>,
-    terms: &Terms,
+    options: &ConnectOptions,
     deadline: Deadline,
 ) -> Result<Stream, Error> {
     let answer = context.client().session(deadline, |session| {
         let request = Request::Connect(Connect {
-            host: terms.host.clone(),
-            sni: terms.sni.clone(),
-            ..Connect::new(context.number(session)?, terms.role, Mode::Stream)
+            host: options.host.clone(),
+            sni: options.sni.clone(),
+            ..Connect::new(context.number(session)?, options.role, Mode::Stream)
         });
         let answer = session.call::<Connecting>(&request, Some(socket))?;
         let fd = answer.fd.ok_or_else(|| CallError::Garbage("no socket came with it".into()))?;
