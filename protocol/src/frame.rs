@@ -15,7 +15,7 @@ pub const FRAME_HEADER: usize = 4;
 /// The deepest nesting of a body. The messages themselves need five levels; unknown fields may need more.
 pub const MAX_DEPTH: usize = 32;
 
-/// Why bytes from the other side are no frame or no message.
+/// Why received bytes are not a valid frame or message.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// The length in front of the frame is above the bound.
@@ -29,13 +29,13 @@ pub enum DecodeError {
     /// The body is not the MessagePack map that was expected.
     #[error("malformed message: {0}")]
     Malformed(#[from] rmp_serde::decode::Error),
-    /// The body is a MessagePack value, but no map.
-    #[error("malformed message: it is no MessagePack map")]
+    /// The body is a MessagePack value, but not a map.
+    #[error("malformed message: not a MessagePack map")]
     NoMap,
-    /// Something follows the body's map.
-    #[error("malformed message: bytes follow its map")]
+    /// Bytes follow the map of the body.
+    #[error("malformed message: trailing bytes after the map")]
     Trailing,
-    /// A field is left out that the operation needs.
+    /// A required field is missing.
     #[error("malformed message: {operation} needs the field {field}")]
     Missing {
         /// The operation.
@@ -43,8 +43,8 @@ pub enum DecodeError {
         /// The field.
         field: &'static str,
     },
-    /// A blob holds a private key, which no client has a reason to send.
-    #[error("there is a private key in what was sent: send certificates and parameters alone")]
+    /// A blob contains a private key. Clients must never send one.
+    #[error("the data contains a private key: send only certificates and parameters")]
     PrivateKey,
     /// A list or a text in the message is longer than it may be.
     #[error("{field} is above its limit of {limit} {unit}")]

@@ -6,11 +6,11 @@ use rustix::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// Why a number cannot be used as a socket.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
-    /// Nothing is open under this number.
-    #[error("descriptor {0} is not open: give a connected socket")]
+    /// The number is not an open descriptor.
+    #[error("descriptor {0} is not open: pass a connected socket")]
     NotOpen(RawFd),
-    /// Something else than a socket is open under this number.
-    #[error("descriptor {0} is not a socket: give a connected TCP socket")]
+    /// The number refers to something other than a socket.
+    #[error("descriptor {0} is not a socket: pass a connected TCP socket")]
     NoSocket(RawFd),
 }
 

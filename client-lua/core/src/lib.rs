@@ -1,7 +1,7 @@
 //! The client of luassld without Lua: control connection, contexts, streams, listeners.
 //!
-//! Everything blocks, with deadlines by poll(2); there is no thread, no async runtime and no OpenSSL here. A program
-//! may fork at any time: whatever belongs to one process is made again in the other when it is next needed.
+//! Operations block, with deadlines by poll(2). The crate has no threads, no async runtime and no OpenSSL. A program may
+//! fork at any time: resources of one process are created again in the other when they are next needed.
 #![deny(unsafe_code)]
 
 mod adopt;

@@ -66,7 +66,7 @@ pub enum MaterialError {
         limit: u64,
     },
     /// A file or a text without what it should have.
-    #[error("{origin} has no PEM block of that kind: one that begins with {PEM}{}----- is needed", .kind.labels()[0])]
+    #[error("{origin} has no PEM block that begins with {PEM}{}-----", .kind.labels()[0])]
     NoPem {
         /// The file, or what the text was given as.
         origin: String,
@@ -82,7 +82,7 @@ pub enum MaterialError {
         fault: PemFault,
     },
     /// A directory without a name such as `5ed36f99.0`.
-    #[error("{} has no certificates under hashed names: run openssl rehash on it", .path.display())]
+    #[error("{} has no certificates with hashed names: run openssl rehash on it", .path.display())]
     NotHashed {
         /// The directory.
         path: PathBuf,

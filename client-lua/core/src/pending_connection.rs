@@ -1,4 +1,4 @@
-//! An outgoing connection, or one taken over in mid-stream, on its way to a finished handshake.
+//! An outgoing or attached connection whose handshake has not finished yet.
 
 use crate::adopt::Adopted;
 use crate::context::Context;
@@ -12,7 +12,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// What the handshake is to be.
+/// Parameters of the handshake.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
     /// The side to play.
@@ -24,7 +24,7 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// A client's, to `address`; `expected` in place of the address where the program says so, `None` for no check.
+    /// Options of a client that connects to `address`. The peer must be `expected`; `None` disables the check.
     #[must_use]
     pub fn client(address: &str, expected: Option<&str>) -> Self {
         let is_name = address.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
@@ -34,11 +34,11 @@ impl ConnectOptions {
     }
 }
 
-/// A connection in the making.
+/// A connection that is being established.
 pub struct PendingConnection {
     context: Rc<Context>,
     options: ConnectOptions,
-    /// Where to; none for a socket of the program's.
+    /// The target; `None` for a socket that the program passed.
     target: Option<(String, u16)>,
     stage: Stage,
 }
@@ -64,11 +64,10 @@ impl PendingConnection {
         Ok(Self { context: Rc::clone(context), options, target: Some((address.to_owned(), port)), stage })
     }
 
-    /// Begins a handshake on a connected socket of the program; on success the descriptor is the module's, and is
-    /// closed.
+    /// Begins a handshake on a connected socket of the program. On success the module owns the descriptor and closes it.
     ///
     /// # Errors
-    /// What the daemon has against it; the socket is then still the program's.
+    /// The daemon refuses the connection. The socket then still belongs to the program.
     pub fn attach(
         context: &Rc<Context>,
         socket: Adopted,
@@ -91,10 +90,10 @@ impl PendingConnection {
         }
     }
 
-    /// Goes on until the handshake has ended.
+    /// Continues until the handshake has ended.
     ///
     /// # Errors
-    /// A timeout, after which it may be called again; any other failure is the end of it.
+    /// A timeout, after which it may be called again; any other failure is final.
     pub fn advance(&mut self, timeout: Timeout) -> Result<Stream, Error> {
         let started = std::time::Instant::now();
         match self.step(started, timeout) {
@@ -122,8 +121,7 @@ impl PendingConnection {
         }
     }
 
-    /// A daemon that does not answer in time has the socket already, and may have spoken on it: it goes on with a
-    /// connection of its own.
+    /// A daemon that does not answer in time already has the socket and may have written to it: connect again.
     fn not_begun(&mut self, error: Error) -> Error {
         self.stage = Stage::Over;
         if error.code == LuaCode::Timeout
@@ -138,14 +136,14 @@ impl PendingConnection {
     }
 }
 
-/// A socket of the program's that the daemon may have spoken on is of no more use: no timeout, after which programs
-/// would go on.
+/// The daemon may have written to the socket, so it cannot be used any more. This is not reported as a timeout, after
+/// which programs would retry.
 fn unanswered(error: Error) -> Error {
     if error.code != LuaCode::Timeout {
         return error;
     }
     let message =
-        "the daemon did not answer in time and may have the socket: close it, and begin with another";
+        "the daemon did not answer in time and may already use the socket: close it and open another one";
     Error::new(LuaCode::Daemon, message)
 }
 

@@ -10,7 +10,7 @@ use luassl_protocol::Role;
 use mlua::prelude::*;
 use std::rc::Rc;
 
-/// One object's hold on a context.
+/// One object's reference to a context.
 pub(crate) struct ContextHandle {
     pub(crate) shared: Rc<Shared>,
     pub(crate) context: Option<Rc<Context>>,
@@ -32,11 +32,11 @@ impl LuaUserData for ContextHandle {
             let Some(context) = &this.context else { return misuse(lua, RELEASED) };
             this.listener(lua, Listener::configured(context, &name))
         });
-        // Another object's hold on it.
+        // A reference for another object.
         methods.add_method("share", |_, this, ()| {
             Ok(Self { shared: Rc::clone(&this.shared), context: this.context.clone() })
         });
-        // When the last hold is released, the daemon gets the context back.
+        // When the last reference is released, the daemon frees the context.
         methods.add_method_mut("release", |_, this, ()| {
             if let Some(context) = this.context.take() {
                 Context::release(context);
@@ -46,7 +46,7 @@ impl LuaUserData for ContextHandle {
     }
 }
 
-const RELEASED: &str = "the context was given back: call wrap again";
+const RELEASED: &str = "the context was released: call wrap again";
 
 impl ContextHandle {
     fn pending_connection(

@@ -18,7 +18,7 @@ impl ListenerHandle {
         Self { shared: Rc::clone(shared), listener: Some(listener) }
     }
 
-    /// A stream; `nil, message, code`; with a fourth value where it is a peer's handshake that failed.
+    /// Returns a stream or `nil, message, code`, with a fourth value if the handshake of a peer failed.
     fn accept(lua: &Lua, this: &mut Self, (report, seconds): (bool, Option<f64>)) -> Returned {
         let Some(listener) = &mut this.listener else { return misuse(lua, CLOSED) };
         let filter = if report { AcceptFilter::Reports } else { AcceptFilter::Connections };

@@ -13,12 +13,12 @@ pub enum Pattern {
     Count(usize),
 }
 
-/// What a receive came to.
+/// The result of a receive.
 #[derive(Debug)]
 pub struct Received {
-    /// What there is: all that was asked for, or the part before it was blocked.
+    /// The data received: all that was requested, or the part before the receive was blocked.
     pub data: Vec<u8>,
-    /// Why it is not all.
+    /// Why it is not complete.
     pub blocked: Option<Blocked>,
 }
 
@@ -26,12 +26,12 @@ pub struct Received {
 pub(super) struct Matching {
     pattern: Pattern,
     data: Vec<u8>,
-    /// How much of `data` came now and not with the call.
+    /// How much of `data` was received and not passed as a prefix.
     total: usize,
 }
 
 impl Matching {
-    /// `prefix` is what a former call had received already.
+    /// `prefix` is the data that an earlier call received.
     pub(super) fn new(pattern: Pattern, prefix: &[u8]) -> Self {
         let pattern = match pattern {
             Pattern::Count(count) => Pattern::Count(count.saturating_sub(prefix.len())),
@@ -40,7 +40,7 @@ impl Matching {
         Self { pattern, data: prefix.to_vec(), total: 0 }
     }
 
-    /// Takes what it wants of `bytes`: how many they were, and whether that is all.
+    /// Consumes `bytes` as far as the pattern needs: how many, and whether the pattern is complete.
     pub(super) fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
         let (taken, done) = match self.pattern {
             Pattern::All => (bytes.len(), false),
@@ -67,7 +67,7 @@ impl Matching {
         (end.map_or(bytes.len(), |end| end + 1), end.is_some())
     }
 
-    /// The end of it. Everything up to the end of the connection is all, where there is anything.
+    /// Finishes the receive. For [`Pattern::All`] the end of the connection is success if any data was received.
     pub(super) fn finish(self, blocked: Option<Blocked>) -> Received {
         let ended = self.pattern == Pattern::All && self.total > 0;
         let blocked = blocked.filter(|blocked| !(ended && *blocked == Blocked::Closed));

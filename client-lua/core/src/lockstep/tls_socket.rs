@@ -28,7 +28,7 @@ enum Stage {
     Closed,
 }
 
-/// What has to be done before the daemon is asked for data again.
+/// What to do before asking the daemon for data again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Ask,
@@ -54,11 +54,11 @@ pub struct TlsSocket {
     taken: usize,
     /// The timeouts.
     pub times: Times,
-    /// How much was done on it.
+    /// Byte counts and age.
     pub statistics: Statistics,
 }
 
-/// How much was done on a connection, and since when.
+/// Byte counts and age of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Statistics {
     /// Bytes that were received.
@@ -83,7 +83,7 @@ impl Statistics {
 }
 
 impl TlsSocket {
-    /// A connection that has not begun, on a socket that is its own from now on.
+    /// A new connection, which takes ownership of the socket.
     #[must_use]
     pub fn new(client: &Rc<Client>, tcp: Option<OwnedFd>) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl TlsSocket {
         }
     }
 
-    /// Gives it a socket, as long as it has not begun. False where it has.
+    /// Sets the socket of a connection that has not begun. Returns false if it has.
     pub fn adopt(&mut self, tcp: OwnedFd) -> bool {
         let fresh = self.stage == Stage::New && self.link.is_none();
         if fresh {
@@ -150,7 +150,7 @@ impl TlsSocket {
         self.link.is_some()
     }
 
-    /// Whether a receive finds something that the readiness of the socket does not show.
+    /// Whether data can be received that the readiness of the socket does not indicate.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.taken < self.buffer.len() || self.pending
@@ -162,7 +162,7 @@ impl TlsSocket {
         self.want
     }
 
-    /// Facts that the end of the handshake brought.
+    /// The information that came with the end of the handshake.
     #[must_use]
     pub fn info(&self) -> &Info {
         &self.info
@@ -180,7 +180,7 @@ impl TlsSocket {
         Ok(())
     }
 
-    /// Goes on with the handshake.
+    /// Continues the handshake.
     ///
     /// # Errors
     /// What it waits for, or why it failed.
@@ -188,7 +188,7 @@ impl TlsSocket {
         self.advance_handshake(&LockStepRequest::Handshake, scratch)
     }
 
-    /// Goes on after [`HandshakeOutcome::Hello`], with another context or this one.
+    /// Continues after [`HandshakeOutcome::Hello`], optionally with another context.
     ///
     /// # Errors
     /// As [`TlsSocket::handshake`].
@@ -207,7 +207,7 @@ impl TlsSocket {
         self.advance_handshake(&LockStepRequest::ClientHello { context, alpn, refuse }, scratch)
     }
 
-    /// Goes on after [`HandshakeOutcome::Psk`]: with a key, and a client's name for it; or without.
+    /// Continues after [`HandshakeOutcome::Psk`], with a key (and for clients its identity) or without.
     ///
     /// # Errors
     /// As [`TlsSocket::handshake`].
@@ -257,11 +257,12 @@ impl TlsSocket {
     ) -> Result<LockStepAnswer<'s>, Blocked> {
         let link = self.link.as_mut().ok_or(Blocked::Closed)?;
         scratch.resize(ANSWER_CAPACITY, 0);
-        // A daemon that has gone is a connection that has ended.
+        // Without the daemon the connection has ended.
         link.ask(question, scratch).map_err(|_| Blocked::Closed)
     }
 
-    /// Waits for the socket to become readable or writable, within the timeout of the call. Returns any other reason at once.
+    /// Waits for the socket to become readable or writable, within the timeout of the call. Returns other reasons at
+    /// once.
     fn wait_for(&mut self, call: &Call, blocked: Blocked) -> Result<(), Blocked> {
         let flags = match blocked {
             Blocked::WantRead => PollFlags::IN,
@@ -305,7 +306,7 @@ impl TlsSocket {
         }
     }
 
-    /// Asks the daemon for everything that it has, once there is something.
+    /// Waits for data if necessary, and reads everything that the daemon has.
     fn fill(&mut self, call: &Call, scratch: &mut Vec<u8>) -> Result<(), Blocked> {
         if self.stage != Stage::Connected {
             return Err(Blocked::Closed);
@@ -320,7 +321,7 @@ impl TlsSocket {
             self.buffer.clear();
             self.taken = 0;
             let answer = self.ask(&LockStepRequest::Read { max }, scratch);
-            // Whatever has failed is found failed again.
+            // After a failure, the next read reports it again.
             self.before = Before::Ask;
             self.pending = false;
             let answer = answer?;
@@ -376,7 +377,7 @@ impl TlsSocket {
     /// Sends close_notify. Returns whether the close_notify of the peer has been received too.
     ///
     /// # Errors
-    /// What it waits for, or why it failed. Nothing is waited for here.
+    /// What to wait for, or why it failed. This call itself does not wait.
     pub fn shutdown(&mut self, scratch: &mut Vec<u8>) -> Result<bool, Blocked> {
         if self.stage != Stage::Connected {
             return Err(Blocked::Closed);
@@ -385,7 +386,7 @@ impl TlsSocket {
         blocked(&answer).map_or(Ok(answer.complete.unwrap_or(false)), Err)
     }
 
-    /// Everything that there is to tell of the session.
+    /// All information about the session.
     ///
     /// # Errors
     /// A connection that has ended.
@@ -406,10 +407,10 @@ impl TlsSocket {
         Ok(self.client.ask_about::<Exported>(&request, self.daemon_epoch, deadline)?.data)
     }
 
-    /// Ends the connection: close_notify where it can go at once, then TCP.
+    /// Ends the connection: sends close_notify if possible without waiting, then closes TCP.
     pub fn close(&mut self, scratch: &mut Vec<u8>) {
         if self.stage == Stage::Connected {
-            // Without an answer the daemon has gone, and the connection with it.
+            // No answer means that the daemon has gone, and with it the connection.
             let _ = self.ask(&LockStepRequest::Close, scratch);
         }
         self.link = None;
@@ -420,7 +421,7 @@ impl TlsSocket {
         self.stage = Stage::Closed;
     }
 
-    /// Lets go of the TCP socket without closing it: it is the program's again.
+    /// Returns the TCP socket to the program without closing it.
     pub fn release(&mut self) -> Option<OwnedFd> {
         self.link = None;
         self.stage = Stage::Closed;
@@ -429,8 +430,7 @@ impl TlsSocket {
 }
 
 impl Drop for TlsSocket {
-    /// As `close`, but nothing is waited for; and in a process that was forked from the one that began the connection
-    /// nothing is said, which is the other's to do.
+    /// Like `close`, but does not wait. A forked child sends nothing: the connection belongs to its parent.
     fn drop(&mut self) {
         if let Some(link) = &self.link
             && self.stage == Stage::Connected
