@@ -77,7 +77,7 @@ describe("options of wrap", function()
   end)
 
   it("refuse sums that cannot be and names that are not", function()
-    refused({ options = ssl.OP_ALL - 3 }, "cannot be taken away")
+    refused({ options = ssl.OP_ALL - 3 }, "cannot be subtracted")
     refused({ options = 0.5 }, "not a sum of constants")
     refused({ verify = -1 }, "not a sum of constants")
     refused({ options = { "OP_NO_TLSv4" } }, "OP_NO_TLSv1")

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rmp_serde::{Deserializer, decode::Error};
 use serde::{Deserialize, Serialize};
 
-/// The largest body of a control frame, in bytes, where the configuration says nothing else.
+/// The largest body of a control frame, in bytes, unless configured otherwise.
 pub const MAX_FRAME: usize = 1 << 20;
 
 /// The bytes of the length that goes before each frame.
@@ -92,7 +92,7 @@ pub fn take_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, 
 /// Encodes one message as a MessagePack map, without a frame's length (for SOCK_SEQPACKET, which keeps bounds).
 ///
 /// # Errors
-/// When the message cannot be written as MessagePack; none of this crate's own types can fail.
+/// When the message cannot be written as MessagePack; the types of this crate never fail.
 pub fn to_body<T: Serialize>(message: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     rmp_serde::to_vec_named(message)
 }

@@ -14,31 +14,31 @@ pub const PEM_PIECE: usize = 16 << 10;
 
 /// How every label of a private key ends: `RSA PRIVATE KEY`, `ENCRYPTED PRIVATE KEY`, `OPENSSH PRIVATE KEY`.
 const KEY: &str = "PRIVATE KEY";
-/// What stands round a label.
+/// The number of dashes on each side of a label.
 const DASHES: u8 = 5;
 /// The longest line between dashes that is parsed, in bytes: `BEGIN `, or `END `, and a label.
 const MAX_MARK: usize = 70;
 
-/// What is done about a private key.
+/// How to treat a private key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnKey {
     /// Reading stops at its first line.
     Refuse,
-    /// It is passed over.
+    /// The key is skipped.
     Skip,
 }
 
-/// Why a PEM file is not taken.
+/// Why a PEM file is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PemFault {
-    /// It has a private key in it.
-    #[error("it has a private key in it")]
+    /// It contains a private key.
+    #[error("it contains a private key")]
     PrivateKey,
-    /// A block has the label of a certificate or of a revocation list, and is a private key.
-    #[error("it has a private key in it that is called something else")]
+    /// A block with the label of a certificate or CRL contains a private key.
+    #[error("it contains a private key under another label")]
     CalledOtherwise,
-    /// A block that is wanted does not end as it began.
-    #[error("a PEM block in it is not whole")]
+    /// A requested block is incomplete, or its END label differs.
+    #[error("it contains an incomplete PEM block")]
     Unfinished,
 }
 
@@ -139,7 +139,7 @@ impl PemBlocks {
         }
     }
 
-    /// Dashes that belong to no mark: there are none within a block.
+    /// Dashes outside a mark, which a block must not contain.
     fn no_mark(&mut self) -> Result<Scan, PemFault> {
         if self.open.is_some() { Err(PemFault::Unfinished) } else { Ok(Scan::Text(0)) }
     }
@@ -172,7 +172,7 @@ impl PemBlocks {
 /// Characters of base64 that are checked: the header of a key, and nothing of what is secret in it.
 const FIRST: usize = 16;
 
-/// The bytes of a piece of base64, up to what is none.
+/// Decodes base64, up to the first invalid character.
 fn decoded(text: &[u8]) -> Vec<u8> {
     let value = |byte: &u8| match byte {
         b'A'..=b'Z' => Some(u32::from(byte - b'A')),

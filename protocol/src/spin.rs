@@ -1,5 +1,5 @@
 //! Spinning on a lock-step connection: either end may poll for the next message for a short time before it sleeps. Waking
-//! a sleeping process costs more than a small question or answer; spinning in vain wastes CPU time, so it must be earned.
+//! a sleeping process costs more than a small question or answer; fruitless spinning wastes CPU time, so it must be earned.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub const MAX_SPIN_DATA: usize = 17 * 1024;
 pub struct SpinBudget(i8);
 
 impl SpinBudget {
-    /// What a message that came soon earns, and what a spin in vain costs: at least four of five spins must succeed.
+    /// What a message that came soon earns, and what a fruitless spin costs: at least four of five spins must succeed.
     const EARNED: i8 = 1;
     const SPENT: i8 = 4;
     /// The bound of the budget in both directions, so that old outcomes are forgotten.

@@ -1,4 +1,4 @@
-//! Taking over a descriptor that a program holds as a number, for `attach`. The one place with unsafe code.
+//! Takes over a descriptor that a program passes as a number, for `attach`. The only module with unsafe code.
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -35,7 +35,7 @@ impl Adopted {
         }
     }
 
-    /// Makes the descriptor this process's to close, which the caller tells the program (`setfd(-1)` on a LuaSocket
+    /// Takes ownership of the descriptor. The caller must make the program give it up (`setfd(-1)` on a LuaSocket
     /// object).
     #[must_use]
     pub fn into_owned(self) -> OwnedFd {

@@ -17,9 +17,9 @@ use std::rc::Rc;
 pub struct ConnectOptions {
     /// The side to play.
     pub role: Role,
-    /// The name or address that the peer's certificate must carry; none: not checked.
+    /// The name or address that the peer's certificate must carry; `None` disables the check.
     pub host: Option<String>,
-    /// The server name to send; none: `host`, where that is a name.
+    /// The server name to send; `None` sends `host` if that is a name.
     pub sni: Option<String>,
 }
 

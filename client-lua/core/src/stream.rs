@@ -18,7 +18,7 @@ use std::time::Duration;
 /// How long a close waits for the peer to close its side.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long the daemon may take to confirm a close.
-const TELLING: Duration = Duration::from_secs(1);
+const CONFIRMATION: Duration = Duration::from_secs(1);
 
 /// How long a renegotiation may take: above the daemon's own deadline for handshakes, so that its answer arrives.
 const RENEGOTIATION: Duration = Duration::from_secs(40);
@@ -234,8 +234,8 @@ impl Stream {
             return Ok(());
         }
         // A short timeout limits the wait for the peer only: the daemon answers at once.
-        let told = if timeout.is_zero() { timeout } else { Timeout::After(TELLING) };
-        match self.ask::<Done>(&Request::Close(self.of()), told) {
+        let confirmation = if timeout.is_zero() { timeout } else { Timeout::After(CONFIRMATION) };
+        match self.ask::<Done>(&Request::Close(self.connection_ref()), confirmation) {
             Ok(_) => {}
             Err(error) if matches!(error.code, LuaCode::Daemon | LuaCode::Timeout) => return Err(error),
             // The connection has already ended; there is nothing left to close.
@@ -260,7 +260,7 @@ impl Stream {
         self.handshake(timeout)?;
         if self.socket.is_some()
             && self.end.is_none()
-            && let Ok(info) = self.ask::<Info>(&Request::Info(self.of()), timeout)
+            && let Ok(info) = self.ask::<Info>(&Request::Info(self.connection_ref()), timeout)
         {
             self.handshake = Handshake::Done(Box::new(info));
         }
@@ -293,7 +293,8 @@ impl Stream {
     /// A closed connection, or a daemon that cannot be asked.
     pub fn peer_certificate(&mut self, timeout: Timeout) -> Result<Option<PeerCertificate>, Error> {
         self.ready(timeout)?;
-        let certificate: PeerCertificate = self.ask(&Request::PeerCertificate(self.of()), timeout)?;
+        let certificate: PeerCertificate =
+            self.ask(&Request::PeerCertificate(self.connection_ref()), timeout)?;
         Ok((!certificate.chain.is_empty()).then_some(certificate))
     }
 
@@ -341,7 +342,11 @@ impl Stream {
     pub fn renegotiate(&mut self, timeout: Timeout) -> Result<(), Error> {
         self.ready(timeout)?;
         let deadline = timeout.bounded(RENEGOTIATION);
-        self.client.ask_about::<Done>(&Request::Renegotiate(self.of()), self.daemon_epoch, deadline)?;
+        self.client.ask_about::<Done>(
+            &Request::Renegotiate(self.connection_ref()),
+            self.daemon_epoch,
+            deadline,
+        )?;
         Ok(())
     }
 
@@ -353,7 +358,7 @@ impl Stream {
         Ok(())
     }
 
-    fn of(&self) -> ConnectionRef {
+    fn connection_ref(&self) -> ConnectionRef {
         ConnectionRef { token: self.token }
     }
 

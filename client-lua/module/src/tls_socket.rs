@@ -110,7 +110,7 @@ fn decide(lua: &Lua, (mut this, context, alpn, refuse): Decision) -> Returned {
     handshake_outcome(lua, outcome)
 }
 
-/// `share(conn, identity, key)`: goes on with a key, or without.
+/// `share(conn, identity, key)`: continues with a key, or without.
 fn share(lua: &Lua, (mut this, identity, key): (This, Option<LuaString>, Option<LuaString>)) -> Returned {
     let (identity, key) = (identity.as_ref().map(LuaString::as_bytes), key.as_ref().map(LuaString::as_bytes));
     let outcome = this.with(|socket, scratch| socket.share(identity.as_deref(), key.as_deref(), scratch));
@@ -147,7 +147,7 @@ fn send(lua: &Lua, (mut this, data, first, last): (This, LuaString, usize, usize
     }
 }
 
-/// LuaSec's numbers are floats where Lua tells the difference.
+/// LuaSec returns floats, on Lua versions with integers.
 fn number(count: usize) -> LuaValue {
     LuaValue::Number(count as f64)
 }
@@ -256,7 +256,7 @@ fn set_statistics(_: &Lua, (mut this, received, sent, age): (This, f64, f64, f64
     Ok(())
 }
 
-/// Address, port and family, as LuaSocket has them; nil and why there is none.
+/// Address, port and family, like LuaSocket; or nil and the reason.
 fn name(lua: &Lua, this: &TlsSocketHandle, of: impl FnOnce(&TlsSocket) -> Option<SocketAddr>) -> Returned {
     match of(&this.socket) {
         Some(address) => {

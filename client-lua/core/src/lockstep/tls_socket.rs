@@ -1,4 +1,4 @@
-//! A TCP socket of the program under TLS in the daemon, with LuaSec's behaviour: whatever cannot go on at once says what
+//! A TCP socket of the program under TLS in the daemon, with LuaSec's behaviour: an operation that would block returns what
 //! it waits for. Received data is buffered here, so that checking for it needs no request to the daemon.
 
 use super::link::{ANSWER_CAPACITY, Link};
