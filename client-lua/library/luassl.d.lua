@@ -3,7 +3,7 @@
 
 ---Why an operation failed, the same number everywhere:
 ---0 closed by the peer, -1 TLS failure, -2 timeout or would block, -3 cut, -4 the daemon went away,
-----5 verification failed, -6 refused (identity, grant, limit), -7 misuse that was only found later.
+----5 verification failed, -6 refused (identity, grant, limit), -7 misuse detected late.
 ---@alias luassl.Code 0|-1|-2|-3|-4|-5|-6|-7
 
 ---A sum of constants, or a list of their names (`"OP_NO_TLSv1_2"`, `"NO_TLSv1_2"`, `"no_tlsv1_2"`).
@@ -13,17 +13,17 @@
 ---@alias luassl.Pem string
 
 ---@class luassl.Options
----@field key? string the identity to prove: its name, a path of its files, or an alias
----@field certificate? luassl.Pem the identity's chain where it carries its key, otherwise authorities to trust
+---@field key? string the identity to use: its name, a path of its files, or an alias
+---@field certificate? luassl.Pem the identity's chain if it carries its public key, otherwise authorities
 ---@field chain? luassl.Pem the identity's chain
 ---@field trust? string|string[] trusts of the daemon's configuration; "system" is the operating system's
 ---@field cafile? luassl.Pem|luassl.Pem[] authorities to trust
 ---@field certdir? string a directory of authorities and CRLs under hashed names
 ---@field crl? luassl.Pem|luassl.Pem[] certificate revocation lists
 ---@field resumption? boolean false: neither resume sessions nor let peers resume them
----@field crl_check_chain? boolean check the whole chain for revocation, not the leaf alone
----@field verify? luassl.Sum VERIFY_ constants; a client verifies and a server does not ask where it is left out
----@field depth? integer the longest chain below an authority; 4 where it is left out
+---@field crl_check_chain? boolean check the whole chain for revocation, not only the leaf
+---@field verify? luassl.Sum VERIFY_ constants; default: clients verify, servers request no certificate
+---@field depth? integer the maximum chain length below an authority; default 4
 ---@field options? luassl.Sum OP_ constants
 ---@field ciphers? string|string[] ciphers of TLS 1.2 in OpenSSL's notation
 ---@field ciphersuites? string|string[] cipher suites of TLS 1.3
@@ -35,7 +35,7 @@
 ---@field dhfile? luassl.Pem Diffie-Hellman parameters
 ---@field identities? string|string[] more identities of a server, chosen by the names in their certificates
 ---@field sni? table<string, string> identities of a server by the names that clients ask for; `*.example.org` too
----@field sni_strict? boolean refuse a name that no identity answers to
+---@field sni_strict? boolean refuse names that match no identity
 
 ---@class luassl.Info
 ---@field protocol string `TLSv1.2` or `TLSv1.3`
@@ -45,8 +45,8 @@
 ---@field reused boolean whether a session was resumed
 ---@field alpn? string the application protocol
 ---@field sni? string the server name that was asked for
----@field verified boolean whether the peer sent a certificate and it is good
----@field verify string the result of the verification in words
+---@field verified boolean whether the peer sent a valid certificate
+---@field verify string the result of the verification as text
 ---@field verify_code integer the same as OpenSSL's number; 0 is good
 ---@field peer_certificate boolean whether the peer sent a certificate
 ---@field peer string the peer's address, `address:port` or `[address]:port`
@@ -99,19 +99,19 @@ function Object:bind(port, address) end
 ---@return string? port, string? message, luassl.Code? code
 function Object:getport() end
 
----The next connection, an object of its own; the listener's object acts on it too until the next accept.
+---The next connection as a separate object. The listener's object can use it too, until the next accept.
 ---@param expected? string|{expected?: string, report?: boolean} a name that the peer's certificate must carry
 ---@return luassl.Object? connection, string? message, luassl.Code? code, "handshake"? what
 function Object:accept(expected) end
 
----Connects. Without arguments: goes on with a connect or attach that came back with a timeout.
+---Connects. Without arguments: continues a connect or attach that returned a timeout.
 ---@param address? string
 ---@param port? integer|string
----@param expected? string|false the name that the peer's certificate must carry; the address where it is left out
+---@param expected? string|false the name that the peer's certificate must carry; default: the address
 ---@return true? ok, string? message, luassl.Code? code
 function Object:connect(address, port, expected) end
 
----Begins TLS on a connected socket, which belongs to luassl from then on.
+---Begins TLS on a connected socket and takes ownership of it.
 ---@param socket integer|table|userdata a descriptor, or a LuaSocket object
 ---@param options {role: "server"|"client", host: string|false|nil, sni?: string}
 ---@return true? ok, string? message, luassl.Code? code
@@ -122,14 +122,14 @@ function Object:attach(socket, options) end
 function Object:read(size) end
 
 ---@param data string|number
----@return luassl.Code? code, string? message, integer? taken nothing at all on success
+---@return luassl.Code? code, string? message, integer? written nothing on success
 function Object:write(data) end
 
 ---TLS 1.2: a renegotiation. TLS 1.3: a key update, or a request for the client's certificate.
 ---@return true? ok, string? message, luassl.Code? code
 function Object:renegotiate() end
 
----Ends the connection cleanly; without one, closes the listener.
+---Closes the connection cleanly; without a connection, closes the listener.
 ---@return true? ok, string? message, luassl.Code? code
 function Object:shutdown() end
 
@@ -141,15 +141,15 @@ function Object:close() end
 ---@return true
 function Object:clear() end
 
----Gives connection, listener and context back.
+---Releases connection, listener and context.
 ---@return true
 function Object:free() end
 
----@param seconds? number nil for ever, 0 not at all
+---@param seconds? number nil waits forever, 0 does not wait
 ---@return true
 function Object:settimeout(seconds) end
 
----The descriptor to poll, and what for while a connect is not ready.
+---The descriptor to poll, and the event while a connect is in progress.
 ---@return integer? fd, "read"|"write"|string|nil direction, luassl.Code? code
 function Object:getfd() end
 
@@ -159,7 +159,7 @@ function Object:getpeername() end
 ---@return string? address, integer|string|nil port, luassl.Code? code
 function Object:getsockname() end
 
----Bytes that a read finds without waiting.
+---Bytes that can be read without waiting.
 ---@return integer? count, string? message, luassl.Code? code
 function Object:pending() end
 
@@ -167,7 +167,7 @@ function Object:pending() end
 ---@overload fun(self: luassl.Object, field: string): any
 function Object:info() end
 
----@return luassl.Certificate? certificate nil alone where the peer sent none
+---@return luassl.Certificate? certificate a single nil if the peer sent none
 ---@return string? message
 ---@return luassl.Code? code
 function Object:peercertificate() end
@@ -180,11 +180,11 @@ function Object:peercertificate() end
 function Object:export(label, length, context) end
 
 ---@param name "tcp-nodelay"|"keepalive"
----@param value? boolean true where it is left out
+---@param value? boolean default true
 ---@return true? ok, string? message, luassl.Code? code
 function Object:setoption(name, value) end
 
----Beside these, every OP_ and VERIFY_ constant.
+---Also contains every OP_ and VERIFY_ constant.
 ---@class luassl
 ---@field _VERSION string
 ---@field [string] integer

@@ -1,6 +1,6 @@
 --- LuaSSL's API, with TLS and keys in a daemon (luassld).
--- Expected failures are `nil, message, code`; read and write have LuaSSL's own results; misuse is thrown.
--- An object is a Lua table over native handles: these close their descriptors when they are collected, on every Lua.
+-- Functions return `nil, message, code` on failure; read and write have LuaSSL's own results; misuse is thrown.
+-- An object is a Lua table with native handles, which close their descriptors when they are collected, on every Lua.
 
 local core = require "luassl_core"
 
@@ -8,8 +8,8 @@ local MISUSE = -7
 local REFUSED = -6
 local TIMEOUT = -2
 
--- Bytes of the largest read.
-local MOST = 2 ^ 30
+-- The largest read, in bytes.
+local MAX_READ = 2 ^ 30
 
 local luassl = {
   _VERSION = "luassl " .. core.version,
@@ -26,10 +26,10 @@ Object.__name = "luassl"
 -- Metatables of objects; luassl.classic adds its own.
 local classes = { [Object] = true }
 
--- The files of this module; what they throw is the fault of whoever called into them.
+-- The files of this module. Errors they throw are reported at their caller's line.
 local own_sources = {}
 
---- Throws at the first line outside of this module.
+--- Throws an error at the first line outside this module.
 local function throw(message)
   local level = 3
   if debug and debug.getinfo then
@@ -43,7 +43,7 @@ local function throw(message)
   error(message, level)
 end
 
---- Makes the file of the calling function one of this module's.
+--- Registers the file of the calling function as part of this module.
 local function own_source()
   if debug and debug.getinfo then
     own_sources[debug.getinfo(2, "S").source] = true
@@ -51,7 +51,7 @@ local function own_source()
 end
 own_source()
 
---- Throws where `self` is none of ours.
+--- Throws unless `self` is an object of this module.
 local function check(self, method)
   if type(self) ~= "table" or not classes[getmetatable(self)] then
     throw(("calling '%s' on a bad self: use object:%s(...)"):format(method, method))
@@ -80,7 +80,7 @@ local function new(class, context)
   return setmetatable({ _context = context }, class)
 end
 
---- The context, or why there is none.
+--- The context, or nil, message, code.
 local function context_of(self)
   if self._freed then
     return nil, "the object is freed", MISUSE
@@ -91,32 +91,32 @@ local function context_of(self)
   return self._context
 end
 
---- Forgets the connection. One that the program got as an object of its own is left to it.
+--- Drops the connection, unless the program received it as a separate object.
 local function drop_connection(self)
   if self._stream and not self._handed_out then
     self._stream:cut()
   end
-  if self._opening then
-    self._opening:cut()
+  if self._pending_connection then
+    self._pending_connection:cut()
   end
-  self._stream, self._opening, self._failure, self._handed_out = nil, nil, nil, nil
+  self._stream, self._pending_connection, self._failure, self._handed_out = nil, nil, nil, nil
 end
 
---- Remembers why there is no connection, so that a program that goes on regardless gets the code from read and write.
+--- Stores why there is no connection, so that later calls of read and write return the same code.
 local function failed(self, message, code)
   self._failure = { message, code }
   return nil, message, code
 end
 
---- Goes on with a connection that is not ready. True, or nil, message, code.
+--- Continues with a connection that is not ready. Returns true, or nil, message, code.
 local function advance(self)
-  local stream, message, code = self._opening:advance(self._timeout)
+  local stream, message, code = self._pending_connection:advance(self._timeout)
   if stream then
-    self._stream, self._opening = stream, nil
+    self._stream, self._pending_connection = stream, nil
     return true
   end
   if code ~= TIMEOUT then
-    self._opening = nil
+    self._pending_connection = nil
     return failed(self, message, code)
   end
   return nil, message, code
@@ -124,7 +124,7 @@ end
 
 --- The connection's handle, or nil, message, code.
 local function connection_of(self)
-  if self._opening then
+  if self._pending_connection then
     local ok, message, code = advance(self)
     if not ok then
       return nil, message, code
@@ -143,7 +143,7 @@ local function connection_of(self)
 end
 
 local function has_connection(self)
-  return self._opening ~= nil or (self._stream ~= nil and self._stream:isopen())
+  return self._pending_connection ~= nil or (self._stream ~= nil and self._stream:isopen())
 end
 
 local positional = { "key", "certificate", "certdir", "dhfile", "ciphers", "verify", "options" }
@@ -158,18 +158,18 @@ local function named(...)
   for index, name in ipairs(positional) do
     options[name] = (select(index, ...))
   end
-  -- LuaSSL loaded the system's authorities beside the ones that it was given.
+  -- LuaSSL loaded the system's authorities in addition to the given ones.
   if options.certdir then
     options.trust = "system"
   end
   return options
 end
 
---- A context for wrap; throws options that there are not.
+--- Creates a context for wrap; throws on unknown options.
 local function make_context(options)
   local context, message, code = core.context(options)
   if not context and code == REFUSED and message:find("limit of %d+ contexts") then
-    -- Objects that nobody holds any more may keep contexts until they are collected.
+    -- Unreferenced objects keep their contexts until they are collected.
     collectgarbage()
     collectgarbage()
     context, message, code = core.context(options)
@@ -207,7 +207,7 @@ function Object:new()
   return new(getmetatable(self), context:share())
 end
 
---- Listens: bind(port [, address]), or bind{listener=NAME} for one of the daemon's configuration.
+--- Listens: bind(port [, address]), or bind{listener=NAME} for a listener of the daemon's configuration.
 function Object:bind(port, address)
   check(self, "bind")
   local options = type(port) == "table" and port or { port = port, address = address }
@@ -234,7 +234,7 @@ function Object:bind(port, address)
   end
   self._listener = listener
   if self._timeout == 0 then
-    listener:ask_ahead()
+    listener:prefetch()
   end
   return true
 end
@@ -258,9 +258,9 @@ function Object:getport()
   return port
 end
 
---- The next connection of the listener, as an object of its own; it is also this object's from now on.
--- `expected` is a name or address that the peer's certificate must carry. With {report=true} a peer's failed handshake
--- is returned too: nil, message, code, "handshake".
+--- Returns the next connection of the listener as a separate object; this object can use it as well.
+-- `expected` is a name or address that the peer's certificate must carry. With {report=true}, failed handshakes of
+-- peers are returned too: nil, message, code, "handshake".
 function Object:accept(expected)
   check(self, "accept")
   local options = type(expected) == "table" and expected or { expected = expected }
@@ -295,12 +295,12 @@ function Object:accept(expected)
   return connection
 end
 
---- Connects: connect(address, port [, expected]). The peer's certificate must be for `expected`, for `address` without
--- it, for anything with `false`. Without arguments it goes on with a connect that came back with a timeout.
+--- Connects: connect(address, port [, expected]). The peer's certificate must be valid for `expected`, which defaults
+-- to `address`; `false` disables the check. Without arguments it continues a connect that returned a timeout.
 function Object:connect(address, port, expected)
   check(self, "connect")
   if address == nil and port == nil then
-    if self._opening then
+    if self._pending_connection then
       return advance(self)
     end
     local stream, message, code = connection_of(self)
@@ -319,8 +319,8 @@ function Object:connect(address, port, expected)
   if expected == nil then
     expected = address
   end
-  self._opening, message, code = context:dial(address, number, expected or nil)
-  if not self._opening then
+  self._pending_connection, message, code = context:dial(address, number, expected or nil)
+  if not self._pending_connection then
     return failed(self, message, code)
   end
   return advance(self)
@@ -330,7 +330,7 @@ local function is_descriptor(value)
   return is_whole(value) and value >= -2147483648 and value <= 2147483647
 end
 
---- The descriptor of a connected socket: a number, or a LuaSocket object that can give its descriptor away.
+--- The descriptor of a connected socket: a number, or a LuaSocket object that can release its descriptor.
 local function descriptor_of(socket)
   if is_descriptor(socket) then
     return socket
@@ -345,7 +345,7 @@ local function descriptor_of(socket)
 end
 
 --- Begins TLS on a connected socket (STARTTLS): attach(socket or descriptor, {role="client", host=NAME or false,
--- sni=NAME}) or attach(socket, {role="server"}). On success the descriptor belongs to luassl.
+-- sni=NAME}) or attach(socket, {role="server"}). On success luassl owns the descriptor.
 function Object:attach(socket, options)
   check(self, "attach")
   options = options or {}
@@ -362,11 +362,11 @@ function Object:attach(socket, options)
     return nil, message, code
   end
   if type(socket) ~= "number" and socket.dirty and socket:dirty() then
-    return nil, "the socket has read bytes that are not TLS's any more: begin TLS before reading on", MISUSE
+    return nil, "the socket has buffered data that TLS would miss: call attach before reading further", MISUSE
   end
   drop_connection(self)
-  self._opening, message, code = context:attach(fd, role == "server", host or nil, sni, self._timeout)
-  if not self._opening then
+  self._pending_connection, message, code = context:attach(fd, role == "server", host or nil, sni, self._timeout)
+  if not self._pending_connection then
     return failed(self, message, code)
   end
   if type(socket) ~= "number" then
@@ -375,13 +375,13 @@ function Object:attach(socket, options)
   return advance(self)
 end
 
---- Data, at most `size` bytes of it; or nil, code, message: 0 for a clean close, < 0 for anything else.
+--- Returns at most `size` bytes of data, or nil, code, message. The code is 0 for a clean close and negative otherwise.
 function Object:read(size)
   check(self, "read")
   if size ~= nil then
     check_argument(is_whole(size) and size > 0, "read", 1, "whole number above 0", size)
-    -- No read returns more; a number of any size can be asked for.
-    size = size < MOST and size or MOST
+    -- Larger sizes are accepted, but no read returns more.
+    size = size < MAX_READ and size or MAX_READ
   end
   local stream = self._stream
   if not stream then
@@ -394,7 +394,7 @@ function Object:read(size)
   return stream:read(size, self._timeout)
 end
 
---- Writes all of `data`. Nothing on success; otherwise code, message, and the number of bytes that were taken.
+--- Writes all of `data`. Returns nothing on success, otherwise code, message, and the number of bytes written.
 function Object:write(data)
   check(self, "write")
   if type(data) == "number" then
@@ -422,7 +422,7 @@ function Object:renegotiate()
   return stream:renegotiate(self._timeout)
 end
 
---- With a connection: ends it cleanly, the listener stays. Without one: closes the listener. Any number of times.
+--- Closes the connection cleanly and keeps the listener; without a connection, closes the listener. Can be repeated.
 function Object:shutdown()
   check(self, "shutdown")
   if has_connection(self) then
@@ -444,7 +444,7 @@ end
 
 Object.close = Object.shutdown
 
---- Drops the connection at once; the peer sees a cut.
+--- Drops the connection at once, without close_notify.
 function Object:clear()
   check(self, "clear")
   self._handed_out = nil
@@ -452,7 +452,7 @@ function Object:clear()
   return true
 end
 
---- Gives everything back: connection, listener and, where no other object has it, the context.
+--- Releases the connection, the listener and the context, unless another object uses the context.
 function Object:free()
   check(self, "free")
   drop_connection(self)
@@ -466,25 +466,25 @@ function Object:free()
   return true
 end
 
---- How long accept, connect, read and write of this object may take, in seconds; nil for ever, 0 not at all.
+--- Sets the timeout of accept, connect, read and write, in seconds: nil waits forever, 0 does not wait.
 function Object:settimeout(seconds)
   check(self, "settimeout")
-  -- What is no number (0/0) does not equal itself.
+  -- NaN does not equal itself.
   check_argument(seconds == nil or (type(seconds) == "number" and seconds == seconds), "settimeout", 1,
     "number of seconds or nil", seconds)
   self._timeout = seconds and seconds >= 0 and seconds or nil
   if seconds == 0 and self._listener then
-    self._listener:ask_ahead()
+    self._listener:prefetch()
   end
   return true
 end
 
---- The descriptor to poll: a listener's is readable when a connection waits, a connection's when there is data. While a
--- connect is not ready a second value says what to poll for, "read" or "write".
+--- The descriptor to poll. A listener's is readable when a connection is ready, a connection's when data is available.
+-- While a connect is in progress, the second result is "read" or "write", the event to poll for.
 function Object:getfd()
   check(self, "getfd")
-  if self._opening then
-    return self._opening:getfd()
+  if self._pending_connection then
+    return self._pending_connection:getfd()
   end
   if self._listener then
     return self._listener:getfd(self._timeout)
@@ -503,7 +503,7 @@ end
 local function address_result(text)
   local address, port = split_address(text)
   if not address then
-    return nil, "the address is not known", MISUSE
+    return nil, "the address is unknown", MISUSE
   end
   return address, tonumber(port)
 end
@@ -518,7 +518,7 @@ function Object:getpeername()
   return address_result((stream:addresses()))
 end
 
---- Address and port of this side: of the connection where there is one, else of the listener.
+--- The local address and port of the connection, or of the listener without a connection.
 function Object:getsockname()
   check(self, "getsockname")
   if self._listener and not has_connection(self) then
@@ -531,7 +531,7 @@ function Object:getsockname()
   return address_result((select(2, stream:addresses())))
 end
 
---- How many bytes a read would find without waiting.
+--- The number of bytes that can be read without waiting.
 function Object:pending()
   check(self, "pending")
   local stream, message, code = connection_of(self)
@@ -541,7 +541,7 @@ function Object:pending()
   return stream:pending()
 end
 
---- Facts about the connection, as a table; or one of them, by its name.
+--- Information about the connection as a table, or one field of it.
 function Object:info(field)
   check(self, "info")
   check_argument(field == nil or type(field) == "string", "info", 1, "string", field)
@@ -595,7 +595,7 @@ function Object:setoption(name, value)
   return stream:setoption(name, value ~= false, self._timeout)
 end
 
---- What the object is, for logs.
+--- A description for logs.
 function Object:__tostring()
   local what = self._freed and "freed" or self._stream and "connection" or self._listener and "listener" or "object"
   return "luassl " .. what
@@ -615,7 +615,7 @@ function luassl.wrap(...)
   return new(Object, context)
 end
 
---- For luassl.classic: an object's methods, its constructor, and what wrap is made of.
+--- For luassl.classic: the methods and constructor of objects, and helpers of wrap.
 luassl._internal = {
   Object = Object,
   new = new,
@@ -625,7 +625,7 @@ luassl._internal = {
   register = function(class)
     classes[class] = true
   end,
-  -- The connection is nobody else's: it is closed as soon as the object lets go of it.
+  -- The object is the only owner of the connection: it is closed when the object drops it.
   own_connection = function(self)
     self._handed_out = nil
   end,

@@ -1,2 +1,2 @@
--- What the program `busted` is, for whichever interpreter runs it.
+-- The `busted` program, for the interpreter that runs this file.
 require "busted.runner" { standalone = false }

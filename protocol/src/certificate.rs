@@ -1,9 +1,9 @@
-//! A certificate that the front reads for a client, which has no OpenSSL of its own.
+//! Certificates that the front parses for clients, which do not link OpenSSL.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-/// Asks what a certificate says.
+/// Requests the contents of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadCertificate {
     /// PEM, of which the first certificate counts, or DER.
@@ -11,7 +11,7 @@ pub struct ReadCertificate {
     pub data: Vec<u8>,
 }
 
-/// A text of a certificate. Programs want it as it stands, or as UTF-8.
+/// A text of a certificate, in its original encoding and as UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateText {
     /// The type of it: an object identifier with dots, or for a general name of a simple kind its name in RFC 5280, such
@@ -20,14 +20,14 @@ pub struct CertificateText {
     /// OpenSSL's name for that type; empty for a simple kind.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// As it stands.
+    /// The original bytes.
     pub value: ByteBuf,
-    /// As UTF-8, where that is something else.
+    /// The text as UTF-8, if that differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utf8: Option<ByteBuf>,
 }
 
-/// What a certificate says, in OpenSSL's words.
+/// The contents of a certificate, in OpenSSL's notation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CertificateFacts {
@@ -87,16 +87,16 @@ pub struct CheckIssued {
 pub struct Issued {
     /// Whether it does.
     pub issued: bool,
-    /// OpenSSL's words for why it does not; empty where it does.
+    /// OpenSSL's message if it does not; otherwise empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 
-/// Asks what can be asked for.
+/// Requests the front's capabilities.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Describe {}
 
-/// Answer to [`Describe`]: what the front's OpenSSL knows.
+/// Answer to [`Describe`]: what the front's OpenSSL supports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Description {

@@ -124,8 +124,8 @@ const fn retired(name: &'static str) -> Constant {
 /// was not in the sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{sum} is no sum of {prefix} constants: no constant has bit {bit} ({}), the nearest is {nearest}; \
-     add each constant once, or give a list of names",
+    "{sum} is not a sum of {prefix} constants: no constant has bit {bit} ({}), the nearest is {nearest}; \
+     add each constant once, or use a list of names",
     1u64 << bit
 )]
 pub struct UnknownBit {
@@ -141,7 +141,7 @@ pub struct UnknownBit {
 
 /// A name that is no constant's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no {prefix} constant {name:?}, the nearest is {nearest}")]
+#[error("unknown {prefix} constant {name:?}; the nearest is {nearest}")]
 pub struct UnknownName {
     /// `OP_` or `VERIFY_`.
     pub prefix: &'static str,
@@ -154,8 +154,8 @@ pub struct UnknownName {
 /// A number from Lua that cannot be any sum of constants.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error(
-    "{number} is no sum of constants{}; give a list of names",
-    if *.number < 0.0 { " (a constant cannot be taken away from OP_ALL or another group)" } else { "" }
+    "{number} is not a sum of constants{}; use a list of names",
+    if *.number < 0.0 { " (constants cannot be subtracted from OP_ALL or another group)" } else { "" }
 )]
 pub struct NotASum {
     /// The number that was given.

@@ -20,23 +20,23 @@ pub enum ProtocolVersion {
     Tls13,
 }
 
-/// Where the certificates come from that a peer's chain must end in.
+/// The trust anchors for peers' certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrustSpec {
     /// The operating system's certificates.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub system: bool,
-    /// Trusts that the configuration names.
+    /// Trusts of the daemon's configuration, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub named: Vec<String>,
-    /// CA certificates that the client brought, PEM, one or more in each blob.
+    /// CA certificates supplied by the client, PEM, one or more in each blob.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Digest>,
-    /// CRLs that the client brought, PEM.
+    /// CRLs supplied by the client, PEM.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub crls: Vec<Digest>,
-    /// Where nothing else is named: nobody is trusted, in place of the system's.
+    /// If no trust is given, trust no certificates instead of the system's.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub nobody: bool,
 }
@@ -59,7 +59,7 @@ pub enum DhSpec {
     Automatic,
     /// A group of RFC 7919 by its name, such as `ffdhe2048`.
     Named(String),
-    /// PEM parameters that the client brought.
+    /// PEM parameters supplied by the client.
     Parameters(Digest),
 }
 
@@ -72,11 +72,11 @@ pub struct SniEntry {
     pub identity: String,
 }
 
-/// Everything that makes a context; each field that is left out has the default of its line.
+/// The description of a context. Omitted fields have the documented defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContextSpec {
-    /// The identity to prove; none for a client without a certificate.
+    /// The identity to authenticate with; `None` for a client without a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// The program's working directory: an identity that is not known as given is looked for as this joined with it,
@@ -110,16 +110,16 @@ pub struct ContextSpec {
     /// The longest chain below a trust anchor; default 4, as LuaSSL had it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth: Option<u32>,
-    /// Go on where a peer's certificates are not good, and tell what was wrong with them ([`crate::Facts`]).
+    /// Continue if verification of the peer fails, and report the errors ([`crate::Facts`]).
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub verify_continue: bool,
-    /// Take a peer's certificate as a server's in either role.
+    /// Accept a server certificate from the peer in either role.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub ignore_purpose: bool,
-    /// Check for revocation even where the trust has no CRL: the certificate is not good then.
+    /// Check for revocation even if the trust has no CRL; verification then fails.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub crl_check: bool,
-    /// Check every certificate of a chain for revocation; otherwise the leaf alone (where there are CRLs).
+    /// Check every certificate of a chain for revocation; otherwise only the leaf (if there are CRLs).
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub crl_check_chain: bool,
     /// Sum of luassl's `OP_` constants.
@@ -143,10 +143,10 @@ pub struct ContextSpec {
     /// Application protocols (ALPN), in order of preference.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alpn: Vec<String>,
-    /// A server goes on without an application protocol where none is common; otherwise the handshake fails.
+    /// A server continues without an application protocol if there is no common one; otherwise the handshake fails.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub alpn_optional: bool,
-    /// A server's lock-step handshakes stop at the ClientHello and ask the client. Nothing is resumed.
+    /// A server's lock-step handshakes stop at the ClientHello and ask the client. Disables resumption.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub client_hello: bool,
     /// Diffie-Hellman parameters; default automatic.
@@ -155,27 +155,27 @@ pub struct ContextSpec {
     /// Neither resume sessions nor let peers resume them.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub no_resumption: bool,
-    /// Keys that peers have, beside or in place of certificates.
+    /// Pre-shared keys, in addition to or instead of certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psk: Option<PskSpec>,
     /// Clients may verify by TLSA records ([`crate::Connect`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dane: Option<DaneSpec>,
-    /// Clients ask for a stapled OCSP response (RFC 6066, 8), and tell it ([`crate::Facts`]).
+    /// Clients request a stapled OCSP response (RFC 6066, 8) and report it ([`crate::Facts`]).
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub staple: bool,
-    /// Tell the secrets of connections ([`crate::Facts`]), for debugging.
+    /// Export the TLS secrets of connections ([`crate::Facts`]), for debugging.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub key_log: bool,
 }
 
-/// The most entries of a list in a [`ContextSpec`], but for the two below.
+/// The most entries of a list in a [`ContextSpec`], except `identities` and `sni`.
 pub const MAX_LIST: usize = 64;
 /// The most identities, and the most SNI entries, of a [`ContextSpec`].
 pub const MAX_NAMES: usize = 4096;
 
 impl ContextSpec {
-    /// Checks the bounds of lists and texts: a front keeps what it is sent.
+    /// Checks the bounds of lists and texts, which the front stores.
     ///
     /// # Errors
     /// [`DecodeError::Bound`] with the first field that is above its limit.

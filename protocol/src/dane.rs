@@ -1,5 +1,5 @@
-//! DANE: what the name service says of a server's certificate (RFC 6698, RFC 7671). Whether that was signed is for the
-//! client to know.
+//! DANE: TLSA records for a server's certificate (RFC 6698, RFC 7671). Checking that they were signed is up to the
+//! client.
 
 use crate::DecodeError;
 use crate::bounds::{MAX_TEXT, check_bytes, check_entries};

@@ -1,8 +1,8 @@
-//! The codes of the wire and of Lua, and the one place that turns the first into the second.
+//! The error codes of the wire and of Lua, and the mapping between them.
 
 use serde::{Deserialize, Serialize};
 
-/// Why an operation or a connection failed, as a fixed word on the wire.
+/// Why an operation or a connection failed, as on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
@@ -26,17 +26,17 @@ pub enum ErrorCode {
     InUse,
     /// A value in the request cannot be used: cipher list, option bit, group, certificate, token, context.
     Invalid,
-    /// The descriptor that came along is missing, or no socket of the kind that is needed.
+    /// The descriptor is missing, or is not a socket of the required kind.
     Descriptor,
-    /// The frame was no message, or its fields had the wrong types.
+    /// The frame was not a message, or its fields had the wrong types.
     Malformed,
     /// The frame was above the limit.
     TooLarge,
-    /// The version of the protocol is not spoken here.
+    /// This side does not support the protocol version.
     Version,
-    /// The operation is not known here.
+    /// This side does not know the operation.
     UnknownOperation,
-    /// A fault of the daemon's own.
+    /// An internal error of the daemon.
     Internal,
     /// A code that this side does not know.
     #[serde(other)]
@@ -61,7 +61,7 @@ pub enum LuaCode {
     Verification = -5,
     /// Refused: identity, grant or limit.
     Refused = -6,
-    /// Misuse that was only found later.
+    /// Misuse detected late.
     Misuse = -7,
 }
 
@@ -87,7 +87,7 @@ impl ErrorCode {
     }
 }
 
-/// A failure on the wire: a code for programs and a sentence for people.
+/// A failure on the wire: a code for programs and a message for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -98,7 +98,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure from its code and its sentence.
+    /// A failure from its code and message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }

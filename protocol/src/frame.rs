@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rmp_serde::{Deserializer, decode::Error};
 use serde::{Deserialize, Serialize};
 
-/// The largest body of a control frame, in bytes, where the configuration says nothing else.
+/// The largest body of a control frame, in bytes, unless configured otherwise.
 pub const MAX_FRAME: usize = 1 << 20;
 
 /// The bytes of the length that goes before each frame.
@@ -15,7 +15,7 @@ pub const FRAME_HEADER: usize = 4;
 /// The deepest nesting of a body. The messages themselves need five levels; unknown fields may need more.
 pub const MAX_DEPTH: usize = 32;
 
-/// Why bytes from the other side are no frame or no message.
+/// Why received bytes are not a valid frame or message.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// The length in front of the frame is above the bound.
@@ -29,13 +29,13 @@ pub enum DecodeError {
     /// The body is not the MessagePack map that was expected.
     #[error("malformed message: {0}")]
     Malformed(#[from] rmp_serde::decode::Error),
-    /// The body is a MessagePack value, but no map.
-    #[error("malformed message: it is no MessagePack map")]
+    /// The body is a MessagePack value, but not a map.
+    #[error("malformed message: not a MessagePack map")]
     NoMap,
-    /// Something follows the body's map.
-    #[error("malformed message: bytes follow its map")]
+    /// Bytes follow the map of the body.
+    #[error("malformed message: trailing bytes after the map")]
     Trailing,
-    /// A field is left out that the operation needs.
+    /// A required field is missing.
     #[error("malformed message: {operation} needs the field {field}")]
     Missing {
         /// The operation.
@@ -43,8 +43,8 @@ pub enum DecodeError {
         /// The field.
         field: &'static str,
     },
-    /// A blob holds a private key, which no client has a reason to send.
-    #[error("there is a private key in what was sent: send certificates and parameters alone")]
+    /// A blob contains a private key. Clients must never send one.
+    #[error("the data contains a private key: send only certificates and parameters")]
     PrivateKey,
     /// A list or a text in the message is longer than it may be.
     #[error("{field} is above its limit of {limit} {unit}")]
@@ -92,7 +92,7 @@ pub fn take_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, 
 /// Encodes one message as a MessagePack map, without a frame's length (for SOCK_SEQPACKET, which keeps bounds).
 ///
 /// # Errors
-/// When the message cannot be written as MessagePack; none of this crate's own types can fail.
+/// When the message cannot be written as MessagePack; the types of this crate never fail.
 pub fn to_body<T: Serialize>(message: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     rmp_serde::to_vec_named(message)
 }

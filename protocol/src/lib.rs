@@ -1,4 +1,4 @@
-//! What Lua programs and luassld say to each other: frames, messages, codes and the constants of the API.
+//! The protocol between Lua programs and luassld: frames, messages, codes and the constants of the API.
 //!
 //! Nothing here does I/O, reads a clock or knows of OpenSSL. `PROTOCOL.md` beside this crate is the
 //! specification; its vectors are this crate's tests.
@@ -12,11 +12,11 @@ mod dane;
 mod error;
 mod frame;
 mod lockstep;
-mod looks;
 mod material;
 mod message;
 mod pem;
 mod secret;
+mod spin;
 mod stream;
 
 pub use bounds::MAX_TEXT;
@@ -27,25 +27,25 @@ pub use dane::*;
 pub use error::*;
 pub use frame::*;
 pub use lockstep::*;
-pub use looks::{Credit, LOOK, LOOK_DATA};
 pub use material::*;
 pub use message::*;
 pub use pem::*;
 pub use secret::*;
+pub use spin::{MAX_SPIN_DATA, SPIN_TIME, SpinBudget};
 pub use stream::*;
 
-/// The version of the protocol that this crate speaks; `hello` carries it both ways.
+/// The version of the protocol that this crate implements; `hello` carries it both ways.
 pub const VERSION: u32 = 1;
 
-/// Words that `hello` may carry in `features`.
+/// Names that `hello` may carry in `features`.
 pub mod feature {
     /// Connections in stream mode.
     pub const STREAM: &str = "stream";
     /// Connections in lock-step mode.
     pub const LOCK_STEP: &str = "lock_step";
-    /// Lock-step handshakes that stop at the ClientHello and ask the client (reserved).
+    /// Lock-step handshakes that stop at the ClientHello and ask the client.
     pub const CLIENT_HELLO: &str = "client_hello";
-    /// Keys that two peers share beforehand.
+    /// Pre-shared keys.
     pub const PSK: &str = "psk";
     /// Verification by TLSA records.
     pub const DANE: &str = "dane";

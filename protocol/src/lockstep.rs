@@ -1,4 +1,4 @@
-//! What is said on the socket of a connection in lock-step mode: frames, strictly in turn. The client asks, the front
+//! Messages on the socket of a lock-step connection: frames, strictly alternating. The client asks, the front
 //! works on the TCP socket until it would wait, and answers. Between two questions the front does not touch it.
 
 use crate::{DecodeError, Failure, Info, PskQuestion, bounds::is_false, from_body, to_frame};
@@ -12,50 +12,50 @@ pub const MIN_LOCK_STEP_READ: usize = 16 * 1024;
 /// The largest body of a frame on a lock-step socket, in bytes.
 pub const MAX_LOCK_STEP_FRAME: usize = MAX_LOCK_STEP_DATA + 16 * 1024;
 
-/// What the client asks. It borrows the plaintext, which is large and soon gone.
+/// A question of the client. It borrows the plaintext, which is large and short-lived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockStepRequest<'a> {
-    /// Goes on with the handshake.
+    /// Continues the handshake.
     Handshake,
-    /// Reads plaintext: what is there, but no more than `max` bytes.
+    /// Reads available plaintext, at most `max` bytes.
     Read {
         /// The bound, from [`MIN_LOCK_STEP_READ`] to [`MAX_LOCK_STEP_DATA`]; outside, the nearer of the two counts.
         max: u32,
     },
     /// Writes plaintext.
     Write {
-        /// At most [`MAX_LOCK_STEP_DATA`] bytes. After an answer that did not take all, it begins with the same bytes.
+        /// At most [`MAX_LOCK_STEP_DATA`] bytes. After a partial write, it begins with the remaining bytes.
         data: &'a [u8],
     },
-    /// Sends close_notify, and looks for the peer's.
+    /// Sends close_notify, and checks for the one of the peer.
     Shutdown,
-    /// Asks for the facts about the connection.
+    /// Requests information about the connection.
     Info,
-    /// Asks for everything that there is to tell of the session.
+    /// Requests all information about the session.
     Facts,
-    /// Ends the connection: close_notify where it can go at once, then nothing more on this socket.
+    /// Ends the connection: sends close_notify if possible without waiting. Nothing follows on this socket.
     Close,
-    /// Answers [`LockStepState::NeedClientHello`] (reserved); the handshake goes on.
+    /// Answers [`LockStepState::NeedClientHello`]; the handshake continues.
     ClientHello {
-        /// The context to go on with; left out: the present one.
+        /// The context to continue with; omitted: the present one.
         context: Option<u64>,
-        /// The application protocol to agree on; left out: none.
+        /// The application protocol to select; omitted: none.
         alpn: Option<&'a str>,
         /// Fails the handshake with `unrecognized_name`.
         refuse: bool,
     },
-    /// Answers [`LockStepState::NeedPsk`]; the handshake goes on.
+    /// Answers [`LockStepState::NeedPsk`]; the handshake continues.
     Psk {
-        /// A client's name for the key; left out: it has none to offer.
+        /// A client's PSK identity; omitted: it has no key to offer.
         identity: Option<&'a [u8]>,
-        /// The key; left out: there is none.
+        /// The key; omitted: there is none.
         key: Option<&'a [u8]>,
     },
     /// An operation that this side does not know.
     Unknown(&'a str),
 }
 
-/// What came of a question.
+/// The result of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LockStepState {
@@ -65,15 +65,15 @@ pub enum LockStepState {
     WantRead,
     /// Ask again when the TCP socket is writable.
     WantWrite,
-    /// The handshake waits for [`LockStepRequest::ClientHello`] (reserved).
+    /// The handshake waits for [`LockStepRequest::ClientHello`].
     NeedClientHello,
     /// The handshake waits for [`LockStepRequest::Psk`].
     NeedPsk,
-    /// Failed; but for `invalid`, each later question has the same answer.
+    /// Failed. Later questions have the same answer, except after `invalid`.
     Error,
 }
 
-/// What a peer's ClientHello says that a client decides by (reserved).
+/// The parts of a peer's ClientHello that a client decides by.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientHello {
@@ -85,16 +85,16 @@ pub struct ClientHello {
     pub alpn: Vec<String>,
 }
 
-/// Something that was wrong with a peer's certificates.
+/// A verification error of a peer's certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyFault {
     /// Which certificate: 0 is the leaf, 1 its issuer.
     pub depth: u32,
-    /// OpenSSL's words for it.
+    /// OpenSSL's message.
     pub message: String,
 }
 
-/// Everything that there is to tell of a session.
+/// All information about a session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
@@ -112,12 +112,12 @@ pub struct Facts {
     pub peer_finished: ByteBuf,
     /// OpenSSL's number for the verification of the peer: 0 is good (X509_V_OK).
     pub verify_code: i32,
-    /// The same in words.
+    /// The same as text.
     pub verify_text: String,
-    /// What was wrong, in the order in which it was found; more than one thing with `verify_continue` alone.
+    /// The verification errors, in the order of their detection; more than one only with `verify_continue`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub verify_faults: Vec<VerifyFault>,
-    /// The peer's certificate, DER; left out where it sent none.
+    /// The peer's certificate, DER; omitted if it sent none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<ByteBuf>,
     /// The peer's certificates as OpenSSL has them, DER: a server's begin with its own, a client's do not.
@@ -126,14 +126,14 @@ pub struct Facts {
     /// The certificate that was sent, DER, and what goes with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub local_chain: Vec<ByteBuf>,
-    /// The OCSP response that a server has stapled, DER; with [`crate::ContextSpec::staple`] alone.
+    /// The OCSP response that a server has stapled, DER; only with [`crate::ContextSpec::staple`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staple: Option<ByteBuf>,
     /// What that says of the server's certificate: `good`, `revoked` or `unknown`; or, after `invalid: `, why it says
     /// nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staple_status: Option<String>,
-    /// The secrets, as lines of a key log (RFC 9850); with [`crate::ContextSpec::key_log`] alone.
+    /// The secrets, as lines of a key log (RFC 9850); only with [`crate::ContextSpec::key_log`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_log: Option<String>,
 }
@@ -141,42 +141,42 @@ pub struct Facts {
 /// The front's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockStepAnswer<'a> {
-    /// What came of it.
+    /// The result.
     pub state: LockStepState,
-    /// The front holds something to read that the TCP socket's readiness does not show: read before you poll.
+    /// The front has data to read that the TCP socket's readiness does not indicate: read before you poll.
     #[serde(default, skip_serializing_if = "is_false")]
     pub pending: bool,
     /// To `read`: everything that was decrypted.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub data: Option<&'a Bytes>,
-    /// To `write`: how many bytes lie in records that are wholly in the kernel.
+    /// To `write`: how many bytes are in records that the kernel has taken completely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<u32>,
     /// To `shutdown`: whether the peer's close_notify has been seen too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
-    /// To `handshake` and `info`: facts about the connection.
+    /// To `handshake` and `info`: information about the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<Info>,
     /// With [`LockStepState::NeedClientHello`]: what to decide by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_hello: Option<ClientHello>,
-    /// With [`LockStepState::NeedPsk`]: what has to be known.
+    /// With [`LockStepState::NeedPsk`]: which key is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psk: Option<PskQuestion>,
-    /// To `facts`: them.
+    /// To `facts`: the information.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Box<Facts>>,
     /// With [`LockStepState::Error`]: what failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// With `error`: OpenSSL's own words for the reason, or the system's, for programs that compare them.
+    /// With `error`: the message of OpenSSL or the system, for programs that compare it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl LockStepAnswer<'_> {
-    /// An answer that has nothing to tell but its state.
+    /// An answer that consists only of its state.
     #[must_use]
     pub fn new(state: LockStepState) -> Self {
         Self {

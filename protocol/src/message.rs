@@ -15,7 +15,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 use std::fmt;
 use zeroize::Zeroize;
 
-/// The 128-bit name of a connection; honoured on control connections of its owner only.
+/// The 128-bit name of a connection; valid only on control connections of its owner.
 pub type Token = ByteArray<16>;
 
 /// Features that [`Hello`] may name.
@@ -39,7 +39,7 @@ pub struct Hello {
 /// Answer to [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// The version that both sides will speak.
+    /// The version that both sides will use.
     pub version: u32,
     /// Features of this front, such as `stream` and `lock_step`.
     #[serde(default)]
@@ -67,13 +67,13 @@ pub struct BlobStored {
     pub digest: Digest,
 }
 
-/// Asks for a context.
+/// Requests a context.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MakeContext {
-    /// What it is made of.
+    /// The description of the context.
     pub spec: ContextSpec,
-    /// Whether the client had it before, on another control connection: a chain that it brought then may have been
-    /// renewed since, and gives way to the identity's own where it does not fit any more.
+    /// Whether the client recreates a context of an earlier control connection. If the chain that it supplied then no
+    /// longer matches a renewed identity, the identity's own chain replaces it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub again: bool,
 }
@@ -116,7 +116,7 @@ pub enum Mode {
     LockStep,
 }
 
-/// Begins TLS on a connected TCP socket, which comes along as the request's one descriptor. The answer
+/// Begins TLS on a connected TCP socket, which is passed as the request's descriptor. The answer
 /// ([`Connecting`]) carries the connection's socket; the handshake's end follows on it as a framed
 /// [`crate::HandshakeResult`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,14 +136,14 @@ pub struct Connect {
     /// A client's connection that is verified by TLSA records; its context has [`crate::ContextSpec::dane`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dane: Option<Dane>,
-    /// A client in lock-step mode takes up a former session with the same server, where there is one. In stream mode that
-    /// is so unless the context says otherwise.
+    /// A client in lock-step mode resumes an earlier session with the same server, if there is one. In stream mode the
+    /// context decides.
     #[serde(default, skip_serializing_if = "is_false")]
     pub resume: bool,
 }
 
 impl Connect {
-    /// Without what can be left out.
+    /// A request without the optional fields.
     #[must_use]
     pub fn new(context: u64, role: Role, mode: Mode) -> Self {
         Self { context, role, mode, host: None, sni: None, dane: None, resume: false }
@@ -157,8 +157,8 @@ pub struct Connecting {
     pub token: Token,
 }
 
-/// Asks for a delivery socket of a listener: one that the configuration names, or the listening TCP socket that
-/// comes along as the request's one descriptor.
+/// Requests a delivery socket of a listener: a configured one, or a listening TCP socket passed as the request's
+/// descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
     /// The context's number.
@@ -177,12 +177,12 @@ pub struct Bound {
 
 /// Names a connection; the request of `status`, `info`, `peer_certificate`, `renegotiate` and `close`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Of {
+pub struct ConnectionRef {
     /// The connection.
     pub token: Token,
 }
 
-/// How a connection stands, seen from its peer's side.
+/// The state of a connection on the peer's side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// True until the peer's side has ended.
@@ -192,7 +192,7 @@ pub struct Status {
     pub end: Option<Failure>,
 }
 
-/// Facts about an established connection; the answer to `info`, and part of a handshake's result.
+/// Information about an established connection; the answer to `info`, and part of a handshake's result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Info {
@@ -202,7 +202,7 @@ pub struct Info {
     pub cipher: String,
     /// Strength of the cipher in bits.
     pub bits: u32,
-    /// The group of the key exchange, where there was one and OpenSSL tells.
+    /// The group of the key exchange, if there was one and OpenSSL reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Whether a session was resumed.
@@ -216,7 +216,7 @@ pub struct Info {
     pub sni: Option<String>,
     /// OpenSSL's number for the verification of the peer: 0 is good (X509_V_OK).
     pub verify_code: i32,
-    /// The same in words; empty when the peer sent no certificate.
+    /// The same as text; empty if the peer sent no certificate.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub verify_text: String,
     /// Whether the peer sent a certificate.
@@ -254,7 +254,7 @@ pub struct PeerCertificate {
     pub sha256: String,
 }
 
-/// Asks whether the peer's certificate carries a name; what `accept(expected)` needs.
+/// Checks whether the peer's certificate carries a name, for `accept(expected)`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerMatches {
     /// The connection.
@@ -270,7 +270,7 @@ pub struct Matched {
     pub matches: bool,
 }
 
-/// Asks for keying material (RFC 5705).
+/// Requests keying material (RFC 5705).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
     /// The connection.
@@ -313,7 +313,7 @@ pub struct SetOption {
     pub on: bool,
 }
 
-/// The answer of an operation that has nothing to tell.
+/// The answer of an operation without result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {}
 
@@ -333,11 +333,11 @@ pub enum Request {
     /// `bind`, with one descriptor unless a configured listener is named
     Bind(Bind),
     /// `status`
-    Status(Of),
+    Status(ConnectionRef),
     /// `info`
-    Info(Of),
+    Info(ConnectionRef),
     /// `peer_certificate`
-    PeerCertificate(Of),
+    PeerCertificate(ConnectionRef),
     /// `peer_matches`
     PeerMatches(PeerMatches),
     /// `export`
@@ -345,9 +345,9 @@ pub enum Request {
     /// `set_option`
     SetOption(SetOption),
     /// `renegotiate`: TLS 1.2 renegotiation; TLS 1.3 key update or post-handshake authentication
-    Renegotiate(Of),
+    Renegotiate(ConnectionRef),
     /// `close`: close_notify goes out after everything that was written
-    Close(Of),
+    Close(ConnectionRef),
     /// `certificate`
     Certificate(ReadCertificate),
     /// `check_issued`
@@ -372,11 +372,11 @@ struct Outgoing<'a, T> {
     fields: &'a T,
 }
 
-/// A request that could not be read, with its id where that much was readable.
+/// A malformed request, with its id if that could be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
 pub struct BadRequest {
-    /// The id to answer to; `None` where not even that could be read.
+    /// The id to answer to; `None` if it could not be read.
     pub id: Option<u64>,
     /// What was wrong.
     #[source]
@@ -475,7 +475,7 @@ impl Request {
     }
 }
 
-/// Reads a list of features. What is above the bounds is refused where it begins, not after the whole list.
+/// Reads a list of features. Refuses a violation of the bounds at once, not after reading the whole list.
 fn bounded_features<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     deserializer.deserialize_seq(Features)
 }
@@ -490,7 +490,7 @@ impl<'de> Visitor<'de> for Features {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
-        // The announced length tells before an element is read.
+        // Check the announced length before reading elements.
         let mut features = Vec::new();
         if let Some(length) = list.size_hint().filter(|length| *length > MAX_FEATURES) {
             return Err(A::Error::invalid_length(length, &self));

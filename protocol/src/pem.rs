@@ -14,31 +14,31 @@ pub const PEM_PIECE: usize = 16 << 10;
 
 /// How every label of a private key ends: `RSA PRIVATE KEY`, `ENCRYPTED PRIVATE KEY`, `OPENSSH PRIVATE KEY`.
 const KEY: &str = "PRIVATE KEY";
-/// What stands round a label.
+/// The number of dashes on each side of a label.
 const DASHES: u8 = 5;
-/// The longest line between dashes that is looked at, in bytes: `BEGIN `, or `END `, and a label.
-const LONGEST_MARK: usize = 70;
+/// The longest line between dashes that is parsed, in bytes: `BEGIN `, or `END `, and a label.
+const MAX_MARK: usize = 70;
 
-/// What is done about a private key.
+/// How to treat a private key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnKey {
-    /// Nothing behind its first line is looked at.
+    /// Reading stops at its first line.
     Refuse,
-    /// It is passed over.
+    /// The key is skipped.
     Skip,
 }
 
-/// Why a PEM file is not taken.
+/// Why a PEM file is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PemFault {
-    /// It has a private key in it.
-    #[error("it has a private key in it")]
+    /// It contains a private key.
+    #[error("it contains a private key")]
     PrivateKey,
-    /// A block has the label of a certificate or of a revocation list, and is a private key.
-    #[error("it has a private key in it that is called something else")]
+    /// A block with the label of a certificate or CRL contains a private key.
+    #[error("it contains a private key under another label")]
     CalledOtherwise,
-    /// A block that is wanted does not end as it began.
-    #[error("a PEM block in it is not whole")]
+    /// A requested block is incomplete, or its END label differs.
+    #[error("it contains an incomplete PEM block")]
     Unfinished,
 }
 
@@ -51,7 +51,7 @@ pub struct PemBlocks {
     mark: Zeroizing<Vec<u8>>,
     /// The block that has begun, with its label.
     open: Option<(&'static str, Vec<u8>)>,
-    /// The first characters of its content, until it was looked at.
+    /// The first characters of its content, until they are checked.
     first: Option<Vec<u8>>,
     found: Vec<Vec<u8>>,
 }
@@ -71,7 +71,7 @@ impl PemBlocks {
     /// Picks the blocks that have one of `labels`.
     #[must_use]
     pub fn new(labels: &'static [&'static str], on_key: OnKey) -> Self {
-        let mark = Zeroizing::new(Vec::with_capacity(LONGEST_MARK));
+        let mark = Zeroizing::new(Vec::with_capacity(MAX_MARK));
         Self { labels, on_key, scan: Scan::Text(0), mark, open: None, first: None, found: Vec::new() }
     }
 
@@ -105,7 +105,7 @@ impl PemBlocks {
             // A line of dashes has an empty mark, however long it is.
             (Scan::Mark, b'-') if self.mark.is_empty() => Scan::Mark,
             (Scan::Mark, b'-') => Scan::Closing(1),
-            (Scan::Mark, _) if is_of_mark(byte) && self.mark.len() < LONGEST_MARK => {
+            (Scan::Mark, _) if is_of_mark(byte) && self.mark.len() < MAX_MARK => {
                 self.mark.push(byte);
                 Scan::Mark
             }
@@ -125,21 +125,21 @@ impl PemBlocks {
         if let Some(first) = self.first.as_mut().filter(|_| !byte.is_ascii_whitespace()) {
             first.push(byte);
             if first.len() == FIRST {
-                return self.look_at_first();
+                return self.check_first();
             }
         }
         Ok(())
     }
 
     /// A private key that has another's label is found before more than its header is kept.
-    fn look_at_first(&mut self) -> Result<(), PemFault> {
+    fn check_first(&mut self) -> Result<(), PemFault> {
         match self.first.take() {
             Some(first) if begins_as_key(&decoded(&first)) => Err(PemFault::CalledOtherwise),
             _ => Ok(()),
         }
     }
 
-    /// Dashes that belong to no mark: there are none within a block.
+    /// Dashes outside a mark, which a block must not contain.
     fn no_mark(&mut self) -> Result<Scan, PemFault> {
         if self.open.is_some() { Err(PemFault::Unfinished) } else { Ok(Scan::Text(0)) }
     }
@@ -169,10 +169,10 @@ impl PemBlocks {
     }
 }
 
-/// Characters of base64 that are looked at: the header of a key, and nothing of what is secret in it.
+/// Characters of base64 that are checked: the header of a key, and nothing of what is secret in it.
 const FIRST: usize = 16;
 
-/// The bytes of a piece of base64, up to what is none.
+/// Decodes base64, up to the first invalid character.
 fn decoded(text: &[u8]) -> Vec<u8> {
     let value = |byte: &u8| match byte {
         b'A'..=b'Z' => Some(u32::from(byte - b'A')),

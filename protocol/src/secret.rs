@@ -1,4 +1,4 @@
-//! Keys that two peers share beforehand: who has which, and what is asked where that is not known beforehand.
+//! Pre-shared keys (PSK): configured keys, and the question for a key during a handshake.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -6,14 +6,14 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use zeroize::Zeroizing;
 
-/// The longest key that two peers share, in bytes (OpenSSL's PSK_MAX_PSK_LEN).
+/// The longest pre-shared key, in bytes (OpenSSL's PSK_MAX_PSK_LEN).
 pub const MAX_PSK: usize = 512;
-/// The longest name of such a key, in bytes; OpenSSL's own bound may be below it (RFC 4279, 5.3).
+/// The longest PSK identity, in bytes; OpenSSL's own bound may be lower (RFC 4279, 5.3).
 pub const MAX_PSK_IDENTITY: usize = 256;
-/// The most keys of one context.
+/// The most pre-shared keys of one context.
 pub const MAX_PSK_KEYS: usize = 1024;
 
-/// Bytes that no message shows, and that are wiped when they are dropped.
+/// Bytes that are never printed, and are wiped on drop.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
@@ -55,43 +55,44 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Which keys a context shares with its peers (RFC 4279, and RFC 8446, 4.2.11). Nothing is resumed.
+/// The pre-shared keys of a context (RFC 4279, and RFC 8446, 4.2.11). Disables resumption.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PskSpec {
-    /// What a server of TLS 1.2 says to help a client to choose.
+    /// The PSK identity hint of a TLS 1.2 server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<ByteBuf>,
-    /// A server's keys; of a client's the first is used.
+    /// The keys; a client uses the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<PskKey>,
-    /// Where the keys do not answer, a lock-step handshake asks the client.
+    /// If no key matches, a lock-step handshake asks the client.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub ask: bool,
 }
 
-/// A key under its name.
+/// A key and its identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PskKey {
-    /// The name that the client says; no zero byte.
+    /// The PSK identity; without zero bytes.
     pub identity: ByteBuf,
     /// The key.
     pub key: Secret,
 }
 
-/// What a handshake has to know to go on.
+/// A handshake's question for a pre-shared key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PskQuestion {
-    /// To a server: the name that the peer says.
+    /// To a server: the identity that the peer sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<ByteBuf>,
-    /// To a client: what the peer says to help it to choose.
+    /// To a client: the hint that the peer sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<ByteBuf>,
-    /// The longest name that can be answered, in bytes; to a client alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub most_identity: Option<u32>,
+    /// The longest identity that can be answered, in bytes; only to a client.
+    #[serde(rename = "most_identity", skip_serializing_if = "Option::is_none")]
+    pub max_identity: Option<u32>,
     /// The longest key that can be answered, in bytes.
-    pub most_key: u32,
+    #[serde(rename = "most_key")]
+    pub max_key: u32,
 }

@@ -1,16 +1,16 @@
-//! What is said on a connection's socket and on a delivery socket.
+//! Messages on a connection's socket and on a delivery socket.
 
 use crate::{Failure, Info, Token};
 use serde::{Deserialize, Serialize};
 
-/// How a handshake ended. On an outgoing connection it is the one frame that comes before plaintext; on a delivery
+/// How a handshake ended. On an outgoing connection it is the only frame before plaintext; on a delivery
 /// socket it is the message itself ([`Delivery`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandshakeResult {
-    /// Why it failed; none where it did not.
+    /// Why it failed; `None` if it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// Facts about the connection; none where it failed.
+    /// Information about the connection; `None` if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<Info>,
 }
@@ -28,13 +28,13 @@ pub struct Delivery {
     pub result: HandshakeResult,
 }
 
-/// What a holder says on its delivery socket: each byte is one of these.
+/// Messages of a holder on its delivery socket, one byte each.
 pub mod holder {
-    /// Asks for one connection.
+    /// Requests one connection.
     pub const ASK: u8 = b'a';
-    /// Asks for one connection or one failed handshake, whichever comes first.
+    /// Requests one connection or one failed handshake, whichever comes first.
     pub const ASK_REPORT: u8 = b'r';
-    /// The connection of the oldest message that was not confirmed is in the holder's hands: from now on the front
-    /// pumps it, and will not give it to another holder.
+    /// Confirms the oldest unconfirmed delivery: from now on the front moves the connection's data, and does not deliver
+    /// it to another holder.
     pub const TAKEN: u8 = b't';
 }

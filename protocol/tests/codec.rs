@@ -117,11 +117,11 @@ prop_compose! {
 
 fn token_request() -> impl Strategy<Value = Request> {
     (token(), 0..5).prop_map(|(token, which)| match which {
-        0 => Request::Status(Of { token }),
-        1 => Request::Info(Of { token }),
-        2 => Request::PeerCertificate(Of { token }),
-        3 => Request::Renegotiate(Of { token }),
-        _ => Request::Close(Of { token }),
+        0 => Request::Status(ConnectionRef { token }),
+        1 => Request::Info(ConnectionRef { token }),
+        2 => Request::PeerCertificate(ConnectionRef { token }),
+        3 => Request::Renegotiate(ConnectionRef { token }),
+        _ => Request::Close(ConnectionRef { token }),
     })
 }
 
@@ -271,7 +271,7 @@ proptest! {
         complete in of(any::<bool>()), info in of(info()), error in of(failure()), reason in of(text()), hello in of((of(text()), vec(text(), 0..3)))
     ) {
         let client_hello = hello.map(|(sni, alpn)| ClientHello { sni, alpn });
-        let psk = data.clone().map(|identity| PskQuestion { identity: Some(identity), most_key: 7, ..PskQuestion::default() });
+        let psk = data.clone().map(|identity| PskQuestion { identity: Some(identity), max_key: 7, ..PskQuestion::default() });
         let data = data.as_deref().map(|data| Bytes::new(data));
         let answer = LockStepAnswer { state, pending, data, taken, complete, info, client_hello, psk, facts: None, error, reason };
         let bytes = to_body(&answer).unwrap();

@@ -151,8 +151,8 @@ fn an_unknown_bit_is_refused_by_name() {
     assert_eq!((error.bit, error.nearest), (28, "OP_DONT_INSERT_EMPTY_FRAGMENTS"));
     assert_eq!(
         error.to_string(),
-        "268435456 is no sum of OP_ constants: no constant has bit 28 (268435456), the nearest is \
-         OP_DONT_INSERT_EMPTY_FRAGMENTS; add each constant once, or give a list of names"
+        "268435456 is not a sum of OP_ constants: no constant has bit 28 (268435456), the nearest is \
+         OP_DONT_INSERT_EMPTY_FRAGMENTS; add each constant once, or use a list of names"
     );
 }
 
@@ -170,7 +170,7 @@ fn numbers_that_are_no_sums_are_refused() {
     assert_eq!(sum_from_number(9_007_199_254_740_991.0).unwrap(), (1 << 53) - 1);
     assert_eq!(
         sum_from_number(-134_217_727.0).unwrap_err().to_string(),
-        "-134217727 is no sum of constants (a constant cannot be taken away from OP_ALL or another group); give \
+        "-134217727 is not a sum of constants (constants cannot be subtracted from OP_ALL or another group); use \
          a list of names"
     );
 }
@@ -187,7 +187,7 @@ fn names_are_taken_in_three_spellings() {
 #[test]
 fn an_unknown_name_is_refused_with_the_nearest() {
     let error = option_sum(["no_slv3"]).unwrap_err();
-    assert_eq!(error.to_string(), "there is no OP_ constant \"no_slv3\", the nearest is OP_NO_SSLv3");
+    assert_eq!(error.to_string(), "unknown OP_ constant \"no_slv3\"; the nearest is OP_NO_SSLv3");
     assert_eq!(verify_sum(["pear"]).unwrap_err().nearest, "VERIFY_PEER");
     assert!(option_sum(["Op_All"]).is_err());
     assert!(option_sum([&"x".repeat(1 << 20)]).is_err());

@@ -1,4 +1,4 @@
-//! Taking over a descriptor that a program holds as a number, for `attach`. The one place with unsafe code.
+//! Takes over a descriptor that a program passes as a number, for `attach`. The only module with unsafe code.
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -6,11 +6,11 @@ use rustix::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// Why a number cannot be used as a socket.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
-    /// Nothing is open under this number.
-    #[error("descriptor {0} is not open: give a connected socket")]
+    /// The number is not an open descriptor.
+    #[error("descriptor {0} is not open: pass a connected socket")]
     NotOpen(RawFd),
-    /// Something else than a socket is open under this number.
-    #[error("descriptor {0} is not a socket: give a connected TCP socket")]
+    /// The number refers to something other than a socket.
+    #[error("descriptor {0} is not a socket: pass a connected TCP socket")]
     NoSocket(RawFd),
 }
 
@@ -19,7 +19,7 @@ pub enum AdoptError {
 pub struct Adopted(RawFd);
 
 impl Adopted {
-    /// Looks whether the number is an open socket.
+    /// Checks that the number is an open socket.
     ///
     /// # Errors
     /// [`AdoptError`] where it is not.
@@ -35,11 +35,11 @@ impl Adopted {
         }
     }
 
-    /// Makes the descriptor this process's to close, which the caller tells the program (`setfd(-1)` on a LuaSocket
+    /// Takes ownership of the descriptor. The caller must make the program give it up (`setfd(-1)` on a LuaSocket
     /// object).
     #[must_use]
     pub fn into_owned(self) -> OwnedFd {
-        // SAFETY: the number was open when it was looked at, and the program handed it over by calling `attach`: from
+        // SAFETY: the number was open when it was checked, and the program handed it over by calling `attach`: from
         // here on nobody else closes it.
         unsafe { OwnedFd::from_raw_fd(self.0) }
     }

@@ -1,4 +1,4 @@
-//! Certificates, which the daemon reads: there is no OpenSSL here.
+//! Certificates. The daemon parses them, because the client does not link OpenSSL.
 
 use crate::client::Client;
 use crate::control::request_deadline;
@@ -9,10 +9,10 @@ use luassl_protocol::{
 use serde::de::DeserializeOwned;
 
 impl Client {
-    /// What a certificate says, PEM or DER.
+    /// Parses a certificate, PEM or DER.
     ///
     /// # Errors
-    /// What is no certificate, or no daemon.
+    /// The data is not a certificate, or the daemon cannot be reached.
     pub fn read_certificate(&self, data: Vec<u8>) -> Result<CertificateFacts, Error> {
         self.ask(&Request::Certificate(ReadCertificate { data }))
     }
@@ -31,10 +31,10 @@ impl Client {
         self.ask(&Request::CheckIssued(CheckIssued { anchor, certificate, between }))
     }
 
-    /// What the daemon's OpenSSL knows.
+    /// What the daemon's OpenSSL supports.
     ///
     /// # Errors
-    /// No daemon.
+    /// The daemon cannot be reached.
     pub fn describe(&self) -> Result<Description, Error> {
         self.ask(&Request::Describe(Describe {}))
     }

@@ -1,10 +1,10 @@
-//! The control connection of a process: made when it is first needed, and again after a fork or a loss.
+//! The control connection of a process. It is opened on first use, and again after a fork or a loss.
 
 use crate::control::{Answer, CallError, Link};
 use crate::deadline::{Deadline, Timeout};
 use crate::error::Error;
 use crate::path::socket_path;
-use luassl_protocol::{ErrorCode, Failure, FreeContext, LuaCode, Of, Request, Status, Token};
+use luassl_protocol::{ConnectionRef, ErrorCode, Failure, FreeContext, LuaCode, Request, Status, Token};
 use rustix::fd::BorrowedFd;
 use rustix::process::{Pid, getpid};
 use serde::de::DeserializeOwned;
@@ -13,16 +13,16 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long the question may take how a connection ended, whatever the program's timeout is.
+/// How long a `status` request may take, regardless of the program's timeout.
 const VERDICT: Duration = Duration::from_secs(1);
 
-/// How long the daemon may take to let go of a context that a program gives back.
+/// How long the daemon may take to free a context.
 const RELEASE: Duration = Duration::from_secs(1);
 
-/// So many contexts are given back at a time: the front reads no further while its answers are not read.
+/// How many contexts are freed at a time: the front stops reading while its answers are unread.
 const BATCH: usize = 64;
 
-/// The way to the daemon. Objects share one for each Lua state.
+/// Access to the daemon. The objects of a Lua state share one.
 pub struct Client {
     name: String,
     path: Option<PathBuf>,
@@ -43,13 +43,13 @@ impl Current {
     }
 }
 
-/// Which control connection something belongs to: numbers of contexts mean nothing on another.
+/// Identifies a control connection: context numbers are valid only on the connection that created them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Generation(u64);
 
-/// How often a front was seen to die; a connection made before the last time is dead too.
+/// Counts lost fronts. A connection of an earlier epoch is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Epoch(u64);
+pub(crate) struct DaemonEpoch(u64);
 
 impl Client {
     /// A client that introduces itself to the daemon as `name` and connects when it is first needed; to `path`, or
@@ -66,20 +66,20 @@ impl Client {
         })
     }
 
-    pub(crate) fn epoch(&self) -> Epoch {
-        Epoch(self.losses.get())
+    pub(crate) fn daemon_epoch(&self) -> DaemonEpoch {
+        DaemonEpoch(self.losses.get())
     }
 
-    /// A context that nobody uses any more. Told to the daemon with the next request, or by [`Client::give_back`]: a
-    /// finaliser does no I/O.
+    /// Marks a context as unused. The daemon is told with the next request or by [`Client::give_back`], because
+    /// finalisers do no I/O.
     pub(crate) fn forget(&self, generation: Generation, context: u64) {
         if generation == self.generation.get() {
             self.unused.borrow_mut().push((generation, context));
         }
     }
 
-    /// Tells the daemon now what nobody uses any more, and waits until it has let go of it, 1 s at most. What cannot be
-    /// told goes with the control connection.
+    /// Frees unused contexts now and waits up to 1 s for the daemon. If that fails, they are freed when the control
+    /// connection closes.
     pub fn give_back(&self) {
         let mut current = self.link.borrow_mut();
         if self.unused.borrow().is_empty() || current.as_ref().is_none_or(|current| !current.is_ours()) {
@@ -91,11 +91,11 @@ impl Client {
             Some(last) => link.settle(last, deadline),
             None => Ok(()),
         });
-        self.look_at(&outcome, &mut current);
+        self.drop_if_broken(&outcome, &mut current);
     }
 
-    /// Several requests that must go over the same connection, such as a context and what is made with it. Run once
-    /// more where the old connection turns out to be closed before the daemon has seen anything.
+    /// Several requests that must use the same connection, such as a context and a connection that uses it. Retried
+    /// once if the old connection was closed before the daemon received anything.
     pub(crate) fn session<T>(
         &self,
         deadline: Deadline,
@@ -129,7 +129,7 @@ impl Client {
         work: &mut impl FnMut(&mut Session<'_>) -> Result<T, CallError>,
     ) -> Result<T, Attempt> {
         let mut current = self.link.borrow_mut();
-        // After a fork the connection is the parent's: its answers would reach either.
+        // After a fork the connection belongs to the parent: either process could receive the answers.
         if current.as_ref().is_none_or(|current| !current.is_ours()) {
             *current = None;
             *current = Some(self.open(deadline)?);
@@ -138,12 +138,12 @@ impl Client {
         let generation = self.generation.get();
         let outcome =
             self.sweep(link, deadline).and_then(|_| work(&mut Session { link, generation, deadline }));
-        self.look_at(&outcome, &mut current);
+        self.drop_if_broken(&outcome, &mut current);
         Ok(outcome?)
     }
 
-    /// Drops a connection that is of no more use.
-    fn look_at<T>(&self, outcome: &Result<T, CallError>, current: &mut Option<Current>) {
+    /// Drops the connection after a fatal error.
+    fn drop_if_broken<T>(&self, outcome: &Result<T, CallError>, current: &mut Option<Current>) {
         let Some(error) = outcome.as_ref().err().filter(|error| error.is_fatal()) else { return };
         *current = None;
         if matches!(error, CallError::NotSent | CallError::Lost) {
@@ -159,7 +159,7 @@ impl Client {
         Ok(Current { link, process: getpid() })
     }
 
-    /// Tells the daemon which contexts nobody uses any more; the last of these requests has not been answered yet.
+    /// Frees unused contexts; returns the id of the last request, which has not been answered yet.
     fn sweep(&self, link: &mut Link, deadline: Deadline) -> Result<Option<u64>, CallError> {
         let unused = std::mem::take(&mut *self.unused.borrow_mut());
         let mut last = None;
@@ -175,11 +175,11 @@ impl Client {
         Ok(last)
     }
 
-    /// How the peer's side of a connection ended that was made in `born`. Takes 1 s at most.
-    pub(crate) fn verdict(&self, token: Token, born: Epoch) -> Error {
+    /// How the peer's side of a connection from `daemon_epoch` ended. Takes at most 1 s.
+    pub(crate) fn verdict(&self, token: Token, daemon_epoch: DaemonEpoch) -> Error {
         let deadline = Timeout::After(VERDICT).deadline();
         match self
-            .ask_about::<Status>(&Request::Status(Of { token }), born, deadline)
+            .ask_about::<Status>(&Request::Status(ConnectionRef { token }), daemon_epoch, deadline)
             .map(|status| status.end)
         {
             Ok(Some(end)) => end.into(),
@@ -188,19 +188,19 @@ impl Client {
         }
     }
 
-    /// A request about a connection that was made in `born`, such as `info` or `close`. A front that was started since
-    /// would only say that it does not know the token, so it is not asked.
+    /// A request about a connection from `daemon_epoch`, such as `info` or `close`. It is not sent to a front that was
+    /// started later, which does not know the token.
     pub(crate) fn ask_about<T: DeserializeOwned>(
         &self,
         request: &Request,
-        born: Epoch,
+        daemon_epoch: DaemonEpoch,
         deadline: Deadline,
     ) -> Result<T, Error> {
-        if born != self.epoch() {
+        if daemon_epoch != self.daemon_epoch() {
             return Err(Error::daemon_gone());
         }
         self.session(deadline, |session| {
-            if born != self.epoch() {
+            if daemon_epoch != self.daemon_epoch() {
                 let gone = Failure::new(ErrorCode::Unavailable, Error::daemon_gone().message);
                 return Err(CallError::Failed(gone));
             }

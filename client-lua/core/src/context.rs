@@ -1,4 +1,4 @@
-//! A context as a program asked for it, made on whichever control connection there is.
+//! A context that a program requested, created on the current control connection.
 
 use crate::client::{Client, Generation, Session};
 use crate::control::{CallError, request_deadline};
@@ -10,10 +10,10 @@ use luassl_protocol::{
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// How often the daemon may say that blobs are missing: it may forget some while others come.
+/// How often the daemon may report missing blobs: it may evict some while others arrive.
 const ROUNDS: usize = 3;
 
-/// What a context is made of, while it is being put together.
+/// The parts of a context, before it is created.
 #[derive(Default)]
 pub struct Recipe {
     /// The description; digests are filled in by the methods.
@@ -28,7 +28,7 @@ impl Recipe {
         self.material.push(chain);
     }
 
-    /// The classic second argument: a chain or trust anchors, which the daemon tells apart.
+    /// The second argument of LuaSSL's wrap: a chain or trust anchors; the daemon distinguishes them.
     pub fn chain_or_trust(&mut self, certificates: Material) {
         self.spec.chain_or_trust = Some(certificates.digest());
         self.material.push(certificates);
@@ -57,7 +57,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// As [`Recipe::directory`], for programs that name directories whatever is in them; `crls` takes the CRLs alone.
+    /// Like [`Recipe::directory`], but ignores directories that cannot be used. With `crls` it takes only the CRLs.
     pub fn lenient_directory(&mut self, directory: &[u8], crls: bool) {
         let Ok(hashed) = Hashed::read(directory) else { return };
         if crls {
@@ -93,10 +93,10 @@ impl Context {
     /// Asks the daemon for a context.
     ///
     /// # Errors
-    /// What the daemon has against it, or that there is no daemon.
+    /// The daemon refuses it, or cannot be reached.
     pub fn new(client: &Rc<Client>, recipe: Recipe) -> Result<Rc<Self>, Error> {
         let mut spec = recipe.spec;
-        // The directory of this moment: a program may change it later, and makes its contexts anew after a fork.
+        // The current directory at this time: the program may change it before the context is recreated after a fork.
         spec.directory =
             std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
         let context =
@@ -111,7 +111,7 @@ impl Context {
         &self.client
     }
 
-    /// The context's number on this control connection; made there where it is not yet.
+    /// The number of the context on this control connection. Creates the context if necessary.
     pub(crate) fn number(&self, session: &mut Session<'_>) -> Result<u64, CallError> {
         match self.made.get() {
             Some((generation, number)) if generation == session.generation() => Ok(number),
@@ -137,13 +137,13 @@ impl Context {
                 self.send_blob(session, digest)?;
             }
         }
-        Err(CallError::Garbage("it asks for the same certificates again and again".into()))
+        Err(CallError::Garbage("it keeps requesting the same certificates".into()))
     }
 
     fn send_blob(&self, session: &mut Session<'_>, digest: &Digest) -> Result<(), CallError> {
         let found = self.material.iter().find(|material| material.digest() == *digest);
         let Some(found) = found else {
-            return Err(CallError::Garbage("it asks for certificates that were not named".into()));
+            return Err(CallError::Garbage("it requests certificates that the context does not use".into()));
         };
         let blob = Request::Blob(Blob { data: found.bytes().to_vec() });
         match session.call::<BlobStored>(&blob, None) {
@@ -154,7 +154,7 @@ impl Context {
         }
     }
 
-    /// A failure with the files in it that were brought: the daemon knows them by their content alone.
+    /// Adds the names of the files to a failure: the daemon knows only their contents.
     fn named(&self, error: Error) -> Error {
         let origins: Vec<&str> = self.material.iter().map(Material::origin).collect();
         if error.code != LuaCode::Misuse || origins.is_empty() || !error.message.contains("PEM block") {
@@ -165,7 +165,7 @@ impl Context {
 }
 
 impl Context {
-    /// Lets go of a context; where nobody else has it, the daemon has let go of it, too, when this returns.
+    /// Releases a context. If this was the last reference, the daemon has released it too when this returns.
     pub fn release(context: Rc<Self>) {
         let client = Rc::clone(&context.client);
         drop(context);

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// 10 s, so that its answer arrives where there is one.
 pub(crate) const REQUEST: Duration = Duration::from_secs(15);
 
-/// How often a receive looks at its deadline.
+/// How often a receive checks its deadline.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Bytes of one receive; most answers are smaller.
@@ -35,34 +35,34 @@ pub(crate) struct Answer<T> {
     pub(crate) fd: Option<OwnedFd>,
 }
 
-/// Why a request has no good answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// The other side had closed the connection before the request was sent: nothing has happened.
+    /// The daemon closed the connection before the request was sent, so the request had no effect.
     #[error("the control connection was closed")]
     NotSent,
     /// The connection ended before the answer came.
     #[error("the daemon went away")]
     Lost,
-    /// No answer in time, and the connection is of no more use.
+    /// No answer in time; the connection cannot be used any more.
     #[error("timeout: the daemon did not answer")]
     Timeout,
-    /// No answer in time; it is passed over when it comes.
+    /// No answer in time; a late answer is ignored.
     #[error("timeout: the daemon did not answer")]
     Late,
-    /// The request is above what the daemon reads.
+    /// The request exceeds the daemon's frame limit.
     #[error("{what} of {length} bytes is above the daemon's limit of {limit} ([limits] frame_bytes)")]
     TooLarge { what: String, length: usize, limit: usize },
     /// The other side does not speak the protocol.
-    #[error("the answer of the daemon cannot be read: {0}")]
+    #[error("the daemon sent a malformed answer: {0}")]
     Garbage(String),
-    /// The daemon says no.
+    /// The daemon refused the request.
     #[error("{0}")]
     Failed(Failure),
 }
 
 impl CallError {
-    /// Whether the connection is of no more use.
+    /// Whether the connection can no longer be used.
     pub(crate) fn is_fatal(&self) -> bool {
         !matches!(self, Self::Failed(_) | Self::TooLarge { .. } | Self::Late)
     }
@@ -86,7 +86,7 @@ impl From<CallError> for Error {
     }
 }
 
-/// A control connection that has said hello.
+/// A control connection after `hello`.
 pub(crate) struct Link {
     socket: OwnedFd,
     next_id: u64,
@@ -97,7 +97,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects and says hello as `client`.
+    /// Connects and sends `hello` as `client`.
     pub(crate) fn open(path: &Path, client: &str, deadline: Deadline) -> Result<Self, Error> {
         let socket = dial(path).map_err(|errno| unreachable(path, errno))?;
         let inbox = BytesMut::new();
@@ -113,7 +113,7 @@ impl Link {
         Ok(link)
     }
 
-    /// Sends a request and waits for its answer. Answers to [`Link::tell`] are passed over.
+    /// Sends a request and waits for its answer. Answers to [`Link::tell`] are ignored.
     pub(crate) fn call<T: DeserializeOwned>(
         &mut self,
         request: &Request,
@@ -122,7 +122,7 @@ impl Link {
     ) -> Result<Answer<T>, CallError> {
         let id = self.tell(request, fd, deadline)?;
         let body = self.answer_to(id, deadline).map_err(|error| match error {
-            // A descriptor that came late would be taken for the next answer's.
+            // A late descriptor would be mistaken for that of the next answer.
             CallError::Timeout if !brings_descriptor(request) => CallError::Late,
             other => other,
         })?;
@@ -131,12 +131,12 @@ impl Link {
         Ok(Answer { fields: outcome.map_err(CallError::Failed)?, fd })
     }
 
-    /// Waits until a request that was told has been answered, whatever the answer is.
+    /// Waits for the answer to a request sent with [`Link::tell`], whatever it is.
     pub(crate) fn settle(&mut self, id: u64, deadline: Deadline) -> Result<(), CallError> {
         self.answer_to(id, deadline).map(drop)
     }
 
-    /// The answer to one request; others, which nobody waits for any more, are passed over.
+    /// Returns the answer to one request and ignores others.
     fn answer_to(&mut self, id: u64, deadline: Deadline) -> Result<Bytes, CallError> {
         loop {
             let body = self.frame(deadline)?;
@@ -146,7 +146,7 @@ impl Link {
         }
     }
 
-    /// Sends a request whose answer nobody waits for.
+    /// Sends a request without waiting for its answer.
     pub(crate) fn tell(
         &mut self,
         request: &Request,
@@ -195,15 +195,15 @@ impl Link {
         }
     }
 
-    /// Receives what there is. While the deadline is far the socket's own timeout saves a poll(2).
+    /// Receives available data. While the deadline is far away, the socket's own timeout saves a poll(2).
     fn fill(&mut self, deadline: Deadline) -> Result<(), CallError> {
         let mut buffer = [0; CHUNK];
         loop {
-            let patient = deadline.is_beyond(TICK);
-            if !patient {
+            let blocking = deadline.is_beyond(TICK);
+            if !blocking {
                 self.wait(PollFlags::IN, deadline)?;
             }
-            let flags = if patient { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+            let flags = if blocking { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
             match receive(self.socket.as_fd(), &mut buffer, flags) {
                 Ok(received) if received.truncated => {
                     return Err(CallError::Garbage("too many open descriptors in this process".into()));
@@ -248,16 +248,16 @@ fn unreachable(path: &Path, errno: Errno) -> Error {
     match errno {
         Errno::NOENT | Errno::CONNREFUSED => Error::new(
             LuaCode::Daemon,
-            format!("no luassld at {path}: start it, or say where it is with LUASSL_SOCKET"),
+            format!("no luassld at {path}: start it, or set LUASSL_SOCKET to the path of its socket"),
         ),
         Errno::ACCESS | Errno::PERM => Error::new(
             LuaCode::Refused,
             format!(
-                "no permission to connect to {path}: the mode or group of luassld's socket keeps this user out"
+                "no permission to connect to {path}: the mode or group of luassld's socket excludes this user"
             ),
         ),
         Errno::AGAIN => {
-            Error::new(LuaCode::Timeout, format!("timeout: luassld at {path} takes no connections"))
+            Error::new(LuaCode::Timeout, format!("timeout: luassld at {path} does not accept connections"))
         }
         errno => Error::new(LuaCode::Daemon, format!("cannot connect to luassld at {path}: {errno}")),
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// What a program asked for with `settimeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// As long as it takes.
+    /// No timeout.
     Never,
     /// At most this long for the whole operation; zero does not wait at all.
     After(Duration),
@@ -21,8 +21,7 @@ impl Timeout {
         self == Self::After(Duration::ZERO)
     }
 
-    /// What is left of it, `started` being when the operation began. It does not become zero, which has a meaning of
-    /// its own.
+    /// The remaining timeout of an operation that began at `started`. It never becomes zero, which means non-blocking.
     pub(crate) fn since(self, started: Instant) -> Self {
         match self {
             Self::After(duration) if !duration.is_zero() => {
@@ -35,12 +34,12 @@ impl Timeout {
     pub(crate) fn deadline(self) -> Deadline {
         match self {
             Self::Never => Deadline(None),
-            // A time so far away that the clock cannot express it is never.
+            // A time that the clock cannot represent counts as never.
             Self::After(duration) => Deadline(Instant::now().checked_add(duration)),
         }
     }
 
-    /// The timeout of an operation that blocks anyway and has a bound of its own; zero is such an operation too.
+    /// The deadline of an operation that always blocks, up to `bound`, even with a zero timeout.
     pub(crate) fn bounded(self, bound: Duration) -> Deadline {
         let duration = match self {
             Self::After(duration) if duration > Duration::ZERO => duration.min(bound),
@@ -67,7 +66,7 @@ impl Deadline {
         self.0.is_none()
     }
 
-    /// Whether there is more time than `duration`.
+    /// Whether more than `duration` is left.
     pub(crate) fn is_beyond(self, duration: Duration) -> bool {
         self.left().is_none_or(|left| left > duration)
     }
@@ -75,7 +74,7 @@ impl Deadline {
     /// Waits until the descriptor is ready for one of `flags` (or has failed). False: the deadline passed first.
     pub(crate) fn wait(self, fd: BorrowedFd<'_>, flags: PollFlags) -> Result<bool, Errno> {
         loop {
-            let left = self.left().map(|left| Timespec::try_from(left).unwrap_or(LONGEST));
+            let left = self.left().map(|left| Timespec::try_from(left).unwrap_or(MAX_TIMESPEC));
             match poll(&mut [PollFd::from_borrowed_fd(fd, flags)], left.as_ref()) {
                 Ok(0) => return Ok(false),
                 Ok(_) => return Ok(true),
@@ -86,4 +85,4 @@ impl Deadline {
     }
 }
 
-const LONGEST: Timespec = Timespec { tv_sec: i32::MAX as i64, tv_nsec: 0 };
+const MAX_TIMESPEC: Timespec = Timespec { tv_sec: i32::MAX as i64, tv_nsec: 0 };

@@ -1,4 +1,4 @@
-//! What a failed operation tells: the number that Lua programs see and a sentence for people.
+//! The error of a failed operation: a code for Lua programs and a message for people.
 
 use luassl_protocol::{Failure, LuaCode};
 
@@ -13,7 +13,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure from its code and its sentence.
+    /// An error from its code and message.
     pub fn new(code: LuaCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }

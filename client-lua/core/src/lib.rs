@@ -1,7 +1,7 @@
 //! The client of luassld without Lua: control connection, contexts, streams, listeners.
 //!
-//! Everything blocks, with deadlines by poll(2); there is no thread, no async runtime and no OpenSSL here. A program
-//! may fork at any time: whatever belongs to one process is made again in the other when it is next needed.
+//! Operations block, with deadlines by poll(2). The crate has no threads, no async runtime and no OpenSSL. A program may
+//! fork at any time: resources of one process are created again in the other when they are next needed.
 #![deny(unsafe_code)]
 
 mod adopt;
@@ -14,8 +14,8 @@ mod error;
 mod listener;
 pub mod lockstep;
 mod material;
-mod opening;
 mod path;
+mod pending_connection;
 mod stream;
 mod tcp;
 mod transport;
@@ -25,9 +25,9 @@ pub use client::Client;
 pub use context::{Context, Recipe};
 pub use deadline::Timeout;
 pub use error::Error;
-pub use listener::{Accepted, Asking, Listener};
+pub use listener::{AcceptFilter, Accepted, Listener};
 pub use material::{Kind, Material, MaterialError};
-pub use opening::{Opening, Terms};
 pub use path::socket_path;
+pub use pending_connection::{ConnectOptions, PendingConnection};
 pub use stream::{Stream, WriteError};
 pub use tcp::{Dialer, Direction};

@@ -17,18 +17,18 @@ use rustix::process::{Pid, getpid};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How many connections a listener keeps asked for that does not wait in `accept`.
-const AHEAD: usize = 4;
+/// How many connections a polled listener requests in advance.
+const PREFETCH: usize = 4;
 
-/// How long a close waits for the daemon to let go of the listener.
+/// How long a close waits for the daemon to release the listener.
 const RELEASE: Duration = Duration::from_secs(1);
 
-/// What may come out of an accept.
+/// What an accept may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asking {
-    /// Connections alone.
+pub enum AcceptFilter {
+    /// Connections only.
     Connections,
-    /// Failed handshakes too.
+    /// Connections and failed handshakes.
     Reports,
 }
 
@@ -36,7 +36,7 @@ pub enum Asking {
 pub enum Accepted {
     /// A finished connection.
     Connection(Box<Stream>),
-    /// A handshake that failed; only where it was asked for.
+    /// A failed handshake; only with [`AcceptFilter::Reports`].
     Failed(Failure),
 }
 
@@ -53,8 +53,7 @@ enum Source {
     Own(OwnedFd),
 }
 
-/// A delivery socket, and what has been asked for on it. It belongs to one process: after a fork the child needs its
-/// own.
+/// A delivery socket and the requests pending on it. It belongs to one process: after a fork the child needs its own.
 struct Holding {
     socket: OwnedFd,
     process: Pid,
@@ -66,7 +65,7 @@ impl Listener {
     /// Listens on `port` (0: a free one) of `address`, or of all addresses.
     ///
     /// # Errors
-    /// The port cannot be had, or the daemon refuses.
+    /// The port is not available, or the daemon refuses.
     pub fn bind(context: &Rc<Context>, port: u16, address: Option<&str>) -> Result<Self, Error> {
         let socket = tcp::listener(port, address)?;
         let local = tcp::local_address(socket.as_fd());
@@ -74,10 +73,10 @@ impl Listener {
         Self::hold(context, Source::Own(socket), address)
     }
 
-    /// Takes the listener that the daemon's configuration has under `name`.
+    /// Uses the listener `name` of the daemon's configuration.
     ///
     /// # Errors
-    /// It is unknown or not granted, or in use with other settings.
+    /// The listener is unknown, not granted, or in use with other settings.
     pub fn configured(context: &Rc<Context>, name: &str) -> Result<Self, Error> {
         Self::hold(context, Source::Configured(name.to_owned()), String::new())
     }
@@ -94,34 +93,34 @@ impl Listener {
         &self.address
     }
 
-    /// The delivery socket, readable when a connection waits. Whoever asks for it means to poll: so something is asked
-    /// for, or nothing would ever come.
+    /// The delivery socket, readable when a connection is ready. The caller is going to poll it, so connections are
+    /// requested here: without a request the daemon delivers none.
     pub fn descriptor(&mut self, timeout: Timeout) -> Option<BorrowedFd<'_>> {
-        // A loss shows in the next accept, which is the one place to report it.
-        let _ = self.prepare(if timeout.is_zero() { AHEAD } else { 1 });
+        // The next accept reports a lost daemon.
+        let _ = self.prepare(if timeout.is_zero() { PREFETCH } else { 1 });
         self.holding.as_ref().map(|holding| holding.socket.as_fd())
     }
 
-    /// Asks ahead, so that a poll on the descriptor finds something.
+    /// Requests connections in advance, so that the descriptor becomes readable.
     ///
     /// # Errors
     /// The daemon cannot be reached.
-    pub fn ask_ahead(&mut self) -> Result<(), Error> {
-        self.prepare(AHEAD)
+    pub fn prefetch(&mut self) -> Result<(), Error> {
+        self.prepare(PREFETCH)
     }
 
     fn prepare(&mut self, wanted: usize) -> Result<(), Error> {
         let holding = self.ready()?;
         let missing = wanted.saturating_sub(holding.asked);
-        holding.ask(missing, Asking::Connections)
+        holding.ask(missing, AcceptFilter::Connections)
     }
 
     /// Waits for the next connection.
     ///
     /// # Errors
-    /// A timeout; or the loss of the daemon, once: the next call passes the listener to it again.
-    pub fn accept(&mut self, asking: Asking, timeout: Timeout) -> Result<Accepted, Error> {
-        let outcome = self.next(asking, timeout);
+    /// A timeout; or the loss of the daemon, reported once. The next call passes the listener to the new daemon.
+    pub fn accept(&mut self, filter: AcceptFilter, timeout: Timeout) -> Result<Accepted, Error> {
+        let outcome = self.next(filter, timeout);
         if let Err(error) = &outcome
             && error.code == LuaCode::Daemon
         {
@@ -130,13 +129,13 @@ impl Listener {
         outcome
     }
 
-    fn next(&mut self, asking: Asking, timeout: Timeout) -> Result<Accepted, Error> {
+    fn next(&mut self, filter: AcceptFilter, timeout: Timeout) -> Result<Accepted, Error> {
         let deadline = timeout.deadline();
         let flags = if timeout == Timeout::Never { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         let client = Rc::clone(self.context.client());
         loop {
             let holding = self.ready()?;
-            holding.ask_for(asking, timeout)?;
+            holding.ask_for(filter, timeout)?;
             let mut message = [0; MAX_RESULT];
             let received = loop {
                 match receive(holding.socket.as_fd(), &mut message, flags) {
@@ -144,7 +143,7 @@ impl Listener {
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => match deadline.wait(holding.socket.as_fd(), PollFlags::IN) {
                         Ok(true) => {}
-                        Ok(false) => return Err(Error::timeout("no connection has come")),
+                        Ok(false) => return Err(Error::timeout("no connection yet")),
                         Err(_) => return Err(lost()),
                     },
                     Err(_) => return Err(lost()),
@@ -155,11 +154,11 @@ impl Listener {
             }
             holding.arrived();
             if received.truncated {
-                // Confirmed all the same, or the next confirmation would be taken for this one's. The peer sees a cut.
+                // Confirm it anyway: otherwise the next confirmation would count for this one. The peer sees the connection cut.
                 holding.say(&[holder::TAKEN])?;
                 return Err(Error::new(
                     LuaCode::Refused,
-                    "a connection came, but this process has too many open descriptors",
+                    "cannot take a connection: this process has too many open descriptors",
                 ));
             }
             let delivery: Delivery = from_body(&message[..received.length]).map_err(|_| lost())?;
@@ -172,7 +171,7 @@ impl Listener {
                 }
                 (Some(failure), _) => {
                     holding.reports = holding.reports.saturating_sub(1);
-                    if asking == Asking::Reports {
+                    if filter == AcceptFilter::Reports {
                         return Ok(Accepted::Failed(failure));
                     }
                 }
@@ -181,7 +180,7 @@ impl Listener {
         }
     }
 
-    /// Gives the listener up and waits, 1 s at most, until the daemon has let go of it too: then the address is free.
+    /// Closes the listener and waits up to 1 s until the daemon has released it too. Then the address is free.
     pub fn close(self) {
         let Some(holding) = self.holding else { return };
         if holding.process != getpid() || shutdown(&holding.socket, Shutdown::Write).is_err() {
@@ -189,7 +188,7 @@ impl Listener {
         }
         let deadline = Timeout::After(RELEASE).deadline();
         while !deadline.passed() && matches!(deadline.wait(holding.socket.as_fd(), PollFlags::IN), Ok(true)) {
-            // What still comes was not confirmed, so the front gives it to another holder.
+            // Unconfirmed deliveries go to another holder.
             match receive(holding.socket.as_fd(), &mut [0; 1], RecvFlags::DONTWAIT) {
                 Ok(received) if received.length > 0 => {}
                 Err(Errno::INTR | Errno::AGAIN) => {}
@@ -198,7 +197,7 @@ impl Listener {
         }
     }
 
-    /// The delivery socket of this process, asked for where there is none.
+    /// The delivery socket of this process, requested from the daemon if there is none.
     fn ready(&mut self) -> Result<&mut Holding, Error> {
         let process = getpid();
         let holding = match self.holding.take() {
@@ -216,21 +215,21 @@ impl Listener {
 }
 
 impl Holding {
-    /// So much that the coming receive can be answered.
-    fn ask_for(&mut self, asking: Asking, timeout: Timeout) -> Result<(), Error> {
-        if asking == Asking::Reports && self.reports == 0 {
-            return self.ask(1, asking);
+    /// Makes the requests that the next receive needs.
+    fn ask_for(&mut self, filter: AcceptFilter, timeout: Timeout) -> Result<(), Error> {
+        if filter == AcceptFilter::Reports && self.reports == 0 {
+            return self.ask(1, filter);
         }
-        let wanted = if timeout.is_zero() { AHEAD } else { 1 };
-        self.ask(wanted.saturating_sub(self.asked), asking)
+        let wanted = if timeout.is_zero() { PREFETCH } else { 1 };
+        self.ask(wanted.saturating_sub(self.asked), filter)
     }
 
-    fn ask(&mut self, count: usize, asking: Asking) -> Result<(), Error> {
-        let byte = if asking == Asking::Reports { holder::ASK_REPORT } else { holder::ASK };
-        let bytes = [byte; AHEAD];
-        self.say(&bytes[..count.min(AHEAD)])?;
-        self.asked += count.min(AHEAD);
-        self.reports += if asking == Asking::Reports { count.min(AHEAD) } else { 0 };
+    fn ask(&mut self, count: usize, filter: AcceptFilter) -> Result<(), Error> {
+        let byte = if filter == AcceptFilter::Reports { holder::ASK_REPORT } else { holder::ASK };
+        let bytes = [byte; PREFETCH];
+        self.say(&bytes[..count.min(PREFETCH)])?;
+        self.asked += count.min(PREFETCH);
+        self.reports += if filter == AcceptFilter::Reports { count.min(PREFETCH) } else { 0 };
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 const MAX_FILE: u64 = (1 << 20) - 1024;
 /// The most bytes of one hashed directory.
 const MAX_DIRECTORY: usize = 4 << 20;
-/// The most entries of one hashed directory that are looked at.
+/// The most entries of one hashed directory that are read.
 const MAX_ENTRIES: usize = 16_384;
 /// Files of a directory are joined up to this size, so that it crosses in a few requests.
 const JOINED: usize = 256 << 10;
@@ -66,7 +66,7 @@ pub enum MaterialError {
         limit: u64,
     },
     /// A file or a text without what it should have.
-    #[error("{origin} has no PEM block of that kind: one that begins with {PEM}{}----- is needed", .kind.labels()[0])]
+    #[error("{origin} has no PEM block that begins with {PEM}{}-----", .kind.labels()[0])]
     NoPem {
         /// The file, or what the text was given as.
         origin: String,
@@ -82,7 +82,7 @@ pub enum MaterialError {
         fault: PemFault,
     },
     /// A directory without a name such as `5ed36f99.0`.
-    #[error("{} has no certificates under hashed names: run openssl rehash on it", .path.display())]
+    #[error("{} has no certificates with hashed names: run openssl rehash on it", .path.display())]
     NotHashed {
         /// The directory.
         path: PathBuf,

@@ -1,11 +1,11 @@
 //! A connection in stream mode: plaintext on a Unix socket, everything else by its token.
 
-use crate::client::{Client, Epoch};
+use crate::client::{Client, DaemonEpoch};
 use crate::control::REQUEST;
 use crate::deadline::{Deadline, Timeout};
 use crate::error::Error;
 use luassl_protocol::{
-    Done, Export, Exported, FRAME_HEADER, HandshakeResult, Info, LuaCode, MAX_RESULT, Matched, Of,
+    ConnectionRef, Done, Export, Exported, FRAME_HEADER, HandshakeResult, Info, LuaCode, MAX_RESULT, Matched,
     PeerCertificate, PeerMatches, Request, SetOption, SocketOption, Token, from_body,
 };
 use rustix::event::PollFlags;
@@ -15,42 +15,42 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long a close waits for the peer's end of the connection.
+/// How long a close waits for the peer to close its side.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long the daemon may take to hear of a close.
-const TELLING: Duration = Duration::from_secs(1);
+/// How long the daemon may take to confirm a close.
+const CONFIRMATION: Duration = Duration::from_secs(1);
 
 /// How long a renegotiation may take: above the daemon's own deadline for handshakes, so that its answer arrives.
 const RENEGOTIATION: Duration = Duration::from_secs(40);
 
-/// One TLS connection. Dropping it closes its descriptor, and the peer sees a cut.
+/// One TLS connection. Dropping it closes its descriptor without close_notify.
 pub struct Stream {
     client: Rc<Client>,
     socket: Option<OwnedFd>,
     token: Token,
-    born: Epoch,
+    daemon_epoch: DaemonEpoch,
     handshake: Handshake,
     end: Option<Error>,
 }
 
 enum Handshake {
-    /// The result has not come yet; so much of its frame has.
+    /// The result has not arrived yet; this part of its frame has.
     Awaited(Vec<u8>),
     Done(Box<Info>),
     Failed(Error),
 }
 
-/// A write that did not take everything.
+/// An incomplete write.
 #[derive(Debug, PartialEq, Eq)]
 pub struct WriteError {
-    /// Why; its code is never 0.
+    /// The reason; its code is never 0.
     pub error: Error,
-    /// How many bytes were taken before.
+    /// How many bytes were written before.
     pub written: usize,
 }
 
 impl Stream {
-    /// A connection whose handshake result is still to come on `socket`.
+    /// A connection whose handshake result will arrive on `socket`.
     pub(crate) fn awaiting(client: &Rc<Client>, socket: OwnedFd, token: Token) -> Self {
         Self::with(client, socket, token, Handshake::Awaited(Vec::new()))
     }
@@ -61,8 +61,8 @@ impl Stream {
     }
 
     fn with(client: &Rc<Client>, socket: OwnedFd, token: Token, handshake: Handshake) -> Self {
-        let born = client.epoch();
-        Self { client: Rc::clone(client), socket: Some(socket), token, born, handshake, end: None }
+        let daemon_epoch = client.daemon_epoch();
+        Self { client: Rc::clone(client), socket: Some(socket), token, daemon_epoch, handshake, end: None }
     }
 
     /// Whether it has neither been closed nor failed in its handshake.
@@ -77,7 +77,7 @@ impl Stream {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Waits for the handshake's end.
+    /// Waits for the handshake to end.
     ///
     /// # Errors
     /// Why it failed, every time; or a timeout, after which it may be called again.
@@ -102,7 +102,7 @@ impl Stream {
         }
     }
 
-    /// A handshake that fails never looks like a clean close.
+    /// A failed handshake is never reported as a clean close.
     fn fail(&mut self, mut error: Error) -> Error {
         if error.code == LuaCode::Closed {
             error.code = LuaCode::Cut;
@@ -113,7 +113,7 @@ impl Stream {
     }
 
     fn handshake_result(&mut self, deadline: Deadline) -> Result<HandshakeResult, Error> {
-        let garbage = || Error::new(LuaCode::Daemon, "the daemon's handshake result cannot be read");
+        let garbage = || Error::new(LuaCode::Daemon, "the daemon sent a malformed handshake result");
         loop {
             let Handshake::Awaited(frame) = &self.handshake else { return Err(garbage()) };
             let wanted = match frame.first_chunk::<FRAME_HEADER>() {
@@ -126,7 +126,7 @@ impl Stream {
             if frame.len() == wanted && wanted > FRAME_HEADER {
                 return from_body(&frame[FRAME_HEADER..]).map_err(|_| garbage());
             }
-            // Exactly the frame: what follows is plaintext, and pollers must find it in the socket.
+            // Read no further than the frame: plaintext follows, and must stay in the socket for poll(2).
             let mut rest = vec![0; wanted - frame.len()];
             let length = self.receive(&mut rest, deadline, "no handshake result yet")?;
             if let Handshake::Awaited(frame) = &mut self.handshake {
@@ -135,7 +135,7 @@ impl Stream {
         }
     }
 
-    /// Reads what is there, at most as much as fits; waits for the first byte.
+    /// Reads available data into `buffer`; waits for the first byte.
     ///
     /// # Errors
     /// How the connection ended (code 0 for a clean close), every time; or a timeout.
@@ -154,7 +154,7 @@ impl Stream {
             match recv(socket, &mut *buffer, flags) {
                 Ok((_, length)) if length > 0 => return Ok(length),
                 Err(Errno::INTR) => {}
-                // Also where a program made its descriptor non-blocking.
+                // The program may have made the descriptor non-blocking.
                 Err(Errno::AGAIN) => match deadline.wait(socket.as_fd(), PollFlags::IN) {
                     Ok(true) => {}
                     Ok(false) => return Err(Error::timeout(what)),
@@ -167,7 +167,7 @@ impl Stream {
 
     fn find_end(&mut self) -> Error {
         if self.end.is_none() {
-            self.end = Some(self.client.verdict(self.token, self.born));
+            self.end = Some(self.client.verdict(self.token, self.daemon_epoch));
         }
         self.end.clone().unwrap_or_else(Error::daemon_gone)
     }
@@ -201,9 +201,9 @@ impl Stream {
         Ok(())
     }
 
-    /// Why nothing more can be written. What is there to read is not lost by it.
+    /// Why nothing more can be written. Data that can still be read is kept.
     fn write_end(&self) -> Error {
-        let verdict = self.end.clone().unwrap_or_else(|| self.client.verdict(self.token, self.born));
+        let verdict = self.end.clone().unwrap_or_else(|| self.client.verdict(self.token, self.daemon_epoch));
         match verdict.code {
             LuaCode::Closed => Error::new(LuaCode::Cut, "the peer has closed the connection"),
             _ => verdict,
@@ -222,23 +222,23 @@ impl Stream {
         }
     }
 
-    /// Ends the connection with close_notify after everything that was written. Waits for the peer's end of it where
-    /// the timeout is not zero, 5 s at most; `scratch` takes what still comes.
+    /// Sends close_notify after all written data. Unless the timeout is zero, waits up to 5 s for the peer to close its
+    /// side, and discards what arrives until then into `scratch`.
     ///
     /// # Errors
-    /// A daemon that could not be told. The descriptor is closed all the same.
+    /// The daemon cannot be reached. The descriptor is closed anyway.
     pub fn close(&mut self, scratch: &mut [u8], timeout: Timeout) -> Result<(), Error> {
         let Some(socket) = self.socket.take() else { return Ok(()) };
         let clean = self.end.as_ref().is_none_or(|end| end.code == LuaCode::Closed);
         if !clean || !matches!(self.handshake, Handshake::Done(_)) {
             return Ok(());
         }
-        // Whoever has little time for the peer still tells the daemon, which answers at once.
-        let told = if timeout.is_zero() { timeout } else { Timeout::After(TELLING) };
-        match self.ask::<Done>(&Request::Close(self.of()), told) {
+        // A short timeout limits the wait for the peer only: the daemon answers at once.
+        let confirmation = if timeout.is_zero() { timeout } else { Timeout::After(CONFIRMATION) };
+        match self.ask::<Done>(&Request::Close(self.connection_ref()), confirmation) {
             Ok(_) => {}
             Err(error) if matches!(error.code, LuaCode::Daemon | LuaCode::Timeout) => return Err(error),
-            // The connection has ended already, in a way that was not read: there is nothing left to close.
+            // The connection has already ended; there is nothing left to close.
             Err(_) => return Ok(()),
         }
         if self.end.is_none() && !timeout.is_zero() {
@@ -252,7 +252,7 @@ impl Stream {
         self.socket = None;
     }
 
-    /// Facts about the connection, as they are now where the daemon can be asked.
+    /// Information about the connection, current if the daemon can be reached.
     ///
     /// # Errors
     /// A handshake that has not been done.
@@ -260,14 +260,14 @@ impl Stream {
         self.handshake(timeout)?;
         if self.socket.is_some()
             && self.end.is_none()
-            && let Ok(info) = self.ask::<Info>(&Request::Info(self.of()), timeout)
+            && let Ok(info) = self.ask::<Info>(&Request::Info(self.connection_ref()), timeout)
         {
             self.handshake = Handshake::Done(Box::new(info));
         }
         Ok(self.known().clone())
     }
 
-    /// Facts about the connection as they were last heard; all empty before the handshake's end.
+    /// The last known information about the connection; empty before the handshake has ended.
     #[must_use]
     pub fn known(&self) -> &Info {
         const NOTHING: &Info = &Info {
@@ -287,13 +287,14 @@ impl Stream {
         if let Handshake::Done(info) = &self.handshake { info } else { NOTHING }
     }
 
-    /// The peer's certificate; none where it sent none.
+    /// The peer's certificate; `None` if it sent none.
     ///
     /// # Errors
     /// A closed connection, or a daemon that cannot be asked.
     pub fn peer_certificate(&mut self, timeout: Timeout) -> Result<Option<PeerCertificate>, Error> {
         self.ready(timeout)?;
-        let certificate: PeerCertificate = self.ask(&Request::PeerCertificate(self.of()), timeout)?;
+        let certificate: PeerCertificate =
+            self.ask(&Request::PeerCertificate(self.connection_ref()), timeout)?;
         Ok((!certificate.chain.is_empty()).then_some(certificate))
     }
 
@@ -341,7 +342,11 @@ impl Stream {
     pub fn renegotiate(&mut self, timeout: Timeout) -> Result<(), Error> {
         self.ready(timeout)?;
         let deadline = timeout.bounded(RENEGOTIATION);
-        self.client.ask_about::<Done>(&Request::Renegotiate(self.of()), self.born, deadline)?;
+        self.client.ask_about::<Done>(
+            &Request::Renegotiate(self.connection_ref()),
+            self.daemon_epoch,
+            deadline,
+        )?;
         Ok(())
     }
 
@@ -353,16 +358,16 @@ impl Stream {
         Ok(())
     }
 
-    fn of(&self) -> Of {
-        Of { token: self.token }
+    fn connection_ref(&self) -> ConnectionRef {
+        ConnectionRef { token: self.token }
     }
 
     fn ask<T: serde::de::DeserializeOwned>(&self, request: &Request, timeout: Timeout) -> Result<T, Error> {
-        self.client.ask_about(request, self.born, timeout.bounded(REQUEST))
+        self.client.ask_about(request, self.daemon_epoch, timeout.bounded(REQUEST))
     }
 }
 
-/// Until the peer's end: closing a socket with unread data in it would take along what was written last.
+/// Reads until the peer closes: closing a socket with unread data could discard the last data written.
 fn drain(socket: &OwnedFd, scratch: &mut [u8], deadline: Deadline) {
     if shutdown(socket, Shutdown::Write).is_err() {
         return;

@@ -1,4 +1,4 @@
-//! TCP sockets of the program's own: resolving, connecting, listening. The daemon gets them passed.
+//! TCP sockets of the program: resolving, connecting, listening. They are passed to the daemon.
 
 use crate::deadline::Timeout;
 use crate::error::Error;
@@ -24,7 +24,7 @@ pub enum Direction {
     Write,
 }
 
-/// A TCP connection in the making: each address of a name, one after the other.
+/// Connects over TCP: tries the addresses of a name in order.
 pub struct Dialer {
     target: String,
     addresses: VecDeque<SocketAddr>,
@@ -48,7 +48,7 @@ impl Dialer {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Goes on until one address has answered.
+    /// Continues until a connection is established.
     ///
     /// # Errors
     /// A timeout, after which it may be called again; otherwise why the last address could not be reached.
@@ -100,11 +100,11 @@ impl Dialer {
     }
 }
 
-/// A listening socket for `port` (0: a free one) on `address`; on all addresses without one, IPv6 and IPv4 in one
-/// socket where the system has both.
+/// Listens on `port` (0: any free port) of `address`. Without an address it listens on all of them, with one socket for
+/// IPv6 and IPv4 where the system supports both.
 ///
 /// # Errors
-/// The port is in use, or not for this user; the address is not this machine's.
+/// The port is in use or not permitted, or the address does not belong to this machine.
 pub(crate) fn listener(port: u16, address: Option<&str>) -> Result<OwnedFd, Error> {
     match address {
         Some(address) if address != "*" => {
@@ -161,7 +161,7 @@ fn cannot_bind(errno: Errno, address: &str, port: u16) -> Error {
         }
         Errno::ACCESS => Error::new(
             LuaCode::Refused,
-            format!("port {port} is not for this user: let luassld bind it and give bind{{listener=NAME}}"),
+            format!("no permission to bind port {port}: let luassld bind it and use bind{{listener=NAME}}"),
         ),
         errno => Error::misuse(format!("cannot listen on {address} port {port}: {}", describe(errno))),
     }
@@ -173,7 +173,7 @@ fn describe(errno: Errno) -> String {
         Errno::TIMEDOUT => "timeout".into(),
         Errno::HOSTUNREACH => "no route to the host".into(),
         Errno::NETUNREACH => "network unreachable".into(),
-        Errno::ADDRNOTAVAIL => "the address is not this machine's".into(),
+        Errno::ADDRNOTAVAIL => "the address does not belong to this machine".into(),
         errno => std::io::Error::from(errno).to_string().to_lowercase(),
     }
 }

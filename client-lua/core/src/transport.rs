@@ -8,20 +8,20 @@ use rustix::net::{
 };
 use std::mem::MaybeUninit;
 
-/// More than any message carries, so that a front that sends too many is noticed and none of them leaks.
+/// More than any message carries: a front that sends too many is detected, and no descriptor leaks.
 const MAX_DESCRIPTORS: usize = 4;
 
-/// What one recvmsg(2) brought.
+/// The result of one recvmsg(2).
 pub(crate) struct Received {
     /// Bytes in the buffer; 0 is the end.
     pub(crate) length: usize,
-    /// The first descriptor that came along; others are closed.
+    /// The first descriptor of the message; others are closed.
     pub(crate) fd: Option<OwnedFd>,
     /// Whether the message or its descriptors did not fit: the process has no descriptor left, most likely.
     pub(crate) truncated: bool,
 }
 
-/// sendmsg(2) with at most one descriptor on the first byte. Returns how many bytes went.
+/// sendmsg(2) with at most one descriptor on the first byte. Returns the number of bytes sent.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -36,7 +36,7 @@ pub(crate) fn send(
     sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags | SendFlags::NOSIGNAL)
 }
 
-/// recvmsg(2) with the descriptor that came along, close-on-exec.
+/// recvmsg(2) with an optional descriptor, close-on-exec.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],

@@ -1,5 +1,5 @@
---- LuaSSL 1.0 as it was: the global `ssl`, failures of wrap, bind, accept and connect thrown, nothing returned where
--- nothing was returned. `lua -l luassl.classic program.lua` runs a program written for it.
+--- LuaSSL 1.0's original behaviour: the global `ssl`; wrap, bind, accept and connect throw on failure; functions return
+-- nothing where LuaSSL returned nothing. `lua -l luassl.classic program.lua` runs a program written for it.
 
 local luassl = require "luassl"
 local internal = luassl._internal
@@ -39,7 +39,7 @@ local function throwing(name)
   end
 end
 
---- A method that returns nothing, whatever comes of it.
+--- A method that returns nothing, even on failure.
 local function silent(name)
   local method = Object[name]
   return function(self, ...)
@@ -62,8 +62,8 @@ function Classic:wrap(...)
   end
 end
 
---- Waits for a client. The connection lives in the object alone, so the one before it is closed. A daemon that was
--- started again gets the listener passed again: a server need not know.
+--- Waits for a client. The object is the only owner of the connection, so the previous one is closed. After a restart
+-- of the daemon the listener is passed to it again, transparently for the server.
 function Classic:accept(...)
   local connection, message, code = Object.accept(self, ...)
   if not connection and code == DAEMON_GONE then

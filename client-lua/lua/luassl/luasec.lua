@@ -1,4 +1,4 @@
--- LuaSec's API (ssl) over luassld: programs that exist run unchanged, and hold no key. See docs/luasec.md.
+-- LuaSec's API (ssl) over luassld: existing programs run unchanged and hold no keys. See docs/luasec.md.
 
 local alpn = require "luassl.luasec.alpn"
 local certificate = require "luassl.luasec.certificate"
@@ -84,9 +84,9 @@ local function set_server_protocols(ctx, protocols)
   end)
 end
 
--- What the keys of a configuration do, in the order in which LuaSec looks at them: the first that is bad is told. A
--- value of false is none.
-local STEPS = {
+-- The setters for the keys of a configuration, in LuaSec's order, so that the same error is reported first. False
+-- counts as unset.
+local SETTERS = {
   { "ciphers", context.setcipher },
   { "ciphersuites", context.setciphersuites },
   { "verify", function(ctx, values) return with_all(context.setverify, ctx, values) end },
@@ -105,7 +105,7 @@ local STEPS = {
 
 local WRONG_PSK = "invalid PSK configuration"
 
---- LuaSec takes a function; beside that, a client's `{ identity = text, key = text }` is known at once.
+--- LuaSec takes a function. In addition, luassl takes `{ identity = text, key = text }`.
 local function set_client_psk(ctx, psk)
   if type(psk) == "function" then
     return context.setclientpskcb(ctx, psk)
@@ -115,8 +115,8 @@ local function set_client_psk(ctx, psk)
   return nil, WRONG_PSK
 end
 
---- LuaSec takes a function, or `{ hint = text, callback = function }`; beside these,
--- `{ keys = { [identity] = key }, hint = text or nil, callback = function or nil }` is known at once.
+--- LuaSec takes a function, or `{ hint = text, callback = function }`. In addition, luassl takes
+-- `{ keys = { [identity] = key }, hint = text or nil, callback = function or nil }`.
 local function set_server_psk(ctx, psk)
   if type(psk) == "function" then
     return context.setserverpskcb(ctx, psk)
@@ -139,8 +139,8 @@ local function set_server_psk(ctx, psk)
   return good, reason
 end
 
--- As STEPS, for what LuaSec looks at in the end, and for what it does not have.
-local LATER = {
+-- Setters that run after those for ALPN: LuaSec's last ones, and extensions of luassl.
+local LATE_SETTERS = {
   { "psk", function(ctx, psk)
     local mode = context.mode(ctx)
     if not mode then
@@ -161,17 +161,18 @@ local LATER = {
   { "keylog", context.setkeylog },
 }
 
---- Takes the steps of a list as far as they are good.
-local function take(steps, ctx, cfg, good, reason)
-  for _, step in ipairs(steps) do
-    if good and cfg[step[1]] then
-      good, reason = step[2](ctx, cfg[step[1]])
+--- Runs setters until one fails.
+local function apply_setters(setters, ctx, cfg, good, reason)
+  for _, setter in ipairs(setters) do
+    local key, set = setter[1], setter[2]
+    if good and cfg[key] then
+      good, reason = set(ctx, cfg[key])
     end
   end
   return good, reason
 end
 
---- A context of a configuration, or nil and why there is none.
+--- Creates a context from a configuration, or returns nil and the reason.
 function luasec.newcontext(cfg)
   local ctx, reason = context.create(cfg.protocol)
   if not ctx then
@@ -186,20 +187,20 @@ function luasec.newcontext(cfg)
   if good and cfg.curve and not cfg.curveslist then
     good, reason = context.setcurve(ctx, cfg.curve)
   end
-  good, reason = take(STEPS, ctx, cfg, good, reason)
+  good, reason = apply_setters(SETTERS, ctx, cfg, good, reason)
   if good and cfg.alpn and cfg.mode == "server" then
     good, reason = set_server_protocols(ctx, cfg.alpn)
   elseif good and cfg.alpn and cfg.mode == "client" then
     good, reason = set_client_protocols(ctx, cfg.alpn)
   end
-  good, reason = take(LATER, ctx, cfg, good, reason)
+  good, reason = apply_setters(LATE_SETTERS, ctx, cfg, good, reason)
   if not good then
     return nil, reason
   end
   return ctx
 end
 
---- A connection on a connected socket, which is the connection's from then on; or nil and why there is none.
+--- Creates a connection that takes over a connected socket, or returns nil and the reason.
 function luasec.wrap(sock, cfg)
   local ctx = cfg
   if type(cfg) == "table" then

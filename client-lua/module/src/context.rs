@@ -1,16 +1,16 @@
 //! Contexts as userdata: connections are opened and listeners made from them.
 
 use crate::listener::ListenerHandle;
-use crate::opening::OpeningHandle;
 use crate::options;
+use crate::pending_connection::PendingConnectionHandle;
 use crate::results::{Returned, fail, misuse, outcome, timeout, value};
 use crate::shared::Shared;
-use luassl_client::{Adopted, Context, Listener, Opening, Terms};
+use luassl_client::{Adopted, ConnectOptions, Context, Listener, PendingConnection};
 use luassl_protocol::Role;
 use mlua::prelude::*;
 use std::rc::Rc;
 
-/// One object's hold on a context.
+/// One object's reference to a context.
 pub(crate) struct ContextHandle {
     pub(crate) shared: Rc<Shared>,
     pub(crate) context: Option<Rc<Context>>,
@@ -20,8 +20,8 @@ impl LuaUserData for ContextHandle {
     fn add_methods<M: LuaUserDataMethods<Self>>(methods: &mut M) {
         methods.add_method("dial", |lua, this, (address, port, expected): (String, u16, Option<String>)| {
             let Some(context) = &this.context else { return misuse(lua, RELEASED) };
-            let terms = Terms::client(&address, expected.as_deref());
-            this.opening(lua, Opening::dial(context, &address, port, terms))
+            let options = ConnectOptions::client(&address, expected.as_deref());
+            this.pending_connection(lua, PendingConnection::dial(context, &address, port, options))
         });
         methods.add_method("attach", attach);
         methods.add_method("bind", |lua, this, (port, address): (u16, Option<String>)| {
@@ -32,11 +32,11 @@ impl LuaUserData for ContextHandle {
             let Some(context) = &this.context else { return misuse(lua, RELEASED) };
             this.listener(lua, Listener::configured(context, &name))
         });
-        // Another object's hold on it.
+        // A reference for another object.
         methods.add_method("share", |_, this, ()| {
             Ok(Self { shared: Rc::clone(&this.shared), context: this.context.clone() })
         });
-        // When the last hold is released, the daemon gets the context back.
+        // When the last reference is released, the daemon frees the context.
         methods.add_method_mut("release", |_, this, ()| {
             if let Some(context) = this.context.take() {
                 Context::release(context);
@@ -46,12 +46,16 @@ impl LuaUserData for ContextHandle {
     }
 }
 
-const RELEASED: &str = "the context was given back: call wrap again";
+const RELEASED: &str = "the context was released: call wrap again";
 
 impl ContextHandle {
-    fn opening(&self, lua: &Lua, opening: Result<Opening, luassl_client::Error>) -> Returned {
-        outcome(lua, opening, |opening| {
-            value(lua, lua.create_userdata(OpeningHandle::new(&self.shared, opening))?)
+    fn pending_connection(
+        &self,
+        lua: &Lua,
+        pending: Result<PendingConnection, luassl_client::Error>,
+    ) -> Returned {
+        outcome(lua, pending, |pending| {
+            value(lua, lua.create_userdata(PendingConnectionHandle::new(&self.shared, pending))?)
         })
     }
 
@@ -75,8 +79,8 @@ fn attach(
         Err(error) => return misuse(lua, &error.to_string()),
     };
     let role = if server { Role::Server } else { Role::Client };
-    let terms = Terms { role, host, sni };
-    this.opening(lua, Opening::attach(context, socket, terms, timeout(seconds)))
+    let options = ConnectOptions { role, host, sni };
+    this.pending_connection(lua, PendingConnection::attach(context, socket, options, timeout(seconds)))
 }
 
 /// `context(options)`: a context, `nil, message, code`, or `nil, message` for what the caller should throw.

@@ -4,12 +4,12 @@
 mod context;
 mod listener;
 mod luasec;
-mod opening;
 mod options;
+mod pending_connection;
 mod results;
-mod secured;
 mod shared;
 mod stream;
+mod tls_socket;
 
 use luassl_protocol::{Constant, OPTIONS, VERIFY};
 use mlua::prelude::*;
@@ -34,7 +34,7 @@ fn luassl_core(lua: &Lua) -> LuaResult<LuaTable> {
     let module = lua.create_table()?;
     module.raw_set("version", env!("CARGO_PKG_VERSION"))?;
     module.raw_set("constants", constants(lua)?)?;
-    module.raw_set("secured", secured::functions(lua, &shared)?)?;
+    module.raw_set("tls_socket", tls_socket::functions(lua, &shared)?)?;
     module.raw_set("luasec", luasec::functions(lua, &shared)?)?;
     module.raw_set(
         "context",

@@ -3,7 +3,7 @@
 use crate::results::{Returned, done, fail, misuse, timeout, value};
 use crate::shared::Shared;
 use crate::stream::StreamHandle;
-use luassl_client::{Accepted, Asking, Listener};
+use luassl_client::{AcceptFilter, Accepted, Listener};
 use mlua::prelude::*;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -18,11 +18,11 @@ impl ListenerHandle {
         Self { shared: Rc::clone(shared), listener: Some(listener) }
     }
 
-    /// A stream; `nil, message, code`; with a fourth value where it is a peer's handshake that failed.
+    /// Returns a stream or `nil, message, code`, with a fourth value if the handshake of a peer failed.
     fn accept(lua: &Lua, this: &mut Self, (report, seconds): (bool, Option<f64>)) -> Returned {
         let Some(listener) = &mut this.listener else { return misuse(lua, CLOSED) };
-        let asking = if report { Asking::Reports } else { Asking::Connections };
-        match listener.accept(asking, timeout(seconds)) {
+        let filter = if report { AcceptFilter::Reports } else { AcceptFilter::Connections };
+        match listener.accept(filter, timeout(seconds)) {
             Ok(Accepted::Connection(stream)) => {
                 value(lua, lua.create_userdata(StreamHandle::new(&this.shared, *stream))?)
             }
@@ -45,8 +45,8 @@ impl LuaUserData for ListenerHandle {
             let fd = this.listener.as_mut().and_then(|listener| listener.descriptor(timeout(seconds)));
             Ok(fd.map(|fd| fd.as_raw_fd()))
         });
-        methods.add_method_mut("ask_ahead", |lua, this, ()| match &mut this.listener {
-            Some(listener) => done(lua, listener.ask_ahead()),
+        methods.add_method_mut("prefetch", |lua, this, ()| match &mut this.listener {
+            Some(listener) => done(lua, listener.prefetch()),
             None => misuse(lua, CLOSED),
         });
         methods.add_method_mut("close", |_, this, ()| {

@@ -1,4 +1,4 @@
-//! What luassl.luasec needs beside connections: contexts, certificates, and userdata that stand for them.
+//! Functions for luassl.luasec apart from connections: contexts, certificates, and userdata that represent them.
 
 use crate::context::ContextHandle;
 use crate::options::{self, Fault};
@@ -9,18 +9,17 @@ use luassl_protocol::{CertificateFacts, CertificateText};
 use mlua::prelude::*;
 use std::rc::Rc;
 
-/// A userdata that stands for a context of LuaSec, which Lua keeps in a table.
+/// A userdata that represents a LuaSec context, whose state Lua keeps in a table.
 struct ContextToken;
 
 impl LuaUserData for ContextToken {}
 
-/// A userdata that stands for a certificate, likewise.
+/// A userdata that represents a certificate in the same way.
 struct CertificateToken;
 
 impl LuaUserData for CertificateToken {}
 
-/// `context(options)`: a context; or nil, the reason and its code, which is luassl's for misuse where the options
-/// themselves are at fault.
+/// `context(options)`: a context; or nil, the reason and its code. Invalid options have the code for misuse.
 fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
     let recipe = match options::lock_step_recipe(options) {
         Ok(recipe) => recipe,

@@ -9,29 +9,29 @@ use mlua::prelude::*;
 
 /// Why options cannot be used.
 pub(crate) enum Fault {
-    /// An option that there is not, or one of the wrong type: to be thrown.
+    /// An unknown option, or one of the wrong type: to be thrown.
     Misuse(String),
-    /// A value that cannot be used: to be returned.
+    /// An unusable value: to be returned.
     Failed(String),
 }
 
 type Outcome = Result<(), Fault>;
 
-/// What the options ask for.
+/// Builds the recipe from the options of `wrap`.
 pub(crate) fn recipe(options: &LuaTable) -> Result<Recipe, Fault> {
     let mut recipe = Recipe::default();
     for pair in options.pairs::<LuaValue, LuaValue>() {
         let (name, value) = pair.map_err(|error| Fault::Misuse(error.to_string()))?;
         let name = match &name {
             LuaValue::String(name) => name.to_string_lossy(),
-            _ => return Err(Fault::Misuse("options of wrap have names: wrap{key = ...}".into())),
+            _ => return Err(Fault::Misuse("wrap takes named options: wrap{key = ...}".into())),
         };
         apply(&mut recipe, &Option { name: &name, value: &value })?;
     }
     Ok(recipe)
 }
 
-/// What a context of LuaSec asks for, which has more to say than the options of `wrap`.
+/// The recipe of a context for LuaSec, which has more options than `wrap`.
 pub(crate) fn lock_step_recipe(options: &LuaTable) -> Result<Recipe, Fault> {
     let mut recipe = Recipe::default();
     for pair in options.pairs::<String, LuaValue>() {
@@ -120,7 +120,7 @@ impl Option<'_> {
     }
 
     fn text(&self) -> Result<String, Fault> {
-        String::from_utf8(self.bytes()?).map_err(|_| self.failed("this is no UTF-8 text"))
+        String::from_utf8(self.bytes()?).map_err(|_| self.failed("not valid UTF-8"))
     }
 
     fn boolean(&self) -> Result<bool, Fault> {
@@ -140,7 +140,7 @@ impl Option<'_> {
         if number.fract() == 0.0 && (0.0..=100.0).contains(&number) {
             return Ok(number as u32);
         }
-        Err(self.failed("a whole number from 0 to 100 is needed"))
+        Err(self.failed("expected a whole number from 0 to 100"))
     }
 
     /// One text, or a table of texts.
@@ -208,18 +208,18 @@ impl Option<'_> {
                     let text = |value: &LuaValue| Option { name: self.name, value }.text();
                     entries.push(SniEntry { name: text(&name)?, identity: text(&identity)? });
                 }
-                // Not converted: a number would be taken for a name.
+                // No conversion: a number must not count as a name.
                 (LuaValue::String(_), _) => return Err(self.wrong("table of names and identities")),
                 _ => {
                     return Err(Fault::Misuse(format!(
-                        "option '{}' of wrap: each identity goes under its server name, as in \
+                        "option '{}' of wrap: keys must be server names, as in \
                      {{['www.example.org'] = 'identity'}}",
                         self.name
                     )));
                 }
             }
         }
-        // The same table gives the same context, whatever order Lua walks it in.
+        // The order of Lua tables is undefined; equal tables must give equal contexts.
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
@@ -241,7 +241,7 @@ impl Option<'_> {
         match self.text()?.as_str() {
             "TLSv1.2" | "tlsv1_2" => Ok(ProtocolVersion::Tls12),
             "TLSv1.3" | "tlsv1_3" => Ok(ProtocolVersion::Tls13),
-            other => Err(self.failed(format!("no version '{other}': there are TLSv1.2 and TLSv1.3"))),
+            other => Err(self.failed(format!("unknown version '{other}': use TLSv1.2 or TLSv1.3"))),
         }
     }
 

@@ -40,7 +40,7 @@ pub(crate) fn done(lua: &Lua, result: Result<(), Error>) -> Returned {
     outcome(lua, result, |()| value(lua, true))
 }
 
-/// Seconds from `settimeout`; none, or less than zero, is for ever.
+/// Seconds from `settimeout`; `None` or a negative number means no timeout.
 pub(crate) fn timeout(seconds: Option<f64>) -> Timeout {
     match seconds {
         Some(seconds) if seconds >= 0.0 => {

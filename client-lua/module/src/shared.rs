@@ -4,7 +4,7 @@ use luassl_client::Client;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// What one read takes at most: the front sends up to so much in one piece.
+/// The most that one read returns: the front sends up to this much at once.
 const BUFFER: usize = 128 << 10;
 
 /// What all objects of one Lua state share.
@@ -16,13 +16,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Those of a state whose programs call themselves `name` to the daemon.
+    /// The shared state of a client that introduces itself to the daemon as `name`.
     pub(crate) fn new(name: String) -> Self {
         Self { client: Client::new(name, None), buffer: RefCell::default(), scratch: RefCell::default() }
     }
 
-    /// Runs `work` with the buffer, which is allocated when it is first needed. A finaliser of the program's may run
-    /// while a string is made, and read in its turn: it gets a buffer of its own.
+    /// Runs `work` with the buffer, which is allocated on first use. A finaliser of the program may run while a string is
+    /// created, and read too: it gets its own buffer.
     pub(crate) fn with_buffer<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
         let mut buffer = self.buffer.take();
         if buffer.is_empty() {

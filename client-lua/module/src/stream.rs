@@ -86,7 +86,7 @@ impl StreamHandle {
         let option = match name.as_str() {
             "tcp-nodelay" => SocketOption::NoDelay,
             "keepalive" => SocketOption::KeepAlive,
-            _ => return misuse(lua, &format!("no option '{name}': there are tcp-nodelay and keepalive")),
+            _ => return misuse(lua, &format!("unknown option '{name}': use tcp-nodelay or keepalive")),
         };
         done(lua, this.stream.set_option(option, on, timeout(seconds)))
     }

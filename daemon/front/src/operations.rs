@@ -17,10 +17,10 @@ use super::{
     subscriber,
 };
 use luassl_protocol::{
-    Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ContextMade, Digest, Done, ErrorCode,
-    Export, Exported, Failure, FreeContext, HandshakeResult, Hello, Info, MakeContext, Matched, Mode, Of,
-    PeerCertificate, PeerMatches, Request, Role, SetOption, SocketOption, Status, Token, VERSION, Welcome,
-    feature, reply_frame, to_frame,
+    Bind, Blob, BlobStored, Bound as BoundAnswer, Connect, Connecting, ConnectionRef, ContextMade, Digest,
+    Done, ErrorCode, Export, Exported, Failure, FreeContext, HandshakeResult, Hello, Info, MakeContext,
+    Matched, Mode, PeerCertificate, PeerMatches, Request, Role, SetOption, SocketOption, Status, Token,
+    VERSION, Welcome, feature, reply_frame, to_frame,
 };
 use luassl_tls::{self as tls, Floors};
 use openssl::ssl::{SslContext, SslRef};
@@ -418,7 +418,7 @@ impl Session {
         self.front.runtime.connections.find(token, &self.principal.owner)
     }
 
-    fn status(&self, of: &Of) -> Outcome<Status> {
+    fn status(&self, of: &ConnectionRef) -> Outcome<Status> {
         self.front.runtime.connections.status(&of.token, &self.principal.owner)
     }
 
@@ -441,11 +441,11 @@ impl Session {
         Pending { answer, deadline: self.front.limits().handshake() }
     }
 
-    fn info(&self, of: &Of) -> Outcome<Pending<Info>> {
+    fn info(&self, of: &ConnectionRef) -> Outcome<Pending<Info>> {
         self.ask(&of.token, |ssl, fd| Ok(with_addresses(tls::summary(ssl), fd)))
     }
 
-    fn peer_certificate(&self, of: &Of) -> Outcome<Pending<PeerCertificate>> {
+    fn peer_certificate(&self, of: &ConnectionRef) -> Outcome<Pending<PeerCertificate>> {
         self.ask(&of.token, |ssl, _| Ok(tls::peer_certificate(ssl)))
     }
 
@@ -491,13 +491,13 @@ impl Session {
         })
     }
 
-    fn renegotiate(&self, of: &Of) -> Outcome<Pending<Done>> {
+    fn renegotiate(&self, of: &ConnectionRef) -> Outcome<Pending<Done>> {
         let (reply, answer) = oneshot::channel();
         self.find(&of.token)?.send(Command::Renegotiate(reply))?;
         Ok(self.wait_for(answer))
     }
 
-    fn close(&self, of: &Of) -> Outcome<Pending<Done>> {
+    fn close(&self, of: &ConnectionRef) -> Outcome<Pending<Done>> {
         let (reply, answer) = oneshot::channel();
         self.find(&of.token)?.send(Command::Close(reply))?;
         Ok(self.wait_for(answer))

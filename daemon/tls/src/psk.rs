@@ -83,7 +83,7 @@ impl ffi::Keys for OfSession {
         let known = sharing.shared.keys.iter().find(|key| *key.identity == *identity);
         known.cloned().or_else(|| {
             let identity = Some(identity.to_vec().into());
-            sharing.ask(PskQuestion { identity, most_key, ..PskQuestion::default() })
+            sharing.ask(PskQuestion { identity, max_key: most_key, ..PskQuestion::default() })
         })
     }
 
@@ -91,7 +91,12 @@ impl ffi::Keys for OfSession {
         let sharing = sharing(ssl)?;
         sharing.shared.keys.first().cloned().or_else(|| {
             let hint = hint.map(|hint| hint.to_vec().into());
-            sharing.ask(PskQuestion { hint, most_identity: Some(most_identity), most_key, identity: None })
+            sharing.ask(PskQuestion {
+                hint,
+                max_identity: Some(most_identity),
+                max_key: most_key,
+                identity: None,
+            })
         })
     }
 }

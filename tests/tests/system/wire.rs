@@ -1,8 +1,8 @@
 //! What a client hears that speaks the protocol itself, beyond what the Lua module ever says.
 
 use luassl_protocol::{
-    Connect, Connecting, ContextMade, ContextSpec, Done, Failure, Hello, MakeContext, Mode, Of, Request,
-    Role, Status, Token, Welcome, decode_reply, reply_id,
+    Connect, Connecting, ConnectionRef, ContextMade, ContextSpec, Done, Failure, Hello, MakeContext, Mode,
+    Request, Role, Status, Token, Welcome, decode_reply, reply_id,
 };
 use luassl_tests::PATIENCE;
 use luassl_tests::daemon::Daemon;
@@ -122,7 +122,7 @@ fn another_version_is_answered_with_the_one_that_is_spoken_and_closed() {
 fn a_request_before_hello_is_answered_and_closed() {
     let daemon = Daemon::start();
     let mut control = Control::open(&daemon);
-    let status = Request::Status(Of { token: Token::new([0; 16]) });
+    let status = Request::Status(ConnectionRef { token: Token::new([0; 16]) });
     let failure = control.call::<Status>(9, &status, &[]).expect_err("no status");
     assert_eq!(code(&failure), "Version", "{failure}");
     assert!(failure.message.contains("hello"), "{failure}");
@@ -203,8 +203,8 @@ fn a_renegotiation_that_waits_for_its_peer_holds_up_no_other_request() {
     let daemon = Daemon::start();
     let mut control = Control::introduced(&daemon);
     let (token, _stream, _silent) = with_a_silent_peer(&mut control);
-    control.send(10, &Request::Renegotiate(Of { token }), &[]);
-    control.send(11, &Request::Status(Of { token }), &[]);
+    control.send(10, &Request::Renegotiate(ConnectionRef { token }), &[]);
+    control.send(11, &Request::Status(ConnectionRef { token }), &[]);
     let (body, _) = control.answer();
     assert_eq!(reply_id(&body).expect("an id"), 11, "the answer that waits for nobody comes first");
     control.context();
@@ -215,7 +215,7 @@ fn an_answer_that_was_waited_for_reaches_a_client_that_has_ended_its_own_side() 
     let daemon = Daemon::start();
     let mut control = Control::introduced(&daemon);
     let (token, _stream, silent) = with_a_silent_peer(&mut control);
-    control.send(10, &Request::Renegotiate(Of { token }), &[]);
+    control.send(10, &Request::Renegotiate(ConnectionRef { token }), &[]);
     control.0.shutdown(std::net::Shutdown::Write).expect("a half-close");
     drop(silent);
     let (body, _) = control.answer();

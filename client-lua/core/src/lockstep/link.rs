@@ -1,7 +1,7 @@
 //! The socket of one lock-step connection: a question, then its answer.
 
-use super::outcome::Plan;
-use super::patience::Patience;
+use super::outcome::HandshakeOptions;
+use super::spin::SpinPolicy;
 use crate::client::Client;
 use crate::control::{CallError, REQUEST, request_deadline};
 use crate::error::Error;
@@ -16,44 +16,44 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
-/// Room for any answer.
-pub(super) const SCRATCH: usize = FRAME_HEADER + MAX_LOCK_STEP_FRAME;
+/// The capacity of a buffer that holds any answer.
+pub(super) const ANSWER_CAPACITY: usize = FRAME_HEADER + MAX_LOCK_STEP_FRAME;
 
-/// See the module.
+/// The socket of one lock-step connection, and its token.
 pub(super) struct Link {
     socket: OwnedFd,
     pub(super) token: Token,
-    patience: Patience,
+    spin_policy: SpinPolicy,
 }
 
 impl Link {
-    /// Gives the daemon a duplicate of the socket, which stays the program's.
-    pub(super) fn begin(plan: &Plan, tcp: BorrowedFd<'_>) -> Result<Self, Error> {
-        let client: &Rc<Client> = plan.context.client();
+    /// Passes a duplicate of the socket to the daemon; the program keeps the original.
+    pub(super) fn begin(options: &HandshakeOptions, tcp: BorrowedFd<'_>) -> Result<Self, Error> {
+        let client: &Rc<Client> = options.context.client();
         let (socket, token) = client.session(request_deadline(), |session| {
             let request = Request::Connect(Connect {
-                host: plan.host.clone(),
-                sni: plan.sni.clone(),
-                dane: plan.dane.clone(),
-                resume: plan.resume,
-                ..Connect::new(plan.context.number(session)?, plan.role, Mode::LockStep)
+                host: options.host.clone(),
+                sni: options.sni.clone(),
+                dane: options.dane.clone(),
+                resume: options.resume,
+                ..Connect::new(options.context.number(session)?, options.role, Mode::LockStep)
             });
             let answer = session.call::<Connecting>(&request, Some(tcp))?;
-            let fd = answer.fd.ok_or_else(|| CallError::Garbage("no socket came with it".into()))?;
+            let fd = answer.fd.ok_or_else(|| CallError::Garbage("it carries no socket".into()))?;
             Ok((fd, answer.fields.token))
         })?;
-        // The daemon answers at once, or after its own deadlines: one that does neither does not stop the program.
-        let patience = Some(2 * REQUEST);
-        let set = sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, patience);
-        let set = set.and_then(|()| sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, patience));
+        // The daemon answers at once or within its own deadlines. A longer silence must not block the program.
+        let limit = Some(2 * REQUEST);
+        let set = sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, limit);
+        let set = set.and_then(|()| sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, limit));
         set.map_err(|_| Error::daemon_gone())?;
-        Ok(Self { socket, token, patience: Patience::new() })
+        Ok(Self { socket, token, spin_policy: SpinPolicy::new() })
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a question and waits for its answer.
     ///
     /// # Errors
-    /// A daemon that has gone, or that says what cannot be read.
+    /// The daemon has gone away, or its answer is malformed.
     pub(super) fn ask<'s>(
         &mut self,
         question: &LockStepRequest<'_>,
@@ -69,21 +69,21 @@ impl Link {
             }
         }
         let asked = Instant::now();
-        let seen = self.look(self.patience.look(asked, frame.len()), scratch)?;
+        let seen = self.spin(self.spin_policy.spin_until(asked, frame.len()), scratch)?;
         let length = self.receive_frame(seen, scratch)?;
-        self.patience.came(asked.elapsed(), frame.len().max(length));
+        self.spin_policy.on_answer(asked.elapsed(), frame.len().max(length));
         from_body(&scratch[FRAME_HEADER..length]).map_err(|_| garbage())
     }
 
-    /// Sends a question whose answer nobody waits for; what does not go at once does not go.
+    /// Sends a question without waiting for its answer. Drops what the socket does not take at once.
     pub(super) fn tell(&self, question: &LockStepRequest<'_>) {
         if let Ok(frame) = question.to_frame() {
             let _ = send(&self.socket, &frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         }
     }
 
-    /// Looks for the answer without going to sleep: how much has come.
-    fn look(&self, until: Option<Instant>, scratch: &mut [u8]) -> Result<usize, Error> {
+    /// Polls for the answer without sleeping; returns the number of bytes received.
+    fn spin(&self, until: Option<Instant>, scratch: &mut [u8]) -> Result<usize, Error> {
         let Some(until) = until else { return Ok(0) };
         loop {
             match recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
@@ -95,7 +95,7 @@ impl Link {
             if Instant::now() >= until {
                 return Ok(0);
             }
-            // It may be the daemon that has to run here.
+            // The daemon may be waiting for this core.
             thread::yield_now();
         }
     }
@@ -124,5 +124,5 @@ impl Link {
 }
 
 fn garbage() -> Error {
-    Error::new(LuaCode::Daemon, "the answer of the daemon cannot be read")
+    Error::new(LuaCode::Daemon, "the daemon sent a malformed answer")
 }

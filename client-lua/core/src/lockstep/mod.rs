@@ -2,12 +2,12 @@
 
 mod link;
 mod outcome;
-mod patience;
 mod pattern;
-mod secured;
+mod spin;
 mod times;
+mod tls_socket;
 
-pub use outcome::{Handshaken, Hello, Hindrance, Plan, Sent, Want};
+pub use outcome::{Blocked, HandshakeOptions, HandshakeOutcome, Hello, Sent, Want};
 pub use pattern::{Pattern, Received};
-pub use secured::{Secured, Statistics};
 pub use times::Times;
+pub use tls_socket::{Statistics, TlsSocket};

@@ -1,19 +1,19 @@
-//! What a call on a connection in lock-step mode comes to, and what it begins with.
+//! The options and results of calls on a connection in lock-step mode.
 
 use crate::context::Context;
 use luassl_protocol::{Dane, PskQuestion, Role};
 use std::rc::Rc;
 
-/// Why a call has not done all that it was asked for.
+/// Why a call did not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hindrance {
-    /// It goes on when the TCP socket is readable.
+pub enum Blocked {
+    /// It can continue when the TCP socket is readable.
     WantRead,
-    /// It goes on when the TCP socket is writable.
+    /// It can continue when the TCP socket is writable.
     WantWrite,
-    /// The connection has ended, or was never there.
+    /// The connection has ended, or was never established.
     Closed,
-    /// It has failed, for this reason.
+    /// It failed for this reason.
     Failed(String),
 }
 
@@ -31,28 +31,28 @@ pub enum Want {
 /// What a peer's ClientHello asks for.
 pub type Hello = luassl_protocol::ClientHello;
 
-/// How far a handshake has come.
+/// The state of a handshake after a call.
 #[derive(Debug)]
-pub enum Handshaken {
-    /// To its end.
+pub enum HandshakeOutcome {
+    /// It has finished.
     Done,
-    /// To the ClientHello: [`decide`](super::Secured::decide) goes on.
+    /// The ClientHello has arrived: continue with [`decide`](super::TlsSocket::decide).
     Hello(Hello),
-    /// To the choice of a key that the peer has too: [`share`](super::Secured::share) goes on.
+    /// A pre-shared key is needed: continue with [`share`](super::TlsSocket::share).
     Psk(PskQuestion),
 }
 
-/// What a send came to.
+/// The result of a send.
 #[derive(Debug)]
 pub struct Sent {
-    /// How many bytes lie in records that are wholly in the kernel.
+    /// How many bytes are in records that the kernel has taken completely.
     pub count: usize,
-    /// Why these are not all.
-    pub hindrance: Option<Hindrance>,
+    /// Why the rest was not sent.
+    pub blocked: Option<Blocked>,
 }
 
-/// How a connection is begun.
-pub struct Plan {
+/// Options for starting a connection.
+pub struct HandshakeOptions {
     /// The context.
     pub context: Rc<Context>,
     /// The side to play.
@@ -61,8 +61,8 @@ pub struct Plan {
     pub host: Option<String>,
     /// The server name to ask for.
     pub sni: Option<String>,
-    /// The records that the server's certificate must go with.
+    /// The TLSA records that the server's certificate must match.
     pub dane: Option<Dane>,
-    /// Whether a former session with the same server is taken up.
+    /// Whether to resume an earlier session with the same server.
     pub resume: bool,
 }

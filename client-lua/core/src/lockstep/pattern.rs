@@ -1,6 +1,6 @@
 //! What a receive asks for, as LuaSocket has it: a line, everything, or a number of bytes.
 
-use super::outcome::Hindrance;
+use super::outcome::Blocked;
 
 /// What a receive asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,25 +13,25 @@ pub enum Pattern {
     Count(usize),
 }
 
-/// What a receive came to.
+/// The result of a receive.
 #[derive(Debug)]
 pub struct Received {
-    /// What there is: all that was asked for, or the part before the hindrance.
+    /// The data received: all that was requested, or the part before the receive was blocked.
     pub data: Vec<u8>,
-    /// Why it is not all.
-    pub hindrance: Option<Hindrance>,
+    /// Why it is not complete.
+    pub blocked: Option<Blocked>,
 }
 
 /// A pattern being matched.
 pub(super) struct Matching {
     pattern: Pattern,
     data: Vec<u8>,
-    /// How much of `data` came now and not with the call.
+    /// How much of `data` was received and not passed as a prefix.
     total: usize,
 }
 
 impl Matching {
-    /// `prefix` is what a former call had received already.
+    /// `prefix` is the data that an earlier call received.
     pub(super) fn new(pattern: Pattern, prefix: &[u8]) -> Self {
         let pattern = match pattern {
             Pattern::Count(count) => Pattern::Count(count.saturating_sub(prefix.len())),
@@ -40,7 +40,7 @@ impl Matching {
         Self { pattern, data: prefix.to_vec(), total: 0 }
     }
 
-    /// Takes what it wants of `bytes`: how many they were, and whether that is all.
+    /// Consumes `bytes` as far as the pattern needs: how many, and whether the pattern is complete.
     pub(super) fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
         let (taken, done) = match self.pattern {
             Pattern::All => (bytes.len(), false),
@@ -67,18 +67,18 @@ impl Matching {
         (end.map_or(bytes.len(), |end| end + 1), end.is_some())
     }
 
-    /// The end of it. Everything up to the end of the connection is all, where there is anything.
-    pub(super) fn finish(self, hindrance: Option<Hindrance>) -> Received {
+    /// Finishes the receive. For [`Pattern::All`] the end of the connection is success if any data was received.
+    pub(super) fn finish(self, blocked: Option<Blocked>) -> Received {
         let ended = self.pattern == Pattern::All && self.total > 0;
-        let hindrance = hindrance.filter(|hindrance| !(ended && *hindrance == Hindrance::Closed));
-        Received { data: self.data, hindrance }
+        let blocked = blocked.filter(|blocked| !(ended && *blocked == Blocked::Closed));
+        Received { data: self.data, blocked }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Matching, Pattern};
-    use crate::lockstep::Hindrance;
+    use crate::lockstep::Blocked;
 
     #[test]
     fn a_line_loses_every_carriage_return_and_its_end() {
@@ -99,8 +99,8 @@ mod tests {
     fn everything_ends_well_at_the_end_where_there_is_anything() {
         let mut all = Matching::new(Pattern::All, b"before");
         assert_eq!(all.take(b"x"), (1, false));
-        assert!(all.finish(Some(Hindrance::Closed)).hindrance.is_none());
+        assert!(all.finish(Some(Blocked::Closed)).blocked.is_none());
         let nothing = Matching::new(Pattern::All, b"before");
-        assert_eq!(nothing.finish(Some(Hindrance::Closed)).hindrance, Some(Hindrance::Closed));
+        assert_eq!(nothing.finish(Some(Blocked::Closed)).blocked, Some(Blocked::Closed));
     }
 }

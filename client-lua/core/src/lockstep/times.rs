@@ -5,10 +5,10 @@ use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::time::{Duration, Instant};
 
-/// Seconds; less than zero is for ever.
+/// Timeouts in seconds; negative means none.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Times {
-    /// For a call's waiting.
+    /// For each wait.
     pub block: f64,
     /// For a whole call.
     pub total: f64,
@@ -20,12 +20,12 @@ impl Default for Times {
     }
 }
 
-/// What came of a wait.
+/// The result of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waited {
     Ready,
     Timeout,
-    /// The descriptor is none any more.
+    /// The descriptor is no longer valid.
     Broken,
 }
 
@@ -44,7 +44,7 @@ impl Times {
 }
 
 impl Call {
-    /// How long may be waited now; `None` is for ever.
+    /// The time left to wait; `None` means no limit.
     fn left(&self) -> Option<f64> {
         let elapsed = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
         let rest = |limit: f64| (limit >= 0.0).then(|| (limit - elapsed).max(0.0));
@@ -71,9 +71,9 @@ impl Call {
 }
 
 fn timespec(seconds: f64) -> Timespec {
-    let longest = Timespec { tv_sec: i32::MAX.into(), tv_nsec: 0 };
+    let max = Timespec { tv_sec: i32::MAX.into(), tv_nsec: 0 };
     let duration = Duration::try_from_secs_f64(seconds).ok();
-    duration.and_then(|duration| Timespec::try_from(duration).ok()).unwrap_or(longest)
+    duration.and_then(|duration| Timespec::try_from(duration).ok()).unwrap_or(max)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::context::{client, context};
 use crate::front::{Front, Holder};
-use luassl_client::{Accepted, Asking, Context, Error, Listener, Recipe, Stream, Timeout};
+use luassl_client::{AcceptFilter, Accepted, Context, Error, Listener, Recipe, Stream, Timeout};
 use luassl_protocol::{ErrorCode, Failure, LuaCode};
 use rustix::fd::AsFd;
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ fn bound(front: &Front) -> (Listener, Holder) {
 }
 
 fn accept(listener: &mut Listener, timeout: Timeout) -> Result<Stream, Error> {
-    match listener.accept(Asking::Connections, timeout)? {
+    match listener.accept(AcceptFilter::Connections, timeout)? {
         Accepted::Connection(stream) => Ok(*stream),
         Accepted::Failed(failure) => panic!("{failure}"),
     }
@@ -58,7 +58,7 @@ fn an_accept_that_timed_out_does_not_ask_a_second_time() {
 fn a_listener_that_does_not_wait_keeps_four_asked_for() {
     let front = Front::start();
     let (mut listener, holder) = bound(&front);
-    listener.ask_ahead().unwrap();
+    listener.prefetch().unwrap();
     assert_eq!(holder.hear(), b"aaaa");
     assert_eq!(accept(&mut listener, NOW).err().unwrap().code, LuaCode::Timeout);
     let _peer = holder.deliver();
@@ -86,7 +86,7 @@ fn failed_handshakes_come_to_those_who_ask_for_them() {
         holder.report(Failure::new(ErrorCode::Tls, "an HTTP request"));
         (asked, holder)
     });
-    match listener.accept(Asking::Reports, Timeout::Never).unwrap() {
+    match listener.accept(AcceptFilter::Reports, Timeout::Never).unwrap() {
         Accepted::Failed(failure) => assert_eq!(failure.message, "an HTTP request"),
         Accepted::Connection(_) => panic!("there was none"),
     }
@@ -97,7 +97,7 @@ fn failed_handshakes_come_to_those_who_ask_for_them() {
 fn an_accept_passes_over_a_report_that_an_earlier_one_asked_for() {
     let front = Front::start();
     let (mut listener, holder) = bound(&front);
-    assert!(listener.accept(Asking::Reports, NOW).is_err());
+    assert!(listener.accept(AcceptFilter::Reports, NOW).is_err());
     holder.report(Failure::new(ErrorCode::Tls, "an HTTP request"));
     let _peer = holder.deliver();
     accept(&mut listener, Timeout::Never).unwrap();

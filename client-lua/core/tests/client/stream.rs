@@ -2,7 +2,7 @@
 
 use crate::context::context;
 use crate::front::{Front, Peer};
-use luassl_client::{AdoptError, Adopted, Error, Opening, Stream, Terms, Timeout};
+use luassl_client::{AdoptError, Adopted, ConnectOptions, Error, PendingConnection, Stream, Timeout};
 use luassl_protocol::{ErrorCode, Failure, HandshakeResult, Info, LuaCode, Request, Role, to_frame};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -12,17 +12,17 @@ use std::time::Duration;
 const NOW: Timeout = Timeout::After(Duration::ZERO);
 const SOON: Timeout = Timeout::After(Duration::from_millis(20));
 
-fn opening(front: &Front) -> (TcpListener, Opening) {
+fn pending_connection(front: &Front) -> (TcpListener, PendingConnection) {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = tcp.local_addr().unwrap().port();
-    let terms = Terms::client("127.0.0.1", Some("127.0.0.1"));
-    let opening = Opening::dial(&context(front), "127.0.0.1", port, terms).unwrap();
-    (tcp, opening)
+    let options = ConnectOptions::client("127.0.0.1", Some("127.0.0.1"));
+    let pending = PendingConnection::dial(&context(front), "127.0.0.1", port, options).unwrap();
+    (tcp, pending)
 }
 
 fn connected(front: &Front) -> (Stream, Peer) {
-    let (_tcp, mut opening) = opening(front);
-    let stream = opening.advance(Timeout::Never).unwrap();
+    let (_tcp, mut pending) = pending_connection(front);
+    let stream = pending.advance(Timeout::Never).unwrap();
     (stream, front.stream())
 }
 
@@ -68,10 +68,10 @@ fn plaintext_behind_the_handshake_result_stays_in_the_socket() {
 fn a_failed_handshake_stays_failed_and_takes_no_bytes() {
     let front = Front::start();
     front.script().handshake_error = Some(Failure::new(ErrorCode::Verification, "expired"));
-    let (_tcp, mut opening) = opening(&front);
-    let error = opening.advance(Timeout::Never).err().unwrap();
+    let (_tcp, mut pending) = pending_connection(&front);
+    let error = pending.advance(Timeout::Never).err().unwrap();
     assert_eq!((error.code, error.message.as_str()), (LuaCode::Verification, "expired"));
-    assert_eq!(opening.advance(Timeout::Never).err().unwrap().code, LuaCode::Misuse);
+    assert_eq!(pending.advance(Timeout::Never).err().unwrap().code, LuaCode::Misuse);
     let mut rest = Vec::new();
     front.stream().stream.read_to_end(&mut rest).unwrap();
     assert!(rest.is_empty());
@@ -81,30 +81,30 @@ fn a_failed_handshake_stays_failed_and_takes_no_bytes() {
 fn a_peer_that_closes_in_the_handshake_is_no_clean_close() {
     let front = Front::start();
     front.script().handshake_error = Some(Failure::new(ErrorCode::Closed, "closed"));
-    let (_tcp, mut opening) = opening(&front);
-    assert_eq!(opening.advance(Timeout::Never).err().unwrap().code, LuaCode::Cut);
+    let (_tcp, mut pending) = pending_connection(&front);
+    assert_eq!(pending.advance(Timeout::Never).err().unwrap().code, LuaCode::Cut);
 }
 
 #[test]
 fn a_handshake_that_takes_longer_is_gone_on_with_after_the_timeout() {
     let front = Front::start();
     front.script().holds_result = true;
-    let (_tcp, mut opening) = opening(&front);
-    assert_eq!(opening.advance(SOON).err().unwrap().code, LuaCode::Timeout);
-    assert_eq!(opening.advance(NOW).err().unwrap().code, LuaCode::Timeout);
+    let (_tcp, mut pending) = pending_connection(&front);
+    assert_eq!(pending.advance(SOON).err().unwrap().code, LuaCode::Timeout);
+    assert_eq!(pending.advance(NOW).err().unwrap().code, LuaCode::Timeout);
     let mut peer = front.stream();
     let frame = to_frame(&HandshakeResult { error: None, info: Some(Info::default()) }).unwrap();
     peer.stream.write_all(&frame[..5]).unwrap();
-    assert_eq!(opening.advance(SOON).err().unwrap().code, LuaCode::Timeout);
+    assert_eq!(pending.advance(SOON).err().unwrap().code, LuaCode::Timeout);
     peer.stream.write_all(&frame[5..]).unwrap();
-    assert!(opening.advance(Timeout::Never).is_ok());
+    assert!(pending.advance(Timeout::Never).is_ok());
 }
 
 #[test]
 fn the_tcp_socket_is_the_daemons_after_the_handshake_began() {
     let front = Front::start();
-    let (tcp, mut opening) = opening(&front);
-    let _stream = opening.advance(Timeout::Never).unwrap();
+    let (tcp, mut pending) = pending_connection(&front);
+    let _stream = pending.advance(Timeout::Never).unwrap();
     let (mut accepted, _) = tcp.accept().unwrap();
     drop(front.stream().tcp);
     assert_eq!(accepted.read(&mut [0; 1]).unwrap(), 0);
@@ -238,11 +238,11 @@ fn an_attached_socket_carries_the_terms() {
     let front = Front::start();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
-    let terms = Terms { role: Role::Server, host: None, sni: None };
+    let options = ConnectOptions { role: Role::Server, host: None, sni: None };
     let number = std::os::fd::IntoRawFd::into_raw_fd(client);
     let socket = Adopted::new(number).unwrap();
-    let mut opening = Opening::attach(&context(&front), socket, terms, Timeout::Never).unwrap();
-    opening.advance(Timeout::Never).unwrap();
+    let mut pending = PendingConnection::attach(&context(&front), socket, options, Timeout::Never).unwrap();
+    pending.advance(Timeout::Never).unwrap();
     let role = front.log().into_iter().find_map(|request| match request {
         Request::Connect(connect) => Some((connect.role, connect.host)),
         _ => None,
@@ -253,21 +253,21 @@ fn an_attached_socket_carries_the_terms() {
 #[test]
 fn nobody_listening_is_said_with_the_target() {
     let front = Front::start();
-    let (tcp, mut opening) = opening(&front);
+    let (tcp, mut pending) = pending_connection(&front);
     let port = tcp.local_addr().unwrap().port();
     drop(tcp);
-    let error = opening.advance(Timeout::Never).err().unwrap();
+    let error = pending.advance(Timeout::Never).err().unwrap();
     assert_eq!(error.code, LuaCode::Cut);
     assert_eq!(error.message, format!("cannot connect to 127.0.0.1 port {port}: connection refused"));
 }
 
 #[test]
 fn names_are_sent_and_addresses_are_not() {
-    let by_name = Terms::client("example.org", Some("example.org"));
+    let by_name = ConnectOptions::client("example.org", Some("example.org"));
     assert_eq!((by_name.host.as_deref(), by_name.sni), (Some("example.org"), None));
-    let unchecked = Terms::client("example.org", None);
+    let unchecked = ConnectOptions::client("example.org", None);
     assert_eq!((unchecked.host, unchecked.sni.as_deref()), (None, Some("example.org")));
-    let address = Terms::client("[::1]", Some("[::1]"));
+    let address = ConnectOptions::client("[::1]", Some("[::1]"));
     assert_eq!((address.host.as_deref(), address.sni), (Some("::1"), None));
 }
 
@@ -275,9 +275,9 @@ fn names_are_sent_and_addresses_are_not() {
 fn a_connect_that_the_daemon_did_not_answer_in_time_is_gone_on_with() {
     let front = Front::start();
     front.script().unanswered_connects = 1;
-    let (tcp, mut opening) = opening(&front);
-    assert_eq!(opening.advance(SOON).err().unwrap().code, LuaCode::Timeout);
-    let stream = opening.advance(Timeout::Never).unwrap();
+    let (tcp, mut pending) = pending_connection(&front);
+    assert_eq!(pending.advance(SOON).err().unwrap().code, LuaCode::Timeout);
+    let stream = pending.advance(Timeout::Never).unwrap();
     // The daemon may have spoken on the first connection: it goes on with one of its own.
     let (mut first, _) = tcp.accept().unwrap();
     assert_eq!(first.read(&mut [0; 1]).unwrap(), 0);
@@ -292,8 +292,8 @@ fn an_attach_that_the_daemon_did_not_answer_in_time_says_so_and_is_no_timeout() 
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let socket = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
     let adopted = Adopted::new(socket.as_raw_fd()).unwrap();
-    let terms = Terms { role: Role::Client, host: None, sni: None };
-    let error = Opening::attach(&context(&front), adopted, terms, SOON).err().unwrap();
+    let options = ConnectOptions { role: Role::Client, host: None, sni: None };
+    let error = PendingConnection::attach(&context(&front), adopted, options, SOON).err().unwrap();
     assert_eq!(error.code, LuaCode::Daemon);
     assert!(error.message.contains("close it"), "{}", error.message);
 }

@@ -1,8 +1,8 @@
--- Lists of application protocols in the form that TLS has them: each name after its length (RFC 7301).
+-- Lists of application protocols in wire format: length-prefixed names (RFC 7301).
 
 local alpn = {}
 
---- The wire form of a list, or nil and why there is none.
+--- The wire format of a list, or nil and the reason.
 function alpn.wire(list)
   local parts = {}
   for _, name in ipairs(list) do
@@ -21,7 +21,7 @@ function alpn.wire(list)
   return table.concat(parts)
 end
 
---- The list of a wire form.
+--- Parses the wire format.
 function alpn.list(wire)
   local list, at = {}, 1
   while at <= #wire do
@@ -32,7 +32,7 @@ function alpn.list(wire)
   return list
 end
 
---- The first of `ours` that is among `theirs`.
+--- The first entry of `ours` that `theirs` contains.
 function alpn.choose(ours, theirs)
   for _, name in ipairs(ours) do
     for _, offered in ipairs(theirs) do

@@ -1,4 +1,4 @@
--- Certificates as LuaSec has them (ssl.x509). They are read by the daemon: there is no OpenSSL in this process.
+-- LuaSec's certificates (ssl.x509). The daemon parses them, because this process has no OpenSSL.
 
 local core = require "luassl_core"
 local check = require "luassl.luasec.check"
@@ -7,9 +7,9 @@ local userdata = require "luassl.luasec.userdata"
 local certificate = {}
 local methods = {}
 
--- Certificate objects to their DER bytes, and what they say once that was asked.
+-- Maps certificate objects to their DER bytes and, once requested, their contents.
 local states = setmetatable({}, { __mode = "k" })
-userdata.dress(core.luasec.certificate_token(), methods, userdata.named("X509 certificate"), function() end)
+userdata.install_metatable(core.luasec.certificate_token(), methods, userdata.named("X509 certificate"), function() end)
 
 local function new(state)
   local object = core.luasec.certificate_token()
@@ -23,7 +23,7 @@ function certificate.of(der)
   return new { der = der }
 end
 
---- The certificate of a PEM text; nil where there is none.
+--- The certificate in a PEM text, or nil.
 function certificate.load(pem)
   pem = check.text(pem, 1, "load")
   if not pem:find("-----BEGIN [%u0-9 ]*CERTIFICATE-----") then
@@ -40,7 +40,7 @@ local function state_of(object, position, method)
   return check.object(object, states, position, method, "SSL:Certificate")
 end
 
---- What a certificate says. The daemon is asked once; without it there is no answer.
+--- The contents of a certificate. The daemon is asked once; throws if it cannot be reached.
 local function facts_of(object, method)
   local state = state_of(object, 1, method)
   if not state.facts then
@@ -53,7 +53,7 @@ local function facts_of(object, method)
   return state.facts, state.encoding
 end
 
---- A method that gives one text.
+--- Defines a method that returns one field.
 local function text(method, field)
   methods[method] = function(self)
     return facts_of(self, method)[field]
@@ -82,7 +82,7 @@ name "issuer"
 
 local ALTERNATIVE_NAMES = "2.5.29.17"
 
---- The subject alternative names, by kind; other extensions are not in it.
+--- The subject alternative names by type. Other extensions are not included.
 function methods.extensions(self)
   local facts, encoding = facts_of(self, "extensions")
   local extensions = {}
@@ -122,7 +122,7 @@ end
 function methods.validat(self, time)
   time = check.whole(time, 1, "validat")
   local facts = facts_of(self, "validat")
-  -- Up to its last second, that included (RFC 5280, 4.1.2.5).
+  -- The last second is included (RFC 5280, 4.1.2.5).
   return time >= facts.valid_from and time <= facts.valid_to
 end
 
@@ -141,7 +141,7 @@ function methods.issued(self, issued, ...)
 end
 
 
---- How texts are given: as they stand ("ai5"), or as UTF-8.
+--- Sets the encoding of texts: unchanged ("ai5") or UTF-8.
 function methods.setencode(self, encoding)
   local state = state_of(self, 1, "setencode")
   encoding = check.text(encoding, 1, "setencode")

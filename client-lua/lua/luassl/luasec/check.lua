@@ -1,5 +1,5 @@
--- Arguments as Lua's C API takes them, and its messages: numbers are texts, and texts that are numbers are numbers. The
--- messages are thrown at whoever called the function that checks.
+-- Checks arguments like Lua's C API, with the same messages: numbers and numeric strings convert to each other. Errors
+-- are thrown at the level of the function's caller.
 
 local check = {}
 
@@ -13,7 +13,7 @@ local function got(value)
   return value == nil and "no value" or type(value)
 end
 
---- A value as a text; nil where it is none.
+--- A string or number as a string, otherwise nil.
 function check.as_text(value)
   return type(value) == "number" and tostring(value) or type(value) == "string" and value or nil
 end
@@ -26,7 +26,7 @@ function check.number(value, position, method)
   return tonumber(value) or wrong(position, method, ("number expected, got %s"):format(got(value)))
 end
 
---- A number without its fraction; `default` for nil.
+--- A number truncated to an integer; `default` for nil.
 function check.whole(value, position, method, default)
   local number = value == nil and default or tonumber(value)
   if not number then
@@ -35,7 +35,7 @@ function check.whole(value, position, method, default)
   return number < 0 and math.ceil(number) or math.floor(number)
 end
 
---- `value` where it is not nil, which `known` has as a key.
+--- Returns `known[value]`; throws if there is none.
 function check.object(value, known, position, method, what)
   local state = value ~= nil and known[value]
   return state or wrong(position, method, ("%s expected, got %s"):format(what, got(value)))

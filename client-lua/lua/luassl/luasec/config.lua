@@ -1,4 +1,4 @@
--- What can be asked for (ssl.config): the names that luassl and the daemon's OpenSSL know.
+-- The supported settings (ssl.config): the names that luassl and the daemon's OpenSSL know.
 
 local core = require "luassl_core"
 
@@ -15,10 +15,10 @@ for name in pairs(core.constants) do
   end
 end
 
--- Known everywhere, for a program that looks before there is a daemon.
+-- Curves that are always available, for programs that read the list before the daemon runs.
 local CURVES = { "prime256v1", "secp384r1", "secp521r1", "P-256", "P-384", "P-521", "X25519", "X448" }
 
---- The daemon's curves are asked for when a program looks, once there is a daemon.
+--- Asks the daemon for its curves when a program first reads them; cached once the daemon has answered.
 setmetatable(config, {
   __index = function(self, key)
     if key ~= "curves" then

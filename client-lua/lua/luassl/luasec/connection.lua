@@ -1,4 +1,4 @@
--- Connections as LuaSec has them (ssl.core). The TCP socket stays in this process; what is done on it, the daemon does.
+-- LuaSec's connections (ssl.core). This process keeps the TCP socket; the daemon does the I/O on it.
 
 local core = require "luassl_core"
 local certificate = require "luassl.luasec.certificate"
@@ -6,10 +6,10 @@ local check = require "luassl.luasec.check"
 local context = require "luassl.luasec.context"
 local userdata = require "luassl.luasec.userdata"
 
-local raw = core.secured
+local raw = core.tls_socket
 local connection = { SOCKET_INVALID = -1 }
 
--- What belongs to each connection: its context, and what it was told before the handshake.
+-- The state of each connection: its context, and the settings made before the handshake.
 local states = setmetatable({}, { __mode = "k" })
 local methods = {}
 
@@ -17,9 +17,9 @@ local function tostring_of(self)
   return ("SSL connection: %s%s"):format(core.luasec.address(self), raw.closed(self) and " (closed)" or "")
 end
 
-userdata.dress(raw.new(), methods, tostring_of, raw.close)
+userdata.install_metatable(raw.new(), methods, tostring_of, raw.close)
 
---- What belongs to a connection; throws where an object is none.
+--- The state of a connection; throws if the object is not one.
 local function state_of(object, method)
   return states[object] or check.object(object, states, 1, method, "SSL:Connection")
 end
@@ -28,11 +28,11 @@ function connection.copyright()
   return "luassl: LuaSec's API over luassld"
 end
 
---- A connection of a context, without a socket yet; or nil and why there is none.
+--- Creates a connection without a socket from a context, or returns nil and the reason.
 function connection.create(ctx)
   if not context.is(ctx) then
     if userdata.is_of_luaossl(ctx) then
-      return nil, "contexts of luaossl are not supported: make one with ssl.newcontext"
+      return nil, "contexts of luaossl are not supported: use ssl.newcontext"
     end
     userdata.bad_argument(1, "create", "invalid context")
   end
@@ -48,7 +48,7 @@ function connection.create(ctx)
   return conn
 end
 
---- Gives a new connection its socket.
+--- Sets the socket of a new connection.
 function connection.setfd(conn, number)
   state_of(conn, "ssl.core.setfd")
   if raw.begun(conn) or raw.closed(conn) then
@@ -62,7 +62,7 @@ function connection.setmethod(name, method)
   methods[name] = method
 end
 
---- No cipher suite of TLS 1.2 and 1.3 is used with compression.
+--- Always nil for an open connection: TLS compression is not used.
 function connection.compression(conn)
   state_of(conn, "compression")
   if not raw.connected(conn) then
@@ -71,7 +71,7 @@ function connection.compression(conn)
   return nil
 end
 
---- Description, bits, length of the key in bits, protocol; nothing before the handshake.
+--- Cipher description, strength in bits, key length in bits and protocol; nothing before the handshake.
 function connection.info(conn)
   state_of(conn, "info")
   local facts = raw.connected(conn) and raw.facts(conn)
@@ -80,7 +80,7 @@ function connection.info(conn)
   end
 end
 
---- Passes the socket to the daemon: true, or nil and why it does not take it.
+--- Passes the socket to the daemon. Returns true, or nil and the reason.
 local function begin(self, state)
   local handle = state.handle
   if state.server and (state.names or context.decides(state.context)) then
@@ -95,11 +95,11 @@ local function begin(self, state)
     return nil, reason
   end
   local resume = not state.server and context.resumes(state.context)
-  local terms = { sni = state.name, host = host, resume = resume, dane = state.dane }
-  return raw.begin(self, handle, state.server, terms)
+  local options = { sni = state.name, host = host, resume = resume, dane = state.dane }
+  return raw.begin(self, handle, state.server, options)
 end
 
---- Answers the daemon's question at the ClientHello: which context, which protocol.
+--- Chooses context and application protocol after the ClientHello.
 local function decide(self, state, name, theirs)
   state.asked = name
   local chosen = name and state.names and state.names[name]
@@ -120,15 +120,15 @@ local function decide(self, state, name, theirs)
   return raw.decide(self, handle, context.protocol(chosen or state.context, theirs), false)
 end
 
---- Answers the daemon's question for a key. What the program's function throws is thrown once the daemon waits no more.
-local function share(self, state, named, most_key, most_identity)
-  local callback = context.key_of_peers(state.chosen or state.context) or context.key_of_peers(state.context)
+--- Supplies a pre-shared key. An error of the callback is rethrown after the daemon has been told.
+local function share(self, state, named, max_key, max_identity)
+  local callback = context.psk_callback(state.chosen or state.context) or context.psk_callback(state.context)
   local good, first, second
   if state.server then
-    good, first = pcall(callback, named, most_key)
+    good, first = pcall(callback, named, max_key)
     second = first
   else
-    good, first, second = pcall(callback, named, most_identity, most_key)
+    good, first, second = pcall(callback, named, max_identity, max_key)
   end
   if not good then
     raw.share(self)
@@ -141,7 +141,7 @@ local function share(self, state, named, most_key, most_identity)
   return raw.share(self, not state.server and first or nil, second)
 end
 
-local ANSWERS = { hello = decide, psk = share }
+local HANDLERS = { hello = decide, psk = share }
 
 function methods.dohandshake(self)
   local state = state_of(self, "dohandshake")
@@ -158,7 +158,7 @@ function methods.dohandshake(self)
   end
   local done, reason, first, second, third = raw.handshake(self)
   while done == nil do
-    done, reason, first, second, third = ANSWERS[reason](self, state, first, second, third)
+    done, reason, first, second, third = HANDLERS[reason](self, state, first, second, third)
   end
   if done then
     return true
@@ -209,11 +209,11 @@ function methods.settimeout(self, seconds, mode)
     userdata.bad_argument(2, "settimeout", "invalid timeout mode")
   end
   raw.settimeout(self, number, whole)
-  -- A float where Lua tells the difference, as LuaSec's.
+  -- A float, like LuaSec, on Lua versions with integers.
   return 1.0
 end
 
---- A method that has no arguments.
+--- Defines a method without arguments.
 local function plain(name, method)
   methods[name] = function(self)
     state_of(self, name)
@@ -228,8 +228,8 @@ plain("close", raw.close)
 plain("getstats", raw.statistics)
 plain("getpeername", raw.peername)
 plain("getsockname", raw.sockname)
--- Sends close_notify: true once the peer's has come too, false before that; nil and "wantread" or "wantwrite" where it
--- waits. The TCP connection stays.
+-- Sends close_notify. Returns true once the peer's has been received, false before; nil and "wantread" or "wantwrite"
+-- if it would block. The TCP connection stays open.
 plain("shutdown", raw.shutdown)
 
 function methods.setstats(self, received, sent, age)
@@ -241,7 +241,7 @@ function methods.setstats(self, received, sent, age)
   return 1.0
 end
 
---- A client's server name, or a server's contexts by name; these are looked up while a peer waits.
+--- Sets a client's server name, or a server's contexts by name, which are looked up in each handshake.
 function methods.sni(self, names, strict)
   local state = state_of(self, "sni")
   if raw.closed(self) then
@@ -277,7 +277,7 @@ function methods.getalpn(self)
   return (raw.info(self))
 end
 
---- Everything about a connected session, or nil.
+--- All information about a connected session, or nil.
 local function facts_of(self, method)
   state_of(self, method)
   return raw.connected(self) and raw.facts(self) or nil
@@ -302,7 +302,7 @@ function methods.info(self, field)
   return info
 end
 
---- The peer's certificates, its own first.
+--- The peer's certificates, leaf first.
 local function peer_chain(facts, server)
   if not server then
     return facts.peer_chain
@@ -314,7 +314,7 @@ local function peer_chain(facts, server)
   return chain
 end
 
---- `chain[n]` as an object; nil where there is none.
+--- `chain[n]` as an object, or nil.
 local function nth(chain, n)
   if n < 1 then
     return nil, "invalid certificate index"
@@ -362,7 +362,7 @@ function methods.getlocalchain(self)
   return objects(facts.local_chain)
 end
 
---- True; or false and what is wrong: a text, or with lsec_continue a table of texts by depth + 1.
+--- True; or false and the error: a string, or with lsec_continue a table of lists of strings by depth + 1.
 function methods.getpeerverification(self)
   local facts = facts_of(self, "getpeerverification")
   if not facts then
@@ -381,8 +381,8 @@ function methods.getpeerverification(self)
   return false, faults
 end
 
--- More than any exporter of TLS gives, in bytes.
-local LONGEST_EXPORT = 65535
+-- An upper bound on the output of TLS exporters, in bytes.
+local MAX_EXPORT = 65535
 
 local function finished(field, method)
   methods[method] = function(self)
@@ -407,7 +407,7 @@ function methods.exportkeyingmaterial(self, label, length, bound)
   label = check.text(label, 1, "exportkeyingmaterial")
   length = check.whole(length, 2, "exportkeyingmaterial")
   bound = bound ~= nil and check.text(bound, 3, "exportkeyingmaterial") or nil
-  if length < 0 or length > LONGEST_EXPORT then
+  if length < 0 or length > MAX_EXPORT then
     return nil, "error exporting keying material"
   end
   local data = raw.export(self, label, length, bound)
@@ -417,7 +417,7 @@ function methods.exportkeyingmaterial(self, label, length, bound)
   return data
 end
 
---- The name that TLSA records belong to, before the handshake: whether the connection is verified by them.
+--- Sets the host of the TLSA records before the handshake. Returns whether the connection uses DANE.
 function methods.setdane(self, host)
   local state = state_of(self, "setdane")
   host = check.text(host, 1, "setdane")
@@ -428,29 +428,29 @@ function methods.setdane(self, host)
   return true
 end
 
--- How long the data of a TLSA record is, by its matching type; in full it is DER, and so never as short as this.
+-- The data length of a TLSA record by matching type. Full data is DER and has a minimum length.
 local LENGTHS = { [1] = 32, [2] = 64 }
-local SHORTEST = 16
--- The most records of one connection, and the longest data, in bytes: the daemon's bounds.
-local MOST_RECORDS, LONGEST = 64, 16384
+local MIN_FULL_DATA = 16
+-- The daemon's limits: records of one connection, and bytes of one record's data.
+local MAX_RECORDS, MAX_RECORD_DATA = 64, 16384
 
---- A TLSA record, before the handshake: whether it can be used.
+--- Adds a TLSA record before the handshake. Returns whether the record is usable.
 function methods.settlsa(self, usage, selector, matching, data)
   local state = state_of(self, "settlsa")
   usage, selector = check.whole(usage, 1, "settlsa") % 256, check.whole(selector, 2, "settlsa") % 256
   matching = check.whole(matching, 3, "settlsa") % 256
   data = check.text(data, 4, "settlsa")
-  local fits = #data == LENGTHS[matching] or matching == 0 and #data >= SHORTEST and #data <= LONGEST
+  local fits = #data == LENGTHS[matching] or matching == 0 and #data >= MIN_FULL_DATA and #data <= MAX_RECORD_DATA
   local records = state.dane
-  if not (records and fits) or usage > 3 or selector > 1 or #records >= MOST_RECORDS or raw.begun(self) then
+  if not (records and fits) or usage > 3 or selector > 1 or #records >= MAX_RECORDS or raw.begun(self) then
     return false
   end
   records[#records + 1] = { usage, selector, matching, data }
   return true
 end
 
---- What a stapled OCSP response says of the peer's certificate (`good`, `revoked`, `unknown`) and the response in DER;
--- or nil, why it says nothing, and the response where there is one.
+--- The status of the peer's certificate in a stapled OCSP response (`good`, `revoked`, `unknown`) and the response in
+-- DER; or nil, the reason, and the response if there is one.
 function methods.ocsp(self)
   local facts = facts_of(self, "ocsp")
   if not facts then
@@ -465,7 +465,7 @@ function methods.ocsp(self)
   return facts.staple_status, facts.staple
 end
 
---- The secrets of the session, in the format of SSLKEYLOGFILE; of a context with keylog alone.
+--- The secrets of the session in SSLKEYLOGFILE format; requires a context with keylog.
 function methods.keylog(self)
   local facts = facts_of(self, "keylog")
   if not facts then

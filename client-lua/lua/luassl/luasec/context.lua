@@ -1,5 +1,5 @@
--- Contexts as LuaSec has them (ssl.context): a description that may be changed at any time. The daemon's contexts are
--- made of it, and never change: a change here makes a new one for the next connection.
+-- LuaSec's contexts (ssl.context): a description that may change at any time. The daemon's contexts are created from it
+-- and are immutable: after a change, the next connection uses a new one.
 
 local core = require "luassl_core"
 local alpn = require "luassl.luasec.alpn"
@@ -8,13 +8,13 @@ local userdata = require "luassl.luasec.userdata"
 
 local context = {}
 
--- Context objects to what they describe.
+-- Maps context objects to their descriptions.
 local descriptions = setmetatable({}, { __mode = "k" })
 local methods = {}
-userdata.dress(core.luasec.context_token(), methods, userdata.named("SSL context"), function() end)
+userdata.install_metatable(core.luasec.context_token(), methods, userdata.named("SSL context"), function() end)
 
--- What the daemon says of a value that it would take with others beside it, such as a key without a certificate; and of
--- one that it knows, but does not allow.
+-- The daemon's codes for a value that is valid only together with others, such as a key without a certificate, and for
+-- a value that is known but not allowed.
 local MISUSE, REFUSED = -7, -6
 
 local VERSIONS = {
@@ -46,7 +46,7 @@ for name in pairs(core.constants) do
   end
 end
 
---- What an object describes; throws where it is no context.
+--- The description of a context; throws if the object is not one.
 local function described(object, method)
   local description = descriptions[object]
   if not description then
@@ -70,8 +70,8 @@ local function changed(description)
   description.made, description.made_pausing = nil, nil
 end
 
---- Whether the daemon takes a value by itself: true, or false and its reason.
-local function taken(options)
+--- Whether the daemon accepts these options on their own: true, or false, the reason and its code.
+local function is_accepted(options)
   options.nobody = true
   local made, reason, code = core.luasec.context(options)
   if made then
@@ -94,7 +94,7 @@ local function read(path)
   return bytes
 end
 
---- Whether a value is a context of ours.
+--- Whether a value is a context of luassl.
 function context.is(object)
   return descriptions[object] ~= nil
 end
@@ -123,14 +123,15 @@ function context.setmode(ctx, mode)
   return true
 end
 
---- The key is an identity of the daemon's by its name, alias or path; the password is its operator's to give.
+--- The key names an identity of the daemon, by name, alias or path. The password is ignored: the operator of the daemon
+-- configures it.
 function context.loadkey(ctx, file, password)
   local description = described(ctx, "ssl.context.loadkey")
   file = check_string(file, 2, "loadkey")
   if password and type(password) ~= "string" and type(password) ~= "function" then
     error("invalid callback value", 2)
   end
-  local good, reason, code = taken { key = file }
+  local good, reason, code = is_accepted { key = file }
   if not good and code ~= MISUSE then
     return false, ("error loading private key (%s)"):format(reason)
   end
@@ -154,7 +155,7 @@ function context.loadcert(ctx, file)
   end
   local pair = { key = description.pending_key, chain = bytes }
   description.pending_key = nil
-  -- A pair of the same key is brought again: the new chain takes the place of the former.
+  -- The same key was loaded before: the new chain replaces the old one.
   for index, known in ipairs(description.keys) do
     if known.key == pair.key then
       table.remove(description.keys, index)
@@ -172,7 +173,7 @@ function context.checkkey(ctx)
   if not (pair and pair.key) then
     return false
   end
-  return (taken { key = pair.key, chain = pair.chain })
+  return (is_accepted { key = pair.key, chain = pair.chain })
 end
 
 function context.locations(ctx, cafile, capath)
@@ -184,7 +185,7 @@ function context.locations(ctx, cafile, capath)
     local bytes, reason = read(check_string(cafile, 2, "locations"))
     local good = bytes ~= nil
     if good then
-      good, reason = taken { cafile = bytes }
+      good, reason = is_accepted { cafile = bytes }
     end
     if not good then
       return false, ("error loading CA locations (%s)"):format(reason)
@@ -199,14 +200,14 @@ function context.locations(ctx, cafile, capath)
   return true
 end
 
---- A setting that the daemon is asked about by itself.
+--- A setter that asks the daemon whether the value is valid.
 local function setter(method, option, failure)
   return function(ctx, value)
     local description = described(ctx, "ssl.context." .. method)
     value = check_string(value, 2, method)
     local good, reason, code = value == "" and option == "ciphersuites", nil, nil
     if not good then
-      good, reason, code = taken { [option] = value }
+      good, reason, code = is_accepted { [option] = value }
     end
     if code == REFUSED then
       return false, ("error setting %s (%s)"):format(option == "ciphers" and "cipher list" or option, reason)
@@ -237,7 +238,7 @@ end
 
 context.setcurveslist = setter("setcurveslist", "groups", "unknown elliptic curve in \"%s\"")
 
---- The names of `list`, each of which `known` has; or nil and the failure.
+--- The set of names in `list`, or nil and the failure if `known` lacks one.
 local function names(known, list, method, failure)
   local found = {}
   for position = 1, list.n do
@@ -296,11 +297,12 @@ function context.setdepth(ctx, depth)
   return true
 end
 
---- Called now and not in a handshake: always with the same arguments, as OpenSSL from 1.1.0 on makes LuaSec do.
+--- Calls the callback now, not in a handshake, and always with the same arguments, like LuaSec with OpenSSL 1.1.0 and
+-- later.
 function context.setdhparam(ctx, callback)
   local description = described(ctx, "ssl.context.setdhparam")
   local parameters = type(callback) == "function" and callback(false, 1024)
-  if type(parameters) == "string" and taken { dhfile = parameters } then
+  if type(parameters) == "string" and is_accepted { dhfile = parameters } then
     description.dh = parameters
     changed(description)
   end
@@ -311,14 +313,14 @@ function context.setalpn(ctx, wire)
   wire = check_string(wire, 2, "setalpn")
   local list = alpn.list(wire)
   if wire ~= "" and alpn.wire(list) ~= wire then
-    return false, "error setting ALPN (no list of names after their lengths)"
+    return false, "error setting ALPN (not a list of length-prefixed names)"
   end
   description.protocols = list
   changed(description)
   return true
 end
 
---- `callback` gets the peer's list and gives ours, both in wire form.
+--- `callback` receives the peer's list and returns ours, both in wire format.
 function context.setalpncb(ctx, callback)
   local description = described(ctx, "ssl.context.setalpncb")
   description.choose = callback
@@ -326,14 +328,14 @@ function context.setalpncb(ctx, callback)
   return true
 end
 
--- The longest name of a key that two peers share, and hint, in bytes: OpenSSL's bounds.
-local LONGEST_HINT = 256
+-- OpenSSL's limit for PSK identities and hints, in bytes.
+local MAX_HINT = 256
 
---- What a server of TLS 1.2 says to help a client to choose its key.
+--- The PSK identity hint of a TLS 1.2 server.
 function context.setpskhint(ctx, hint)
   local description = described(ctx, "ssl.context.setpskhint")
   hint = check_string(hint, 2, "setpskhint")
-  if #hint > LONGEST_HINT then
+  if #hint > MAX_HINT then
     return false
   end
   description.psk.hint = hint
@@ -341,8 +343,8 @@ function context.setpskhint(ctx, hint)
   return true
 end
 
---- A function that gives the key, for a side.
-local function asker(method)
+--- A setter for the PSK callback of one role.
+local function psk_callback_setter(method)
   return function(ctx, callback)
     local description = described(ctx, "ssl.context." .. method)
     description.psk.callback = callback
@@ -351,12 +353,12 @@ local function asker(method)
   end
 end
 
---- `callback(identity, longest_key)` gives the key, or nil.
-context.setserverpskcb = asker("setserverpskcb")
---- `callback(hint or nil, longest_identity, longest_key)` gives an identity and its key, or nil.
-context.setclientpskcb = asker("setclientpskcb")
+--- `callback(identity, max_key)` returns the key, or nil.
+context.setserverpskcb = psk_callback_setter("setserverpskcb")
+--- `callback(hint or nil, max_identity, max_key)` returns an identity and its key, or nil.
+context.setclientpskcb = psk_callback_setter("setclientpskcb")
 
---- Keys by the names that clients say for them; a client's one. True, or false and what is wrong.
+--- Pre-shared keys by identity; a client has one. Returns true, or false and the reason.
 function context.setpskkeys(ctx, keys)
   local description = described(ctx, "ssl.context.setpskkeys")
   local list = {}
@@ -366,7 +368,7 @@ function context.setpskkeys(ctx, keys)
     end
     list[#list + 1] = { identity = identity, key = key }
   end
-  local good, reason = taken { psk = { keys = list, ask = false } }
+  local good, reason = is_accepted { psk = { keys = list, ask = false } }
   if not good then
     return false, reason
   end
@@ -375,7 +377,7 @@ function context.setpskkeys(ctx, keys)
   return true
 end
 
---- Lets clients verify by TLSA records.
+--- Enables verification by TLSA records (DANE) for clients.
 function context.setdane(ctx, ...)
   local description = described(ctx, "ssl.context.setdane")
   local flags = false
@@ -390,16 +392,16 @@ function context.setdane(ctx, ...)
   return true
 end
 
--- What LuaSec does not have: off unless it is asked for.
+-- Extensions that LuaSec does not have; off by default.
 
---- Trusts by name: those of the configuration, and `system`.
+--- Trusts by name: those of the daemon's configuration, and `system`.
 function context.settrust(ctx, ...)
   local description = described(ctx, "ssl.context.settrust")
   local list = { ... }
   for position, name in ipairs(list) do
     list[position] = check_string(name, position + 1, "settrust")
   end
-  local good, reason = taken { trust = list }
+  local good, reason = is_accepted { trust = list }
   if not good then
     return false, ("error loading CA locations (%s)"):format(reason)
   end
@@ -408,13 +410,13 @@ function context.settrust(ctx, ...)
   return true
 end
 
-local NOT_VERIFIED = "verify_host needs verify = \"peer\": without it the certificate proves nothing"
+local NOT_VERIFIED = "verify_host requires verify = \"peer\": without it the certificate is not verified"
 
 --- The name that the peer's certificate must carry; true for the name of `sni`.
 function context.setverifyhost(ctx, host)
   local description = described(ctx, "ssl.context.setverifyhost")
   if host ~= true and type(host) ~= "string" then
-    return false, "invalid verify_host: a name, or true for the name of sni"
+    return false, "invalid verify_host: use a name, or true for the name passed to sni"
   elseif not description.verify.peer then
     return false, NOT_VERIFIED
   end
@@ -422,14 +424,14 @@ function context.setverifyhost(ctx, host)
   return true
 end
 
---- The name that is expected of a peer, where there is one; or nil and why a connection must not begin.
+--- The name that the peer must have, if any; or nil and the reason why a connection must not begin.
 function context.expected(ctx, sni)
   local description = descriptions[ctx]
   local host = description.verify_host
   if host and not description.verify.peer then
     return nil, NOT_VERIFIED
   elseif host == true and not sni then
-    return nil, "verify_host = true needs the server's name: call sni before the handshake, or give the name"
+    return nil, "verify_host = true requires a server name: call sni before the handshake, or set verify_host to a name"
   end
   return host == true and sni or host or nil
 end
@@ -443,15 +445,15 @@ local function switch(method, field)
   end
 end
 
---- A client takes up a former session with the same server.
+--- A client resumes an earlier session with the same server.
 switch("setresumption", "resumption")
---- A client asks for a stapled OCSP response.
+--- A client requests a stapled OCSP response.
 switch("setocsp", "ocsp")
 
---- Connections tell their secrets, where the grant allows it. True, or false and why not.
+--- Connections export their TLS secrets, if the grant allows it. Returns true, or false and the reason.
 function context.setkeylog(ctx, on)
   local description = described(ctx, "ssl.context.setkeylog")
-  local good, reason = taken { key_log = on and true or false }
+  local good, reason = is_accepted { key_log = on and true or false }
   if not good then
     return false, reason
   end
@@ -471,7 +473,7 @@ function methods.setverifyext(ctx, ...)
   return true
 end
 
---- The options that the daemon's context is made of.
+--- The options for creating the daemon's context.
 local function options_of(description)
   local more = description.verify_more
   local options = {
@@ -487,7 +489,7 @@ local function options_of(description)
     alpn = description.protocols,
     alpn_optional = true,
     nobody = true,
-    -- As far as OpenSSL goes by itself.
+    -- OpenSSL's default.
     depth = description.depth or 100,
     verify = 0,
     options = {},
@@ -537,8 +539,8 @@ local function options_of(description)
   return options
 end
 
---- The daemon's context for connections of a context object, or nil and why there is none. With `pausing` a server's
--- handshakes stop at the ClientHello.
+--- The daemon's context for connections of a context object, or nil and the reason. With `pausing`, handshakes of a
+-- server stop at the ClientHello.
 function context.handle(ctx, pausing)
   local description = descriptions[ctx]
   local slot = pausing and "made_pausing" or "made"
@@ -549,7 +551,7 @@ function context.handle(ctx, pausing)
     end
     local made, reason = core.luasec.context(options)
     if not made and reason:find("limit of %d+ contexts") then
-      -- Contexts that nobody holds any more may be there until they are collected.
+      -- Unreferenced contexts exist until they are collected.
       collectgarbage()
       collectgarbage()
       made, reason = core.luasec.context(options)
@@ -572,8 +574,8 @@ function context.decides(ctx)
   return descriptions[ctx].choose ~= nil
 end
 
---- The function that gives keys which peers share.
-function context.key_of_peers(ctx)
+--- The PSK callback.
+function context.psk_callback(ctx)
   return descriptions[ctx].psk.callback
 end
 
@@ -582,17 +584,17 @@ function context.has_dane(ctx)
   return descriptions[ctx].dane ~= nil and descriptions[ctx].mode == "client"
 end
 
---- Whether a client takes up former sessions.
+--- Whether a client resumes earlier sessions.
 function context.resumes(ctx)
   return descriptions[ctx].resumption == true
 end
 
---- Whether errors of verification are told one by one.
+--- Whether verification errors are reported individually.
 function context.lists_faults(ctx)
   return descriptions[ctx].verify_more.lsec_continue == true
 end
 
---- The application protocol that a server agrees on with a peer that offers `theirs`.
+--- The application protocol that a server selects for a peer that offers `theirs`.
 function context.protocol(ctx, theirs)
   local description = descriptions[ctx]
   local ours = description.protocols

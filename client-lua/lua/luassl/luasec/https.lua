@@ -13,7 +13,7 @@ local https = {
   TIMEOUT = 60,
 }
 
--- As LuaSec has it: whoever wants the peer verified says so.
+-- LuaSec's defaults: the peer is verified only on request.
 local DEFAULTS = {
   protocol = "any",
   options = { "all", "no_sslv2", "no_sslv3", "no_tlsv1" },
@@ -37,7 +37,7 @@ local function described(address, body, chunks)
   return request
 end
 
---- Lets the methods of the connection be called on what LuaSocket holds for a socket.
+--- Forwards the methods of the connection to the object that LuaSocket uses as a socket.
 local function forward(to)
   for name, method in pairs(getmetatable(to.sock).__index) do
     if type(method) == "function" then
@@ -48,7 +48,7 @@ local function forward(to)
   end
 end
 
---- What LuaSocket calls for a socket: a function that gives one which does TLS as `params` say.
+--- Returns a constructor of sockets for LuaSocket, which do TLS with `params`.
 function https.tcp(params)
   params = params or {}
   for name, value in pairs(DEFAULTS) do
@@ -73,8 +73,8 @@ function https.tcp(params)
   end
 end
 
---- As LuaSocket's http.request, with the keys of a configuration of TLS beside its own; without proxies and without
--- redirects of table requests.
+--- Like LuaSocket's http.request, with additional keys for TLS. Proxies, and redirects of table requests, are not
+-- supported.
 function https.request(request, body)
   local chunks = {}
   local bare = type(request) == "string"

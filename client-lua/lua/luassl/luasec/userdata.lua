@@ -1,22 +1,22 @@
--- Userdata that programs can look into as into LuaSec's: their metatable has a plain table as __index and can be read.
--- What belongs to one of them is kept beside it, in a table with weak keys.
+-- Userdata that programs can inspect like LuaSec's: the metatable is readable and has a plain table as __index. The
+-- state of each userdata is kept in a separate table with weak keys.
 
 local core = require "luassl_core"
 
 local userdata = {}
 
---- Gives all userdata of the kind of `sample` these methods, and a name for tostring (without the colon).
--- LuaSec's metatables are registered as SSL:Context and SSL:Connection; these must not be: cqueues takes what has that
--- name for a pointer.
-function userdata.dress(sample, methods, tostring_of, close)
+--- Installs methods, tostring and close in the metatable that all userdata of the type of `sample` share.
+-- LuaSec registers its metatables as SSL:Context and SSL:Connection. These must not be registered, because cqueues
+-- treats userdata with those names as pointers.
+function userdata.install_metatable(sample, methods, tostring_of, close)
   if not (debug and debug.getmetatable) then
-    error("luassl.luasec needs the debug library, to give its objects metatables that programs can read", 0)
+    error("luassl.luasec requires the debug library to set the metatables of its objects", 0)
   end
   local metatable = debug.getmetatable(sample)
   metatable.__index = methods
   metatable.__tostring = tostring_of
   metatable.__close = close
-  -- What getmetatable gives: not the table itself, whose finaliser must not be called by programs.
+  -- The result of getmetatable. It is a copy, so that programs cannot call the finaliser.
   metatable.__metatable = { __index = methods, __tostring = tostring_of, __close = close }
 end
 

@@ -7,7 +7,7 @@ use crate::{
     tests::{peers::BOUND, rig::block_on, whole::front},
     turns::Turns,
 };
-use luassl_protocol::{Blob, Connect, Hello, Mode, Of, Role, Token};
+use luassl_protocol::{Blob, Connect, ConnectionRef, Hello, Mode, Role, Token};
 use luassl_settings::{Grant, Grantee, Settings};
 use std::{
     io::{Read, Write},
@@ -25,7 +25,7 @@ fn channel() -> (Channel, UnixStream) {
 }
 
 fn plain() -> Vec<u8> {
-    Request::Status(Of { token: Token::new([0; 16]) }).to_frame(1).unwrap()
+    Request::Status(ConnectionRef { token: Token::new([0; 16]) }).to_frame(1).unwrap()
 }
 
 fn connect() -> Vec<u8> {

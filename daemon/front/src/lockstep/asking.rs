@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn question() -> PskQuestion {
-        PskQuestion { identity: None, hint: None, most_identity: None, most_key: 64 }
+        PskQuestion { identity: None, hint: None, max_identity: None, max_key: 64 }
     }
 
     fn key() -> Vec<u8> {

@@ -22,7 +22,7 @@ use super::{
 };
 use asking::Asking;
 use luassl_protocol::{
-    ErrorCode, FRAME_HEADER, Failure, LOOK_DATA, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME,
+    ErrorCode, FRAME_HEADER, Failure, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME, MAX_SPIN_DATA,
 };
 use luassl_tls::{self as tls, Decision, Floors};
 use openssl::ssl::{Ssl, SslContext};
@@ -395,7 +395,7 @@ impl LockStep {
         match answered {
             Answered::NeedsSignature => Turn::NeedsSignature,
             Answered::Frame(frame) => {
-                if frame.len() > LOOK_DATA {
+                if frame.len() > MAX_SPIN_DATA {
                     self.patience.answers(After::Bulk);
                 }
                 Turn::Reply(Reply { frame, last: false })
@@ -406,7 +406,7 @@ impl LockStep {
     fn answer(&mut self, request: &LockStepRequest<'_>) -> Answered {
         self.patience.answers(match request {
             LockStepRequest::Read { .. } => After::Read,
-            LockStepRequest::Write { data } if data.len() <= LOOK_DATA => After::Write,
+            LockStepRequest::Write { data } if data.len() <= MAX_SPIN_DATA => After::Write,
             LockStepRequest::Write { .. } => After::Bulk,
             _ => After::Other,
         });

@@ -1,7 +1,7 @@
 //! Whether a thread looks for a connection's next question for a moment before it sleeps. A program that has read often
 //! writes at once; each connection has to have shown that its questions come soon.
 
-use luassl_protocol::{Credit, LOOK};
+use luassl_protocol::{SPIN_TIME, SpinBudget};
 use std::{
     cell::Cell,
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ pub(super) enum After {
     Read,
     Write,
     Other,
-    /// More than [`luassl_protocol::LOOK_DATA`]: nothing is looked for, since the cores have other work then.
+    /// More than [`luassl_protocol::MAX_SPIN_DATA`]: nothing is looked for, since the cores have other work then.
     Bulk,
 }
 
@@ -25,14 +25,14 @@ pub(super) enum After {
 #[derive(Debug)]
 pub(super) struct Patience {
     /// After each but [`After::Bulk`].
-    credit: [Credit; 3],
+    credit: [SpinBudget; 3],
     after: After,
 }
 
 impl Patience {
     /// A read is followed by a write, until shown otherwise.
     pub(super) fn new() -> Self {
-        Self { credit: [Credit::ONE, Credit::default(), Credit::default()], after: After::Other }
+        Self { credit: [SpinBudget::ONE, SpinBudget::default(), SpinBudget::default()], after: After::Other }
     }
 
     /// A question of this kind is about to be answered.
@@ -42,22 +42,22 @@ impl Patience {
 
     /// How long to look for the next question.
     pub(super) fn look(&self) -> Option<Duration> {
-        self.credit.get(self.after as usize).is_some_and(|credit| credit.pays()).then_some(LOOK)
+        self.credit.get(self.after as usize).is_some_and(|credit| credit.allows_spin()).then_some(SPIN_TIME)
     }
 
     /// The next question came so long after the answer.
     pub(super) fn came(&mut self, later: Duration) {
         if later < SOON {
-            self.change(Credit::earn);
+            self.change(SpinBudget::earn);
         }
     }
 
     /// A look saw nothing.
     pub(super) fn was_in_vain(&mut self) {
-        self.change(Credit::spend);
+        self.change(SpinBudget::spend);
     }
 
-    fn change(&mut self, change: fn(&mut Credit)) {
+    fn change(&mut self, change: fn(&mut SpinBudget)) {
         if let Some(credit) = self.credit.get_mut(self.after as usize) {
             change(credit);
         }
@@ -92,7 +92,7 @@ impl Drop for Look {
 
 #[cfg(test)]
 mod tests {
-    use super::{After, LOOK, Look, Patience, SOON};
+    use super::{After, Look, Patience, SOON, SPIN_TIME};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
         let mut patience = Patience::new();
         assert_eq!(patience.look(), None);
         patience.answers(After::Read);
-        assert_eq!(patience.look(), Some(LOOK));
+        assert_eq!(patience.look(), Some(SPIN_TIME));
         patience.answers(After::Write);
         assert_eq!(patience.look(), None);
     }
@@ -145,8 +145,8 @@ mod tests {
     fn one_connection_of_a_thread_looks() {
         let look = Look::begin(Instant::now(), Duration::ZERO).unwrap();
         assert!(look.is_over());
-        assert!(Look::begin(Instant::now(), LOOK).is_none());
+        assert!(Look::begin(Instant::now(), SPIN_TIME).is_none());
         drop(look);
-        assert!(Look::begin(Instant::now(), LOOK).is_some());
+        assert!(Look::begin(Instant::now(), SPIN_TIME).is_some());
     }
 }

@@ -342,7 +342,7 @@ mod tests {
             read_trusts(&config(&format!("[trust.t]\nfile = '{}'", file.display())), None);
         assert!(!trusts.contains_key("t"));
         assert!(
-            findings[0].cause.ends_with("cannot be read: a PEM block in it is not whole"),
+            findings[0].cause.ends_with("cannot be read: it contains an incomplete PEM block"),
             "{findings:?}"
         );
     }

@@ -2,7 +2,7 @@
 //! reaches that connection alone.
 
 use luassl_protocol::{
-    Export, Info, Of, PeerMatches, Request, SetOption, SocketOption, Status, Token, decode_reply,
+    ConnectionRef, Export, Info, PeerMatches, Request, SetOption, SocketOption, Status, Token, decode_reply,
 };
 use luassl_tests::daemon::Daemon;
 use luassl_tests::peer::{Server, Tls, tcp};
@@ -60,7 +60,7 @@ fn carries(stream: &mut Stream, peer: &mut Tls) {
 
 /// Everything that can be asked of a token.
 fn questions(token: Token) -> Vec<Request> {
-    let of = Of { token };
+    let of = ConnectionRef { token };
     vec![
         Request::Status(of.clone()),
         Request::Info(of.clone()),
@@ -101,7 +101,7 @@ fn attack_8_a_token_of_another_owners_is_as_unknown_as_any() {
 #[test]
 fn attack_8_a_token_serves_its_owner_on_another_control_connection() {
     let mut scene = Scene::new(TWO_OWNERS);
-    let of = Of { token: scene.stream.token };
+    let of = ConnectionRef { token: scene.stream.token };
     let mut other = Control::open(&scene.daemon.socket());
     assert_eq!(other.ask::<Info>(&Request::Info(of.clone())).expect("facts").protocol, "TLSv1.3");
     assert!(other.ask::<Status>(&Request::Status(of)).expect("a status").open);
@@ -115,7 +115,7 @@ fn attack_8_a_token_of_an_ended_connection_is_as_unknown_to_another_owner() {
     let Scene { daemon, server, mut control, stream, peer } = scene;
     drop((stream, peer));
     luassl_tests::until("the connection's end", || {
-        let status: Result<Status, _> = control.ask(&Request::Status(Of { token }));
+        let status: Result<Status, _> = control.ask(&Request::Status(ConnectionRef { token }));
         // Its owner learns how it ended.
         status.is_ok_and(|status| !status.open)
     });
@@ -129,7 +129,7 @@ fn attack_8_a_token_that_is_one_bit_off_is_unknown_to_its_owner_too() {
     for bit in 0..128 {
         let mut bytes = *scene.stream.token;
         bytes[bit / 8] ^= 1 << (bit % 8);
-        let of = Of { token: Token::new(bytes) };
+        let of = ConnectionRef { token: Token::new(bytes) };
         scene.control.ask::<Info>(&Request::Info(of)).expect_err("a refusal");
     }
     scene.goes_on();

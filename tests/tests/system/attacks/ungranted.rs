@@ -1,7 +1,8 @@
 //! Users without a grant: whatever they do, there is one small account for all of them. Beside each attack somebody with a grant does the same, or goes on.
 
 use luassl_protocol::{
-    Blob, BlobStored, Done, ErrorCode, Failure, Hello, Of, ReadCertificate, Request, Token, VERSION, Welcome,
+    Blob, BlobStored, ConnectionRef, Done, ErrorCode, Failure, Hello, ReadCertificate, Request, Token,
+    VERSION, Welcome,
 };
 use luassl_tests::daemon::{Daemon, STRANGER};
 use luassl_tests::process::as_user;
@@ -51,7 +52,7 @@ mod needs_root {
         let refused: Vec<Failure> = as_user(STRANGER, move || {
             let mut control = Control::open(&path);
             let certificate = ReadCertificate { data: b"x".to_vec() };
-            let status = Of { token: Token::new([0; 16]) };
+            let status = ConnectionRef { token: Token::new([0; 16]) };
             [blob(10), Request::Certificate(certificate), Request::Status(status)]
                 .iter()
                 .map(|request| control.ask::<Done>(request).expect_err("a refusal"))

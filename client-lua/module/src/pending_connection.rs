@@ -1,35 +1,35 @@
-//! A connection in the making, as userdata.
+//! A connection that is being established, as userdata.
 
 use crate::results::{Returned, fail, misuse, timeout, value};
 use crate::shared::Shared;
 use crate::stream::StreamHandle;
-use luassl_client::{Direction, Opening};
+use luassl_client::{Direction, PendingConnection};
 use luassl_protocol::LuaCode;
 use mlua::prelude::*;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
-pub(crate) struct OpeningHandle {
+pub(crate) struct PendingConnectionHandle {
     shared: Rc<Shared>,
-    /// None once it has ended, one way or the other.
-    opening: Option<Opening>,
+    /// `None` once it has succeeded or failed.
+    pending: Option<PendingConnection>,
 }
 
-impl OpeningHandle {
-    pub(crate) fn new(shared: &Rc<Shared>, opening: Opening) -> Self {
-        Self { shared: Rc::clone(shared), opening: Some(opening) }
+impl PendingConnectionHandle {
+    pub(crate) fn new(shared: &Rc<Shared>, pending: PendingConnection) -> Self {
+        Self { shared: Rc::clone(shared), pending: Some(pending) }
     }
 
     fn advance(lua: &Lua, this: &mut Self, seconds: Option<f64>) -> Returned {
-        let Some(opening) = &mut this.opening else { return misuse(lua, ENDED) };
-        match opening.advance(timeout(seconds)) {
+        let Some(pending) = &mut this.pending else { return misuse(lua, ENDED) };
+        match pending.advance(timeout(seconds)) {
             Ok(stream) => {
-                this.opening = None;
+                this.pending = None;
                 value(lua, lua.create_userdata(StreamHandle::new(&this.shared, stream))?)
             }
             Err(error) => {
                 if error.code != LuaCode::Timeout {
-                    this.opening = None;
+                    this.pending = None;
                 }
                 fail(lua, &error)
             }
@@ -37,19 +37,19 @@ impl OpeningHandle {
     }
 }
 
-impl LuaUserData for OpeningHandle {
+impl LuaUserData for PendingConnectionHandle {
     fn add_methods<M: LuaUserDataMethods<Self>>(methods: &mut M) {
         methods.add_method_mut("advance", Self::advance);
-        // The descriptor and what it has to be polled for.
+        // The descriptor, and what to poll it for.
         methods.add_method("getfd", |_, this, ()| {
-            let polled = this.opening.as_ref().and_then(Opening::descriptor);
+            let polled = this.pending.as_ref().and_then(PendingConnection::descriptor);
             Ok(polled.map_or((None, None), |(fd, direction)| {
                 let direction = if direction == Direction::Read { "read" } else { "write" };
                 (Some(fd.as_raw_fd()), Some(direction))
             }))
         });
         methods.add_method_mut("cut", |_, this, ()| {
-            this.opening = None;
+            this.pending = None;
             Ok(())
         });
     }

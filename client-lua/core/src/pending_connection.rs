@@ -1,4 +1,4 @@
-//! An outgoing connection, or one taken over in mid-stream, on its way to a finished handshake.
+//! An outgoing or attached connection whose handshake has not finished yet.
 
 use crate::adopt::Adopted;
 use crate::context::Context;
@@ -12,19 +12,19 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// What the handshake is to be.
+/// Parameters of the handshake.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct ConnectOptions {
     /// The side to play.
     pub role: Role,
-    /// The name or address that the peer's certificate must carry; none: not checked.
+    /// The name or address that the peer's certificate must carry; `None` disables the check.
     pub host: Option<String>,
-    /// The server name to send; none: `host`, where that is a name.
+    /// The server name to send; `None` sends `host` if that is a name.
     pub sni: Option<String>,
 }
 
-impl Terms {
-    /// A client's, to `address`; `expected` in place of the address where the program says so, `None` for no check.
+impl ConnectOptions {
+    /// Options of a client that connects to `address`. The peer must be `expected`; `None` disables the check.
     #[must_use]
     pub fn client(address: &str, expected: Option<&str>) -> Self {
         let is_name = address.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
@@ -34,11 +34,11 @@ impl Terms {
     }
 }
 
-/// A connection in the making.
-pub struct Opening {
+/// A connection that is being established.
+pub struct PendingConnection {
     context: Rc<Context>,
-    terms: Terms,
-    /// Where to; none for a socket of the program's.
+    options: ConnectOptions,
+    /// The target; `None` for a socket that the program passed.
     target: Option<(String, u16)>,
     stage: Stage,
 }
@@ -49,31 +49,35 @@ enum Stage {
     Over,
 }
 
-impl Opening {
+impl PendingConnection {
     /// Resolves and begins to connect.
     ///
     /// # Errors
     /// A name that has no address.
-    pub fn dial(context: &Rc<Context>, address: &str, port: u16, terms: Terms) -> Result<Self, Error> {
+    pub fn dial(
+        context: &Rc<Context>,
+        address: &str,
+        port: u16,
+        options: ConnectOptions,
+    ) -> Result<Self, Error> {
         let stage = Stage::Dialing(Dialer::new(address, port)?);
-        Ok(Self { context: Rc::clone(context), terms, target: Some((address.to_owned(), port)), stage })
+        Ok(Self { context: Rc::clone(context), options, target: Some((address.to_owned(), port)), stage })
     }
 
-    /// Begins a handshake on a connected socket of the program; on success the descriptor is the module's, and is
-    /// closed.
+    /// Begins a handshake on a connected socket of the program. On success the module owns the descriptor and closes it.
     ///
     /// # Errors
-    /// What the daemon has against it; the socket is then still the program's.
+    /// The daemon refuses the connection. The socket then still belongs to the program.
     pub fn attach(
         context: &Rc<Context>,
         socket: Adopted,
-        terms: Terms,
+        options: ConnectOptions,
         timeout: Timeout,
     ) -> Result<Self, Error> {
-        let stream = begin(context, socket.as_fd(), &terms, timeout.bounded(crate::control::REQUEST))
+        let stream = begin(context, socket.as_fd(), &options, timeout.bounded(crate::control::REQUEST))
             .map_err(unanswered)?;
         drop(socket.into_owned());
-        Ok(Self { context: Rc::clone(context), terms, target: None, stage: Stage::Handshake(stream) })
+        Ok(Self { context: Rc::clone(context), options, target: None, stage: Stage::Handshake(stream) })
     }
 
     /// What to poll while the connection is not ready, and for what.
@@ -86,10 +90,10 @@ impl Opening {
         }
     }
 
-    /// Goes on until the handshake has ended.
+    /// Continues until the handshake has ended.
     ///
     /// # Errors
-    /// A timeout, after which it may be called again; any other failure is the end of it.
+    /// A timeout, after which it may be called again; any other failure is final.
     pub fn advance(&mut self, timeout: Timeout) -> Result<Stream, Error> {
         let started = std::time::Instant::now();
         match self.step(started, timeout) {
@@ -105,7 +109,7 @@ impl Opening {
         if let Stage::Dialing(dialer) = &mut self.stage {
             let socket: OwnedFd = dialer.advance(timeout)?;
             let deadline = timeout.since(started).bounded(crate::control::REQUEST);
-            let stream = begin(&self.context, socket.as_fd(), &self.terms, deadline);
+            let stream = begin(&self.context, socket.as_fd(), &self.options, deadline);
             self.stage = Stage::Handshake(stream.map_err(|error| self.not_begun(error))?);
         }
         if let Stage::Handshake(stream) = &mut self.stage {
@@ -117,8 +121,7 @@ impl Opening {
         }
     }
 
-    /// A daemon that does not answer in time has the socket already, and may have spoken on it: it goes on with a
-    /// connection of its own.
+    /// A daemon that does not answer in time already has the socket and may have written to it: connect again.
     fn not_begun(&mut self, error: Error) -> Error {
         self.stage = Stage::Over;
         if error.code == LuaCode::Timeout
@@ -133,28 +136,28 @@ impl Opening {
     }
 }
 
-/// A socket of the program's that the daemon may have spoken on is of no more use: no timeout, after which programs
-/// would go on.
+/// The daemon may have written to the socket, so it cannot be used any more. This is not reported as a timeout, after
+/// which programs would retry.
 fn unanswered(error: Error) -> Error {
     if error.code != LuaCode::Timeout {
         return error;
     }
     let message =
-        "the daemon did not answer in time and may have the socket: close it, and begin with another";
+        "the daemon did not answer in time and may already use the socket: close it and open another one";
     Error::new(LuaCode::Daemon, message)
 }
 
 fn begin(
     context: &Rc<Context>,
     socket: BorrowedFd<'_>,
-    terms: &Terms,
+    options: &ConnectOptions,
     deadline: Deadline,
 ) -> Result<Stream, Error> {
     let answer = context.client().session(deadline, |session| {
         let request = Request::Connect(Connect {
-            host: terms.host.clone(),
-            sni: terms.sni.clone(),
-            ..Connect::new(context.number(session)?, terms.role, Mode::Stream)
+            host: options.host.clone(),
+            sni: options.sni.clone(),
+            ..Connect::new(context.number(session)?, options.role, Mode::Stream)
         });
         let answer = session.call::<Connecting>(&request, Some(socket))?;
         let fd = answer.fd.ok_or_else(|| CallError::Garbage("no socket came with it".into()))?;

@@ -5,7 +5,9 @@ use crate::context::ContextHandle;
 use crate::results::{Returned, misuse};
 use crate::shared::Shared;
 use luassl_client::Adopted;
-use luassl_client::lockstep::{Handshaken, Hindrance, Pattern, Plan, Secured, Statistics, Want};
+use luassl_client::lockstep::{
+    Blocked, HandshakeOptions, HandshakeOutcome, Pattern, Statistics, TlsSocket, Want,
+};
 use luassl_protocol::{Dane, Facts, Role, TlsaRecord};
 use mlua::prelude::*;
 use std::net::SocketAddr;
@@ -14,51 +16,51 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// A connection. The metatable is luassl.luasec's.
-pub(crate) struct SecuredHandle {
+pub(crate) struct TlsSocketHandle {
     shared: Rc<Shared>,
-    secured: Secured,
+    socket: TlsSocket,
 }
 
-impl LuaUserData for SecuredHandle {}
+impl LuaUserData for TlsSocketHandle {}
 
-type This = LuaUserDataRefMut<SecuredHandle>;
+type This = LuaUserDataRefMut<TlsSocketHandle>;
 
-impl SecuredHandle {
-    fn with<T>(&mut self, work: impl FnOnce(&mut Secured, &mut Vec<u8>) -> T) -> T {
+impl TlsSocketHandle {
+    fn with<T>(&mut self, work: impl FnOnce(&mut TlsSocket, &mut Vec<u8>) -> T) -> T {
         let mut scratch = self.shared.scratch.take();
-        let outcome = work(&mut self.secured, &mut scratch);
+        let outcome = work(&mut self.socket, &mut scratch);
         self.shared.scratch.replace(scratch);
         outcome
     }
 }
 
-/// LuaSec's word for a hindrance.
-fn word(hindrance: &Hindrance) -> &str {
-    match hindrance {
-        Hindrance::WantRead => "wantread",
-        Hindrance::WantWrite => "wantwrite",
-        Hindrance::Closed => "closed",
-        Hindrance::Failed(reason) => reason,
+/// What LuaSec calls the reason.
+fn as_luasec(blocked: &Blocked) -> &str {
+    match blocked {
+        Blocked::WantRead => "wantread",
+        Blocked::WantWrite => "wantwrite",
+        Blocked::Closed => "closed",
+        Blocked::Failed(reason) => reason,
     }
 }
 
-/// `begin(conn, context, server, terms)`: true, or nil and why not. The terms are `sni`, `host`, `resume`, `dane`.
+/// `begin(conn, context, server, options)`: true, or nil and why not. The options are `sni`, `host`, `resume`, `dane`.
 fn begin(
     lua: &Lua,
-    (mut this, context, server, terms): (This, LuaUserDataRef<ContextHandle>, bool, LuaTable),
+    (mut this, context, server, options): (This, LuaUserDataRef<ContextHandle>, bool, LuaTable),
 ) -> Returned {
     let role = if server { Role::Server } else { Role::Client };
     let Some(context) = &context.context else { return misuse(lua, "the context is freed") };
-    let dane: Option<LuaTable> = terms.raw_get("dane")?;
-    let plan = Plan {
+    let dane: Option<LuaTable> = options.raw_get("dane")?;
+    let handshake = HandshakeOptions {
         context: Rc::clone(context),
         role,
-        host: terms.raw_get("host")?,
-        sni: terms.raw_get("sni")?,
+        host: options.raw_get("host")?,
+        sni: options.raw_get("sni")?,
         dane: dane.map(|dane| records(&dane)).transpose()?,
-        resume: terms.raw_get::<Option<bool>>("resume")?.unwrap_or_default(),
+        resume: options.raw_get::<Option<bool>>("resume")?.unwrap_or_default(),
     };
-    match this.secured.begin(&plan) {
+    match this.socket.begin(&handshake) {
         Ok(()) => true.into_lua_multi(lua),
         Err(error) => (LuaNil, error.message).into_lua_multi(lua),
     }
@@ -81,22 +83,22 @@ fn records(dane: &LuaTable) -> LuaResult<Dane> {
 }
 
 /// True; false and why not; or nil, where the program is asked: `nil, "hello", name, protocols` for the peer's
-/// ClientHello, `nil, "psk", identity or hint, most_key, most_identity` for a key.
-fn shaken(lua: &Lua, outcome: Result<Handshaken, Hindrance>) -> Returned {
+/// ClientHello, `nil, "psk", identity or hint, max_key, max_identity` for a key.
+fn handshake_outcome(lua: &Lua, outcome: Result<HandshakeOutcome, Blocked>) -> Returned {
     match outcome {
-        Ok(Handshaken::Done) => true.into_lua_multi(lua),
-        Ok(Handshaken::Hello(hello)) => (LuaNil, "hello", hello.sni, hello.alpn).into_lua_multi(lua),
-        Ok(Handshaken::Psk(question)) => {
+        Ok(HandshakeOutcome::Done) => true.into_lua_multi(lua),
+        Ok(HandshakeOutcome::Hello(hello)) => (LuaNil, "hello", hello.sni, hello.alpn).into_lua_multi(lua),
+        Ok(HandshakeOutcome::Psk(question)) => {
             let named = question.identity.or(question.hint);
             let named = named.map(|bytes| lua.create_string(&bytes)).transpose()?;
-            (LuaNil, "psk", named, question.most_key, question.most_identity).into_lua_multi(lua)
+            (LuaNil, "psk", named, question.max_key, question.max_identity).into_lua_multi(lua)
         }
-        Err(hindrance) => (false, word(&hindrance)).into_lua_multi(lua),
+        Err(blocked) => (false, as_luasec(&blocked)).into_lua_multi(lua),
     }
 }
 
 fn handshake(lua: &Lua, mut this: This) -> Returned {
-    shaken(lua, this.with(Secured::handshake))
+    handshake_outcome(lua, this.with(TlsSocket::handshake))
 }
 
 type Decision = (This, Option<LuaUserDataRef<ContextHandle>>, Option<String>, bool);
@@ -104,15 +106,15 @@ type Decision = (This, Option<LuaUserDataRef<ContextHandle>>, Option<String>, bo
 fn decide(lua: &Lua, (mut this, context, alpn, refuse): Decision) -> Returned {
     let context = context.and_then(|context| context.context.clone());
     let outcome =
-        this.with(|secured, scratch| secured.decide(context.as_ref(), alpn.as_deref(), refuse, scratch));
-    shaken(lua, outcome)
+        this.with(|socket, scratch| socket.decide(context.as_ref(), alpn.as_deref(), refuse, scratch));
+    handshake_outcome(lua, outcome)
 }
 
-/// `share(conn, identity, key)`: goes on with a key, or without.
+/// `share(conn, identity, key)`: continues with a key, or without.
 fn share(lua: &Lua, (mut this, identity, key): (This, Option<LuaString>, Option<LuaString>)) -> Returned {
     let (identity, key) = (identity.as_ref().map(LuaString::as_bytes), key.as_ref().map(LuaString::as_bytes));
-    let outcome = this.with(|secured, scratch| secured.share(identity.as_deref(), key.as_deref(), scratch));
-    shaken(lua, outcome)
+    let outcome = this.with(|socket, scratch| socket.share(identity.as_deref(), key.as_deref(), scratch));
+    handshake_outcome(lua, outcome)
 }
 
 /// `receive(conn, what, prefix)`: -1 is a line, -2 everything, any other number so many bytes.
@@ -123,13 +125,13 @@ fn receive(lua: &Lua, (mut this, what, prefix): (This, f64, Option<LuaString>)) 
         count => Pattern::Count(count as usize),
     };
     let prefix = prefix.map(|prefix| prefix.as_bytes().to_vec()).unwrap_or_default();
-    let received = this.with(|secured, scratch| secured.receive(pattern, &prefix, scratch));
-    // Making the string may run a finaliser, which may look at this connection.
+    let received = this.with(|socket, scratch| socket.receive(pattern, &prefix, scratch));
+    // Making the string may run a finaliser, which may use this connection.
     drop(this);
     let data = lua.create_string(&received.data)?;
-    match received.hindrance {
+    match received.blocked {
         None => (data, LuaNil, LuaNil).into_lua_multi(lua),
-        Some(hindrance) => (LuaNil, word(&hindrance), data).into_lua_multi(lua),
+        Some(blocked) => (LuaNil, as_luasec(&blocked), data).into_lua_multi(lua),
     }
 }
 
@@ -137,31 +139,31 @@ fn receive(lua: &Lua, (mut this, what, prefix): (This, f64, Option<LuaString>)) 
 fn send(lua: &Lua, (mut this, data, first, last): (This, LuaString, usize, usize)) -> Returned {
     let bytes = data.as_bytes();
     let part = bytes.get(first - 1..last).unwrap_or_default();
-    let sent = this.with(|secured, scratch| secured.send(part, scratch));
+    let sent = this.with(|socket, scratch| socket.send(part, scratch));
     let reached = number(first - 1 + sent.count);
-    match sent.hindrance {
+    match sent.blocked {
         None => (reached, LuaNil, LuaNil).into_lua_multi(lua),
-        Some(hindrance) => (LuaNil, word(&hindrance), reached).into_lua_multi(lua),
+        Some(blocked) => (LuaNil, as_luasec(&blocked), reached).into_lua_multi(lua),
     }
 }
 
-/// LuaSec's numbers are floats where Lua tells the difference.
+/// LuaSec returns floats, on Lua versions with integers.
 fn number(count: usize) -> LuaValue {
     LuaValue::Number(count as f64)
 }
 
 /// True, false where the peer's close_notify has not come, or nil and why not.
 fn shutdown(lua: &Lua, mut this: This) -> Returned {
-    match this.with(Secured::shutdown) {
+    match this.with(TlsSocket::shutdown) {
         Ok(complete) => complete.into_lua_multi(lua),
-        Err(hindrance) => (LuaNil, word(&hindrance)).into_lua_multi(lua),
+        Err(blocked) => (LuaNil, as_luasec(&blocked)).into_lua_multi(lua),
     }
 }
 
 fn facts(lua: &Lua, mut this: This) -> Returned {
-    match this.with(Secured::facts) {
+    match this.with(TlsSocket::facts) {
         Ok(facts) => facts_table(lua, &facts)?.into_lua_multi(lua),
-        Err(hindrance) => (LuaNil, word(&hindrance)).into_lua_multi(lua),
+        Err(blocked) => (LuaNil, as_luasec(&blocked)).into_lua_multi(lua),
     }
 }
 
@@ -201,14 +203,14 @@ type Exporting = (This, String, u32, Option<LuaString>);
 
 fn export(lua: &Lua, (mut this, label, length, context): Exporting) -> Returned {
     let context = context.map(|context| context.as_bytes().to_vec());
-    match this.secured.export(&label, length, context.as_deref()) {
+    match this.socket.export(&label, length, context.as_deref()) {
         Ok(data) => lua.create_string(data)?.into_lua_multi(lua),
         Err(error) => (LuaNil, error.message).into_lua_multi(lua),
     }
 }
 
 fn want(_: &Lua, this: This) -> LuaResult<&'static str> {
-    Ok(match this.secured.want() {
+    Ok(match this.socket.want() {
         Want::Nothing => "nothing",
         Want::Read => "read",
         Want::Write => "write",
@@ -218,45 +220,45 @@ fn want(_: &Lua, this: This) -> LuaResult<&'static str> {
 /// `adopt(conn, number)`: true, or nil and why the number is not taken over.
 fn adopt(lua: &Lua, (mut this, number): (This, i32)) -> Returned {
     match Adopted::new(number) {
-        Ok(_) if this.secured.has_begun() || this.secured.is_connected() || this.secured.is_closed() => {
+        Ok(_) if this.socket.has_begun() || this.socket.is_connected() || this.socket.is_closed() => {
             (LuaNil, "invalid SSL object state").into_lua_multi(lua)
         }
-        Ok(socket) => this.secured.adopt(socket.into_owned()).into_lua_multi(lua),
+        Ok(socket) => this.socket.adopt(socket.into_owned()).into_lua_multi(lua),
         Err(error) => (LuaNil, error.to_string()).into_lua_multi(lua),
     }
 }
 
 fn info(lua: &Lua, this: This) -> Returned {
-    let info = this.secured.info();
+    let info = this.socket.info();
     let (alpn, sni, group) = (info.alpn.as_deref(), info.sni.as_deref(), info.group.as_deref());
     (alpn, sni, info.peer.as_str(), info.local.as_str(), group, info.reused).into_lua_multi(lua)
 }
 
 fn settimeout(_: &Lua, (mut this, seconds, whole): (This, f64, bool)) -> LuaResult<()> {
-    let times = &mut this.secured.times;
+    let times = &mut this.socket.times;
     *(if whole { &mut times.total } else { &mut times.block }) = seconds;
     Ok(())
 }
 
 fn getfd(_: &Lua, this: This) -> LuaResult<f64> {
-    Ok(this.secured.descriptor().map_or(-1.0, |fd| fd.as_raw_fd().into()))
+    Ok(this.socket.descriptor().map_or(-1.0, |fd| fd.as_raw_fd().into()))
 }
 
 /// Bytes received, bytes sent, and age in seconds.
 fn statistics(_: &Lua, this: This) -> LuaResult<(f64, f64, f64)> {
-    let statistics = &this.secured.statistics;
+    let statistics = &this.socket.statistics;
     Ok((statistics.received as f64, statistics.sent as f64, statistics.age().as_secs_f64()))
 }
 
 fn set_statistics(_: &Lua, (mut this, received, sent, age): (This, f64, f64, f64)) -> LuaResult<()> {
     let age = Duration::try_from_secs_f64(age).unwrap_or_default();
-    this.secured.statistics = Statistics::new(received as u64, sent as u64, age);
+    this.socket.statistics = Statistics::new(received as u64, sent as u64, age);
     Ok(())
 }
 
-/// Address, port and family, as LuaSocket has them; nil and why there is none.
-fn name(lua: &Lua, this: &SecuredHandle, of: impl FnOnce(&Secured) -> Option<SocketAddr>) -> Returned {
-    match of(&this.secured) {
+/// Address, port and family, like LuaSocket; or nil and the reason.
+fn name(lua: &Lua, this: &TlsSocketHandle, of: impl FnOnce(&TlsSocket) -> Option<SocketAddr>) -> Returned {
+    match of(&this.socket) {
         Some(address) => {
             let family = if address.is_ipv6() { "inet6" } else { "inet" };
             (address.ip().to_string(), address.port(), family).into_lua_multi(lua)
@@ -270,8 +272,8 @@ pub(crate) fn functions(lua: &Lua, shared: &Rc<Shared>) -> LuaResult<LuaTable> {
     let table = lua.create_table()?;
     let shared = Rc::clone(shared);
     let new = move |_: &Lua, ()| {
-        let secured = Secured::new(&shared.client, None);
-        Ok(SecuredHandle { shared: Rc::clone(&shared), secured })
+        let socket = TlsSocket::new(&shared.client, None);
+        Ok(TlsSocketHandle { shared: Rc::clone(&shared), socket })
     };
     table.raw_set("new", lua.create_function(new)?)?;
     table.raw_set("adopt", lua.create_function(adopt)?)?;
@@ -288,24 +290,24 @@ pub(crate) fn functions(lua: &Lua, shared: &Rc<Shared>) -> LuaResult<LuaTable> {
     table.raw_set("info", lua.create_function(info)?)?;
     table.raw_set("getfd", lua.create_function(getfd)?)?;
     table.raw_set("settimeout", lua.create_function(settimeout)?)?;
-    table.raw_set("dirty", lua.create_function(|_, this: This| Ok(this.secured.is_dirty()))?)?;
-    table.raw_set("begun", lua.create_function(|_, this: This| Ok(this.secured.has_begun()))?)?;
-    table.raw_set("connected", lua.create_function(|_, this: This| Ok(this.secured.is_connected()))?)?;
-    table.raw_set("closed", lua.create_function(|_, this: This| Ok(this.secured.is_closed()))?)?;
+    table.raw_set("dirty", lua.create_function(|_, this: This| Ok(this.socket.is_dirty()))?)?;
+    table.raw_set("begun", lua.create_function(|_, this: This| Ok(this.socket.has_begun()))?)?;
+    table.raw_set("connected", lua.create_function(|_, this: This| Ok(this.socket.is_connected()))?)?;
+    table.raw_set("closed", lua.create_function(|_, this: This| Ok(this.socket.is_closed()))?)?;
     table.raw_set("statistics", lua.create_function(statistics)?)?;
     table.raw_set("set_statistics", lua.create_function(set_statistics)?)?;
     table.raw_set(
         "peername",
-        lua.create_function(|lua, this: This| name(lua, &this, Secured::peer_address))?,
+        lua.create_function(|lua, this: This| name(lua, &this, TlsSocket::peer_address))?,
     )?;
     table.raw_set(
         "sockname",
-        lua.create_function(|lua, this: This| name(lua, &this, Secured::local_address))?,
+        lua.create_function(|lua, this: This| name(lua, &this, TlsSocket::local_address))?,
     )?;
     table.raw_set(
         "close",
         lua.create_function(|_, mut this: This| {
-            this.with(Secured::close);
+            this.with(TlsSocket::close);
             Ok(())
         })?,
     )?;

@@ -1,11 +1,11 @@
-//! A TCP socket of the program under TLS in the daemon, with LuaSec's behaviour: whatever cannot go on at once says what
-//! it waits for, and what was received is kept here, so that a look at it costs no question.
+//! A TCP socket of the program under TLS in the daemon, with LuaSec's behaviour: an operation that would block returns what
+//! it waits for. Received data is buffered here, so that checking for it needs no request to the daemon.
 
-use super::link::{Link, SCRATCH};
-use super::outcome::{Handshaken, Hindrance, Plan, Sent, Want};
+use super::link::{ANSWER_CAPACITY, Link};
+use super::outcome::{Blocked, HandshakeOptions, HandshakeOutcome, Sent, Want};
 use super::pattern::{Matching, Pattern, Received};
 use super::times::{Call, Times, Waited};
-use crate::client::{Client, Epoch};
+use crate::client::{Client, DaemonEpoch};
 use crate::context::Context;
 use crate::control::REQUEST;
 use crate::deadline::Timeout;
@@ -28,7 +28,7 @@ enum Stage {
     Closed,
 }
 
-/// What has to be done before the daemon is asked for data again.
+/// What to do before asking the daemon for data again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Ask,
@@ -36,12 +36,12 @@ enum Before {
     WaitWrite,
 }
 
-/// See the module.
-pub struct Secured {
+/// A TLS connection whose TCP socket belongs to the program.
+pub struct TlsSocket {
     tcp: Option<OwnedFd>,
     link: Option<Link>,
     client: Rc<Client>,
-    born: Epoch,
+    daemon_epoch: DaemonEpoch,
     process: Pid,
     stage: Stage,
     before: Before,
@@ -54,43 +54,43 @@ pub struct Secured {
     taken: usize,
     /// The timeouts.
     pub times: Times,
-    /// How much was done on it.
+    /// Byte counts and age.
     pub statistics: Statistics,
 }
 
-/// How much was done on a connection, and since when.
+/// Byte counts and age of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Statistics {
     /// Bytes that were received.
     pub received: u64,
     /// Bytes that were sent.
     pub sent: u64,
-    born: Option<Instant>,
+    started: Option<Instant>,
 }
 
 impl Statistics {
     /// Of a connection that is `age` old.
     #[must_use]
     pub fn new(received: u64, sent: u64, age: Duration) -> Self {
-        Self { received, sent, born: Instant::now().checked_sub(age) }
+        Self { received, sent, started: Instant::now().checked_sub(age) }
     }
 
     /// How old the connection is.
     #[must_use]
     pub fn age(&self) -> Duration {
-        self.born.map_or(Duration::ZERO, |born| born.elapsed())
+        self.started.map_or(Duration::ZERO, |started| started.elapsed())
     }
 }
 
-impl Secured {
-    /// A connection that has not begun, on a socket that is its own from now on.
+impl TlsSocket {
+    /// A new connection, which takes ownership of the socket.
     #[must_use]
     pub fn new(client: &Rc<Client>, tcp: Option<OwnedFd>) -> Self {
         Self {
             tcp,
             link: None,
             client: Rc::clone(client),
-            born: client.epoch(),
+            daemon_epoch: client.daemon_epoch(),
             process: getpid(),
             stage: Stage::New,
             before: Before::WaitRead,
@@ -104,7 +104,7 @@ impl Secured {
         }
     }
 
-    /// Gives it a socket, as long as it has not begun. False where it has.
+    /// Sets the socket of a connection that has not begun. Returns false if it has.
     pub fn adopt(&mut self, tcp: OwnedFd) -> bool {
         let fresh = self.stage == Stage::New && self.link.is_none();
         if fresh {
@@ -150,7 +150,7 @@ impl Secured {
         self.link.is_some()
     }
 
-    /// Whether a receive finds something that the readiness of the socket does not show.
+    /// Whether data can be received that the readiness of the socket does not indicate.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.taken < self.buffer.len() || self.pending
@@ -162,7 +162,7 @@ impl Secured {
         self.want
     }
 
-    /// Facts that the end of the handshake brought.
+    /// The information that came with the end of the handshake.
     #[must_use]
     pub fn info(&self) -> &Info {
         &self.info
@@ -171,80 +171,80 @@ impl Secured {
     /// Passes the socket to the daemon.
     ///
     /// # Errors
-    /// What the daemon has against it.
-    pub fn begin(&mut self, plan: &Plan) -> Result<(), Error> {
+    /// The daemon refuses the connection.
+    pub fn begin(&mut self, options: &HandshakeOptions) -> Result<(), Error> {
         let Some(tcp) = &self.tcp else { return Err(Error::misuse("closed")) };
-        self.client = Rc::clone(plan.context.client());
-        self.link = Some(Link::begin(plan, tcp.as_fd())?);
-        self.born = self.client.epoch();
+        self.client = Rc::clone(options.context.client());
+        self.link = Some(Link::begin(options, tcp.as_fd())?);
+        self.daemon_epoch = self.client.daemon_epoch();
         Ok(())
     }
 
-    /// Goes on with the handshake.
+    /// Continues the handshake.
     ///
     /// # Errors
     /// What it waits for, or why it failed.
-    pub fn handshake(&mut self, scratch: &mut Vec<u8>) -> Result<Handshaken, Hindrance> {
-        self.shake(&LockStepRequest::Handshake, scratch)
+    pub fn handshake(&mut self, scratch: &mut Vec<u8>) -> Result<HandshakeOutcome, Blocked> {
+        self.advance_handshake(&LockStepRequest::Handshake, scratch)
     }
 
-    /// Goes on after [`Handshaken::Hello`], with another context or this one.
+    /// Continues after [`HandshakeOutcome::Hello`], optionally with another context.
     ///
     /// # Errors
-    /// As [`Secured::handshake`].
+    /// As [`TlsSocket::handshake`].
     pub fn decide(
         &mut self,
         context: Option<&Rc<Context>>,
         alpn: Option<&str>,
         refuse: bool,
         scratch: &mut Vec<u8>,
-    ) -> Result<Handshaken, Hindrance> {
+    ) -> Result<HandshakeOutcome, Blocked> {
         let number = context.map(|context| {
             let deadline = Timeout::After(REQUEST).deadline();
             self.client.session(deadline, |session| context.number(session))
         });
-        let context = number.transpose().map_err(|error| Hindrance::Failed(error.message))?;
-        self.shake(&LockStepRequest::ClientHello { context, alpn, refuse }, scratch)
+        let context = number.transpose().map_err(|error| Blocked::Failed(error.message))?;
+        self.advance_handshake(&LockStepRequest::ClientHello { context, alpn, refuse }, scratch)
     }
 
-    /// Goes on after [`Handshaken::Psk`]: with a key, and a client's name for it; or without.
+    /// Continues after [`HandshakeOutcome::Psk`], with a key (and for clients its identity) or without.
     ///
     /// # Errors
-    /// As [`Secured::handshake`].
+    /// As [`TlsSocket::handshake`].
     pub fn share(
         &mut self,
         identity: Option<&[u8]>,
         key: Option<&[u8]>,
         scratch: &mut Vec<u8>,
-    ) -> Result<Handshaken, Hindrance> {
-        self.shake(&LockStepRequest::Psk { identity, key }, scratch)
+    ) -> Result<HandshakeOutcome, Blocked> {
+        self.advance_handshake(&LockStepRequest::Psk { identity, key }, scratch)
     }
 
-    fn shake(
+    fn advance_handshake(
         &mut self,
         question: &LockStepRequest<'_>,
         scratch: &mut Vec<u8>,
-    ) -> Result<Handshaken, Hindrance> {
+    ) -> Result<HandshakeOutcome, Blocked> {
         let call = self.times.call();
         let mut question = question.clone();
         loop {
             let mut answer = self.ask(&question, scratch)?;
             if answer.state == LockStepState::NeedClientHello {
-                return Ok(Handshaken::Hello(answer.client_hello.unwrap_or_default()));
+                return Ok(HandshakeOutcome::Hello(answer.client_hello.unwrap_or_default()));
             }
             if answer.state == LockStepState::NeedPsk {
-                return Ok(Handshaken::Psk(answer.psk.unwrap_or_default()));
+                return Ok(HandshakeOutcome::Psk(answer.psk.unwrap_or_default()));
             }
             let (info, pending) = (answer.info.take(), answer.pending);
-            match hindrance(&answer) {
+            match blocked(&answer) {
                 None => {
                     self.stage = Stage::Connected;
                     self.want = Want::Nothing;
                     self.expect(pending);
                     self.info = info.unwrap_or_default();
-                    return Ok(Handshaken::Done);
+                    return Ok(HandshakeOutcome::Done);
                 }
-                Some(hindrance) => self.wait_for(&call, hindrance)?,
+                Some(blocked) => self.wait_for(&call, blocked)?,
             }
             question = LockStepRequest::Handshake;
         }
@@ -254,29 +254,30 @@ impl Secured {
         &mut self,
         question: &LockStepRequest<'_>,
         scratch: &'s mut Vec<u8>,
-    ) -> Result<LockStepAnswer<'s>, Hindrance> {
-        let link = self.link.as_mut().ok_or(Hindrance::Closed)?;
-        scratch.resize(SCRATCH, 0);
-        // A daemon that has gone is a connection that has ended.
-        link.ask(question, scratch).map_err(|_| Hindrance::Closed)
+    ) -> Result<LockStepAnswer<'s>, Blocked> {
+        let link = self.link.as_mut().ok_or(Blocked::Closed)?;
+        scratch.resize(ANSWER_CAPACITY, 0);
+        // Without the daemon the connection has ended.
+        link.ask(question, scratch).map_err(|_| Blocked::Closed)
     }
 
-    /// Waits for what a hindrance names, as long as the call may; any other hindrance is returned at once.
-    fn wait_for(&mut self, call: &Call, hindrance: Hindrance) -> Result<(), Hindrance> {
-        let flags = match hindrance {
-            Hindrance::WantRead => PollFlags::IN,
-            Hindrance::WantWrite => PollFlags::OUT,
+    /// Waits for the socket to become readable or writable, within the timeout of the call. Returns other reasons at
+    /// once.
+    fn wait_for(&mut self, call: &Call, blocked: Blocked) -> Result<(), Blocked> {
+        let flags = match blocked {
+            Blocked::WantRead => PollFlags::IN,
+            Blocked::WantWrite => PollFlags::OUT,
             _ => {
                 self.want = Want::Nothing;
-                return Err(hindrance);
+                return Err(blocked);
             }
         };
         self.want = if flags == PollFlags::IN { Want::Read } else { Want::Write };
-        let tcp = self.tcp.as_ref().ok_or(Hindrance::Closed)?;
+        let tcp = self.tcp.as_ref().ok_or(Blocked::Closed)?;
         match call.wait(tcp.as_fd(), flags) {
             Waited::Ready => Ok(()),
-            Waited::Timeout => Err(hindrance),
-            Waited::Broken => Err(Hindrance::Closed),
+            Waited::Timeout => Err(blocked),
+            Waited::Broken => Err(Blocked::Closed),
         }
     }
 
@@ -292,9 +293,9 @@ impl Secured {
         }
         loop {
             if self.taken == self.buffer.len()
-                && let Err(hindrance) = self.fill(&call, scratch)
+                && let Err(blocked) = self.fill(&call, scratch)
             {
-                return matching.finish(Some(hindrance));
+                return matching.finish(Some(blocked));
             }
             let (taken, done) = matching.take(&self.buffer[self.taken..]);
             self.taken += taken;
@@ -305,35 +306,35 @@ impl Secured {
         }
     }
 
-    /// Asks the daemon for everything that it has, once there is something.
-    fn fill(&mut self, call: &Call, scratch: &mut Vec<u8>) -> Result<(), Hindrance> {
+    /// Waits for data if necessary, and reads everything that the daemon has.
+    fn fill(&mut self, call: &Call, scratch: &mut Vec<u8>) -> Result<(), Blocked> {
         if self.stage != Stage::Connected {
-            return Err(Hindrance::Closed);
+            return Err(Blocked::Closed);
         }
         loop {
             match self.before {
                 Before::Ask => {}
-                Before::WaitRead => self.wait_for(call, Hindrance::WantRead)?,
-                Before::WaitWrite => self.wait_for(call, Hindrance::WantWrite)?,
+                Before::WaitRead => self.wait_for(call, Blocked::WantRead)?,
+                Before::WaitWrite => self.wait_for(call, Blocked::WantWrite)?,
             }
             let max = u32::try_from(MAX_LOCK_STEP_DATA).unwrap_or(u32::MAX);
             self.buffer.clear();
             self.taken = 0;
             let answer = self.ask(&LockStepRequest::Read { max }, scratch);
-            // Whatever has failed is found failed again.
+            // After a failure, the next read reports it again.
             self.before = Before::Ask;
             self.pending = false;
             let answer = answer?;
-            let (data, pending, hindrance) = (answer.data, answer.pending, hindrance(&answer));
-            match hindrance {
+            let (data, pending, blocked) = (answer.data, answer.pending, blocked(&answer));
+            match blocked {
                 None => {
                     self.buffer.extend_from_slice(data.map_or(&[][..], |data| &data[..]));
                     self.expect(pending);
                     self.want = Want::Nothing;
                     return Ok(());
                 }
-                Some(Hindrance::WantRead) => self.before = Before::WaitRead,
-                Some(Hindrance::WantWrite) => self.before = Before::WaitWrite,
+                Some(Blocked::WantRead) => self.before = Before::WaitRead,
+                Some(Blocked::WantWrite) => self.before = Before::WaitWrite,
                 Some(end) => {
                     self.want = Want::Nothing;
                     return Err(end);
@@ -352,46 +353,46 @@ impl Secured {
         let call = self.times.call();
         let mut count = 0;
         if self.stage != Stage::Connected {
-            return Sent { count, hindrance: Some(Hindrance::Closed) };
+            return Sent { count, blocked: Some(Blocked::Closed) };
         }
         while count < data.len() {
             let part = &data[count..data.len().min(count + MAX_LOCK_STEP_DATA)];
             let answer = match self.ask(&LockStepRequest::Write { data: part }, scratch) {
                 Ok(answer) => answer,
-                Err(hindrance) => return Sent { count, hindrance: Some(hindrance) },
+                Err(blocked) => return Sent { count, blocked: Some(blocked) },
             };
-            let (taken, hindrance) = (answer.taken.unwrap_or(0) as usize, hindrance(&answer));
+            let (taken, blocked) = (answer.taken.unwrap_or(0) as usize, blocked(&answer));
             count += taken;
             self.statistics.sent += taken as u64;
             self.want = Want::Nothing;
-            if let Some(hindrance) = hindrance
-                && let Err(hindrance) = self.wait_for(&call, hindrance)
+            if let Some(blocked) = blocked
+                && let Err(blocked) = self.wait_for(&call, blocked)
             {
-                return Sent { count, hindrance: Some(hindrance) };
+                return Sent { count, blocked: Some(blocked) };
             }
         }
-        Sent { count, hindrance: None }
+        Sent { count, blocked: None }
     }
 
-    /// Sends close_notify and looks for the peer's: whether that has come.
+    /// Sends close_notify. Returns whether the close_notify of the peer has been received too.
     ///
     /// # Errors
-    /// What it waits for, or why it failed. Nothing is waited for here.
-    pub fn shutdown(&mut self, scratch: &mut Vec<u8>) -> Result<bool, Hindrance> {
+    /// What to wait for, or why it failed. This call itself does not wait.
+    pub fn shutdown(&mut self, scratch: &mut Vec<u8>) -> Result<bool, Blocked> {
         if self.stage != Stage::Connected {
-            return Err(Hindrance::Closed);
+            return Err(Blocked::Closed);
         }
         let answer = self.ask(&LockStepRequest::Shutdown, scratch)?;
-        hindrance(&answer).map_or(Ok(answer.complete.unwrap_or(false)), Err)
+        blocked(&answer).map_or(Ok(answer.complete.unwrap_or(false)), Err)
     }
 
-    /// Everything that there is to tell of the session.
+    /// All information about the session.
     ///
     /// # Errors
     /// A connection that has ended.
-    pub fn facts(&mut self, scratch: &mut Vec<u8>) -> Result<Facts, Hindrance> {
+    pub fn facts(&mut self, scratch: &mut Vec<u8>) -> Result<Facts, Blocked> {
         let answer = self.ask(&LockStepRequest::Facts, scratch)?;
-        answer.facts.map(|facts| *facts).ok_or(Hindrance::Closed)
+        answer.facts.map(|facts| *facts).ok_or(Blocked::Closed)
     }
 
     /// Keying material (RFC 5705).
@@ -403,13 +404,13 @@ impl Secured {
         let context = context.map(|bytes| bytes.to_vec().into());
         let request = Request::Export(Export { token: link.token, label: label.into(), length, context });
         let deadline = Timeout::After(REQUEST).deadline();
-        Ok(self.client.ask_about::<Exported>(&request, self.born, deadline)?.data)
+        Ok(self.client.ask_about::<Exported>(&request, self.daemon_epoch, deadline)?.data)
     }
 
-    /// Ends the connection: close_notify where it can go at once, then TCP.
+    /// Ends the connection: sends close_notify if possible without waiting, then closes TCP.
     pub fn close(&mut self, scratch: &mut Vec<u8>) {
         if self.stage == Stage::Connected {
-            // Without an answer the daemon has gone, and the connection with it.
+            // No answer means that the daemon has gone, and with it the connection.
             let _ = self.ask(&LockStepRequest::Close, scratch);
         }
         self.link = None;
@@ -420,7 +421,7 @@ impl Secured {
         self.stage = Stage::Closed;
     }
 
-    /// Lets go of the TCP socket without closing it: it is the program's again.
+    /// Returns the TCP socket to the program without closing it.
     pub fn release(&mut self) -> Option<OwnedFd> {
         self.link = None;
         self.stage = Stage::Closed;
@@ -428,9 +429,8 @@ impl Secured {
     }
 }
 
-impl Drop for Secured {
-    /// As `close`, but nothing is waited for; and in a process that was forked from the one that began the connection
-    /// nothing is said, which is the other's to do.
+impl Drop for TlsSocket {
+    /// Like `close`, but does not wait. A forked child sends nothing: the connection belongs to its parent.
     fn drop(&mut self) {
         if let Some(link) = &self.link
             && self.stage == Stage::Connected
@@ -441,24 +441,24 @@ impl Drop for Secured {
     }
 }
 
-/// What an answer has against going on.
-fn hindrance(answer: &LockStepAnswer<'_>) -> Option<Hindrance> {
+/// Why the operation cannot continue after this answer.
+fn blocked(answer: &LockStepAnswer<'_>) -> Option<Blocked> {
     match answer.state {
         LockStepState::Ok => None,
-        LockStepState::WantRead => Some(Hindrance::WantRead),
-        LockStepState::WantWrite => Some(Hindrance::WantWrite),
+        LockStepState::WantRead => Some(Blocked::WantRead),
+        LockStepState::WantWrite => Some(Blocked::WantWrite),
         LockStepState::NeedClientHello | LockStepState::NeedPsk => {
-            Some(Hindrance::Failed("a question at the wrong time".into()))
+            Some(Blocked::Failed("unexpected question of the daemon".into()))
         }
         LockStepState::Error => Some(failure(answer)),
     }
 }
 
-fn failure(answer: &LockStepAnswer<'_>) -> Hindrance {
+fn failure(answer: &LockStepAnswer<'_>) -> Blocked {
     let error = answer.error.as_ref();
     match (&answer.reason, error.map(|error| error.code)) {
-        (Some(reason), _) => Hindrance::Failed(reason.clone()),
-        (None, Some(ErrorCode::Closed | ErrorCode::Cut) | None) => Hindrance::Closed,
-        (None, Some(_)) => Hindrance::Failed(error.map(|error| error.message.clone()).unwrap_or_default()),
+        (Some(reason), _) => Blocked::Failed(reason.clone()),
+        (None, Some(ErrorCode::Closed | ErrorCode::Cut) | None) => Blocked::Closed,
+        (None, Some(_)) => Blocked::Failed(error.map(|error| error.message.clone()).unwrap_or_default()),
     }
 }
