@@ -12,6 +12,11 @@ fn text() -> impl Strategy<Value = String> {
     "[ -~äß日]{0,40}"
 }
 
+/// A feature has at most 64 bytes.
+fn feature() -> impl Strategy<Value = String> {
+    "[ -~äß日]{0,21}"
+}
+
 fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 32]>().prop_map(ByteArray::new)
 }
@@ -128,7 +133,7 @@ fn token_request() -> impl Strategy<Value = Request> {
 fn request() -> impl Strategy<Value = Request> {
     let option = prop_oneof![Just(SocketOption::NoDelay), Just(SocketOption::KeepAlive)];
     prop_oneof![
-        (any::<u32>(), vec(text(), 0..4), text())
+        (any::<u32>(), vec(feature(), 0..4), text())
             .prop_map(|(version, features, client)| Request::Hello(Hello { version, features, client })),
         buffer().prop_map(|data| Request::Blob(Blob { data: data.into_vec() })),
         (spec(), any::<bool>())
