@@ -28,7 +28,7 @@ end
 
 local function files_of(source)
   local list = {}
-  local pipe = assert(io.popen("git ls-files --cached --others --exclude-standard '" .. source .. "/*.rs'"))
+  local pipe = assert(io.popen("git ls-files --cached --others --exclude-standard '" .. source .. "/*.rs' | sort -u"))
   for path in pipe:lines() do
     local inner = path:sub(#source + 2)
     local is_test = inner:match("^tests/") or inner:match("/tests/") or inner:match("tests%.rs$")

@@ -98,7 +98,7 @@ pub enum MessageFault {
     Bytes,
     /// More than [`MAX_CERTIFICATES`].
     Certificates,
-    /// More than [`MAX_ELEMENTS`].
+    /// More than `MAX_ELEMENTS`.
     Elements,
     /// The key of one of them.
     Key(KeyFault),
