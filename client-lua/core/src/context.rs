@@ -15,13 +15,13 @@ const ROUNDS: usize = 3;
 
 /// The parts of a context, before it is created.
 #[derive(Default)]
-pub struct Recipe {
+pub struct ContextRequest {
     /// The description; digests are filled in by the methods.
     pub spec: ContextSpec,
     material: Vec<Material>,
 }
 
-impl Recipe {
+impl ContextRequest {
     /// The chain of the identity.
     pub fn chain(&mut self, chain: Material) {
         self.spec.chain = Some(chain.digest());
@@ -57,7 +57,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// Like [`Recipe::directory`], but ignores directories that cannot be used. With `crls` it takes only the CRLs.
+    /// Like [`ContextRequest::directory`], but ignores directories that cannot be used. With `crls` it takes only the CRLs.
     pub fn lenient_directory(&mut self, directory: &[u8], crls: bool) {
         let Ok(hashed) = Hashed::read(directory) else { return };
         if crls {
@@ -94,13 +94,17 @@ impl Context {
     ///
     /// # Errors
     /// The daemon refuses it, or cannot be reached.
-    pub fn new(client: &Rc<Client>, recipe: Recipe) -> Result<Rc<Self>, Error> {
-        let mut spec = recipe.spec;
+    pub fn new(client: &Rc<Client>, context_request: ContextRequest) -> Result<Rc<Self>, Error> {
+        let mut spec = context_request.spec;
         // The current directory at this time: the program may change it before the context is recreated after a fork.
         spec.directory =
             std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
-        let context =
-            Self { client: Rc::clone(client), spec, material: recipe.material, made: Cell::new(None) };
+        let context = Self {
+            client: Rc::clone(client),
+            spec,
+            material: context_request.material,
+            made: Cell::new(None),
+        };
         client
             .repeatable_session(request_deadline(), |session| context.number(session))
             .map_err(|error| context.named(error))?;

@@ -22,7 +22,7 @@ mod transport;
 
 pub use adopt::{AdoptError, Adopted};
 pub use client::Client;
-pub use context::{Context, Recipe};
+pub use context::{Context, ContextRequest};
 pub use deadline::Timeout;
 pub use error::Error;
 pub use listener::{AcceptFilter, Accepted, Listener};

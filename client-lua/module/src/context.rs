@@ -85,12 +85,12 @@ fn attach(
 
 /// `context(options)`: a context, `nil, message, code`, or `nil, message` for what the caller should throw.
 pub(crate) fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
-    let recipe = match options::recipe(options) {
-        Ok(recipe) => recipe,
+    let context_request = match options::context_request(options) {
+        Ok(context_request) => context_request,
         Err(options::Fault::Misuse(message)) => return (LuaNil, message).into_lua_multi(lua),
         Err(options::Fault::Failed(message)) => return misuse(lua, &message),
     };
-    match Context::new(&shared.client, recipe) {
+    match Context::new(&shared.client, context_request) {
         Ok(context) => {
             let handle = ContextHandle { shared: Rc::clone(shared), context: Some(context) };
             value(lua, lua.create_userdata(handle)?)

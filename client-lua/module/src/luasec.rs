@@ -21,11 +21,11 @@ impl LuaUserData for CertificateToken {}
 
 /// `context(options)`: a context; or nil, the reason and its code. Invalid options have the code for misuse.
 fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
-    let recipe = match options::lock_step_recipe(options) {
-        Ok(recipe) => recipe,
+    let context_request = match options::lock_step_request(options) {
+        Ok(context_request) => context_request,
         Err(Fault::Misuse(message) | Fault::Failed(message)) => return misuse(lua, &message),
     };
-    match Context::new(&shared.client, recipe) {
+    match Context::new(&shared.client, context_request) {
         Ok(context) => lua
             .create_userdata(ContextHandle { shared: Rc::clone(shared), context: Some(context) })?
             .into_lua_multi(lua),

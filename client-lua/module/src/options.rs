@@ -1,6 +1,6 @@
 //! The options of `wrap`, as a Lua table of named ones; the positional form becomes such a table in Lua.
 
-use luassl_client::{Kind, Material, Recipe};
+use luassl_client::{ContextRequest, Kind, Material};
 use luassl_protocol::{
     DaneSpec, DhSpec, ProtocolVersion, PskKey, PskSpec, Secret, SniEntry, option_sum, sum_from_number,
     verify_sum,
@@ -18,36 +18,36 @@ pub(crate) enum Fault {
 type Outcome = Result<(), Fault>;
 
 /// Builds the recipe from the options of `wrap`.
-pub(crate) fn recipe(options: &LuaTable) -> Result<Recipe, Fault> {
-    let mut recipe = Recipe::default();
+pub(crate) fn context_request(options: &LuaTable) -> Result<ContextRequest, Fault> {
+    let mut context_request = ContextRequest::default();
     for pair in options.pairs::<LuaValue, LuaValue>() {
         let (name, value) = pair.map_err(|error| Fault::Misuse(error.to_string()))?;
         let name = match &name {
             LuaValue::String(name) => name.to_string_lossy(),
             _ => return Err(Fault::Misuse("wrap takes named options: wrap{key = ...}".into())),
         };
-        apply(&mut recipe, &Option { name: &name, value: &value })?;
+        apply(&mut context_request, &Option { name: &name, value: &value })?;
     }
-    Ok(recipe)
+    Ok(context_request)
 }
 
 /// The recipe of a context for LuaSec, which has more options than `wrap`.
-pub(crate) fn lock_step_recipe(options: &LuaTable) -> Result<Recipe, Fault> {
-    let mut recipe = Recipe::default();
+pub(crate) fn lock_step_request(options: &LuaTable) -> Result<ContextRequest, Fault> {
+    let mut context_request = ContextRequest::default();
     for pair in options.pairs::<String, LuaValue>() {
         let (name, value) = pair.map_err(|error| Fault::Misuse(error.to_string()))?;
-        apply_lock_step(&mut recipe, &Option { name: &name, value: &value })?;
+        apply_lock_step(&mut context_request, &Option { name: &name, value: &value })?;
     }
-    Ok(recipe)
+    Ok(context_request)
 }
 
-fn apply_lock_step(recipe: &mut Recipe, option: &Option<'_>) -> Outcome {
-    let spec = &mut recipe.spec;
+fn apply_lock_step(context_request: &mut ContextRequest, option: &Option<'_>) -> Outcome {
+    let spec = &mut context_request.spec;
     match option.name {
-        "also" => return option.also(recipe),
+        "also" => return option.also(context_request),
         "nobody" => spec.trust.nobody = option.boolean()?,
-        "capath" => recipe.lenient_directory(&option.bytes()?, false),
-        "crlpath" => recipe.lenient_directory(&option.bytes()?, true),
+        "capath" => context_request.lenient_directory(&option.bytes()?, false),
+        "crlpath" => context_request.lenient_directory(&option.bytes()?, true),
         "crl_check" => spec.crl_check = option.boolean()?,
         "verify_continue" => spec.verify_continue = option.boolean()?,
         "ignore_purpose" => spec.ignore_purpose = option.boolean()?,
@@ -57,13 +57,13 @@ fn apply_lock_step(recipe: &mut Recipe, option: &Option<'_>) -> Outcome {
         "dane" => spec.dane = Some(DaneSpec { no_ee_namechecks: option.boolean()? }),
         "staple" => spec.staple = option.boolean()?,
         "key_log" => spec.key_log = option.boolean()?,
-        _ => return apply(recipe, option),
+        _ => return apply(context_request, option),
     }
     Ok(())
 }
 
-fn apply(recipe: &mut Recipe, option: &Option<'_>) -> Outcome {
-    let spec = &mut recipe.spec;
+fn apply(context_request: &mut ContextRequest, option: &Option<'_>) -> Outcome {
+    let spec = &mut context_request.spec;
     match option.name {
         "key" => spec.identity = Some(option.text()?),
         "identities" => spec.identities = option.list()?,
@@ -85,12 +85,14 @@ fn apply(recipe: &mut Recipe, option: &Option<'_>) -> Outcome {
             "system" => spec.trust.system = true,
             _ => spec.trust.named.push(name),
         }),
-        "certificate" => recipe.chain_or_trust(option.material(Kind::Certificates)?),
-        "chain" => recipe.chain(option.material(Kind::Certificates)?),
-        "cafile" => option.each_material(Kind::Certificates, |material| recipe.trust(material))?,
-        "crl" => option.each_material(Kind::Crls, |material| recipe.crl(material))?,
-        "certdir" => return recipe.directory(&option.bytes()?).map_err(|error| option.failed(error)),
-        "dhfile" => recipe.dh(option.material(Kind::DhParameters)?),
+        "certificate" => context_request.chain_or_trust(option.material(Kind::Certificates)?),
+        "chain" => context_request.chain(option.material(Kind::Certificates)?),
+        "cafile" => option.each_material(Kind::Certificates, |material| context_request.trust(material))?,
+        "crl" => option.each_material(Kind::Crls, |material| context_request.crl(material))?,
+        "certdir" => {
+            return context_request.directory(&option.bytes()?).map_err(|error| option.failed(error));
+        }
+        "dhfile" => context_request.dh(option.material(Kind::DhParameters)?),
         unknown => return Err(Fault::Misuse(format!("wrap has no option '{unknown}'"))),
     }
     Ok(())
@@ -164,7 +166,7 @@ impl Option<'_> {
     }
 
     /// `{{key = "identity", chain = PEM}, ...}`
-    fn also(&self, recipe: &mut Recipe) -> Outcome {
+    fn also(&self, context_request: &mut ContextRequest) -> Outcome {
         for value in self.each()? {
             let Some(pair) = value.as_table() else { return Err(self.wrong("table of tables")) };
             let field = |name| pair.raw_get(name).map_err(|_| self.wrong("table of tables"));
@@ -172,7 +174,7 @@ impl Option<'_> {
             let identity = Option { name: self.name, value: &key }.text()?;
             let chain = Option { name: self.name, value: &chain };
             let chain = if chain.value.is_nil() { None } else { Some(chain.material(Kind::Certificates)?) };
-            recipe.also(identity, chain);
+            context_request.also(identity, chain);
         }
         Ok(())
     }

@@ -310,8 +310,9 @@ impl Session {
             self.front.quotas.take(&self.principal.owner, kind, 1, Bound { owner: own, all: Some(all) })
         };
         let handshake_slot = take(Kind::Handshakes, limits.handshakes_per_owner, limits.handshakes)?;
-        let apart = || take(Kind::PskHandshakes, limits.psk_handshakes_per_owner, limits.psk_handshakes);
-        let apart = asks.then(apart).transpose()?;
+        let dedicated_thread =
+            || take(Kind::PskHandshakes, limits.psk_handshakes_per_owner, limits.psk_handshakes);
+        let dedicated_thread = asks.then(dedicated_thread).transpose()?;
         let own = self.front.connection_bound(&self.principal);
         let connection_slot = take(Kind::Connections, own, limits.connections)?;
         let (ours, theirs) = sockets::stream_pair()?;
@@ -324,7 +325,7 @@ impl Session {
         let front = Arc::clone(&self.front);
         if connect.mode == Mode::LockStep {
             let contexts = self.contexts.clone();
-            let handshaking = Handshaking { _slot: handshake_slot, contexts, floors, apart };
+            let handshaking = Handshaking { _slot: handshake_slot, contexts, floors, dedicated_thread };
             let begun = LockStep::new(front, Arc::clone(&connection), (ssl, tcp), ours, handshaking)
                 .and_then(LockStep::start);
             begun.inspect_err(|_| self.front.runtime.connections.leave(&connection))?;

@@ -174,7 +174,6 @@ impl Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use luassl_protocol::ProtocolVersion;
     use luassl_settings::IdentitySettings;
 
     fn grant(grantee: Grantee, identities: &[&str]) -> Grant {
@@ -182,19 +181,10 @@ mod tests {
             grantee,
             identities: identities.iter().map(|&name| name.to_owned()).collect(),
             server: true,
-            client: true,
             listeners: vec!["https".to_owned()],
             listen: true,
-            connect: true,
-            minimum_protocol: ProtocolVersion::Tls12,
             verify_required: false,
-            key_log: false,
-            rsa_key_exchange: false,
-            dhe: false,
-            audit: false,
-            trusts: None,
-            max_connections: None,
-            max_contexts: None,
+            ..crate::context::tests::grant()
         }
     }
 

@@ -1,7 +1,7 @@
 //! Contexts: material crosses once, identities are found as given or joined to the working directory.
 
 use crate::front::Front;
-use luassl_client::{Client, Context, Listener, Material, Recipe};
+use luassl_client::{Client, Context, ContextRequest, Listener, Material};
 use luassl_protocol::{LuaCode, Request};
 use std::rc::Rc;
 
@@ -10,17 +10,17 @@ pub(crate) fn client(front: &Front) -> Rc<Client> {
 }
 
 pub(crate) fn context(front: &Front) -> Rc<Context> {
-    Context::new(&client(front), Recipe::default()).unwrap()
+    Context::new(&client(front), ContextRequest::default()).unwrap()
 }
 
 fn blobs(front: &Front) -> usize {
     front.count(|request| matches!(request, Request::Blob(_)))
 }
 
-fn named(identity: &str) -> Recipe {
-    let mut recipe = Recipe::default();
-    recipe.spec.identity = Some(identity.into());
-    recipe
+fn named(identity: &str) -> ContextRequest {
+    let mut context_request = ContextRequest::default();
+    context_request.spec.identity = Some(identity.into());
+    context_request
 }
 
 fn tried(front: &Front) -> Vec<String> {
@@ -37,9 +37,9 @@ fn material_is_sent_when_the_daemon_lacks_it_and_not_again() {
     let front = Front::start();
     let client = client(&front);
     for _ in 0..3 {
-        let mut recipe = Recipe::default();
-        recipe.trust(Material::from_bytes(b"-----BEGIN CERTIFICATE-----", "a.pem"));
-        Context::new(&client, recipe).unwrap();
+        let mut context_request = ContextRequest::default();
+        context_request.trust(Material::from_bytes(b"-----BEGIN CERTIFICATE-----", "a.pem"));
+        Context::new(&client, context_request).unwrap();
     }
     assert_eq!(blobs(&front), 1);
 }
@@ -49,9 +49,9 @@ fn a_private_key_beside_a_chain_never_leaves_the_program() {
     let front = Front::start();
     let certificate = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let key = b"-----BEGIN PRIVATE KEY-----\nBBBB\n-----END PRIVATE KEY-----\n";
-    let mut recipe = Recipe::default();
-    recipe.chain(Material::from_bytes(&[&key[..], certificate].concat(), "a.pem"));
-    Context::new(&client(&front), recipe).unwrap();
+    let mut context_request = ContextRequest::default();
+    context_request.chain(Material::from_bytes(&[&key[..], certificate].concat(), "a.pem"));
+    Context::new(&client(&front), context_request).unwrap();
     let sent = front.log().into_iter().find_map(|request| match request {
         Request::Blob(blob) => Some(blob.data),
         _ => None,
@@ -63,9 +63,9 @@ fn a_private_key_beside_a_chain_never_leaves_the_program() {
 fn material_above_the_daemons_limit_is_refused_by_name() {
     let front = Front::start();
     front.script().frame_limit = Some(1000);
-    let mut recipe = Recipe::default();
-    recipe.trust(Material::from_bytes(&[b'x'; 2000], "a.pem"));
-    let error = Context::new(&client(&front), recipe).err().unwrap();
+    let mut context_request = ContextRequest::default();
+    context_request.trust(Material::from_bytes(&[b'x'; 2000], "a.pem"));
+    let error = Context::new(&client(&front), context_request).err().unwrap();
     assert_eq!(error.code, LuaCode::Misuse);
     assert!(error.message.contains("limit of 1000") && error.message.contains("a.pem"), "{}", error.message);
 }
@@ -104,9 +104,9 @@ fn an_unknown_name_is_reported_as_it_was_given() {
 fn a_context_that_is_dropped_is_freed_with_the_next_request() {
     let front = Front::start();
     let client = client(&front);
-    drop(Context::new(&client, Recipe::default()).unwrap());
+    drop(Context::new(&client, ContextRequest::default()).unwrap());
     assert_eq!(front.count(|request| matches!(request, Request::FreeContext(_))), 0);
-    let _second = Context::new(&client, Recipe::default()).unwrap();
+    let _second = Context::new(&client, ContextRequest::default()).unwrap();
     assert_eq!(front.count(|request| matches!(request, Request::FreeContext(_))), 1);
 }
 
@@ -126,9 +126,10 @@ fn a_context_is_given_back_at_once_when_the_last_who_has_it_lets_go() {
 fn thousands_of_contexts_are_given_back_without_a_stall() {
     let front = Front::start();
     let client = client(&front);
-    let contexts: Vec<_> = (0..2000).map(|_| Context::new(&client, Recipe::default()).unwrap()).collect();
+    let contexts: Vec<_> =
+        (0..2000).map(|_| Context::new(&client, ContextRequest::default()).unwrap()).collect();
     drop(contexts);
-    Context::new(&client, Recipe::default()).unwrap();
+    Context::new(&client, ContextRequest::default()).unwrap();
     assert_eq!(front.count(|request| matches!(request, Request::FreeContext(_))), 2000);
     assert_eq!(front.count(|request| matches!(request, Request::Hello(_))), 1);
 }
@@ -137,13 +138,13 @@ fn thousands_of_contexts_are_given_back_without_a_stall() {
 fn a_context_that_is_made_again_says_so() {
     let front = Front::start();
     let client = client(&front);
-    let context = Context::new(&client, Recipe::default()).unwrap();
+    let context = Context::new(&client, ContextRequest::default()).unwrap();
     let (path, _directory) = front.die();
     let front = Front::start_at(path);
     let _listener = Listener::configured(&context, "web").unwrap();
     let again = |request: &Request| matches!(request, Request::Context(make) if make.again);
     assert_eq!(front.count(again), 1);
-    let _other = Context::new(&client, Recipe::default()).unwrap();
+    let _other = Context::new(&client, ContextRequest::default()).unwrap();
     assert_eq!(front.count(again), 1);
 }
 
@@ -165,10 +166,10 @@ fn a_hashed_directory_gives_its_certificates_and_crls() {
     for (name, text) in files {
         std::fs::write(directory.path().join(name), text).unwrap();
     }
-    let mut recipe = Recipe::default();
-    recipe.directory(directory.path().to_str().unwrap().as_bytes()).unwrap();
-    assert_eq!(recipe.spec.trust.crls.len(), 1);
-    Context::new(&client(&front), recipe).unwrap();
+    let mut context_request = ContextRequest::default();
+    context_request.directory(directory.path().to_str().unwrap().as_bytes()).unwrap();
+    assert_eq!(context_request.spec.trust.crls.len(), 1);
+    Context::new(&client(&front), context_request).unwrap();
     let sent = front.log().into_iter().find_map(|request| match request {
         Request::Blob(blob) => Some(blob.data),
         _ => None,
@@ -181,6 +182,7 @@ fn a_hashed_directory_gives_its_certificates_and_crls() {
 fn a_directory_without_hashed_names_says_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("ca.pem"), "certificate").unwrap();
-    let error = Recipe::default().directory(directory.path().to_str().unwrap().as_bytes()).unwrap_err();
+    let error =
+        ContextRequest::default().directory(directory.path().to_str().unwrap().as_bytes()).unwrap_err();
     assert!(error.to_string().contains("openssl rehash"), "{error}");
 }

@@ -2,11 +2,11 @@
 
 use crate::context::client;
 use crate::front::Front;
-use luassl_client::{Client, Context, Error, Recipe};
+use luassl_client::{Client, Context, ContextRequest, Error};
 use luassl_protocol::{LuaCode, Request};
 
 fn make(client: &std::rc::Rc<Client>) -> Result<(), Error> {
-    Context::new(client, Recipe::default()).map(|_| ())
+    Context::new(client, ContextRequest::default()).map(|_| ())
 }
 
 #[test]

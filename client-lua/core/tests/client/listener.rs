@@ -2,7 +2,7 @@
 
 use crate::context::{client, context};
 use crate::front::{Front, Holder};
-use luassl_client::{AcceptFilter, Accepted, Context, Error, Listener, Recipe, Stream, Timeout};
+use luassl_client::{AcceptFilter, Accepted, Context, ContextRequest, Error, Listener, Stream, Timeout};
 use luassl_protocol::{ErrorCode, Failure, LuaCode};
 use rustix::fd::AsFd;
 use std::net::TcpStream;
@@ -149,7 +149,7 @@ fn a_port_in_use_is_refused_by_its_number() {
 #[test]
 fn a_configured_listener_is_named_and_tells_its_address() {
     let front = Front::start();
-    let context = Context::new(&client(&front), Recipe::default()).unwrap();
+    let context = Context::new(&client(&front), ContextRequest::default()).unwrap();
     let listener = Listener::configured(&context, "web").unwrap();
     assert_eq!(listener.address(), "192.0.2.1:443");
     assert!(front.holder().listening.is_none());

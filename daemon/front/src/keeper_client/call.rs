@@ -25,7 +25,7 @@ struct Line {
     /// Receiving waits: a call is one system call to send and one to receive, with no third in between.
     socket: OwnedFd,
     /// For how long it does.
-    patience: Duration,
+    spin: Duration,
     call: u32,
     out: Vec<u8>,
     buffer: Vec<u8>,
@@ -137,7 +137,7 @@ impl Line {
         let socket = dial(&shared.path).ok()?;
         ioctl_fionbio(&socket, false).ok()?;
         let buffer = vec![0; ANSWER_MAX];
-        Some(Self { link: shared.number, socket, patience: Duration::ZERO, call: 0, out: Vec::new(), buffer })
+        Some(Self { link: shared.number, socket, spin: Duration::ZERO, call: 0, out: Vec::new(), buffer })
     }
 
     fn ask<'a>(
@@ -173,10 +173,10 @@ impl Line {
     /// Lets receiving wait for that long, and at most [`GRAIN`] longer.
     fn wait_for(&mut self, left: Duration) -> Result<(), Errno> {
         let grains = u32::try_from(left.as_millis() / GRAIN.as_millis()).unwrap_or(u32::MAX - 1);
-        let patience = GRAIN.saturating_mul(grains + 1);
-        if patience != self.patience {
-            set_socket_timeout(&self.socket, Timeout::Recv, Some(patience))?;
-            self.patience = patience;
+        let spin = GRAIN.saturating_mul(grains + 1);
+        if spin != self.spin {
+            set_socket_timeout(&self.socket, Timeout::Recv, Some(spin))?;
+            self.spin = spin;
         }
         Ok(())
     }

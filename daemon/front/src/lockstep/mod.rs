@@ -6,8 +6,8 @@
 
 mod asking;
 mod non_blocking_tcp;
-mod patience;
 mod session;
+mod spin;
 
 use super::{
     Front,
@@ -26,13 +26,13 @@ use luassl_protocol::{
 };
 use luassl_tls::{self as tls, Decision, Floors};
 use openssl::ssl::{Ssl, SslContext};
-use patience::{After, Look, Patience};
 use rustix::{
     io::Errno,
     net::{SendFlags, send},
 };
 use session::Session;
 use session::{Answered, frame, invalid};
+use spin::{After, Look, SpinPolicy};
 use std::{
     cell::RefCell,
     io,
@@ -58,7 +58,7 @@ pub(super) struct LockStep {
     whole_until: Option<Instant>,
     /// When a handshake that has a thread of its own has to be over.
     apart_until: Option<Instant>,
-    patience: Patience,
+    spin: SpinPolicy,
 }
 
 /// What is held while the handshake lasts.
@@ -70,7 +70,7 @@ pub(super) struct Handshaking {
     /// What the grant of the context demands that it began with.
     pub(super) floors: Floors,
     /// Its part of the bound on handshakes with a thread of their own; none where it has no such thread.
-    pub(super) apart: Option<QuotaGuard>,
+    pub(super) dedicated_thread: Option<QuotaGuard>,
 }
 
 impl LockStep {
@@ -87,8 +87,8 @@ impl LockStep {
             Failure::new(ErrorCode::Internal, format!("no session for a connection: {error}"))
         })?;
         let (lua, inbox, handshaking) = (Detachable::Parked(lua), Vec::new(), Some(handshaking));
-        let (whole_until, apart_until, patience) = (None, None, Patience::new());
-        Ok(Self { front, connection, session, lua, inbox, handshaking, whole_until, apart_until, patience })
+        let (whole_until, apart_until, spin) = (None, None, SpinPolicy::new());
+        Ok(Self { front, connection, session, lua, inbox, handshaking, whole_until, apart_until, spin })
     }
 
     /// Runs the connection to its end, beginning on a thread that may sign.
@@ -96,7 +96,7 @@ impl LockStep {
     /// # Errors
     /// When there are no descriptors or threads left for a handshake that needs a thread of its own.
     pub(super) fn start(self) -> Result<(), Failure> {
-        if self.handshaking.as_ref().is_some_and(|handshaking| handshaking.apart.is_some()) {
+        if self.handshaking.as_ref().is_some_and(|handshaking| handshaking.dedicated_thread.is_some()) {
             return self.start_apart();
         }
         let front = Arc::clone(&self.front);
@@ -284,7 +284,7 @@ impl LockStep {
             None => std::future::poll_fn(|cx| self.poll_event(cx)).await,
         };
         if matches!(event, Event::Readable) {
-            self.patience.came(answered.elapsed());
+            self.spin.came(answered.elapsed());
         }
         event
     }
@@ -292,14 +292,14 @@ impl LockStep {
     /// Looks for it without going to sleep, where that is likely to pay. Every other connection of this thread, and every
     /// other process, has its turn between two looks.
     async fn look(&mut self, now: std::time::Instant) -> Option<Event> {
-        let look = Look::begin(now, self.patience.look()?)?;
+        let look = Look::begin(now, self.spin.look()?)?;
         loop {
             let looked = std::future::poll_fn(|cx| Poll::Ready(self.poll_event(cx))).await;
             if let Poll::Ready(event) = looked {
                 return Some(event);
             }
             if look.is_over() {
-                self.patience.was_in_vain();
+                self.spin.was_in_vain();
                 return None;
             }
             // The program may have to run here.
@@ -396,7 +396,7 @@ impl LockStep {
             Answered::NeedsSignature => Turn::NeedsSignature,
             Answered::Frame(frame) => {
                 if frame.len() > MAX_SPIN_DATA {
-                    self.patience.answers(After::Bulk);
+                    self.spin.answers(After::Bulk);
                 }
                 Turn::Reply(Reply { frame, last: false })
             }
@@ -404,7 +404,7 @@ impl LockStep {
     }
 
     fn answer(&mut self, request: &LockStepRequest<'_>) -> Answered {
-        self.patience.answers(match request {
+        self.spin.answers(match request {
             LockStepRequest::Read { .. } => After::Read,
             LockStepRequest::Write { data } if data.len() <= MAX_SPIN_DATA => After::Write,
             LockStepRequest::Write { .. } => After::Bulk,
@@ -477,7 +477,7 @@ impl LockStep {
                 })
             }
         };
-        self.patience.answers(After::Other);
+        self.spin.answers(After::Other);
         let answered = match context {
             Ok(context) => self.decided(Some(context), alpn, refuse),
             Err(failure) => frame(&LockStepAnswer::failed(failure)),

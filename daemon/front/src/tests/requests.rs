@@ -1,13 +1,13 @@
 //! Requests of two owners over real control sockets, on a front without a keeper.
 
 use super::{rig::block_on, whole};
-use crate::{Front, control, owner::Owner, quota::Kind};
+use crate::{Front, context, control, owner::Owner, quota::Kind};
 use bytes::BytesMut;
 use luassl_keeper_ipc::transport;
 use luassl_protocol::{
     Blob, BlobStored, Connect, Connecting, ContextMade, ContextSpec, Dane, DaneSpec, Done, ErrorCode, Export,
-    Exported, FRAME_HEADER, Failure, FreeContext, Hello, MakeContext, Mode, ProtocolVersion, Request, Role,
-    TlsaRecord, Token, TrustSpec, VERSION, Welcome, decode_reply, take_frame,
+    Exported, FRAME_HEADER, Failure, FreeContext, Hello, MakeContext, Mode, Request, Role, TlsaRecord, Token,
+    TrustSpec, VERSION, Welcome, decode_reply, take_frame,
 };
 use luassl_settings::{Grant, Grantee, Limits, Settings, TrustSettings};
 use luassl_tls::kit::pki::Authority;
@@ -86,25 +86,8 @@ fn owner(name: &str) -> Owner {
 
 /// A grant to be a client, for whoever connects to a socket.
 fn grant(socket: &str) -> Grant {
-    Grant {
-        grantee: Grantee::Socket(socket.to_owned()),
-        identities: vec![],
-        server: false,
-        client: true,
-        listeners: vec![],
-        listen: false,
-        connect: true,
-        minimum_protocol: ProtocolVersion::Tls12,
-        // TLSA records need it so.
-        verify_required: false,
-        key_log: false,
-        rsa_key_exchange: false,
-        dhe: false,
-        audit: false,
-        trusts: None,
-        max_connections: None,
-        max_contexts: None,
-    }
+    // TLSA records need it without required verification.
+    Grant { grantee: Grantee::Socket(socket.to_owned()), verify_required: false, ..context::tests::grant() }
 }
 
 /// A program's end of a control connection.

@@ -79,24 +79,24 @@ impl Rig {
     }
 
     /// A connection that may drain for so long without progress.
-    pub(crate) fn with_patience(patience: Duration) -> Self {
-        Self::with(SslVersion::TLS1_3, patience, peers::tcp_pair())
+    pub(crate) fn with_patience(spin: Duration) -> Self {
+        Self::with(SslVersion::TLS1_3, spin, peers::tcp_pair())
     }
 
     /// A connection whose TCP sockets have small buffers, so that a peer that does not read is soon noticed.
-    pub(crate) fn tight(patience: Duration) -> Self {
-        Self::with(SslVersion::TLS1_3, patience, peers::tight_tcp_pair())
+    pub(crate) fn tight(spin: Duration) -> Self {
+        Self::with(SslVersion::TLS1_3, spin, peers::tight_tcp_pair())
     }
 
-    fn with(version: SslVersion, patience: Duration, pair: (crate::tcp::Tcp, TcpStream)) -> Self {
-        Self::over(peers::session(version), version, patience, pair)
+    fn with(version: SslVersion, spin: Duration, pair: (crate::tcp::Tcp, TcpStream)) -> Self {
+        Self::over(peers::session(version), version, spin, pair)
     }
 
     /// A connection with a session of the front's own.
     pub(crate) fn over(
         session: Ssl,
         version: SslVersion,
-        patience: Duration,
+        spin: Duration,
         (tcp, peer): (crate::tcp::Tcp, TcpStream),
     ) -> Self {
         let peer = thread::spawn(move || peers::client(version, peer));
@@ -108,7 +108,7 @@ impl Rig {
         lua.set_write_timeout(Some(BOUND)).unwrap();
         let runtime = Arc::clone(&HOME);
         let connection = connection(&runtime);
-        let pump = Pump::new(Arc::clone(&runtime), Arc::clone(&connection), established.tls, ours, patience);
+        let pump = Pump::new(Arc::clone(&runtime), Arc::clone(&connection), established.tls, ours, spin);
         let polls = Arc::new(AtomicUsize::new(0));
         let (sender, ended) = mpsc::channel();
         let job = Watched { job: pump.into_job(), polls: Arc::clone(&polls), _ended: Mutex::new(sender) };

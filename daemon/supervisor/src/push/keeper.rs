@@ -2,19 +2,18 @@
 
 use super::chain::{self, Facts, Unfit};
 use super::channel::{ANSWER_DEADLINE, PushError, receive_by, send_within};
-use super::files::{open_file, open_root, too_open, too_open_root};
+use super::files::{open_root, too_open_root};
+use super::opened::Opened;
 use super::report::{Account, LoadedIdentity, Outcome, Report};
+use super::rights::{common, rights};
 use super::settings::concerns;
 use super::shared;
-use crate::config::{Config, FileRef, Finding, Front, Identity, Location, Selection, few};
+use crate::config::{Config, Finding, Front, Identity, Location, Selection, few};
 use luassl_keeper_ipc::admin::{
     ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
 };
-use luassl_protocol::ProtocolVersion;
-use luassl_settings::Grant;
-use rustix::fs::fstat;
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -341,79 +340,6 @@ impl<'a> Channel<'a> {
     }
 }
 
-/// What a grant has a front ask the keeper for.
-fn rights(front: &Front, grant: &Grant) -> Rights {
-    let roles = front.roles;
-    let accepts = grant.listen || names_listener_of(front, grant);
-    let (server, client) =
-        (grant.server && roles.server && accepts, grant.client && roles.client && grant.connect);
-    let tls12 = grant.minimum_protocol == ProtocolVersion::Tls12;
-    Rights {
-        tls13_server: server,
-        tls12_server: server && tls12,
-        dhe: server && tls12 && grant.dhe,
-        rsa_key_exchange: server && tls12 && grant.rsa_key_exchange,
-        tls13_client: client,
-        tls12_client: client && tls12,
-        audit: grant.audit,
-    }
-}
-
-/// Whether a grant lists a listener that the front serves; another front's connections never reach it.
-fn names_listener_of(front: &Front, grant: &Grant) -> bool {
-    let is_own = |name: &String| front.listeners.contains(name);
-    grant.listeners.iter().any(|name| if name == "*" { !front.listeners.is_empty() } else { is_own(name) })
-}
-
-/// The identities of a front that a grant lists.
-fn common(own: &Selection, grant: &Grant) -> Selection {
-    let all = grant.identities.iter().any(|name| name == "*");
-    let listed = |name: &&String| all || grant.identities.contains(name);
-    match own {
-        Selection::All if all => Selection::All,
-        Selection::All => Selection::Only(grant.identities.iter().cloned().collect()),
-        Selection::Only(names) => Selection::Only(names.iter().filter(listed).cloned().collect()),
-    }
-}
-
-/// An identity's open files, in the order in which the keeper wants them.
-struct Opened {
-    files: Files,
-    descriptors: Vec<OwnedFd>,
-    /// A warning about the key's permissions.
-    too_open: Option<Finding>,
-}
-
-impl Opened {
-    fn of(name: &str, identity: &Identity) -> Result<Self, Box<Finding>> {
-        let key = open_file(name, "key", &identity.key)?;
-        let mut opened = Self {
-            files: Files { key: true, ..Files::default() },
-            too_open: too_open(name, &identity.key, &key),
-            descriptors: vec![key],
-        };
-        opened.files.certificate = opened.add(name, "certificate", identity.certificate.as_ref())?;
-        opened.files.password = opened.add(name, "password file", identity.password.as_ref())?;
-        opened.files.staple = opened.add(name, "staple", identity.staple.as_ref())?;
-        Ok(opened)
-    }
-
-    fn add(&mut self, name: &str, what: &str, file: Option<&FileRef>) -> Result<bool, Box<Finding>> {
-        let Some(file) = file else { return Ok(false) };
-        self.descriptors.push(open_file(name, what, file)?);
-        Ok(true)
-    }
-
-    /// What the files lie on.
-    fn devices(&self) -> BTreeSet<u64> {
-        self.descriptors.iter().filter_map(|file| Some(fstat(file).ok()?.st_dev)).collect()
-    }
-
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.descriptors.iter().map(AsFd::as_fd).collect()
-    }
-}
-
 impl LoadedIdentity {
     fn new(loaded: &Loaded<'_>, facts: Facts) -> Self {
         Self {
@@ -498,97 +424,13 @@ fn remedy(identity: &Identity, kind: Fault) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Roles, load_text};
+    use crate::config::{self, load_text};
     use luassl_keeper_ipc::admin::REQUEST_MAX;
     use luassl_keeper_ipc::transport::{RecvFlags, SendFlags, recv, send};
-    use luassl_settings::Grantee;
+    use rustix::fs::fstat;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::os::fd::OwnedFd;
     use std::path::Path;
-
-    const BOTH: Roles = Roles { server: true, client: true };
-
-    /// A front that serves these listeners.
-    fn front(roles: Roles, listeners: &[&str]) -> Front {
-        Front {
-            user: None,
-            keeper_socket: None,
-            identities: Selection::All,
-            roles,
-            control: true,
-            sockets: [].into(),
-            listeners: listeners.iter().map(|&name| name.to_owned()).collect(),
-            ticket_domain: None,
-        }
-    }
-
-    /// What a grant gives to a front that serves the listener `web`.
-    fn rights_in(roles: Roles, grant: &Grant) -> Rights {
-        rights(&front(roles, &["web"]), grant)
-    }
-
-    fn grant() -> Grant {
-        Grant {
-            grantee: Grantee::User(1),
-            identities: vec!["*".to_owned()],
-            server: true,
-            client: true,
-            listeners: Vec::new(),
-            listen: true,
-            connect: true,
-            minimum_protocol: ProtocolVersion::Tls12,
-            verify_required: false,
-            key_log: false,
-            rsa_key_exchange: true,
-            dhe: true,
-            audit: false,
-            trusts: None,
-            max_connections: None,
-            max_contexts: None,
-        }
-    }
-
-    #[test]
-    fn finding_2_a_grant_gives_what_its_operations_need_and_no_more() {
-        let all = rights_in(BOTH, &grant());
-        assert!(all.tls13_server && all.tls12_server && all.dhe && all.rsa_key_exchange);
-        assert!(all.tls13_client && all.tls12_client);
-        let newest = rights_in(BOTH, &Grant { minimum_protocol: ProtocolVersion::Tls13, ..grant() });
-        let tls13 = Rights { tls13_server: true, tls13_client: true, ..Rights::default() };
-        assert_eq!(newest, tls13);
-        let server = rights_in(Roles { client: false, ..BOTH }, &grant());
-        assert!(server.tls12_server && !server.tls13_client && !server.tls12_client);
-        // Without sockets to connect there is no client's handshake, and without any none at all.
-        let listening = rights_in(BOTH, &Grant { connect: false, ..grant() });
-        assert_eq!(listening, server);
-        let connecting = rights_in(BOTH, &Grant { listen: false, ..grant() });
-        assert_eq!(connecting, rights_in(Roles { server: false, ..BOTH }, &grant()));
-        let none = rights_in(BOTH, &Grant { connect: false, listen: false, ..grant() });
-        assert_eq!(none, Rights::default());
-        let named = Grant { connect: false, listen: false, listeners: vec!["web".to_owned()], ..grant() };
-        assert_eq!(rights_in(BOTH, &named), server);
-    }
-    #[test]
-    fn finding_2_listeners_of_another_front_give_no_right_at_this_one() {
-        let listeners = |names: &[&str]| Grant {
-            connect: false,
-            listen: false,
-            listeners: names.iter().map(|&name| name.to_owned()).collect(),
-            ..grant()
-        };
-        let (web, mail, none) = (front(BOTH, &["web"]), front(BOTH, &["mail"]), front(BOTH, &[]));
-        // Positive control: the front that serves it has a server's rights.
-        assert!(rights(&web, &listeners(&["web"])).tls12_server);
-        assert_eq!(rights(&mail, &listeners(&["web"])), Rights::default());
-        assert_eq!(rights(&none, &listeners(&["web"])), Rights::default());
-        // One of several is enough, and all of them are those of a front that has some.
-        let server = rights(&web, &listeners(&["web"]));
-        for grant in [listeners(&["mail", "web"]), listeners(&["*"])] {
-            assert_eq!(rights(&web, &grant), server);
-            assert_eq!(rights(&none, &grant), Rights::default());
-        }
-        // Sockets of the program's own come in at any front.
-        assert_eq!(rights(&mail, &Grant { listen: true, ..listeners(&["web"]) }), server);
-    }
 
     /// Answers a push of a configuration without identities, as a keeper does.
     fn keep(socket: &OwnedFd) {

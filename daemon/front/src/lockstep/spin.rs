@@ -23,13 +23,13 @@ pub(super) enum After {
 
 /// What is known of a connection's habits.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct SpinPolicy {
     /// After each but [`After::Bulk`].
     credit: [SpinBudget; 3],
     after: After,
 }
 
-impl Patience {
+impl SpinPolicy {
     /// A read is followed by a write, until shown otherwise.
     pub(super) fn new() -> Self {
         Self { credit: [SpinBudget::ONE, SpinBudget::default(), SpinBudget::default()], after: After::Other }
@@ -92,53 +92,53 @@ impl Drop for Look {
 
 #[cfg(test)]
 mod tests {
-    use super::{After, Look, Patience, SOON, SPIN_TIME};
+    use super::{After, Look, SOON, SPIN_TIME, SpinPolicy};
     use std::time::{Duration, Instant};
 
     #[test]
     fn a_write_is_looked_for_after_a_read_and_nothing_after_a_write() {
-        let mut patience = Patience::new();
-        assert_eq!(patience.look(), None);
-        patience.answers(After::Read);
-        assert_eq!(patience.look(), Some(SPIN_TIME));
-        patience.answers(After::Write);
-        assert_eq!(patience.look(), None);
+        let mut spin = SpinPolicy::new();
+        assert_eq!(spin.look(), None);
+        spin.answers(After::Read);
+        assert_eq!(spin.look(), Some(SPIN_TIME));
+        spin.answers(After::Write);
+        assert_eq!(spin.look(), None);
     }
 
     #[test]
     fn a_look_in_vain_is_the_last_until_questions_have_come_soon_again() {
-        let mut patience = Patience::new();
-        patience.answers(After::Read);
-        patience.was_in_vain();
-        patience.came(SOON);
+        let mut spin = SpinPolicy::new();
+        spin.answers(After::Read);
+        spin.was_in_vain();
+        spin.came(SOON);
         let mut soon = 0;
-        while patience.look().is_none() {
-            patience.came(Duration::ZERO);
+        while spin.look().is_none() {
+            spin.came(Duration::ZERO);
             soon += 1;
         }
         assert_eq!(soon, 4);
-        patience.answers(After::Write);
-        assert_eq!(patience.look(), None, "each kind has its own");
+        spin.answers(After::Write);
+        assert_eq!(spin.look(), None, "each kind has its own");
     }
 
     #[test]
     fn nothing_is_looked_for_after_bulk() {
-        let mut patience = Patience::new();
-        patience.answers(After::Bulk);
-        patience.came(Duration::ZERO);
-        assert_eq!(patience.look(), None);
+        let mut spin = SpinPolicy::new();
+        spin.answers(After::Bulk);
+        spin.came(Duration::ZERO);
+        assert_eq!(spin.look(), None);
     }
 
     #[test]
     fn a_past_of_any_length_is_made_good() {
-        let mut patience = Patience::new();
+        let mut spin = SpinPolicy::new();
         for _ in 0..1000 {
-            patience.was_in_vain();
+            spin.was_in_vain();
         }
         for _ in 0..=16 {
-            patience.came(Duration::ZERO);
+            spin.came(Duration::ZERO);
         }
-        assert!(patience.look().is_some());
+        assert!(spin.look().is_some());
     }
 
     #[test]
