@@ -79,24 +79,46 @@ pub(super) async fn handshake(
     deadline: Duration,
 ) -> Result<Established, Failed> {
     let until = Instant::now() + deadline;
-    let mut tls = begin(ssl, tcp)?;
+    let mut tls = begin(ssl, registered(tcp)?)?;
     let outcome = timeout_at(until, poll_fn(|cx| poll_handshake(&mut tls, role, cx))).await;
     conclude(tls, outcome.ok(), deadline)
 }
 
-/// As [`handshake`], with a peer that a listener has accepted, and that has a deadline of its own for its ClientHello.
+/// A peer that a listener has accepted, and that has begun to speak. Until then a connection costs a descriptor, and no
+/// session: whoever only connects takes next to none of the front's memory.
+pub(super) struct Arrived {
+    transport: Transport,
+    /// How long its ClientHello may take, counted from the accept, and until when.
+    hello: (Duration, Instant),
+}
+
+/// Waits for the first byte of a peer that a listener has accepted; `hello` is how long its whole ClientHello may take.
 ///
 /// # Errors
-/// As [`handshake`].
+/// When the byte has not come by then, or when the socket cannot be waited for.
+pub(super) async fn arrival(tcp: Tcp, hello: Duration) -> Result<Arrived, Failed> {
+    let until = Instant::now() + hello;
+    let transport = registered(tcp)?;
+    match timeout_at(until, poll_fn(|cx| transport.poll_readable(cx))).await {
+        Ok(readable) => readable.map_err(|error| Failed::internal(&error))?,
+        Err(_) => return Err(Failed::hello_not_in_time(hello)),
+    }
+    Ok(Arrived { transport, hello: (hello, until) })
+}
+
+/// As [`handshake`], with a peer that a listener has accepted; ends `until` then, which is `deadline` from its beginning.
+///
+/// # Errors
+/// As [`handshake`], and when the ClientHello has not come in time.
 pub(super) async fn accepted(
     ssl: Ssl,
-    tcp: Tcp,
-    hello: Duration,
+    arrived: Arrived,
+    until: Instant,
     deadline: Duration,
 ) -> Result<Established, Failed> {
-    let until = Instant::now() + deadline;
-    let mut tls = begin(ssl, tcp)?;
-    let first = timeout(hello, poll_fn(|cx| poll_hello(&mut tls, cx))).await;
+    let (hello, hello_until) = arrived.hello;
+    let mut tls = begin(ssl, arrived.transport)?;
+    let first = timeout_at(hello_until, poll_fn(|cx| poll_hello(&mut tls, cx))).await;
     let outcome = match first {
         Ok(Some(outcome)) => Some(outcome),
         Ok(None) => timeout_at(until, poll_fn(|cx| poll_handshake(&mut tls, Role::Server, cx))).await.ok(),
@@ -105,12 +127,17 @@ pub(super) async fn accepted(
     conclude(tls, outcome, deadline)
 }
 
-fn begin(mut ssl: Ssl, tcp: Tcp) -> Result<SslStream<Transport>, Failed> {
+/// A socket that this thread's runtime waits for.
+fn registered(tcp: Tcp) -> Result<Transport, Failed> {
     // A peer that has gone already makes the handshake fail, not this option.
     let _ = rustix::net::sockopt::set_tcp_nodelay(&tcp, true);
-    tls::read_ahead(&mut ssl);
     let mut transport = Transport::new(tcp);
     transport.register().map_err(|error| Failed::internal(&error))?;
+    Ok(transport)
+}
+
+fn begin(mut ssl: Ssl, transport: Transport) -> Result<SslStream<Transport>, Failed> {
+    tls::read_ahead(&mut ssl);
     SslStream::new(ssl, transport).map_err(|error| Failed::internal(&error))
 }
 

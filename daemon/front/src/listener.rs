@@ -347,17 +347,7 @@ impl Acceptor {
 
 /// One accepted connection, from its socket to the dispatcher.
 async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, (slots, half_open): (Slots, HalfOpen)) {
-    let limits = front.limits();
-    let deadline = limits.handshake();
-    let until = Instant::now() + deadline;
-    let peer = Peer::New(sockets::peer(tcp.as_fd()));
-    // After a reload the context is made anew first; peers do not wait for that longer than for anything else.
-    let session = timeout_at(until, listener.sessions.session(front, Role::Server, None, None, peer)).await;
-    let outcome = match session.unwrap_or_else(|_| Err(handshake::not_in_time(deadline))) {
-        Ok(ssl) => handshake::accepted(ssl, tcp, limits.client_hello(), until - Instant::now()).await,
-        Err(failure) => Err(Failed::without_alert(failure)),
-    };
-    let established = match outcome {
+    let established = match shake_hands(listener, front, tcp).await {
         Ok(established) => established,
         Err(failed) => {
             if failed.is_without_hello() {
@@ -376,6 +366,19 @@ async fn serve(listener: &Listener, front: &Arc<Front>, tcp: Tcp, (slots, half_o
         }
         Err(failure) => refuse(listener, front, failure),
     }
+}
+
+/// The handshake of one accepted connection, within its deadline.
+async fn shake_hands(listener: &Listener, front: &Arc<Front>, tcp: Tcp) -> Result<Established, Failed> {
+    let limits = front.limits();
+    let deadline = limits.handshake();
+    let until = Instant::now() + deadline;
+    let peer = Peer::New(sockets::peer(tcp.as_fd()));
+    let arrived = handshake::arrival(tcp, limits.client_hello()).await?;
+    // After a reload the context is made anew first; peers do not wait for that longer than for anything else.
+    let session = timeout_at(until, listener.sessions.session(front, Role::Server, None, None, peer)).await;
+    let session = session.unwrap_or_else(|_| Err(handshake::not_in_time(deadline)));
+    handshake::accepted(session.map_err(Failed::without_alert)?, arrived, until, deadline).await
 }
 
 /// A connection that is ready to be delivered.

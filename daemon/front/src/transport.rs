@@ -76,6 +76,15 @@ impl Transport {
         self.socket.register()
     }
 
+    /// Ready when the peer has sent something, has ended its side or has gone; reads nothing.
+    ///
+    /// # Errors
+    /// When the runtime of this thread ends.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(fd) = self.socket.registered() else { return Poll::Ready(Err(not_connected())) };
+        fd.poll_read_ready(cx).map_ok(drop)
+    }
+
     /// Takes the socket from this thread's runtime, so that another thread's may have it.
     pub(super) fn detach(&mut self) {
         self.socket.detach();

@@ -114,21 +114,19 @@ fn welcome(front: &Arc<Front>, name: &Arc<str>, socket: ClientSocket) {
         // Reset here, before a byte of it is received.
         drop(socket.with_account(account));
     } else if has_grant {
-        spawn(async move { converse(&front, principal, socket).await });
+        tokio::spawn(async move { log_end(converse(&front, principal, socket).await) });
     } else if let Some(slot) = ungranted_slot(&front) {
-        spawn(async move { refuse_all(&front, principal, socket, slot).await });
+        tokio::spawn(async move { log_end(refuse_all(&front, principal, socket, slot).await) });
     } else {
         // Likewise.
         drop(socket.with_account(account));
     }
 }
 
-fn spawn(conversation: impl Future<Output = io::Result<()>> + Send + 'static) {
-    tokio::spawn(async move {
-        if let Err(error) = conversation.await {
-            tracing::debug!("a control connection ended: {error}");
-        }
-    });
+fn log_end(outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        tracing::debug!("a control connection ended: {error}");
+    }
 }
 
 fn principal(name: &Arc<str>, socket: &ClientSocket) -> io::Result<Principal> {
@@ -247,7 +245,8 @@ impl Channel {
             let id = match self.decode(front, &limits, frame).await? {
                 Ok((id, request)) => {
                     let mut descriptors = self.claim(first, &request);
-                    let answering = session.answer(id, request, size, &mut descriptors).await;
+                    // Boxed, since it is larger than all that a connection needs between its requests.
+                    let answering = Box::pin(session.answer(id, request, size, &mut descriptors)).await;
                     self.dispose(descriptors);
                     match answering {
                         Answering::Now(answer) => self.send(answer, limits.request()).await?,

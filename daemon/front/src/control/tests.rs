@@ -278,3 +278,15 @@ fn one_owners_unclosed_sockets_reset_its_own_connections_and_no_others() {
     drop(unclosed);
     assert!(is_welcome(&path("one")));
 }
+
+#[test]
+fn a_control_connection_is_small_as_long_as_it_waits() {
+    /// In bytes; the largest request's future is a multiple of it.
+    const SMALL: usize = 3 * 1024;
+    let front = front();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let socket = ClientSocket::new(ours.into());
+    let principal = principal(&"control".into(), &socket).unwrap();
+    let conversation = converse(&front, principal.clone(), socket);
+    assert!(size_of_val(&conversation) <= SMALL, "{} bytes", size_of_val(&conversation));
+}

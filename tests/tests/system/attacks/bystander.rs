@@ -346,11 +346,11 @@ fn status(path: &str, field: &str) -> u64 {
 }
 
 /// In KiB.
-fn memory(pid: u32) -> u64 {
+pub(crate) fn memory(pid: u32) -> u64 {
     status(&format!("/proc/{pid}/status"), "VmRSS")
 }
 
-fn descriptors_of(pid: u32) -> usize {
+pub(crate) fn descriptors_of(pid: u32) -> usize {
     std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")).expect("a process").count()
 }
 

@@ -1,5 +1,6 @@
 //! Peers that keep what others need: half-open handshakes, and a program's answer that keeps a thread.
 
+use super::bystander::{descriptors_of, memory};
 use crate::api::serve;
 use luassl_keeper_ipc::transport;
 use luassl_protocol::{Connect, Connecting, ContextSpec, LockStepRequest, Mode, PskSpec, Request, Role};
@@ -97,6 +98,25 @@ fn finding_11_a_client_hello_has_a_deadline_of_its_own() {
     slow.get_ref().set_nonblocking(false).expect("a flag");
     slow.connect().expect("a handshake");
     agent.answer();
+}
+
+#[test]
+fn finding_11_a_peer_that_says_nothing_has_no_session() {
+    /// As many as one source may have under way.
+    const PEERS: usize = 200;
+    /// Sessions take a multiple of this, in KiB.
+    const LITTLE: u64 = 4 << 10;
+    let daemon = daemon("client_hello = 60\nhandshake = 60\n");
+    let mut agent = Agent::start(&daemon, LUA54);
+    let port = serve(&mut agent, "ssl.wrap('server-p256')");
+    let before = (memory(daemon.front()), descriptors_of(daemon.front()));
+    let peers: Vec<_> = (0..PEERS).map(|_| tcp(port).expect("tcp")).collect();
+    until("they are accepted", || descriptors_of(daemon.front()) >= before.1 + PEERS);
+    let grown = || memory(daemon.front()).saturating_sub(before.0);
+    assert!(grown() < LITTLE, "{} KiB for {PEERS} silent peers", grown());
+    // Positive control: what a session takes is seen there.
+    peers.iter().for_each(|mut peer| peer.write_all(&[22]).expect("written"));
+    until("sessions to be made for those that speak", || grown() > LITTLE);
 }
 
 /// A connected socket whose close waits for an hour, and the other end, which never reads.
