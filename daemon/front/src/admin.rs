@@ -1,6 +1,6 @@
 //! The supervisor's door: pushes of the configuration and the trust bundles.
 
-use super::{Front, peer, readiness, status};
+use super::{activation::activate, peer, readiness, services::Services, status};
 use luassl_keeper_ipc::sd_notify::SdNotify;
 use luassl_keeper_ipc::transport::{self, RecvError};
 use luassl_settings::{self as push, Push, PushReply};
@@ -22,21 +22,22 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When the kernel gives no thread or no epoll instance.
-pub(super) fn start(front: Arc<Front>, admin: OwnedFd) -> io::Result<oneshot::Receiver<io::Result<()>>> {
+pub(super) fn start(door: Door, admin: OwnedFd) -> io::Result<oneshot::Receiver<io::Result<()>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, end) = oneshot::channel();
+    door.ready();
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         luassl_tls::may_sign(false);
         // The front may be ending for another reason.
-        let _ = ended.send(runtime.block_on(serve(front, admin)));
+        let _ = ended.send(runtime.block_on(serve(Arc::new(door), admin)));
     })?;
     Ok(end)
 }
 
 /// Serves the admin socket, whether it is one connection or listens for them.
-async fn serve(front: Arc<Front>, admin: OwnedFd) -> io::Result<()> {
+async fn serve(door: Arc<Door>, admin: OwnedFd) -> io::Result<()> {
     if !socket_acceptconn(&admin)? {
-        return converse(&front, admin).await;
+        return converse(&door, admin).await;
     }
     rustix::io::ioctl_fionbio(&admin, true)?;
     let listening = readiness::register(admin)?;
@@ -44,9 +45,9 @@ async fn serve(front: Arc<Front>, admin: OwnedFd) -> io::Result<()> {
         let mut guard = listening.readable().await?;
         match accept_with(listening.get_ref(), SocketFlags::CLOEXEC) {
             Ok(socket) => {
-                let front = Arc::clone(&front);
+                let door = Arc::clone(&door);
                 tokio::spawn(async move {
-                    if let Err(error) = admit(&front, socket).await {
+                    if let Err(error) = admit(&door, socket).await {
                         tracing::warn!("an admin connection ended: {error}");
                     }
                 });
@@ -62,12 +63,12 @@ async fn serve(front: Arc<Front>, admin: OwnedFd) -> io::Result<()> {
 }
 
 /// Root's and the front's own user's alone, whatever the socket's mode says.
-async fn admit(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
+async fn admit(door: &Door, socket: OwnedFd) -> io::Result<()> {
     peer::check_supervisor(&socket)?;
-    converse(front, socket).await
+    converse(door, socket).await
 }
 
-async fn converse(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
+async fn converse(door: &Door, socket: OwnedFd) -> io::Result<()> {
     let socket = readiness::register(socket)?;
     let mut message = vec![0; MAX_MESSAGE];
     loop {
@@ -76,7 +77,7 @@ async fn converse(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
         {
             Ok(received) if received.len == 0 => return Ok(()),
             Ok(received) => {
-                let reply = take(front, &message[..received.len], received.descriptors);
+                let reply = door.take(&message[..received.len], received.descriptors);
                 transport::send(socket.get_ref(), &reply, &[], SendFlags::DONTWAIT)?;
             }
             Err(RecvError::System(Errno::WOULDBLOCK)) => guard.clear_ready(),
@@ -85,21 +86,39 @@ async fn converse(front: &Arc<Front>, socket: OwnedFd) -> io::Result<()> {
     }
 }
 
-fn take(front: &Arc<Front>, message: &[u8], descriptors: Vec<OwnedFd>) -> Vec<u8> {
-    if let Some(reply) = status::answer(front, message) {
-        return reply;
+/// What a message of the supervisor is about.
+pub(super) struct Door {
+    services: Services,
+    /// The service manager, where there is one.
+    manager: Option<SdNotify>,
+}
+
+impl Door {
+    pub(super) fn new(services: Services, manager: Option<SdNotify>) -> Self {
+        Self { services, manager }
     }
-    told(front.notice.as_ref().map(SdNotify::reloading));
-    let reply = match push::receive_settings(message, descriptors) {
-        Ok(Push { settings, listeners }) => front.activate(settings, listeners),
-        Err(error) => PushReply::faulty(format!("the push cannot be read: {error}")),
-    };
-    told(front.notice.as_ref().map(SdNotify::ready));
-    reply.encode()
+
+    /// Tells the service manager that the front serves.
+    fn ready(&self) {
+        told(self.manager.as_ref().map(SdNotify::ready));
+    }
+
+    fn take(&self, message: &[u8], descriptors: Vec<OwnedFd>) -> Vec<u8> {
+        if let Some(reply) = status::answer(&self.services.authority, &self.services.runtime, message) {
+            return reply;
+        }
+        told(self.manager.as_ref().map(SdNotify::reloading));
+        let reply = match push::receive_settings(message, descriptors) {
+            Ok(Push { settings, listeners }) => activate(&self.services, settings, listeners),
+            Err(error) => PushReply::faulty(format!("the push cannot be read: {error}")),
+        };
+        self.ready();
+        reply.encode()
+    }
 }
 
 /// Looks whether the service manager could be told.
-pub(super) fn told(outcome: Option<io::Result<()>>) {
+fn told(outcome: Option<io::Result<()>>) {
     if let Some(Err(error)) = outcome {
         tracing::warn!("NOTIFY_SOCKET cannot be written to: {error}");
     }

@@ -1,16 +1,14 @@
 //! The audit log of a front (`docs/audit.md`): who was refused what, and who used what where a grant wants that known.
 
-use super::Front;
-use super::context::Principal;
-use super::counters::EVERY;
 use super::owner::Owner;
 use super::policy::{Denial, Operation, SocketSource};
-use luassl_keeper_ipc::audit::{Line, Throttle, WINDOW};
+use super::principal::Principal;
+use luassl_keeper_ipc::audit::{Line, Throttle};
 use luassl_protocol::{Failure, Role};
 use luassl_settings::AUDIT;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// What was written for each owner who was refused something lately.
@@ -64,7 +62,7 @@ impl Audit {
     }
 
     /// Says how many lines were held back where a flood has ended, and forgets who has been quiet since.
-    fn catch_up(&self, now: Instant) {
+    pub(super) fn catch_up(&self, now: Instant) {
         self.throttles().retain(|owner, throttle| {
             suppressed(owner, throttle.ended(now).unwrap_or(0));
             !throttle.is_idle(now)
@@ -73,19 +71,6 @@ impl Audit {
 
     fn throttles(&self) -> MutexGuard<'_, HashMap<Owner, Throttle>> {
         self.throttles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Looks after floods that have ended, and says what was counted, for ever.
-pub(super) async fn catch_up(front: Arc<Front>) {
-    let mut counted = Instant::now();
-    loop {
-        tokio::time::sleep(WINDOW).await;
-        front.audit.catch_up(Instant::now());
-        if counted.elapsed() >= EVERY {
-            counted = Instant::now();
-            front.counters.tell();
-        }
     }
 }
 

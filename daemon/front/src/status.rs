@@ -1,9 +1,12 @@
 //! What a front says to a question for its status, on its admin socket, and under `luassld run` on a socket for that
 //! alone.
 
-use super::{Front, connection::Stage, owner::Owner, peer, quota::Kind, readiness};
+use super::{
+    authority::Authority, connection::Stage, owner::Owner, peer, quota::Kind, readiness,
+    runtime::ConnectionRuntime,
+};
 use luassl_keeper_ipc::transport::{self, RecvError};
-use luassl_settings::{Open, OwnerStatus, StatusRequest};
+use luassl_settings::{Open, StatusRequest};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketFlags, accept_with},
@@ -20,14 +23,17 @@ const MAX_QUESTION: usize = 512;
 /// How long accepting rests after a failure.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// What the answer is made from.
+type Parts = (Arc<Authority>, Arc<ConnectionRuntime>);
+
 /// Serves the socket for the status, for ever.
-pub(super) async fn serve(front: Arc<Front>, listening: OwnedFd) {
-    if let Err(error) = accept_all(front, listening).await {
+pub(super) async fn serve(authority: Arc<Authority>, runtime: Arc<ConnectionRuntime>, listening: OwnedFd) {
+    if let Err(error) = accept_all((authority, runtime), listening).await {
         tracing::error!("the socket for the status is out of service: {error}");
     }
 }
 
-async fn accept_all(front: Arc<Front>, listening: OwnedFd) -> io::Result<()> {
+async fn accept_all(parts: Parts, listening: OwnedFd) -> io::Result<()> {
     rustix::io::ioctl_fionbio(&listening, true)?;
     let listening = readiness::register(listening)?;
     let places = Arc::new(Semaphore::new(MAX_ASKING));
@@ -36,9 +42,9 @@ async fn accept_all(front: Arc<Front>, listening: OwnedFd) -> io::Result<()> {
         let mut guard = listening.readable().await?;
         match accept_with(listening.get_ref(), SocketFlags::CLOEXEC) {
             Ok(socket) => {
-                let front = Arc::clone(&front);
+                let (authority, runtime) = parts.clone();
                 tokio::spawn(async move {
-                    if let Ok(Err(error)) = timeout(DEADLINE, converse(&front, socket)).await {
+                    if let Ok(Err(error)) = timeout(DEADLINE, converse(&authority, &runtime, socket)).await {
                         tracing::warn!("a question for the status was not answered: {error}");
                     }
                     drop(place);
@@ -53,7 +59,7 @@ async fn accept_all(front: Arc<Front>, listening: OwnedFd) -> io::Result<()> {
     }
 }
 
-async fn converse(front: &Front, socket: OwnedFd) -> io::Result<()> {
+async fn converse(authority: &Authority, runtime: &ConnectionRuntime, socket: OwnedFd) -> io::Result<()> {
     peer::check_supervisor(&socket)?;
     let socket = readiness::register(socket)?;
     let mut question = [0; MAX_QUESTION];
@@ -62,7 +68,7 @@ async fn converse(front: &Front, socket: OwnedFd) -> io::Result<()> {
         match transport::recv(socket.get_ref(), &mut question, 0, RecvFlags::DONTWAIT) {
             Ok(received) if received.len == 0 => return Ok(()),
             Ok(received) => {
-                let reply = answer(front, &question[..received.len]);
+                let reply = answer(authority, runtime, &question[..received.len]);
                 let reply = reply.ok_or_else(|| io::Error::other("it is none of this version"))?;
                 transport::send(socket.get_ref(), &reply, &[], SendFlags::DONTWAIT)?;
             }
@@ -73,18 +79,15 @@ async fn converse(front: &Front, socket: OwnedFd) -> io::Result<()> {
 }
 
 /// The answer; none where `message` is no such question.
-pub(super) fn answer(front: &Front, message: &[u8]) -> Option<Vec<u8>> {
-    StatusRequest::decode(message).map(|request| request.answer(status(front)))
-}
-
-fn status(front: &Front) -> Vec<OwnerStatus> {
-    front.counters.status(open(front))
+pub(super) fn answer(authority: &Authority, runtime: &ConnectionRuntime, message: &[u8]) -> Option<Vec<u8>> {
+    StatusRequest::decode(message)
+        .map(|request| request.answer(authority.counters.status(open(authority, runtime))))
 }
 
 /// What each owner has open.
-fn open(front: &Front) -> BTreeMap<Owner, Open> {
+fn open(authority: &Authority, runtime: &ConnectionRuntime) -> BTreeMap<Owner, Open> {
     let mut owners: BTreeMap<Owner, Open> = BTreeMap::new();
-    for connection in front.runtime.connections.all() {
+    for connection in runtime.connections.all() {
         let open = owners.entry(connection.owner.clone()).or_default();
         match connection.stage() {
             // Counted by what is held for them.
@@ -94,10 +97,10 @@ fn open(front: &Front) -> BTreeMap<Owner, Open> {
             Stage::LockStep => open.lock_step += 1,
         }
     }
-    for (owner, count) in front.quotas.held(Kind::Handshakes) {
+    for (owner, count) in authority.quotas.held(Kind::Handshakes) {
         owners.entry(owner).or_default().handshaking = count;
     }
-    for (owner, count) in front.quotas.held(Kind::Undelivered) {
+    for (owner, count) in authority.quotas.held(Kind::Undelivered) {
         owners.entry(owner).or_default().undelivered = count;
     }
     owners.retain(|_, open| *open != Open::default());

@@ -1,6 +1,10 @@
 //! The front's end of a subscriber's delivery socket.
 
-use super::{Front, listener::Listener, readiness, sockets::ClientSocket};
+use super::{
+    accept::{Acceptors, Listener},
+    readiness,
+    sockets::ClientSocket,
+};
 use rustix::io::Errno;
 use std::{os::fd::AsFd, sync::Arc};
 use tokio::io::Interest;
@@ -9,10 +13,15 @@ use tokio::io::Interest;
 const MAX_MESSAGE: usize = 256;
 
 /// Hears what a subscriber says, until it goes.
-pub(super) async fn listen(front: Arc<Front>, listener: Arc<Listener>, id: u64, delivery: Arc<ClientSocket>) {
+pub(super) async fn listen(
+    acceptors: Arc<Acceptors>,
+    listener: Arc<Listener>,
+    id: u64,
+    delivery: Arc<ClientSocket>,
+) {
     hear_all(&delivery, |said| listener.heard(id, said)).await;
     if listener.remove_subscriber(id) {
-        front.acceptors.stop(&listener, delivery);
+        acceptors.stop(&listener, delivery);
     }
 }
 

@@ -1,13 +1,24 @@
 //! Which context a program gets, on a front without sockets and without a keeper.
 
-use super::*;
-use crate::tests::{rig::block_on, whole::front};
-use luassl_protocol::{ProtocolVersion, TrustSpec};
-use luassl_settings::{Grantee, Settings, TrustSettings};
+use super::{build::AuthorizedContext, *};
+use crate::{
+    activation::activate,
+    owner::Owner,
+    principal::Principal,
+    quota::{Bound, Kind, Quotas},
+    services::Services,
+    tests::{rig::block_on, whole::front},
+};
+use luassl_protocol::{ContextSpec, Digest, ErrorCode, Failure, ProtocolVersion, Role, TrustSpec};
+use luassl_settings::{Grant, Grantee, Limits, Settings, TrustSettings};
 use luassl_tls::kit::pki::Authority;
 use openssl::sha::sha256;
 use serde_bytes::{ByteArray, ByteBuf};
-use std::io::{Read, Seek};
+use std::{
+    collections::HashMap,
+    io::{Read, Seek},
+    sync::{Arc, Mutex},
+};
 
 const UID: u32 = 1;
 
@@ -34,7 +45,7 @@ pub(crate) fn grant() -> Grant {
 }
 
 /// Puts a grant in force. With no room, nothing is parsed: as where a program's own requests fill its queue.
-fn reload(front: &Arc<Front>, grant: Grant, room: bool) {
+fn reload(front: &Services, grant: Grant, room: bool) {
     let own = TrustSettings { certificates: vec![ByteBuf::from(Authority::root().pem())], crls: vec![] };
     let parsing_jobs_per_owner = if room { Limits::default().parsing_jobs_per_owner } else { 0 };
     let settings = Settings {
@@ -43,7 +54,7 @@ fn reload(front: &Arc<Front>, grant: Grant, room: bool) {
         limits: Limits { parsing_jobs_per_owner, ..Limits::default() },
         ..Settings::default()
     };
-    let reply = front.activate(settings, vec![]);
+    let reply = activate(front, settings, vec![]);
     assert!(reply.faults.is_empty(), "{:?}", reply.faults);
 }
 
@@ -51,19 +62,19 @@ fn principal() -> Principal {
     Principal { owner: Owner { socket: "control".into(), uid: UID }, gid: UID, gids: [].into(), pid: None }
 }
 
-fn sessions(spec: ContextSpec, blobs: HashMap<Digest, Arc<[u8]>>) -> SessionFactory {
+fn sessions(front: &Services, spec: ContextSpec, blobs: HashMap<Digest, Arc<[u8]>>) -> SessionFactory {
     let bound = Bound { owner: 1, all: None };
     let slot = Quotas::default().take(&principal().owner, Kind::Contexts, 1, bound).unwrap();
     let context_request = ContextRequest { spec, blobs, recreated: false, _slots: vec![slot] };
-    SessionFactory::new(principal(), context_request.into(), None)
+    SessionFactory::new(Arc::clone(&front.contexts), principal(), context_request.into(), None)
 }
 
 /// A context that trusts an authority of the program's own making.
-fn self_made() -> SessionFactory {
+fn self_made(front: &Services) -> SessionFactory {
     let pem = Authority::new("of the program's making").pem();
     let digest = ByteArray::new(sha256(&pem));
     let trust = TrustSpec { certificates: vec![digest], ..TrustSpec::default() };
-    sessions(ContextSpec { trust, ..ContextSpec::default() }, [(digest, pem.into())].into())
+    sessions(front, ContextSpec { trust, ..ContextSpec::default() }, [(digest, pem.into())].into())
 }
 
 fn code(outcome: Result<AuthorizedContext, Failure>) -> Option<ErrorCode> {
@@ -76,19 +87,19 @@ fn finding_16_a_full_queue_keeps_no_context_in_service_that_the_grant_no_longer_
     let narrowed = || Grant { trusts: Some(vec!["own".to_owned()]), ..grant() };
     reload(&front, grant(), true);
     block_on(async {
-        let sessions = self_made();
-        let before = sessions.granted(&front, Role::Client).await.unwrap();
+        let sessions = self_made(&front);
+        let before = sessions.granted(Role::Client).await.unwrap();
         // Positive control: under the same terms the former serves, for this use.
         reload(&front, grant(), false);
-        let former = sessions.granted(&front, Role::Client).await.unwrap();
+        let former = sessions.granted(Role::Client).await.unwrap();
         assert!(Arc::ptr_eq(&before.context, &former.context));
         // The program fills its queue before the reload that withdraws its trust.
         reload(&front, narrowed(), false);
         for _ in 0..2 {
-            assert_eq!(code(sessions.granted(&front, Role::Client).await), Some(ErrorCode::Limit));
+            assert_eq!(code(sessions.granted(Role::Client).await), Some(ErrorCode::Limit));
         }
         reload(&front, narrowed(), true);
-        assert_eq!(code(sessions.granted(&front, Role::Client).await), Some(ErrorCode::Refused));
+        assert_eq!(code(sessions.granted(Role::Client).await), Some(ErrorCode::Refused));
     });
 }
 
@@ -97,16 +108,16 @@ fn finding_16_a_full_queue_does_not_decide_for_a_whole_generation() {
     let front = front();
     reload(&front, grant(), true);
     block_on(async {
-        let sessions = self_made();
-        let before = sessions.granted(&front, Role::Client).await.unwrap();
-        let generation = front.active().generation;
+        let sessions = self_made(&front);
+        let before = sessions.granted(Role::Client).await.unwrap();
+        let generation = front.authority.active().generation;
         reload(&front, grant(), false);
-        assert!(sessions.granted(&front, Role::Client).await.is_ok());
+        assert!(sessions.granted(Role::Client).await.is_ok());
         assert_eq!(sessions.last(Role::Client).unwrap().0, generation, "not stored as of the new one");
         reload(&front, grant(), true);
-        let anew = sessions.granted(&front, Role::Client).await.unwrap();
+        let anew = sessions.granted(Role::Client).await.unwrap();
         assert!(!Arc::ptr_eq(&before.context, &anew.context));
-        assert_eq!(sessions.last(Role::Client).unwrap().0, front.active().generation);
+        assert_eq!(sessions.last(Role::Client).unwrap().0, front.authority.active().generation);
     });
 }
 
@@ -116,12 +127,12 @@ fn finding_16_a_full_queue_keeps_no_use_out_of_the_audit_log() {
     let audited = || Grant { audit: true, ..grant() };
     reload(&front, grant(), true);
     block_on(async {
-        let sessions = self_made();
-        assert!(!sessions.granted(&front, Role::Client).await.unwrap().terms.audit);
+        let sessions = self_made(&front);
+        assert!(!sessions.granted(Role::Client).await.unwrap().terms.audit);
         reload(&front, audited(), false);
-        assert_eq!(code(sessions.granted(&front, Role::Client).await), Some(ErrorCode::Limit));
+        assert_eq!(code(sessions.granted(Role::Client).await), Some(ErrorCode::Limit));
         reload(&front, audited(), true);
-        assert!(sessions.granted(&front, Role::Client).await.unwrap().terms.audit);
+        assert!(sessions.granted(Role::Client).await.unwrap().terms.audit);
     });
 }
 
@@ -136,11 +147,11 @@ fn finding_6_the_cache_keeps_no_description_of_a_context_that_is_no_more() {
         ContextSpec { alpn, trust: own.clone(), ..ContextSpec::default() }
     };
     block_on(async {
-        let made = |last: &str| sessions(large(last), HashMap::new());
+        let made = |last: &str| sessions(&front, large(last), HashMap::new());
         let uses = [made("one"), made("one"), made("two")];
         let mut granted = Vec::new();
         for sessions in &uses {
-            granted.push(sessions.granted(&front, Role::Client).await.unwrap().context);
+            granted.push(sessions.granted(Role::Client).await.unwrap().context);
         }
         // Positive control: the same description gives the same context, and another one another.
         assert!(Arc::ptr_eq(&granted[0], &granted[1]) && !Arc::ptr_eq(&granted[0], &granted[2]));
@@ -165,16 +176,9 @@ fn complaints(work: impl Future<Output = ()>) -> usize {
 }
 
 /// Gives the configuration in force room to parse, or none, and leaves its generation.
-fn set_room(front: &Front, room: bool) {
-    let mut active = front.active.write().unwrap();
+fn set_room(front: &Services, room: bool) {
     let parsing_jobs_per_owner = if room { Limits::default().parsing_jobs_per_owner } else { 0 };
-    let limits = Limits { parsing_jobs_per_owner, ..active.settings.limits.clone() };
-    *active = Arc::new(Active {
-        generation: active.generation,
-        settings: Settings { limits, ..active.settings.clone() },
-        identities: Arc::clone(&active.identities),
-        listeners: active.listeners.clone(),
-    });
+    front.authority.amend(|settings| settings.limits.parsing_jobs_per_owner = parsing_jobs_per_owner);
 }
 
 #[test]
@@ -182,17 +186,17 @@ fn a_full_queue_does_not_fill_the_log_when_a_trust_has_changed() {
     let front = front();
     reload(&front, grant(), true);
     let own = TrustSpec { named: vec!["own".to_owned()], ..TrustSpec::default() };
-    let sessions = sessions(ContextSpec { trust: own, ..ContextSpec::default() }, HashMap::new());
+    let sessions = sessions(&front, ContextSpec { trust: own, ..ContextSpec::default() }, HashMap::new());
     let change = |name: &str| {
         let certificates = vec![ByteBuf::from(Authority::new(name).pem())];
         let trust = TrustSettings { certificates, crls: vec![] };
-        assert!(front.trusts.update(&[("own".to_owned(), trust)].into()).is_empty());
+        assert!(front.contexts.trusts.update(&[("own".to_owned(), trust)].into()).is_empty());
     };
     let handshakes = |count: usize| {
-        let (front, sessions) = (&front, &sessions);
+        let sessions = &sessions;
         async move {
             for _ in 0..count {
-                sessions.granted(front, Role::Client).await.unwrap();
+                sessions.granted(Role::Client).await.unwrap();
             }
         }
     };
@@ -215,12 +219,12 @@ fn a_full_queue_does_not_fill_the_log_when_a_trust_has_changed() {
 fn a_full_queue_does_not_fill_the_log_after_a_reload() {
     let front = front();
     reload(&front, grant(), true);
-    let sessions = self_made();
+    let sessions = self_made(&front);
     let handshakes = |count: usize| {
-        let (front, sessions) = (&front, &sessions);
+        let sessions = &sessions;
         async move {
             for _ in 0..count {
-                sessions.granted(front, Role::Client).await.unwrap();
+                sessions.granted(Role::Client).await.unwrap();
             }
         }
     };

@@ -1,20 +1,31 @@
 //! Frames and descriptors over real sockets, in the ways that a client may send them.
 
-use super::*;
+use super::{
+    channel::{Channel, MAX_WAITING_DESCRIPTORS},
+    reply::Answer,
+    *,
+};
 use crate::{
+    activation::activate,
     context::tests::grant,
-    quota::MAX_UNCLOSED,
+    quota::{MAX_UNCLOSED, Quotas},
     tests::{peers::BOUND, rig::block_on, whole::front},
     turns::Turns,
 };
-use luassl_protocol::{Blob, Connect, ConnectionRef, Hello, Mode, Role, Token};
-use luassl_settings::{Grant, Grantee, Settings};
+use luassl_keeper_ipc::transport;
+use luassl_protocol::{Blob, Connect, ConnectionRef, Hello, Mode, Request, Role, Token};
+use luassl_settings::{Grant, Grantee, Limits, Settings};
+use rustix::net::SendFlags;
 use std::{
     io::{Read, Write},
-    os::unix::net::{UnixListener, UnixStream},
+    os::{
+        fd::AsFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     path::Path,
     thread,
 };
+use tokio::time::timeout;
 
 /// A channel and its client.
 fn channel() -> (Channel, UnixStream) {
@@ -254,20 +265,20 @@ fn one_owners_unclosed_sockets_reset_its_own_connections_and_no_others() {
     let front = front();
     let uid = rustix::process::getuid().as_raw();
     let grants = vec![Grant { grantee: Grantee::User(uid), ..grant() }];
-    front.activate(Settings { grants, ..Settings::default() }, Vec::new());
+    activate(&front, Settings { grants, ..Settings::default() }, Vec::new());
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let listening = ["one", "two"].map(|name| (name, UnixListener::bind(path(name)).unwrap()));
-    let served = Arc::clone(&front);
+    let served = front.clone();
     // Lasts as long as the process.
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let [one, two] =
-            listening.map(|(name, listening)| serve(Arc::clone(&served), name.into(), listening.into()));
+            listening.map(|(name, listening)| serve(served.clone(), name.into(), listening.into()));
         runtime.block_on(async { tokio::join!(one, two) })
     });
     // An owner is a user at a control socket.
-    let account = front.quotas.account(&Owner { socket: "one".into(), uid });
+    let account = front.authority.quotas.account(&Owner { socket: "one".into(), uid });
     assert!(is_welcome(&path("one")) && is_welcome(&path("two")));
     let unclosed: Vec<_> = (0..10).map(|_| account.waiting(MAX_UNCLOSED.owner as usize)).collect();
     for _ in 0..3 {

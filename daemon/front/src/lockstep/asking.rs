@@ -2,8 +2,8 @@
 //! so does the thread, which is this handshake's own.
 
 use super::super::sockets::ClientSocket;
+use super::frame::whole;
 use super::session::{encode, invalid_frame};
-use super::whole;
 use luassl_protocol::{
     FRAME_HEADER, LockStepAnswer, LockStepRequest, LockStepState, MAX_PSK, MAX_PSK_IDENTITY, PskKey,
     PskQuestion, Secret,

@@ -5,22 +5,26 @@
 //! signs later moves to the first and back.
 
 mod asking;
+mod frame;
 mod non_blocking_tcp;
 mod session;
 mod spin;
 
 use super::{
-    Front,
+    admission,
+    authority::Authority,
     connection::{Command, Connection, Stage},
+    context::ContextTable,
     handshake,
-    operations::ContextTable,
     quota::QuotaGuard,
     readiness::Detachable,
+    runtime::ConnectionRuntime,
     sockets::{self, ClientSocket},
     tcp::Tcp,
     workers::{self, Job},
 };
 use asking::Asking;
+use frame::whole;
 use luassl_protocol::{
     ErrorCode, FRAME_HEADER, Failure, LockStepAnswer, LockStepRequest, MAX_LOCK_STEP_FRAME, MAX_SPIN_DATA,
 };
@@ -47,7 +51,8 @@ use tokio::{
 
 /// A connection with its session.
 pub(super) struct LockStep {
-    front: Arc<Front>,
+    authority: Arc<Authority>,
+    runtime: Arc<ConnectionRuntime>,
     connection: Arc<Connection>,
     session: Session,
     lua: Detachable<ClientSocket>,
@@ -77,7 +82,7 @@ impl LockStep {
     /// # Errors
     /// When OpenSSL has no memory left.
     pub(super) fn new(
-        front: Arc<Front>,
+        (authority, runtime): (Arc<Authority>, Arc<ConnectionRuntime>),
         connection: Arc<Connection>,
         (ssl, tcp): (Ssl, Tcp),
         lua: ClientSocket,
@@ -88,7 +93,18 @@ impl LockStep {
         })?;
         let (lua, inbox, handshaking) = (Detachable::Parked(lua), Vec::new(), Some(handshaking));
         let (whole_until, apart_until, spin) = (None, None, SpinPolicy::new());
-        Ok(Self { front, connection, session, lua, inbox, handshaking, whole_until, apart_until, spin })
+        Ok(Self {
+            authority,
+            runtime,
+            connection,
+            session,
+            lua,
+            inbox,
+            handshaking,
+            whole_until,
+            apart_until,
+            spin,
+        })
     }
 
     /// Runs the connection to its end, beginning on a thread that may sign.
@@ -99,14 +115,14 @@ impl LockStep {
         if self.handshaking.as_ref().is_some_and(|handshaking| handshaking.dedicated_thread.is_some()) {
             return self.start_apart();
         }
-        let front = Arc::clone(&self.front);
-        front.runtime.handshake_workers.spawn(self.into_job(true));
+        let runtime = Arc::clone(&self.runtime);
+        runtime.handshake_workers.spawn(self.into_job(true));
         Ok(())
     }
 
     /// The handshake may ask the client, and wait.
     fn start_apart(mut self) -> Result<(), Failure> {
-        let until = Instant::now() + self.front.limits().handshake();
+        let until = Instant::now() + self.authority.limits().handshake();
         self.apart_until = Some(until);
         let limit = |error: io::Error| {
             Failure::new(ErrorCode::Limit, format!("no thread for a handshake of its own: {error}"))
@@ -153,19 +169,6 @@ fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     outcome
 }
 
-/// The body of the frame that `bytes` begin with, where it is there whole.
-///
-/// # Errors
-/// A frame above the bound.
-fn whole(bytes: &[u8]) -> Result<Option<&[u8]>, ()> {
-    let Some(header) = bytes.first_chunk::<FRAME_HEADER>() else { return Ok(None) };
-    let length = u32::from_be_bytes(*header) as usize;
-    if length > MAX_LOCK_STEP_FRAME {
-        return Err(());
-    }
-    Ok(bytes.get(FRAME_HEADER..FRAME_HEADER + length))
-}
-
 /// An answer to send, and whether the connection ends with it.
 struct Reply {
     frame: Vec<u8>,
@@ -199,9 +202,9 @@ impl LockStep {
         match next {
             Next::Over => self.over(),
             Next::Sign | Next::Ask => {
-                let front = Arc::clone(&self.front);
+                let runtime = Arc::clone(&self.runtime);
                 self.lua.detach();
-                let workers = if signing { &front.runtime.pumps } else { &front.runtime.handshake_workers };
+                let workers = if signing { &runtime.pumps } else { &runtime.handshake_workers };
                 workers.spawn(self.into_job(!signing));
             }
         }
@@ -212,7 +215,7 @@ impl LockStep {
             self.connection.record_end(failure.clone());
         }
         self.lua.close();
-        self.front.runtime.connections.leave(&self.connection);
+        self.runtime.connections.leave(&self.connection);
     }
 
     /// As [`LockStep::serve`], within the deadline of a handshake that has this thread for itself.
@@ -220,7 +223,7 @@ impl LockStep {
         let Some(until) = self.apart_until else { return self.serve(signing).await };
         match timeout_at(until, self.serve(signing)).await {
             Ok(next) => next,
-            Err(_) => self.late(handshake::not_in_time(self.front.limits().handshake())),
+            Err(_) => self.late(handshake::not_in_time(self.authority.limits().handshake())),
         }
     }
 
@@ -272,7 +275,7 @@ impl LockStep {
     /// A question that has begun to arrive has a deadline.
     fn mind_the_rest(&mut self, turn: &Turn) {
         let half = matches!(turn, Turn::Wait) && !self.inbox.is_empty();
-        let until = || Instant::now() + self.front.limits().request();
+        let until = || Instant::now() + self.authority.limits().request();
         self.whole_until = half.then(|| self.whole_until.unwrap_or_else(until));
     }
 
@@ -442,12 +445,12 @@ impl LockStep {
         self.apart_until = None;
         if self.session.is_established() {
             self.connection.is_now(Stage::LockStep);
-            self.front.counters.handshake_done(&self.connection.owner);
-            if let Err(failure) = self.front.admit(&self.connection, self.session.ssl()) {
+            self.authority.counters.handshake_done(&self.connection.owner);
+            if let Err(failure) = admission::admit(&self.authority, &self.connection, self.session.ssl()) {
                 self.connection.withdraw(failure);
             }
         } else if let Some(failure) = self.session.failure() {
-            self.front.counters.handshake_failed(&self.connection.owner, failure);
+            self.authority.counters.handshake_failed(&self.connection.owner, failure);
         }
     }
 
@@ -463,13 +466,13 @@ impl LockStep {
 
     /// The same for another context, within the deadline of a handshake.
     async fn decides(&mut self, number: u64, alpn: Option<String>, refuse: bool) -> Turn {
-        let deadline = self.front.limits().handshake();
+        let deadline = self.authority.limits().handshake();
         let context = match &self.handshaking {
             None => Err(Failure::new(ErrorCode::Invalid, "no handshake waits for a decision")),
             Some(handshaking) => {
                 let (contexts, floors) = (handshaking.contexts.clone(), handshaking.floors);
                 let peer = sockets::peer(self.session.fd());
-                let made = contexts.for_server(&self.front, number, floors, peer);
+                let made = contexts.for_server(number, floors, peer);
                 let made = timeout(deadline, made).await;
                 let made = made.unwrap_or_else(|_| Err(handshake::not_in_time(deadline)));
                 made.inspect(|_| {
@@ -502,7 +505,7 @@ impl LockStep {
         let sent = match self.send_some(&reply.frame) {
             Ok(count) if count == reply.frame.len() => true,
             Ok(count) => {
-                let deadline = self.front.limits().request();
+                let deadline = self.authority.limits().request();
                 matches!(timeout(deadline, self.send_all(&reply.frame[count..])).await, Ok(Ok(())))
             }
             Err(_) => false,

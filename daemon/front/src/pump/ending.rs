@@ -1,32 +1,9 @@
 //! The end of a connection: TCP's FIN when both directions have ended, and a deadline for what drains.
 
-use super::{Next, Outbound, Pump};
+use super::{Next, Outbound, Pump, drain::Drain};
 use luassl_protocol::{ErrorCode, Failure};
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-use tokio::time::{Instant, Sleep, sleep_until};
-
-/// Runs while a connection drains.
-pub(super) struct Drain {
-    /// Bytes that had been sent at the last progress, and when that was.
-    progress: u64,
-    since: Instant,
-    /// The timer, which belongs to the thread's runtime.
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Drain {
-    fn new(progress: u64) -> Self {
-        Self { progress, since: Instant::now(), sleep: None }
-    }
-
-    /// Takes the timer from this thread's runtime.
-    pub(super) fn detach(&mut self) {
-        self.sleep = None;
-    }
-}
+use std::task::{Context, Poll};
+use tokio::time::sleep_until;
 
 impl Pump {
     /// Takes the next step towards the end that is due; false when none is.

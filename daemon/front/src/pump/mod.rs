@@ -6,6 +6,7 @@
 //! The two directions end apart. What the peer has sent is read to its end even when nothing can be sent to it any
 //! more, and what Lua has written is sent even when Lua reads no more.
 
+mod drain;
 mod ending;
 mod inbound;
 mod outbound;
@@ -21,7 +22,7 @@ use super::{
     transport::Transport,
     workers::Job,
 };
-use ending::Drain;
+use drain::Drain;
 use luassl_protocol::{Done, ErrorCode, Failure};
 use luassl_tls::{self as tls, Exclusive, Renewal};
 use openssl::{error::ErrorStack, ssl::SslVersion};

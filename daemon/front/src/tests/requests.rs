@@ -1,7 +1,7 @@
 //! Requests of two owners over real control sockets, on a front without a keeper.
 
 use super::{rig::block_on, whole};
-use crate::{Front, context, control, owner::Owner, quota::Kind};
+use crate::{activation::activate, context, control, owner::Owner, quota::Kind, services::Services};
 use bytes::BytesMut;
 use luassl_keeper_ipc::transport;
 use luassl_protocol::{
@@ -32,7 +32,7 @@ const NAMES: [&str; 2] = ["greedy", "other"];
 
 /// A front that serves them.
 struct Served {
-    front: Arc<Front>,
+    front: Services,
     directory: TempDir,
 }
 
@@ -47,12 +47,12 @@ impl Served {
             limits,
             ..Settings::default()
         };
-        let reply = front.activate(settings, vec![]);
+        let reply = activate(&front, settings, vec![]);
         assert!(reply.faults.is_empty(), "{:?}", reply.faults);
         let directory = tempfile::tempdir().unwrap();
         for name in NAMES {
             let listening = UnixListener::bind(directory.path().join(name)).unwrap();
-            tokio::spawn(control::serve(Arc::clone(&front), name.into(), listening.into()));
+            tokio::spawn(control::serve(front.clone(), name.into(), listening.into()));
         }
         Self { front, directory }
     }
@@ -68,7 +68,7 @@ impl Served {
 
     /// The bytes of what is parsed that are on an owner's account.
     fn parsed_bytes(&self, name: &str) -> u64 {
-        let held = self.front.quotas.held(Kind::ParsedBytes).into_iter();
+        let held = self.front.authority.quotas.held(Kind::ParsedBytes).into_iter();
         held.filter(|(own, _)| *own == owner(name)).map(|(_, bytes)| bytes).sum()
     }
 
@@ -207,16 +207,16 @@ struct Held {
 }
 
 impl Held {
-    fn submit(front: &Arc<Front>, name: &str) -> Self {
+    fn submit(front: &Services, name: &str) -> Self {
         let (tell, begun) = oneshot::channel();
         let (release, held) = mpsc::channel::<()>();
-        let (front, owner) = (Arc::clone(front), owner(name));
+        let (parsing, owner) = (Arc::clone(&front.parsing), owner(name));
         tokio::spawn(async move {
             let job = move || {
                 let _ = tell.send(());
                 let _ = held.recv();
             };
-            front.parsing.run(&owner, &Limits::default(), job).await
+            parsing.run(&owner, &Limits::default(), job).await
         });
         Self { begun, _release: release }
     }

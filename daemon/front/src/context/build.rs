@@ -1,0 +1,293 @@
+//! OpenSSL contexts out of descriptions, under the grants in force, and those that are in use already.
+
+use super::super::{
+    authority::{Active, Authority},
+    keeper_client::KeeperLink,
+    owner::Owner,
+    parsing::Parsing,
+    policy::{self, Operation, SocketSource},
+    principal::Principal,
+    quota::{Bound, Kind, Quotas},
+};
+use super::names::{as_asked, with_declared_names, with_full_names};
+use super::request::{ContextRequest, identities_of};
+use luassl_protocol::{ContextSpec, ErrorCode, Failure, Role};
+use luassl_settings::{Grant, Limits, Settings};
+use luassl_tls::{self as tls, Floors, identity::IdentitySource};
+use openssl::sha::Sha256;
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+
+/// How often a request that waits for the keeper's identities looks again.
+const SYNC_POLL: Duration = Duration::from_millis(10);
+
+/// What a grant says of the contexts that are made under it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) floors: Floors,
+    pub(super) trusts: Option<Vec<String>>,
+    /// Whether each use is logged.
+    pub(super) audit: bool,
+}
+
+impl From<&Grant> for Terms {
+    fn from(grant: &Grant) -> Self {
+        Self { floors: grant.into(), trusts: grant.trusts.clone(), audit: grant.audit }
+    }
+}
+
+/// An OpenSSL context under a grant.
+#[derive(Clone)]
+pub(crate) struct AuthorizedContext {
+    pub(crate) context: Arc<tls::Context>,
+    /// The grant's when it was made.
+    pub(super) terms: Arc<Terms>,
+}
+
+/// A context that is to be made from a description.
+pub(super) struct Order {
+    pub(super) active: Arc<Active>,
+    pub(super) principal: Principal,
+    pub(super) context_request: Arc<ContextRequest>,
+    /// None for the check alone, when the client describes it.
+    pub(super) role: Option<Role>,
+    pub(super) listener: Option<String>,
+}
+
+impl Order {
+    fn way(&self) -> SocketSource<'_> {
+        match (&self.role, &self.listener) {
+            (None, _) => SocketSource::Context,
+            (_, Some(listener)) => SocketSource::Listener(listener),
+            _ => SocketSource::OwnSocket,
+        }
+    }
+}
+
+/// One owner's account for what is parsed.
+struct ParsedBytes {
+    quotas: Quotas,
+    owner: Owner,
+    bound: Bound,
+}
+
+impl ParsedBytes {
+    fn new(quotas: &Quotas, owner: &Owner, limits: &Limits) -> Self {
+        let bound = Bound { owner: limits.parsed_bytes_per_owner, all: Some(limits.parsed_bytes) };
+        Self { quotas: quotas.clone(), owner: owner.clone(), bound }
+    }
+}
+
+impl std::fmt::Debug for ParsedBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the parsed bytes of {:?}", self.owner)
+    }
+}
+
+impl tls::Ledger for ParsedBytes {
+    fn charge(&self, bytes: u64) -> Result<tls::Charge, Failure> {
+        Ok(Box::new(self.quotas.take(&self.owner, Kind::ParsedBytes, bytes, self.bound)?))
+    }
+}
+
+/// What decides which OpenSSL context a recipe gives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct CacheKey {
+    owner: Owner,
+    /// Of the description, which may be large, and the entry of a context that is no more stays for a while.
+    spec: [u8; 32],
+    floors: Floors,
+    trusts: Option<Vec<String>>,
+    recreated: bool,
+    generation: u64,
+}
+
+/// Feeds what is hashed to SHA-256. Equal values feed the same bytes, and other values feed others.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Not used: the digest is what counts.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+/// The SHA-256 of a description, for this process only.
+fn digest_of(spec: &ContextSpec) -> [u8; 32] {
+    let mut hasher = Sha256Hasher(Sha256::new());
+    spec.hash(&mut hasher);
+    hasher.0.finish()
+}
+
+/// OpenSSL contexts by what they are made of, as long as somebody uses them.
+pub(crate) struct Contexts {
+    pub(super) authority: Arc<Authority>,
+    pub(super) parsing: Arc<Parsing>,
+    keeper: Arc<KeeperLink>,
+    identities: Arc<dyn IdentitySource>,
+    pub(super) trusts: Arc<tls::TrustStores>,
+    resumption: Arc<tls::Resumption>,
+    pub(super) cache: Mutex<HashMap<CacheKey, Weak<tls::Context>>>,
+    /// Owners whose programs brought DH parameters without a grant of DHE.
+    without_dhe: Mutex<HashSet<Owner>>,
+}
+
+/// Owners that are warned of DH parameters that are not used; beyond them nobody is.
+const MAX_DHE_WARNINGS: usize = 1_024;
+
+/// Dead entries are swept out when the cache has grown by this many.
+const SWEEP_AT: usize = 256;
+
+impl Contexts {
+    pub(crate) fn new(authority: Arc<Authority>, parsing: Arc<Parsing>, keeper: Arc<KeeperLink>) -> Self {
+        Self {
+            authority,
+            parsing,
+            identities: keeper.identities(),
+            trusts: Arc::default(),
+            resumption: Arc::new(tls::Resumption::new(keeper.tickets())),
+            keeper,
+            cache: Mutex::default(),
+            without_dhe: Mutex::default(),
+        }
+    }
+
+    /// Takes what settings say of trusts, sessions and the keeper; the faults of trusts.
+    pub(crate) fn configure(&self, settings: &Settings) -> Vec<String> {
+        // Parses, and takes its time.
+        let faults = self.trusts.update(&settings.trusts);
+        self.keeper.set_deadline(settings.limits.keeper());
+        let Limits { sessions_per_owner, sessions, .. } = settings.limits;
+        self.resumption.configure(settings.session_lifetime_s, sessions_per_owner, sessions);
+        faults
+    }
+
+    /// Waits, up to the keeper's deadline, until the keeper has said what it holds.
+    pub(crate) async fn identities_synced(&self) {
+        let deadline = Instant::now() + self.authority.limits().keeper();
+        while !self.keeper.is_synced() && Instant::now() < deadline {
+            sleep(SYNC_POLL).await;
+        }
+    }
+
+    /// Makes a description's context to see whether it can be made.
+    ///
+    /// # Errors
+    /// As [`Contexts::build`].
+    pub(crate) async fn check(
+        self: &Arc<Self>,
+        principal: &Principal,
+        context_request: &Arc<ContextRequest>,
+    ) -> Result<AuthorizedContext, Failure> {
+        let (active, principal) = (self.authority.active(), principal.clone());
+        let order = Order {
+            active,
+            principal,
+            context_request: Arc::clone(context_request),
+            role: None,
+            listener: None,
+        };
+        self.make(order).await
+    }
+
+    /// Has a context made in its owner's turn, where that holds up nobody else.
+    ///
+    /// # Errors
+    /// As [`Contexts::build`], and when there is no room for the work.
+    pub(super) async fn make(self: &Arc<Self>, order: Order) -> Result<AuthorizedContext, Failure> {
+        let (owner, limits) = (order.principal.owner.clone(), order.active.settings.limits.clone());
+        let contexts = Arc::clone(self);
+        self.parsing.run(&owner, &limits, move || contexts.build(&order)).await?
+    }
+
+    /// Says once for each owner that its programs' DH parameters are not used.
+    fn warn_of_dhe(&self, owner: &Owner) {
+        let mut warned = self.without_dhe.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() < MAX_DHE_WARNINGS && warned.insert(owner.clone()) {
+            tracing::warn!(
+                uid = owner.uid,
+                socket = %owner.socket,
+                "a program brings DH parameters, and its grant does not say `dhe = true`: it gets ECDHE"
+            );
+        }
+    }
+
+    /// The context that a recipe gives under the principal's grant.
+    ///
+    /// # Errors
+    /// Refused by the grants; an identity without a loaded key; a setting that OpenSSL does not take.
+    fn build(&self, order: &Order) -> Result<AuthorizedContext, Failure> {
+        let Order { active, principal, context_request, role, .. } = order;
+        let spec = with_full_names(active, &context_request.spec);
+        let identities = identities_of(&spec);
+        let operation = Operation { identities: &identities, role: *role, way: order.way() };
+        let grant = policy::decide(&active.settings, principal.caller(), operation).map_err(|denial| {
+            self.authority.denied(principal, &operation, &denial);
+            as_asked(denial, &identities, &context_request.spec).into_failure()
+        })?;
+        let terms = Arc::new(Terms::from(grant));
+        let key = CacheKey {
+            owner: principal.owner.clone(),
+            spec: digest_of(&spec),
+            floors: terms.floors,
+            trusts: terms.trusts.clone(),
+            recreated: context_request.recreated,
+            generation: active.generation,
+        };
+        if let Some(known) = self.known(&key) {
+            return Ok(AuthorizedContext { context: known, terms });
+        }
+        let made = self.make_anew(order, &spec, &terms);
+        let context = Arc::new(made.inspect_err(|failure| {
+            if failure.code == ErrorCode::Refused {
+                self.authority.below_floor(principal, &operation, failure);
+            }
+        })?);
+        // Keys stay nowhere longer than they are used.
+        if spec.psk.is_none() {
+            self.keep(key, &context);
+        }
+        Ok(AuthorizedContext { context, terms })
+    }
+
+    fn known(&self, key: &CacheKey) -> Option<Arc<tls::Context>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(key).and_then(Weak::upgrade)
+    }
+
+    /// An owner's contexts are made one after the other, so that nobody has made the same one in between.
+    fn keep(&self, key: CacheKey, context: &Arc<tls::Context>) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= SWEEP_AT {
+            cache.retain(|_, known| known.strong_count() > 0);
+        }
+        cache.insert(key, Arc::downgrade(context));
+    }
+
+    fn make_anew(&self, order: &Order, spec: &ContextSpec, terms: &Terms) -> Result<tls::Context, Failure> {
+        let Order { active, principal: Principal { owner, .. }, context_request, .. } = order;
+        let Terms { floors, trusts, .. } = terms;
+        if spec.dh.is_some() && !floors.dhe {
+            self.warn_of_dhe(owner);
+        }
+        let source = tls::ContextSource {
+            spec: with_declared_names(active, &*self.identities, spec)?,
+            blobs: context_request.blobs.clone(),
+            floors: *floors,
+            owner: owner.label(),
+            recreated: context_request.recreated,
+            ledger: Some(Arc::new(ParsedBytes::new(&self.authority.quotas, owner, &active.settings.limits))),
+            trusts: trusts.as_deref().map(Arc::from),
+        };
+        let (identities, trusts) = (Arc::clone(&self.identities), Arc::clone(&self.trusts));
+        tls::Context::new(source, identities, trusts, Arc::clone(&self.resumption))
+    }
+}

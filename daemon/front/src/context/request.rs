@@ -1,0 +1,40 @@
+//! A context as a program described it.
+
+use super::super::quota::QuotaGuard;
+use luassl_protocol::{ContextSpec, DhSpec, Digest};
+use std::{collections::HashMap, sync::Arc};
+
+/// A context as a client described it, with the bytes that it refers to.
+pub(crate) struct ContextRequest {
+    pub(crate) spec: ContextSpec,
+    pub(crate) blobs: HashMap<Digest, Arc<[u8]>>,
+    /// Whether the client had it before.
+    pub(crate) recreated: bool,
+    /// Its parts of the bounds on contexts and on what is parsed.
+    pub(crate) _slots: Vec<QuotaGuard>,
+}
+
+impl ContextRequest {
+    /// Whether its handshakes may ask the client for keys.
+    pub(crate) fn asks_for_keys(&self) -> bool {
+        self.spec.psk.as_ref().is_some_and(|psk| psk.ask)
+    }
+}
+
+/// All identities that a description names.
+pub(crate) fn identities_of(spec: &ContextSpec) -> Vec<String> {
+    let by_sni = spec.sni.iter().map(|entry| entry.identity.clone());
+    let also = spec.also.iter().map(|also| also.identity.clone());
+    spec.identity.iter().cloned().chain(spec.identities.iter().cloned()).chain(by_sni).chain(also).collect()
+}
+
+/// The digests that a description refers to.
+pub(crate) fn digests_of(spec: &ContextSpec) -> Vec<Digest> {
+    let mut digests: Vec<Digest> = spec.chain.iter().chain(&spec.chain_or_trust).copied().collect();
+    digests.extend(spec.also.iter().filter_map(|also| also.chain));
+    digests.extend(spec.trust.certificates.iter().chain(&spec.trust.crls).copied());
+    if let Some(DhSpec::Parameters(digest)) = &spec.dh {
+        digests.push(*digest);
+    }
+    digests
+}

@@ -1,0 +1,69 @@
+//! The contexts of a control connection by their numbers.
+
+use super::super::standing::Standing;
+use super::{factory::SessionFactory, request::ContextRequest};
+use luassl_protocol::{ErrorCode, Failure, Role};
+use luassl_tls::{self as tls, Floors};
+use openssl::ssl::SslContext;
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// The contexts of a control connection, which the handshakes that it began share.
+#[derive(Clone, Default)]
+pub(crate) struct ContextTable(Arc<Mutex<HashMap<u64, Arc<ContextEntry>>>>);
+
+impl ContextTable {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ContextEntry>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// An unknown number.
+    pub(crate) fn find(&self, number: u64) -> Result<Arc<ContextEntry>, Failure> {
+        self.lock().get(&number).cloned().ok_or_else(|| unknown_context(number))
+    }
+
+    pub(crate) fn insert(&self, number: u64, entry: ContextEntry) {
+        self.lock().insert(number, Arc::new(entry));
+    }
+
+    /// # Errors
+    /// An unknown number.
+    pub(crate) fn remove(&self, number: u64) -> Result<(), Failure> {
+        self.lock().remove(&number).map(drop).ok_or_else(|| unknown_context(number))
+    }
+
+    /// What a server's session by the context of `number` rests on.
+    pub(crate) fn standing(&self, number: u64) -> Option<Arc<Standing>> {
+        self.lock().get(&number).map(|made| made.sessions.standing(Role::Server))
+    }
+
+    /// The OpenSSL context of `number` for a server's session that began in another one, whose grant demands `floors`.
+    ///
+    /// # Errors
+    /// An unknown number, and as [`SessionFactory::chosen`].
+    pub(crate) async fn for_server(
+        &self,
+        number: u64,
+        floors: Floors,
+        peer: Option<SocketAddr>,
+    ) -> Result<SslContext, Failure> {
+        self.find(number)?.sessions.chosen(floors, peer).await
+    }
+}
+
+/// A context of this control connection.
+pub(crate) struct ContextEntry {
+    pub(crate) context_request: Arc<ContextRequest>,
+    /// Its use with sockets of the client's own.
+    pub(crate) sessions: SessionFactory,
+    /// Keeps what was made for the check alive for the first use.
+    pub(crate) _checked: Arc<tls::Context>,
+}
+
+fn unknown_context(number: u64) -> Failure {
+    Failure::new(ErrorCode::Invalid, format!("context {number} is not one of this connection's"))
+}

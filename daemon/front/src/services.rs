@@ -1,0 +1,38 @@
+//! The parts of a front. Only what needs them all has this: control connections, and what puts a configuration in force.
+
+use super::{
+    accept::Acceptors, authority::Authority, context::Contexts, keeper_client::KeeperLink, parsing::Parsing,
+    runtime::ConnectionRuntime, turns::Turns,
+};
+use std::{io, sync::Arc};
+
+/// The parts of a front.
+#[derive(Clone)]
+pub(super) struct Services {
+    pub(super) authority: Arc<Authority>,
+    pub(super) contexts: Arc<Contexts>,
+    pub(super) acceptors: Arc<Acceptors>,
+    pub(super) runtime: Arc<ConnectionRuntime>,
+    pub(super) parsing: Arc<Parsing>,
+    pub(super) turns: Arc<Turns>,
+}
+
+impl Services {
+    /// Starts the threads of a front whose connections are for so many cores.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread or no epoll instance.
+    pub(super) fn start(keeper: Arc<KeeperLink>, cores: usize) -> io::Result<Self> {
+        let authority = Arc::new(Authority::new());
+        let parsing = Arc::new(Parsing::start()?);
+        let runtime = Arc::new(ConnectionRuntime::start(cores)?);
+        Ok(Self {
+            contexts: Arc::new(Contexts::new(Arc::clone(&authority), Arc::clone(&parsing), keeper)),
+            acceptors: Arc::new(Acceptors::new(Arc::clone(&authority), Arc::clone(&runtime))),
+            authority,
+            runtime,
+            parsing,
+            turns: Arc::default(),
+        })
+    }
+}
