@@ -1,6 +1,6 @@
 //! Putting a pushed configuration in force.
 
-use super::{services::Services, withdrawal::end_what_is_withdrawn};
+use crate::{services::Services, withdrawal::end_what_is_withdrawn};
 use luassl_settings::{PushReply, Settings};
 use std::os::fd::OwnedFd;
 

@@ -1,6 +1,8 @@
 //! The supervisor's door: pushes of the configuration and the trust bundles.
 
-use super::{activation::activate, peer, readiness, services::Services, status};
+use crate::{
+    activation::activate, authorization::credentials, runtime::readiness, services::Services, status,
+};
 use luassl_keeper_ipc::sd_notify::SdNotify;
 use luassl_keeper_ipc::transport::{self, RecvError};
 use luassl_settings::{self as push, Push, PushReply};
@@ -64,7 +66,7 @@ async fn serve(door: Arc<Door>, admin: OwnedFd) -> io::Result<()> {
 
 /// Root's and the front's own user's alone, whatever the socket's mode says.
 async fn admit(door: &Door, socket: OwnedFd) -> io::Result<()> {
-    peer::check_supervisor(&socket)?;
+    credentials::check_supervisor(&socket)?;
     converse(door, socket).await
 }
 

@@ -1,6 +1,9 @@
 //! Handshakes, on threads that may wait for the keeper.
 
-use super::{buffers, connection::with_addresses, tcp::Tcp, transport::Transport};
+use crate::{
+    runtime::{connection::with_addresses, tcp::Tcp},
+    stream::{buffers, transport::Transport},
+};
 use luassl_protocol::{ErrorCode, Failure, Info, Role};
 use luassl_tls as tls;
 use openssl::{error::ErrorStack, ssl::Ssl};

@@ -6,48 +6,24 @@
 mod accept;
 mod activation;
 mod admin;
-mod admission;
 mod allocator;
-mod audit;
-mod authority;
-mod buffers;
-mod closing;
-mod connection;
+mod authorization;
 mod context;
 mod control;
-mod counters;
-mod descriptors;
-mod dispatcher;
-mod half_open;
 mod handshake;
 #[cfg(feature = "hostile")]
 mod hostile;
-mod interrupt;
 pub mod keeper_client;
 mod lockdown;
 mod lockstep;
-mod owner;
 mod parsing;
-mod peer;
-mod plaintext_socket;
-mod policy;
-mod principal;
-mod pump;
-mod quota;
-mod readiness;
 mod runtime;
 mod services;
-mod sockets;
-mod standing;
 mod status;
-mod subscriber;
-mod tcp;
+mod stream;
 #[cfg(test)]
 mod tests;
-mod transport;
-mod turns;
 mod withdrawal;
-mod workers;
 
 use crate::keeper_client::KeeperLink;
 use admin::Door;
@@ -102,7 +78,7 @@ pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     allocator::bound_arenas(cores);
     let keeper = lockdown::close(options.isolation, options.user, options.keeper)?;
     raise_descriptor_limit();
-    interrupt::install()?;
+    runtime::interrupt::install()?;
     let notice = SdNotify::from_environment()?;
     // From here on no file can be opened; threads inherit that.
     lockdown::lock_down()?;

@@ -1,8 +1,8 @@
 //! The parts of a front. Only what needs them all has this: control connections, and what puts a configuration in force.
 
-use super::{
-    accept::Acceptors, authority::Authority, context::Contexts, keeper_client::KeeperLink, parsing::Parsing,
-    runtime::ConnectionRuntime, turns::Turns,
+use crate::{
+    accept::Acceptors, authorization::authority::Authority, context::Contexts, control::turns::Turns,
+    keeper_client::KeeperLink, parsing::Parsing, runtime::ConnectionRuntime,
 };
 use std::{io, sync::Arc};
 

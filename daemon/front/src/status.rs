@@ -1,9 +1,9 @@
 //! What a front says to a question for its status, on its admin socket, and under `luassld run` on a socket for that
 //! alone.
 
-use super::{
-    authority::Authority, connection::Stage, owner::Owner, peer, quota::Kind, readiness,
-    runtime::ConnectionRuntime,
+use crate::{
+    authorization::{authority::Authority, credentials, owner::Owner, quota::Kind},
+    runtime::{ConnectionRuntime, connection::Stage, readiness},
 };
 use luassl_keeper_ipc::transport::{self, RecvError};
 use luassl_settings::{Open, StatusRequest};
@@ -60,7 +60,7 @@ async fn accept_all(parts: Parts, listening: OwnedFd) -> io::Result<()> {
 }
 
 async fn converse(authority: &Authority, runtime: &ConnectionRuntime, socket: OwnedFd) -> io::Result<()> {
-    peer::check_supervisor(&socket)?;
+    credentials::check_supervisor(&socket)?;
     let socket = readiness::register(socket)?;
     let mut question = [0; MAX_QUESTION];
     loop {

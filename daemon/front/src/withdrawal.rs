@@ -1,12 +1,14 @@
 //! What a reload ends: when the grants change, each connection and listener is judged again as a new one would be.
 
-use super::{
+use crate::{
     accept::Acceptors,
-    admission::{objection, withdrawn},
-    authority::Authority,
-    policy::Denial,
+    authorization::{
+        admission::{objection, withdrawn},
+        authority::Authority,
+        policy::Denial,
+        standing::Standing,
+    },
     runtime::ConnectionRuntime,
-    standing::Standing,
 };
 use luassl_protocol::Role;
 use luassl_tls::Floors;

@@ -3,20 +3,22 @@
 //! A program's listening socket shares its open file, O_NONBLOCK included, with the program, and there is no accept
 //! that is non-blocking by call. So each listener has a thread of its own, which may be held by nobody but itself.
 
-use super::super::{
-    admission,
-    authority::Authority,
-    connection::address_text,
+use crate::accept::listener::Listener;
+use crate::{
+    accept::{
+        dispatcher::{Dispatcher, Finished},
+        half_open::{self, Dropped, HalfOpen, Sources},
+    },
+    authorization::{
+        admission,
+        authority::Authority,
+        principal::Principal,
+        quota::{Bound, Kind, QuotaGuard},
+    },
     context::Peer,
-    dispatcher::{Dispatcher, Finished},
-    half_open::{self, Dropped, HalfOpen, Sources},
     handshake::{self, Established, Failed},
-    principal::Principal,
-    quota::{Bound, Kind, QuotaGuard},
-    sockets,
-    tcp::Tcp,
+    runtime::{connection::address_text, sockets, tcp::Tcp},
 };
-use super::listener::Listener;
 use luassl_protocol::{Failure, Role};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},

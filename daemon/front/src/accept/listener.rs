@@ -1,16 +1,18 @@
 //! A listener: what is shared by the thread that accepts, the handshakes of its connections and its subscribers.
 
-use super::super::{
-    authority::Authority,
+use crate::{
+    accept::{
+        dispatcher::{Dispatcher, Finished},
+        half_open::OfListener,
+    },
+    authorization::{authority::Authority, owner::Owner, quota::QuotaGuard},
     context::SessionFactory,
-    dispatcher::{Dispatcher, Finished},
-    half_open::OfListener,
-    owner::Owner,
-    pump::Pump,
-    quota::QuotaGuard,
-    runtime::ConnectionRuntime,
-    sockets::{self, ClientSocket},
-    tcp::Tcp,
+    runtime::{
+        ConnectionRuntime,
+        sockets::{self, ClientSocket},
+        tcp::Tcp,
+    },
+    stream::pump::Pump,
 };
 use luassl_protocol::{ErrorCode, Failure};
 use rustix::event::{EventfdFlags, eventfd};

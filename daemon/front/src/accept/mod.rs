@@ -1,17 +1,19 @@
 //! Listeners: who accepts on which socket, and the dealing of finished connections to subscribers.
 
 mod acceptor;
+pub(crate) mod dispatcher;
+pub(crate) mod half_open;
 mod listener;
+pub(crate) mod subscriber;
 
-use super::{
-    authority::{Active, Authority},
+use crate::{
+    accept::half_open::Sources,
+    authorization::{
+        authority::{Active, Authority},
+        quota::QuotaGuard,
+    },
     context::SessionFactory,
-    half_open::Sources,
-    interrupt,
-    quota::QuotaGuard,
-    runtime::ConnectionRuntime,
-    sockets::ClientSocket,
-    tcp::Tcp,
+    runtime::{ConnectionRuntime, interrupt, sockets::ClientSocket, tcp::Tcp},
 };
 use acceptor::Acceptor;
 use listener::exhausted;

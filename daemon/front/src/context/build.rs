@@ -1,16 +1,18 @@
 //! OpenSSL contexts out of descriptions, under the grants in force, and those that are in use already.
 
-use super::super::{
-    authority::{Active, Authority},
+use crate::context::names::{as_asked, with_declared_names, with_full_names};
+use crate::context::request::{ContextRequest, identities_of};
+use crate::{
+    authorization::{
+        authority::{Active, Authority},
+        owner::Owner,
+        policy::{self, Operation, SocketSource},
+        principal::Principal,
+        quota::{Bound, Kind, Quotas},
+    },
     keeper_client::KeeperLink,
-    owner::Owner,
     parsing::Parsing,
-    policy::{self, Operation, SocketSource},
-    principal::Principal,
-    quota::{Bound, Kind, Quotas},
 };
-use super::names::{as_asked, with_declared_names, with_full_names};
-use super::request::{ContextRequest, identities_of};
 use luassl_protocol::{ContextSpec, ErrorCode, Failure, Role};
 use luassl_settings::{Grant, Limits, Settings};
 use luassl_tls::{self as tls, Floors, identity::IdentitySource};

@@ -1,14 +1,14 @@
 //! Sessions out of a description, each under the grant that holds at that moment.
 
-use super::super::{
+use crate::authorization::{
     authority::Active,
     policy::{Operation, SocketSource},
     principal::Principal,
     standing::Standing,
 };
-use super::build::{AuthorizedContext, Contexts, Order, Terms};
-use super::names::with_full_names;
-use super::request::{ContextRequest, identities_of};
+use crate::context::build::{AuthorizedContext, Contexts, Order, Terms};
+use crate::context::names::with_full_names;
+use crate::context::request::{ContextRequest, identities_of};
 use luassl_protocol::{Dane, ErrorCode, Failure, Role};
 use luassl_tls::{self as tls, Floors};
 use openssl::ssl::{Ssl, SslContext};
@@ -81,7 +81,7 @@ impl SessionFactory {
     /// Whether the settings of another use are the same.
     ///
     /// # Errors
-    /// As [`Parsing::run`](super::parsing::Parsing::run).
+    /// As [`Parsing::run`](crate::context::parsing::Parsing::run).
     pub(crate) async fn is_like(&self, other: &Self) -> Result<bool, Failure> {
         if self.principal.owner != other.principal.owner || self.listener != other.listener {
             return Ok(false);

@@ -1,10 +1,10 @@
 //! Names of identities as programs give them, and the declared ones that they stand for.
 
-use super::super::{
+use crate::authorization::{
     authority::Active,
     policy::{self, Denial},
 };
-use super::request::identities_of;
+use crate::context::request::identities_of;
 use luassl_protocol::{ContextSpec, ErrorCode, Failure};
 use luassl_tls::identity::IdentitySource;
 

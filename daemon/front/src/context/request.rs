@@ -1,6 +1,6 @@
 //! A context as a program described it.
 
-use super::super::quota::QuotaGuard;
+use crate::authorization::quota::QuotaGuard;
 use luassl_protocol::{ContextSpec, DhSpec, Digest};
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! The contexts of a control connection by their numbers.
 
-use super::super::standing::Standing;
-use super::{factory::SessionFactory, request::ContextRequest};
+use crate::authorization::standing::Standing;
+use crate::context::{factory::SessionFactory, request::ContextRequest};
 use luassl_protocol::{ErrorCode, Failure, Role};
 use luassl_tls::{self as tls, Floors};
 use openssl::ssl::SslContext;

@@ -1,11 +1,14 @@
 //! Which context a program gets, on a front without sockets and without a keeper.
 
-use super::{build::AuthorizedContext, *};
+use super::*;
+use crate::context::build::AuthorizedContext;
 use crate::{
     activation::activate,
-    owner::Owner,
-    principal::Principal,
-    quota::{Bound, Kind, Quotas},
+    authorization::{
+        owner::Owner,
+        principal::Principal,
+        quota::{Bound, Kind, Quotas},
+    },
     services::Services,
     tests::{rig::block_on, whole::front},
 };

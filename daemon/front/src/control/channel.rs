@@ -1,18 +1,17 @@
 //! Frames over a control connection: requests in, answers out, and descriptors with the frames that they came with.
 
-use super::super::{
-    closing,
-    descriptors::Descriptors,
-    owner::Owner,
-    quota::{Bound, Kind, QuotaGuard, Quotas},
-    readiness,
-    services::Services,
-    sockets::ClientSocket,
-    turns::Turn,
-};
-use super::{
+use crate::control::{
     reply::{Answer, Answering},
     session::Session,
+};
+use crate::{
+    authorization::{
+        owner::Owner,
+        quota::{Bound, Kind, QuotaGuard, Quotas},
+    },
+    control::{descriptors::Descriptors, turns::Turn},
+    runtime::{closing, readiness, sockets::ClientSocket},
+    services::Services,
 };
 use bytes::{Bytes, BytesMut};
 use luassl_keeper_ipc::transport;

@@ -1,20 +1,23 @@
 //! Connections and listeners that a program asks for.
 
-use super::super::{
-    accept::{Listener, ListenerKey},
-    admission,
-    connection::{Connection, address_text},
+use crate::control::{reply::Outcome, session::Session};
+use crate::{
+    accept::{Listener, ListenerKey, subscriber},
+    authorization::{
+        admission,
+        quota::{Bound, Kind},
+    },
     context::{Peer, SessionFactory},
     handshake::{self, Failed},
     lockstep::{Handshaking, LockStep},
-    pump::Pump,
-    quota::{Bound, Kind},
+    runtime::{
+        connection::{Connection, address_text},
+        sockets::{self, ClientSocket},
+        tcp::Tcp,
+    },
     services::Services,
-    sockets::{self, ClientSocket},
-    subscriber,
-    tcp::Tcp,
+    stream::pump::Pump,
 };
-use super::{reply::Outcome, session::Session};
 use luassl_protocol::{
     Bind, Bound as BoundAnswer, Connect, Connecting, ErrorCode, Failure, HandshakeResult, Mode, Role,
     to_frame,

@@ -1,10 +1,10 @@
 //! What a control connection has described: contexts, and the bytes that they refer to.
 
-use super::super::{
+use crate::control::{channel::CHUNK, reply::Outcome, session::Session};
+use crate::{
+    authorization::quota::{Bound, Kind},
     context::{ContextEntry, ContextRequest, SessionFactory, digests_of, identities_of},
-    quota::{Bound, Kind},
 };
-use super::{channel::CHUNK, reply::Outcome, session::Session};
 use luassl_protocol::{
     Blob, BlobStored, ContextMade, Digest, Done, ErrorCode, Failure, FreeContext, MakeContext,
 };

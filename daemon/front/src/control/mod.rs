@@ -3,20 +3,23 @@
 mod channel;
 mod connections;
 mod contexts;
+pub(crate) mod descriptors;
 mod questions;
 mod reply;
 mod session;
 #[cfg(test)]
 mod tests;
+pub(crate) mod turns;
 
-use super::{
-    owner::Owner,
-    peer,
-    principal::Principal,
-    quota::{Bound, Kind, QuotaGuard},
-    readiness,
+use crate::{
+    authorization::{
+        credentials,
+        owner::Owner,
+        principal::Principal,
+        quota::{Bound, Kind, QuotaGuard},
+    },
+    runtime::{readiness, sockets::ClientSocket},
     services::Services,
-    sockets::ClientSocket,
 };
 use channel::{Channel, POLL};
 use rustix::{
@@ -27,7 +30,7 @@ use session::Session;
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 /// Descriptors of clients, and sockets with such in them, that may wait to be closed before no new control connection is
-/// taken from anybody. Connections of an owner with [too many](super::quota::MAX_UNCLOSED) are reset long before. A reset
+/// taken from anybody. Connections of an owner with [too many](crate::authorization::quota::MAX_UNCLOSED) are reset long before. A reset
 /// connection with a descriptor in it costs one, and the kernel closes it at once but for files whose close waits for their
 /// server (writes of a FUSE file system that are not done).
 const MAX_UNCLOSED_IN_ALL: u64 = 16_384;
@@ -91,7 +94,7 @@ fn log_end(outcome: io::Result<()>) {
 }
 
 fn principal(name: &Arc<str>, socket: &ClientSocket) -> io::Result<Principal> {
-    let peer::Credentials { uid, gid, gids, pid } = peer::credentials(socket)?;
+    let credentials::Credentials { uid, gid, gids, pid } = credentials::credentials(socket)?;
     Ok(Principal { owner: Owner { socket: Arc::clone(name), uid }, gid, gids: gids.into(), pid })
 }
 

@@ -1,10 +1,10 @@
 //! Questions about a connection, which wait for the thread that has it.
 
-use super::super::connection::{Command, Connection, with_addresses};
-use super::{
+use crate::control::{
     reply::{Outcome, Pending},
     session::Session,
 };
+use crate::runtime::connection::{Command, Connection, with_addresses};
 use luassl_protocol::{
     ConnectionRef, Done, ErrorCode, Export, Exported, Failure, Info, Matched, PeerCertificate, PeerMatches,
     SetOption, SocketOption, Status, Token,

@@ -1,7 +1,11 @@
 //! The session of a control connection, and which operation each request is.
 
-use super::super::{context::ContextTable, principal::Principal, quota::QuotaGuard, services::Services};
-use super::reply::{Answering, Outcome, later, plain, with_descriptor};
+use crate::control::reply::{Answering, Outcome, later, plain, with_descriptor};
+use crate::{
+    authorization::{principal::Principal, quota::QuotaGuard},
+    context::ContextTable,
+    services::Services,
+};
 use luassl_protocol::{Done, ErrorCode, Failure, Hello, Request, VERSION, Welcome, feature};
 use luassl_tls as tls;
 use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc};

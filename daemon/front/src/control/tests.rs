@@ -1,16 +1,16 @@
 //! Frames and descriptors over real sockets, in the ways that a client may send them.
 
-use super::{
+use super::*;
+use crate::control::{
     channel::{Channel, MAX_WAITING_DESCRIPTORS},
     reply::Answer,
-    *,
 };
 use crate::{
     activation::activate,
+    authorization::quota::{MAX_UNCLOSED, Quotas},
     context::tests::grant,
-    quota::{MAX_UNCLOSED, Quotas},
+    control::turns::Turns,
     tests::{peers::BOUND, rig::block_on, whole::front},
-    turns::Turns,
 };
 use luassl_keeper_ipc::transport;
 use luassl_protocol::{Blob, Connect, ConnectionRef, Hello, Mode, Request, Role, Token};

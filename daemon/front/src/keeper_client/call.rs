@@ -1,6 +1,6 @@
 //! One signature, or one decryption: a request on the calling thread's own socket, sent again on a new one while the keeper is away.
 
-use super::shared::Shared;
+use crate::keeper_client::shared::Shared;
 use luassl_keeper_ipc::front::{ANSWER_MAX, Answer, Decrypt, PRE_MASTER, Refusal, Request, Sign};
 use luassl_keeper_ipc::transport::{self, RecvError, RecvFlags, SendFlags};
 use luassl_tls::identity::{KeyId, PreMaster, SignError};

@@ -1,7 +1,7 @@
 //! What the threads of a link have in common.
 
-use super::health::Health;
-use super::identities::Identities;
+use crate::keeper_client::health::Health;
+use crate::keeper_client::identities::Identities;
 use luassl_tls::TicketKeys;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The thread that holds the subscription: identities come in, and the keeper's health is seen.
 
-use super::call::dial;
-use super::shared::Shared;
+use crate::keeper_client::call::dial;
+use crate::keeper_client::shared::Shared;
 use luassl_keeper_ipc::Malformed;
 use luassl_keeper_ipc::front::{ANSWER_MAX, Answer, Identity, Request};
 use luassl_keeper_ipc::transport::{self, RecvError, RecvFlags, SendFlags};

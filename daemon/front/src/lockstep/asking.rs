@@ -1,9 +1,9 @@
 //! The question for a key that two peers share, which comes in the middle of a handshake: libssl waits for its answer, and
 //! so does the thread, which is this handshake's own.
 
-use super::super::sockets::ClientSocket;
-use super::frame::whole;
-use super::session::{encode, invalid_frame};
+use crate::lockstep::frame::whole;
+use crate::lockstep::session::{encode, invalid_frame};
+use crate::runtime::sockets::ClientSocket;
 use luassl_protocol::{
     FRAME_HEADER, LockStepAnswer, LockStepRequest, LockStepState, MAX_PSK, MAX_PSK_IDENTITY, PskKey,
     PskQuestion, Secret,
@@ -104,7 +104,7 @@ impl Asking {
 mod tests {
     use super::*;
     use crate::{
-        sockets::stream_pair,
+        runtime::sockets::stream_pair,
         tests::descriptors::{at_once, lingering},
     };
     use luassl_keeper_ipc::transport;

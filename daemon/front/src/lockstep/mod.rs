@@ -10,18 +10,18 @@ mod non_blocking_tcp;
 mod session;
 mod spin;
 
-use super::{
-    admission,
-    authority::Authority,
-    connection::{Command, Connection, Stage},
+use crate::{
+    authorization::{admission, authority::Authority, quota::QuotaGuard},
     context::ContextTable,
     handshake,
-    quota::QuotaGuard,
-    readiness::Detachable,
-    runtime::ConnectionRuntime,
-    sockets::{self, ClientSocket},
-    tcp::Tcp,
-    workers::{self, Job},
+    runtime::{
+        ConnectionRuntime,
+        connection::{Command, Connection, Stage},
+        readiness::Detachable,
+        sockets::{self, ClientSocket},
+        tcp::Tcp,
+        workers::{self, Job},
+    },
 };
 use asking::Asking;
 use frame::whole;

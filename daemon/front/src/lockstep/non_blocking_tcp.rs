@@ -1,9 +1,9 @@
 //! The TCP socket under a lock-step session. Lua polls it, so nothing is taken from it but what is asked for: record by
 //! record where OpenSSL wants to read on its own, and for a read one batch, all of which OpenSSL decrypts at once.
 
-use super::super::{
-    buffers::{self, Buffers, Leftover},
-    tcp::Tcp,
+use crate::{
+    runtime::tcp::Tcp,
+    stream::buffers::{self, Buffers, Leftover},
 };
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::{
@@ -116,7 +116,7 @@ impl Write for NonBlockingTcp {
 
 #[cfg(test)]
 mod tests {
-    use super::NonBlockingTcp;
+    use crate::lockstep::non_blocking_tcp::NonBlockingTcp;
     use crate::tests::peers;
     use std::io::{ErrorKind, Read, Write};
 

@@ -1,7 +1,10 @@
 //! The session of a lock-step connection: one question, one answer, and never a wait.
 
-use super::super::{buffers, connection::with_addresses, tcp::Tcp};
-use super::non_blocking_tcp::NonBlockingTcp;
+use crate::lockstep::non_blocking_tcp::NonBlockingTcp;
+use crate::{
+    runtime::{connection::with_addresses, tcp::Tcp},
+    stream::buffers,
+};
 use luassl_protocol::{
     DecodeError, ErrorCode, Facts, Failure, Info, LockStepAnswer, LockStepState, MAX_LOCK_STEP_DATA,
     MIN_LOCK_STEP_READ, to_frame,

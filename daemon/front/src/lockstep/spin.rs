@@ -92,7 +92,7 @@ impl Drop for Look {
 
 #[cfg(test)]
 mod tests {
-    use super::{After, Look, SOON, SPIN_TIME, SpinPolicy};
+    use crate::lockstep::spin::{After, Look, SOON, SPIN_TIME, SpinPolicy};
     use std::time::{Duration, Instant};
 
     #[test]

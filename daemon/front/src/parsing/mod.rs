@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::owner::Owner;
+use crate::authorization::owner::Owner;
 use luassl_protocol::{ErrorCode, Failure};
 use luassl_settings::Limits;
 use luassl_tls as tls;

@@ -1,11 +1,11 @@
 //! What clients may pass, and how it is closed.
 
-use super::peers::BOUND;
-use crate::closing;
-use crate::owner::Owner;
-use crate::quota::{QuotaGuard, Quotas};
-use crate::sockets::{self, connected_tcp, listening_tcp};
-use crate::tcp::Tcp;
+use crate::authorization::owner::Owner;
+use crate::authorization::quota::{QuotaGuard, Quotas};
+use crate::runtime::closing;
+use crate::runtime::sockets::{self, connected_tcp, listening_tcp};
+use crate::runtime::tcp::Tcp;
+use crate::tests::peers::BOUND;
 use luassl_keeper_ipc::transport;
 use luassl_protocol::ErrorCode;
 use rustix::io::Errno;

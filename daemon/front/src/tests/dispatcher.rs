@@ -1,17 +1,18 @@
 //! The dealing of connections to subscribers.
 
-use super::{
+use crate::tests::{
     peers,
     rig::{block_on, connection},
 };
 use crate::{
-    dispatcher::{Dispatcher, Finished},
+    accept::dispatcher::{Dispatcher, Finished},
+    authorization::{
+        owner::Owner,
+        quota::{Bound, Kind, Quotas},
+    },
     handshake::Established,
-    owner::Owner,
-    quota::{Bound, Kind, Quotas},
-    runtime::ConnectionRuntime,
-    sockets,
-    transport::Transport,
+    runtime::{ConnectionRuntime, sockets},
+    stream::transport::Transport,
 };
 use luassl_keeper_ipc::transport::{self, RecvError, RecvFlags};
 use luassl_protocol::{Delivery, ErrorCode, Failure, Info, Token, from_body};
@@ -259,7 +260,7 @@ fn a_message_that_would_be_too_long_still_comes() {
 
 #[test]
 fn a_half_closed_stream_has_not_hung_up() {
-    use crate::subscriber::hung_up;
+    use crate::accept::subscriber::hung_up;
     use std::{net::Shutdown, os::unix::net::UnixStream, time::Duration};
     let (ours, theirs) = sockets::stream_pair().unwrap();
     let theirs = UnixStream::from(theirs);

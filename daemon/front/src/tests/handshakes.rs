@@ -1,10 +1,10 @@
 //! Handshakes of the front with OpenSSL, in both roles.
 
-use super::{
+use crate::handshake::handshake;
+use crate::tests::{
     peers::{self, BOUND},
     rig::block_on,
 };
-use crate::handshake::handshake;
 use luassl_protocol::{ErrorCode, Failure, Role};
 use openssl::ssl::{SslStream, SslVersion};
 use rustix::net::sockopt;

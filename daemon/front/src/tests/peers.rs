@@ -1,6 +1,6 @@
 //! Real TLS peers over loopback TCP.
 
-use crate::tcp::Tcp;
+use crate::runtime::tcp::Tcp;
 use openssl::{
     asn1::Asn1Time,
     bn::BigNum,

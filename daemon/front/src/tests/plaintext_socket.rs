@@ -1,9 +1,9 @@
 //! How the ends of Lua's socket are told apart.
 
-use super::rig::block_on;
+use crate::tests::rig::block_on;
 use crate::{
-    plaintext_socket::{Arrival, End, PlaintextSocket},
-    sockets,
+    runtime::sockets,
+    stream::plaintext_socket::{Arrival, End, PlaintextSocket},
 };
 use std::{io::Write, net::Shutdown, os::unix::net::UnixStream};
 

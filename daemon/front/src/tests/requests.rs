@@ -1,7 +1,12 @@
 //! Requests of two owners over real control sockets, on a front without a keeper.
 
-use super::{rig::block_on, whole};
-use crate::{activation::activate, context, control, owner::Owner, quota::Kind, services::Services};
+use crate::tests::{rig::block_on, whole};
+use crate::{
+    activation::activate,
+    authorization::{owner::Owner, quota::Kind},
+    context, control,
+    services::Services,
+};
 use bytes::BytesMut;
 use luassl_keeper_ipc::transport;
 use luassl_protocol::{

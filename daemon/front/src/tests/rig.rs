@@ -1,14 +1,18 @@
 //! A pumped connection between a real TLS client and a real Unix socket.
 
-use super::peers::{self, BOUND};
+use crate::tests::peers::{self, BOUND};
 use crate::{
-    connection::{Command, Connection},
+    authorization::{
+        owner::Owner,
+        quota::{Bound, Kind, Quotas},
+    },
     handshake::handshake,
-    owner::Owner,
-    pump::Pump,
-    quota::{Bound, Kind, Quotas},
-    runtime::ConnectionRuntime,
-    sockets,
+    runtime::{
+        ConnectionRuntime,
+        connection::{Command, Connection},
+        sockets,
+    },
+    stream::pump::Pump,
 };
 use luassl_protocol::{Done, ErrorCode, Failure, Role};
 use openssl::ssl::{ErrorCode as SslCode, ShutdownState, Ssl, SslStream, SslVersion};
@@ -88,7 +92,7 @@ impl Rig {
         Self::with(SslVersion::TLS1_3, spin, peers::tight_tcp_pair())
     }
 
-    fn with(version: SslVersion, spin: Duration, pair: (crate::tcp::Tcp, TcpStream)) -> Self {
+    fn with(version: SslVersion, spin: Duration, pair: (crate::runtime::tcp::Tcp, TcpStream)) -> Self {
         Self::over(peers::session(version), version, spin, pair)
     }
 
@@ -97,7 +101,7 @@ impl Rig {
         session: Ssl,
         version: SslVersion,
         spin: Duration,
-        (tcp, peer): (crate::tcp::Tcp, TcpStream),
+        (tcp, peer): (crate::runtime::tcp::Tcp, TcpStream),
     ) -> Self {
         let peer = thread::spawn(move || peers::client(version, peer));
         let established =

@@ -1,0 +1,112 @@
+//! The audit log of a front (`docs/audit.md`): who was refused what, and who used what where a grant wants that known.
+
+use crate::authorization::owner::Owner;
+use crate::authorization::policy::{Denial, Operation, SocketSource};
+use crate::authorization::principal::Principal;
+use luassl_keeper_ipc::audit::{Line, Throttle};
+use luassl_protocol::{Failure, Role};
+use luassl_settings::AUDIT;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// What was written for each owner who was refused something lately.
+#[derive(Default)]
+pub(crate) struct Audit {
+    throttles: Mutex<HashMap<Owner, Throttle>>,
+}
+
+impl Audit {
+    /// No grant allows it.
+    pub(crate) fn refused(&self, principal: &Principal, operation: &Operation<'_>, denial: &Denial) {
+        let identity = match denial {
+            Denial::Identity(name) => std::slice::from_ref(name),
+            _ => operation.identities,
+        };
+        let operation = Operation { identities: identity, ..*operation };
+        // A user can have many numbers: lines about callers without a grant are counted together.
+        let whose = if *denial == Denial::NoGrant { Owner::ungranted() } else { principal.owner.clone() };
+        self.refusal(principal, whose, &operation, denial.word(), &denial.to_string());
+    }
+
+    /// A grant allows it, and has a floor that it is below.
+    pub(crate) fn below_floor(&self, principal: &Principal, operation: &Operation<'_>, failure: &Failure) {
+        self.refusal(principal, principal.owner.clone(), operation, "floor", &failure.message);
+    }
+
+    fn refusal(
+        &self,
+        principal: &Principal,
+        whose: Owner,
+        operation: &Operation<'_>,
+        reason: &str,
+        detail: &str,
+    ) {
+        let now = Instant::now();
+        let admitted = self.throttles().entry(whose.clone()).or_insert_with(|| Throttle::new(now)).admit(now);
+        if let Some(held) = admitted {
+            suppressed(&whose, held);
+            let line = of(operation, "refused").word("reason", reason).text("detail", detail);
+            write(&who(line, principal));
+        }
+    }
+
+    /// A session was made under a grant that wants each use logged.
+    pub(crate) fn used(&self, principal: &Principal, operation: &Operation<'_>, peer: Option<SocketAddr>) {
+        let line = who(of(operation, "used"), principal);
+        write(&match peer {
+            Some(peer) => line.text("peer", &peer.to_string()),
+            None => line,
+        });
+    }
+
+    /// Says how many lines were held back where a flood has ended, and forgets who has been quiet since.
+    pub(crate) fn catch_up(&self, now: Instant) {
+        self.throttles().retain(|owner, throttle| {
+            suppressed(owner, throttle.ended(now).unwrap_or(0));
+            !throttle.is_idle(now)
+        });
+    }
+
+    fn throttles(&self) -> MutexGuard<'_, HashMap<Owner, Throttle>> {
+        self.throttles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn of(operation: &Operation<'_>, event: &str) -> Line {
+    let word = match (operation.way, operation.role) {
+        (SocketSource::Context, _) => "context",
+        (_, Some(Role::Client)) => "connect",
+        (_, _) => "accept",
+    };
+    let line = Line::new("front", event).word("operation", word);
+    let line = match operation.identities {
+        [] => line,
+        names => line.text("identity", &names.join(",")),
+    };
+    match operation.way {
+        SocketSource::Listener(name) => line.text("listener", name),
+        _ => line,
+    }
+}
+
+fn who(line: Line, principal: &Principal) -> Line {
+    let line = line.word("uid", principal.owner.uid).word("gid", principal.gid).known("pid", principal.pid);
+    line.text("socket", &principal.owner.socket)
+}
+
+fn suppressed(owner: &Owner, held: u64) {
+    if held > 0 {
+        let line = Line::new("front", "suppressed").word("lines", held);
+        write(&if *owner == Owner::ungranted() {
+            line.word("reason", Denial::NoGrant.word())
+        } else {
+            line.word("uid", owner.uid).text("socket", &owner.socket)
+        });
+    }
+}
+
+fn write(line: &Line) {
+    tracing::info!(target: AUDIT, "{line}");
+}

@@ -1,0 +1,416 @@
+//! Bounds: how much of everything one owner, and all together, may hold.
+
+use crate::authorization::counters::{Counters, Refusal};
+use crate::authorization::owner::Owner;
+use luassl_protocol::{ErrorCode, Failure};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// One part in so many of each bound for all is a reserve: only owners with a small share may use it. So no owner takes
+/// all, however much it may have by its own bound.
+const RESERVE: u64 = 8;
+
+/// A small share is at most one part in so many of the bound for all, and never less than one.
+const SMALL_SHARE: u64 = 32;
+
+/// Descriptors that came from clients and that nobody has taken or closed yet. A program with more gets its connection
+/// reset when it sends another one. One receive may bring an owner far above its bound: towards the bound for all no more
+/// of an owner's count than its own bound, and nothing of callers without a grant, from whom none is received.
+const MAX_WAITING: Bound = Bound { owner: 64, all: Some(256) };
+
+/// Descriptors of an owner, and its sockets with such in them, that wait to be closed before its new control connections
+/// are reset. More than one receive brings above [`MAX_WAITING`], so that what is being closed costs no connection. Towards
+/// the bound for all counts what counts there.
+pub(crate) const MAX_UNCLOSED: Bound = Bound { owner: 512, all: Some(4_096) };
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Established connections.
+    Connections,
+    /// Contexts.
+    Contexts,
+    /// Listeners.
+    Listeners,
+    /// Handshakes under way.
+    Handshakes,
+    /// Handshakes with a thread of their own.
+    PskHandshakes,
+    /// Finished connections that nobody has taken.
+    Undelivered,
+    /// Control connections.
+    ControlConnections,
+    /// Control connections of callers without a grant.
+    Ungranted,
+    /// Bytes of frames that have not come whole, or are being answered.
+    FrameBytes,
+    /// Bytes of blobs.
+    BlobBytes,
+    /// Bytes of parsed certificates and CRLs.
+    ParsedBytes,
+    /// Descriptors that nobody has taken and that are not closed yet.
+    Closing,
+}
+
+impl Kind {
+    /// In words, with the key of `[limits]` that bounds it.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Connections => ("connections", "connections"),
+            Self::Contexts => ("contexts", "contexts"),
+            Self::Listeners => ("listeners", "listeners"),
+            Self::Handshakes => ("handshakes under way", "handshakes"),
+            Self::PskHandshakes => ("handshakes that may ask for a psk", "psk_handshakes"),
+            Self::Undelivered => ("connections that nobody has accepted", "undelivered"),
+            Self::ControlConnections => ("control connections", "control_connections"),
+            Self::Ungranted => ("control connections without a grant", "ungranted_connections"),
+            Self::FrameBytes => ("bytes of requests on their way", "frame_bytes_in_flight"),
+            Self::BlobBytes => ("bytes of certificates", "blob_bytes"),
+            Self::ParsedBytes => ("bytes of parsed certificates", "parsed_bytes"),
+            Self::Closing => ("descriptors that cannot be closed", "closing"),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    all: HashMap<Kind, u64>,
+    owners: HashMap<(Owner, Kind), u64>,
+}
+
+impl Counts {
+    /// Whether `amount` more is within the bounds.
+    fn check(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<(), Failure> {
+        let all = self.all.get(&kind).copied().unwrap_or(0) + amount;
+        let own = self.owners.get(&(owner.clone(), kind)).copied().unwrap_or(0) + amount;
+        let (what, key) = kind.words();
+        if own > u64::from(bound.owner) {
+            return Err(limit(what, bound.owner, &format!("{key}_per_owner")));
+        }
+        match bound.all {
+            Some(most) if all > open_to(most.into(), own) => Err(limit(what, most, key)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether one more descriptor of `owner` may wait, with [`MAX_WAITING`] or [`MAX_UNCLOSED`].
+    fn has_room_for_descriptors(&self, owner: &Owner, bound: Bound) -> bool {
+        let most = u64::from(bound.owner);
+        let own = self.owners.get(&(owner.clone(), Kind::Closing)).copied().unwrap_or(0) + 1;
+        let ungranted = Owner::ungranted();
+        let waiting =
+            self.owners.iter().filter(|((owner, kind), _)| *kind == Kind::Closing && *owner != ungranted);
+        let all = waiting.map(|(_, count)| (*count).min(most)).sum::<u64>() + 1;
+        own <= most && bound.all.is_none_or(|most| all <= open_to(most.into(), own))
+    }
+
+    fn add(&mut self, owner: &Owner, kind: Kind, amount: u64) {
+        *self.all.entry(kind).or_default() += amount;
+        *self.owners.entry((owner.clone(), kind)).or_default() += amount;
+    }
+
+    fn give_back(&mut self, owner: &Owner, kind: Kind, amount: u64) {
+        if let Some(all) = self.all.get_mut(&kind) {
+            *all = all.saturating_sub(amount);
+        }
+        let key = (owner.clone(), kind);
+        if let Some(own) = self.owners.get_mut(&key) {
+            *own = own.saturating_sub(amount);
+            if *own == 0 {
+                self.owners.remove(&key);
+            }
+        }
+    }
+}
+
+/// How much of a bound for all is open to an owner that would have `own` of it.
+fn open_to(all: u64, own: u64) -> u64 {
+    if own <= (all / SMALL_SHARE).max(1) { all } else { all - all / RESERVE }
+}
+
+/// The counters of a front.
+#[derive(Clone, Default)]
+pub(crate) struct Quotas {
+    counts: Arc<Mutex<Counts>>,
+    /// As many as [`Kind::Closing`] has in all, for threads that look before each receive.
+    waiting: Arc<AtomicU64>,
+    /// Where refusals are counted.
+    counters: Arc<Counters>,
+}
+
+/// A held part of a quota; dropping it gives the part back.
+pub(crate) struct QuotaGuard {
+    quotas: Quotas,
+    owner: Owner,
+    kind: Kind,
+    amount: u64,
+}
+
+/// On whose account something is closed.
+#[derive(Clone)]
+pub(crate) struct Account {
+    quotas: Quotas,
+    owner: Owner,
+}
+
+impl Account {
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// The part of descriptors that nobody has taken or closed: they have come, so no bound refuses them.
+    pub(crate) fn waiting(&self, count: usize) -> QuotaGuard {
+        self.quotas.add(&self.owner, Kind::Closing, count as u64)
+    }
+
+    /// Whether another descriptor may be received.
+    pub(crate) fn has_room_for_descriptors(&self) -> bool {
+        self.has_room_within(MAX_WAITING)
+    }
+
+    /// Whether another control connection is taken; one that is not is counted as refused.
+    pub(crate) fn may_connect(&self) -> bool {
+        let may = self.has_room_within(MAX_UNCLOSED);
+        if !may {
+            self.quotas.counters.refused(&self.owner, Refusal::Limit(Kind::Closing.words().1));
+        }
+        may
+    }
+
+    fn has_room_within(&self, bound: Bound) -> bool {
+        // As long as all have less than one may have, no owner has too many, and the lock is not needed.
+        self.quotas.waiting() < bound.owner.into()
+            || self.quotas.lock().has_room_for_descriptors(&self.owner, bound)
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the account of {:?}", self.owner)
+    }
+}
+
+/// The bounds for one kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound {
+    /// For one owner.
+    pub(crate) owner: u32,
+    /// For all together; `None` where only owners are bounded.
+    pub(crate) all: Option<u32>,
+}
+
+impl Quotas {
+    /// Counts refusals there.
+    pub(crate) fn counted_by(counters: Arc<Counters>) -> Self {
+        Self { counters, ..Self::default() }
+    }
+
+    /// What each owner holds of `kind`.
+    pub(crate) fn held(&self, kind: Kind) -> Vec<(Owner, u64)> {
+        let counts = self.lock();
+        let own = counts.owners.iter().filter(|((_, own), _)| *own == kind);
+        own.map(|((owner, _), count)| (owner.clone(), *count)).collect()
+    }
+
+    /// As [`Quotas::attempt`], and a refusal is counted: for what a program asks for.
+    ///
+    /// # Errors
+    /// As [`Quotas::attempt`].
+    pub(crate) fn take(
+        &self,
+        owner: &Owner,
+        kind: Kind,
+        amount: u64,
+        bound: Bound,
+    ) -> Result<QuotaGuard, Failure> {
+        self.attempt(owner, kind, amount, bound)
+            .inspect_err(|_| self.counters.refused(owner, Refusal::Limit(kind.words().1)))
+    }
+
+    /// Takes `amount` of `kind` for `owner`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Limit`] where that would pass a bound; nothing is taken then.
+    pub(crate) fn attempt(
+        &self,
+        owner: &Owner,
+        kind: Kind,
+        amount: u64,
+        bound: Bound,
+    ) -> Result<QuotaGuard, Failure> {
+        let mut counts = self.lock();
+        counts.check(owner, kind, amount, bound)?;
+        counts.add(owner, kind, amount);
+        Ok(QuotaGuard { quotas: self.clone(), owner: owner.clone(), kind, amount })
+    }
+
+    /// Counts `amount` of `kind` for `owner`, whatever the bounds.
+    fn add(&self, owner: &Owner, kind: Kind, amount: u64) -> QuotaGuard {
+        self.lock().add(owner, kind, amount);
+        if kind == Kind::Closing {
+            self.waiting.fetch_add(amount, Ordering::Relaxed);
+        }
+        QuotaGuard { quotas: self.clone(), owner: owner.clone(), kind, amount }
+    }
+
+    /// How many descriptors wait in all.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Every change under the lock is one of numbers.
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where what an owner sent is closed.
+    pub(crate) fn account(&self, owner: &Owner) -> Account {
+        Account { quotas: self.clone(), owner: owner.clone() }
+    }
+}
+
+fn limit(what: &str, bound: u32, key: &str) -> Failure {
+    Failure::new(
+        ErrorCode::Limit,
+        format!("the limit of {bound} {what} is reached ([limits] {key}, or the grant)"),
+    )
+}
+
+impl QuotaGuard {
+    /// That of whoever holds this part.
+    pub(crate) fn account(&self) -> Account {
+        self.quotas.account(&self.owner)
+    }
+
+    /// Changes its amount, within the bound where it grows.
+    ///
+    /// # Errors
+    /// As [`Quotas::take`]; the amount stays as it was.
+    pub(crate) fn resize(&mut self, amount: u64, bound: Bound) -> Result<(), Failure> {
+        let mut counts = self.quotas.lock();
+        if amount > self.amount {
+            let more = amount - self.amount;
+            counts.check(&self.owner, self.kind, more, bound)?;
+            counts.add(&self.owner, self.kind, more);
+        } else {
+            counts.give_back(&self.owner, self.kind, self.amount - amount);
+        }
+        drop(counts);
+        self.amount = amount;
+        Ok(())
+    }
+}
+
+impl Drop for QuotaGuard {
+    fn drop(&mut self) {
+        self.quotas.lock().give_back(&self.owner, self.kind, self.amount);
+        if self.kind == Kind::Closing {
+            self.quotas.waiting.fetch_sub(self.amount, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(uid: u32) -> Owner {
+        Owner { socket: "control".into(), uid }
+    }
+
+    #[test]
+    fn a_bound_for_an_owner_leaves_room_for_others() {
+        let quotas = Quotas::default();
+        let bound = Bound { owner: 2, all: Some(3) };
+        let _first = quotas.take(&owner(1), Kind::Contexts, 1, bound).unwrap();
+        let second = quotas.take(&owner(1), Kind::Contexts, 1, bound).unwrap();
+        let refused = quotas.take(&owner(1), Kind::Contexts, 1, bound).err().unwrap();
+        assert_eq!(refused.code, ErrorCode::Limit);
+        assert!(refused.message.contains("contexts_per_owner"), "{}", refused.message);
+        let _third = quotas.take(&owner(2), Kind::Contexts, 1, bound).unwrap();
+        assert!(quotas.take(&owner(3), Kind::Contexts, 1, bound).is_err(), "the bound for all");
+        drop(second);
+        assert!(quotas.take(&owner(1), Kind::Contexts, 1, bound).is_ok(), "what is given back can be taken");
+    }
+
+    #[test]
+    fn finding_7_one_owner_leaves_the_reserve_to_those_with_little() {
+        let quotas = Quotas::default();
+        let bound = Bound { owner: 4_096, all: Some(4_096) };
+        let greedy: Vec<_> =
+            (0..4_096).map_while(|_| quotas.take(&owner(1), Kind::Contexts, 1, bound).ok()).collect();
+        assert_eq!(greedy.len(), 4_096 - 512);
+        let other: Vec<_> =
+            (0..4_096).map_while(|_| quotas.take(&owner(2), Kind::Contexts, 1, bound).ok()).collect();
+        assert_eq!(other.len(), 128, "a small share, and then it is as greedy as the first");
+        assert!(quotas.take(&owner(3), Kind::Contexts, 1, bound).is_ok());
+    }
+
+    #[test]
+    fn a_part_grows_within_its_bound_and_shrinks() {
+        let quotas = Quotas::default();
+        let bound = Bound { owner: 10, all: None };
+        let mut slot = quotas.take(&owner(1), Kind::FrameBytes, 4, bound).unwrap();
+        slot.resize(10, bound).unwrap();
+        assert_eq!(slot.resize(11, bound).unwrap_err().code, ErrorCode::Limit);
+        slot.resize(3, bound).unwrap();
+        assert!(quotas.take(&owner(1), Kind::FrameBytes, 7, bound).is_ok());
+    }
+
+    #[test]
+    fn finding_5_descriptors_of_one_owner_leave_room_for_anothers() {
+        let quotas = Quotas::default();
+        let (hostile, good) = (quotas.account(&owner(1)), quotas.account(&owner(2)));
+        let waiting = hostile.waiting(63);
+        assert!(hostile.has_room_for_descriptors());
+        let more = hostile.waiting(1);
+        assert!(!hostile.has_room_for_descriptors() && good.has_room_for_descriptors());
+        drop((waiting, more));
+        assert!(hostile.has_room_for_descriptors());
+        assert_eq!(quotas.waiting(), 0);
+    }
+
+    #[test]
+    fn an_owner_with_many_unclosed_items_takes_no_connection_from_others() {
+        let quotas = Quotas::default();
+        let (hostile, good) = (quotas.account(&owner(1)), quotas.account(&owner(2)));
+        let ungranted = quotas.account(&Owner::ungranted());
+        // However many there are, they count up to the owner's bound.
+        let held: Vec<_> = (0..100).map(|_| hostile.waiting(100)).collect();
+        assert!(!hostile.may_connect() && good.may_connect() && ungranted.may_connect());
+        let theirs = ungranted.waiting(100_000);
+        assert!(!ungranted.may_connect() && good.may_connect());
+        // Who has a large share feels the bound for all before who has little.
+        let most = u64::from(MAX_UNCLOSED.owner);
+        let others: Vec<_> = (3..9).map(|uid| quotas.account(&owner(uid)).waiting(most as usize)).collect();
+        let large = good.waiting(200);
+        assert!(!good.may_connect() && quotas.account(&owner(100)).may_connect());
+        // Positive control: what is closed is no reason any more.
+        drop((held, theirs, others, large));
+        assert!(hostile.may_connect() && good.may_connect() && ungranted.may_connect());
+        assert_eq!(quotas.waiting(), 0);
+    }
+
+    #[test]
+    fn finding_5_what_owners_have_above_their_bounds_takes_no_room_from_others() {
+        let quotas = Quotas::default();
+        let good = quotas.account(&owner(100));
+        let above = |uid| quotas.account(&owner(uid)).waiting(63 + 253);
+        let held: Vec<_> = (1..=3).map(above).collect();
+        let ungranted = quotas.account(&Owner::ungranted()).waiting(1_000);
+        assert!(!quotas.account(&owner(1)).has_room_for_descriptors());
+        assert!(good.has_room_for_descriptors());
+        // Positive control: there is a bound for all.
+        let last = above(4);
+        assert!(!good.has_room_for_descriptors());
+        drop((last, held));
+        assert!(good.has_room_for_descriptors(), "whatever callers without a grant have");
+        drop(ungranted);
+        assert_eq!(quotas.waiting(), 0);
+    }
+}

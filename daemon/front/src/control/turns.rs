@@ -1,0 +1,98 @@
+//! Whose turn it is on the thread of the control sockets.
+//!
+//! One thread reads and answers the requests of all owners. A program that sends requests without waiting for their
+//! answers, on as many connections as it may have, would keep the thread to itself for all of them. So each owner gets one
+//! receive, or one request, between two looks at the sockets of all.
+
+use crate::authorization::owner::Owner;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+/// The turns of owners that have a control connection.
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<HashMap<Owner, Weak<tokio::sync::Mutex<()>>>>);
+
+/// The turn of one owner, which all its connections share. Those that wait for it get it in the order in which they came.
+#[derive(Clone)]
+pub(crate) struct Turn(Arc<tokio::sync::Mutex<()>>);
+
+impl Turns {
+    /// That of `owner`.
+    pub(crate) fn of(&self, owner: &Owner) -> Turn {
+        let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = owners.get(owner).and_then(Weak::upgrade) {
+            return Turn(turn);
+        }
+        owners.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        owners.insert(owner.clone(), Arc::downgrade(&turn));
+        Turn(turn)
+    }
+}
+
+impl Turn {
+    /// Waits until the other connections of this owner had their turns, and until the sockets of all owners have been looked
+    /// at since. May be dropped, and called again.
+    pub(crate) async fn wait(&self) {
+        let _mine = self.0.lock().await;
+        // The runtime looks at its sockets before it takes up again what has yielded.
+        tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::rig::block_on;
+    use std::sync::Mutex;
+    use tokio::task::JoinSet;
+
+    /// How many turns a program with many connections had by the time that another, with one, had as many as it wanted.
+    fn turns_of_many(uids: [u32; 2]) -> usize {
+        let order = order(uids, [100, 1], 20);
+        let last = order.iter().rposition(|program| *program == 1).unwrap();
+        order[..last].iter().filter(|program| **program == 0).count()
+    }
+
+    /// Which of two programs had a turn, in order: each has so many tasks, and each task takes `each` turns.
+    fn order(uids: [u32; 2], tasks: [usize; 2], each: usize) -> Vec<usize> {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        block_on(async {
+            let turns = Turns::default();
+            let mut all = JoinSet::new();
+            for (program, uid) in uids.into_iter().enumerate() {
+                let owner = Owner { socket: "control".into(), uid };
+                for _ in 0..tasks[program] {
+                    let (turn, log) = (turns.of(&owner), Arc::clone(&log));
+                    all.spawn(async move {
+                        for _ in 0..each {
+                            turn.wait().await;
+                            log.lock().unwrap().push(program);
+                        }
+                    });
+                }
+            }
+            all.join_all().await;
+        });
+        Arc::into_inner(log).unwrap().into_inner().unwrap()
+    }
+
+    #[test]
+    fn finding_7_an_owner_with_one_connection_has_as_many_turns_as_one_with_many() {
+        let others = turns_of_many([1, 2]);
+        assert!(others <= 22, "{others} turns of the owner with many, for 20 of the other");
+        // Positive control: two programs of one owner.
+        assert!(turns_of_many([1, 1]) > 1_000);
+    }
+
+    #[test]
+    fn what_owners_had_is_forgotten_with_their_connections() {
+        let turns = Turns::default();
+        for uid in 0..100 {
+            drop(turns.of(&Owner { socket: "control".into(), uid }));
+        }
+        assert_eq!(turns.0.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,60 @@
+//! The threads of the front that hold connections: one current-thread runtime each, so that a connection stays on
+//! the core that it began on.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+/// A connection's life on a thread.
+pub(crate) type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A set of like threads.
+pub(crate) struct Workers {
+    handles: Vec<tokio::runtime::Handle>,
+    next: AtomicUsize,
+}
+
+impl Workers {
+    /// Starts `count` threads; `signing` says whether they may wait for the keeper.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread or no epoll instance.
+    pub(crate) fn start(name: &str, count: usize, signing: bool) -> io::Result<Self> {
+        let handles = (0..count).map(|_| start_thread(name, signing)).collect::<io::Result<_>>()?;
+        Ok(Self { handles, next: AtomicUsize::new(0) })
+    }
+
+    /// Runs a job on one of the threads, each in its turn.
+    pub(crate) fn spawn(&self, job: Job) {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.handles[turn % self.handles.len()].spawn(job);
+    }
+}
+
+/// Runs a job on a thread of its own, which may wait for the keeper and for more, and ends with it.
+///
+/// # Errors
+/// When the kernel gives no thread.
+pub(crate) fn run_apart(name: &str, job: Job) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        luassl_tls::may_sign(true);
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(job),
+            Err(error) => tracing::error!("a handshake has no thread of its own: {error}"),
+        }
+    })?;
+    Ok(())
+}
+
+fn start_thread(name: &str, signing: bool) -> io::Result<tokio::runtime::Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        luassl_tls::may_sign(signing);
+        runtime.block_on(std::future::pending::<()>());
+    })?;
+    Ok(handle)
+}

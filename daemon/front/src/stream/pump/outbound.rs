@@ -1,0 +1,108 @@
+//! Lua's side: from its socket to TLS.
+
+use crate::stream::pump::{Outbound, Pump};
+use crate::stream::{
+    buffers,
+    plaintext_socket::{Arrival, End},
+};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::AsyncWrite;
+
+impl Pump {
+    /// Encrypts what Lua wrote, a batch at a time, and not before the last batch has left.
+    pub(super) fn move_outbound(&mut self, cx: &mut Context<'_>) -> bool {
+        self.flush(cx);
+        if self.outbound != Outbound::Open || self.next.is_some() || self.tls.get_ref().is_backlogged() {
+            return false;
+        }
+        if !self.from_lua.is_empty() {
+            return self.encrypt_leftover(cx);
+        }
+        buffers::with_plain(|plain| match self.hear_lua(cx, plain) {
+            Arrival::Data(count) => {
+                let taken = self.encrypt(cx, &plain[..count]);
+                if self.outbound == Outbound::Open && taken < count {
+                    self.from_lua.keep(&plain[taken..count]);
+                }
+                true
+            }
+            Arrival::End(end) => {
+                let clean = self.close_requested || end == End::HalfClosed;
+                self.outbound = if clean { Outbound::Closing } else { Outbound::Ended };
+                true
+            }
+            Arrival::Nothing if self.close_requested => {
+                self.outbound = Outbound::Closing;
+                true
+            }
+            Arrival::Nothing => false,
+        })
+    }
+
+    /// A close message comes by another socket than what was written before it, whose event may not have been seen.
+    fn hear_lua(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Arrival {
+        if self.close_requested { self.lua.receive_now(room) } else { self.lua.receive(cx, room) }
+    }
+
+    fn encrypt_leftover(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut leftover = std::mem::take(&mut self.from_lua);
+        leftover.advance(self.encrypt(cx, leftover.rest()));
+        if self.outbound == Outbound::Open {
+            self.from_lua = leftover;
+        }
+        self.from_lua.is_empty()
+    }
+
+    /// Encrypts into the transport's buffer; returns how much was taken.
+    fn encrypt(&mut self, cx: &mut Context<'_>, plain: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < plain.len() {
+            match Pin::new(&mut self.tls).poll_write(cx, &plain[taken..]) {
+                Poll::Ready(Ok(count)) => taken += count,
+                Poll::Ready(Err(error)) => {
+                    self.tls_error(&error);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        taken
+    }
+
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
+        if !self.tcp_closed
+            && let Poll::Ready(Err(_)) = self.tls.get_mut().poll_send(cx)
+        {
+            // What the peer said before it went is still to be read, and tells more than this error.
+            self.stop_sending();
+        }
+    }
+
+    /// Nothing more reaches the peer: Lua's writes fail from now on.
+    pub(super) fn stop_sending(&mut self) {
+        self.outbound = Outbound::Ended;
+        self.from_lua.clear();
+        self.lua.refuse();
+    }
+
+    /// Sends close_notify where it is due; false where it is not, or cannot go yet. It is asked for once: OpenSSL
+    /// takes a second call for the wish to read the peer's.
+    pub(super) fn send_close_notify(&mut self, cx: &mut Context<'_>) -> bool {
+        // In the middle of a handshake it cannot be sent, and where the peer has ended that goes on no more.
+        let handshaking = !self.tls.ssl().is_init_finished() && !self.inbound_ended;
+        if self.outbound != Outbound::Closing || handshaking || self.tls.get_ref().is_backlogged() {
+            return false;
+        }
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.tls).poll_shutdown(cx) {
+            tracing::debug!("no close_notify: {error}");
+        }
+        self.outbound = Outbound::Ended;
+        if self.close_requested {
+            self.lua.refuse();
+        }
+        true
+    }
+}
