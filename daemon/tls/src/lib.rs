@@ -1,95 +1,56 @@
 //! TLS of the front: contexts and sessions of OpenSSL whose private keys lie in the keeper.
 //!
-//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi`, `memory`, `message_ffi`, `psk_ffi`, `safe_ffi`, `resumption_ffi`
-//! and `provider`.
+//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi` and `provider`.
 #![deny(unsafe_code)]
 
 #[cfg(all(feature = "kit", not(debug_assertions)))]
 compile_error!("signers with keys in memory are for tests alone");
 
-mod build;
-mod capabilities;
-mod certificate;
-pub mod chain;
-mod ciphers;
-mod client_supplied;
 mod context;
-mod credentials;
-mod dane;
 mod error;
-mod failure;
 #[allow(unsafe_code)]
 mod ffi;
-mod hello;
+mod handshake;
 pub mod identity;
-mod key_log;
 #[cfg(any(test, feature = "kit"))]
 pub mod kit;
-#[allow(unsafe_code)]
-mod memory;
-#[allow(unsafe_code)]
-mod message_ffi;
 mod names;
-mod negotiated;
-mod options;
-mod peer;
-mod peer_bounds;
-pub mod peer_keys;
-mod pem;
-mod plan;
 #[allow(unsafe_code)]
 mod provider;
-mod psk;
-#[allow(unsafe_code)]
-mod psk_ffi;
-mod rekey;
+mod report;
 mod resumption;
-mod resumption_cache;
-#[allow(unsafe_code)]
-mod resumption_ffi;
-mod resumption_scope;
-#[allow(unsafe_code)]
-mod safe_ffi;
-mod select;
-mod session;
-mod session_report;
-mod signing_guard;
-mod source;
-mod staple;
-mod store;
-mod summary;
 #[cfg(test)]
 mod tests;
-mod tickets;
-mod trust;
 mod verify;
-mod versions;
 
-pub use capabilities::capabilities;
-pub use certificate::{check_issued, read_certificate};
-pub use client_supplied::check_sizes;
 pub use context::Context;
+pub use context::session::read_ahead;
+pub use context::source::{Charge, ContextSource, Floors, Ledger};
 pub use error::TlsError;
-pub use failure::{failure, failure_of_io, failure_of_stack, is_alert, is_nothing_in_common, reason};
-pub use hello::{Decision, decide, take_hello};
-pub use memory::{peak_of, trim, wipe_what_is_freed};
-pub use negotiated::{Negotiated, negotiated};
-pub use peer::{peer_certificate, peer_matches};
-pub use peer_bounds::{excess, hello_has_come};
-pub use psk::{AskForKey, ask_for_keys_by};
-pub use rekey::{
+pub use ffi::memory::{peak_of, trim, wipe_what_is_freed};
+pub use ffi::safe_ffi::without_error_queue;
+pub use ffi::signing_guard::{may_sign, signing_is_allowed};
+pub use handshake::failure::{
+    failure, failure_of_io, failure_of_stack, is_alert, is_nothing_in_common, reason,
+};
+pub use handshake::hello::{Decision, decide, take_hello};
+pub use handshake::negotiated::{Negotiated, negotiated};
+pub use handshake::peer_bounds::{excess, hello_has_come};
+pub use handshake::psk::{AskForKey, ask_for_keys_by};
+pub use handshake::rekey::{
     Exclusive, Renewal, peer_finished, peer_has_closed, renegotiate, renegotiation_is_pending,
     request_client_certificate,
 };
+pub use report::capabilities::capabilities;
+pub use report::peer::{peer_certificate, peer_matches};
+pub use report::session_report::session_report;
+pub use report::summary::summary;
 pub use resumption::Resumption;
-pub use safe_ffi::without_error_queue;
-pub use session::read_ahead;
-pub use session_report::session_report;
-pub use signing_guard::{may_sign, signing_is_allowed};
-pub use source::{Charge, ContextSource, Floors, Ledger};
-pub use summary::summary;
-pub use tickets::TicketKeys;
-pub use trust::TrustStores;
+pub use resumption::tickets::TicketKeys;
+pub use verify::certificate::{check_issued, read_certificate};
+pub use verify::client_supplied::check_sizes;
+pub use verify::trust::TrustStores;
+pub use verify::{chain, peer_keys};
 
 use crate::identity::SharedSigner;
 

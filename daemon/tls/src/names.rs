@@ -1,6 +1,6 @@
 //! Host names: how they are written, and which identity answers to the one that a client asks for (SNI, RFC 6066).
 
-use super::safe_ffi;
+use crate::ffi::safe_ffi;
 use openssl::nid::Nid;
 use openssl::x509::verify::X509CheckFlags;
 use openssl::x509::{GeneralNameRef, X509Ref};
@@ -125,7 +125,7 @@ pub(super) fn name_in(extension: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Host, Index, is_server_name, name_in};
+    use crate::names::{Host, Index, is_server_name, name_in};
 
     #[test]
     fn a_name_wins_over_a_wildcard_of_one_label() {

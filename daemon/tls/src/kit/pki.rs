@@ -1,7 +1,7 @@
 //! A certification authority in memory, and identities whose keys go to the tests' signer.
 
-use super::signer::signer;
 use crate::identity::{KeyId, PublicIdentity};
+use crate::kit::signer::signer;
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};

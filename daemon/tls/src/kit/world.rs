@@ -1,8 +1,8 @@
 //! Contexts with a few words: identities, trusts and blobs, all in memory.
 
-use super::pipe::{Outcome, shake};
-use super::pki::Authority;
 use crate::identity::{IdentitySource, PublicIdentity};
+use crate::kit::pipe::{Outcome, shake};
+use crate::kit::pki::Authority;
 use crate::{Context, ContextSource, Floors, Ledger, Resumption, TicketKeys, TrustStores, may_sign};
 use luassl_keeper_ipc::front::{EpochKey, Tickets};
 use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion, Role};

@@ -1,12 +1,12 @@
 //! RSA key exchange of TLS 1.2: libssl hands over the ClientKeyExchange's ciphertext, and gets 48 bytes back, good or not.
 //! There is no other decryption.
 
-use super::algorithm::algorithm;
-use super::key::Key;
-use super::keymgmt::{entry, key_of};
-use super::params::{Description, LAST, described};
-use super::signer::ask;
 use crate::ffi::{self, Algorithm, Dispatch};
+use crate::provider::algorithm::algorithm;
+use crate::provider::key::Key;
+use crate::provider::keymgmt::{entry, key_of};
+use crate::provider::params::{Description, LAST, described};
+use crate::provider::signer::ask;
 use luassl_keeper_ipc::front::PRE_MASTER;
 use openssl_sys::OSSL_PARAM;
 use std::ffi::{c_int, c_uchar, c_uint, c_void};

@@ -1,9 +1,9 @@
 //! What a key of the provider consists of, and how one is made.
 
-use super::algorithm::PROPERTIES;
-use super::params::{self, EXPONENT, GROUP, IDENTITY, KEY_ID, MODULUS, POINT, Part, SIZES};
 use crate::ffi::{self, check};
 use crate::identity::{KeyId, PublicIdentity};
+use crate::provider::algorithm::PROPERTIES;
+use crate::provider::params::{self, EXPONENT, GROUP, IDENTITY, KEY_ID, MODULUS, POINT, Part, SIZES};
 use foreign_types_shared::{ForeignType, ForeignTypeRef};
 use openssl::error::ErrorStack;
 use openssl::pkey::{Id, PKey, PKeyRef, Private, Public};

@@ -1,9 +1,9 @@
 //! Key management: what libcrypto asks of a key object.
 
-use super::algorithm::algorithm;
-use super::key::{Key, KeyKind};
-use super::params::{self, Description, LAST, described};
 use crate::ffi::{self, Algorithm, Dispatch, ParamsCallback};
+use crate::provider::algorithm::algorithm;
+use crate::provider::key::{Key, KeyKind};
+use crate::provider::params::{self, Description, LAST, described};
 use openssl_sys::{
     OSSL_KEYMGMT_SELECT_PRIVATE_KEY as SELECT_PRIVATE, OSSL_KEYMGMT_SELECT_PUBLIC_KEY as SELECT_PUBLIC,
     OSSL_PARAM,

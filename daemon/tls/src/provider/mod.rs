@@ -15,8 +15,8 @@ mod signer;
 pub(crate) use key::private_key;
 pub(crate) use signer::{REASON_REFUSED, REASON_UNAVAILABLE};
 
-use super::error::TlsError;
-use super::ffi::{self, Algorithm, Dispatch, check};
+use crate::error::TlsError;
+use crate::ffi::{self, Algorithm, Dispatch, check};
 use crate::identity::SharedSigner;
 use openssl::error::ErrorStack;
 use std::ffi::{CStr, c_int, c_void};

@@ -1,6 +1,6 @@
 //! From what libssl asks OpenSSL for to the SignatureScheme that the keeper is asked for (RFC 8446, 4.2.3).
 
-use super::key::KeyKind;
+use crate::provider::key::KeyKind;
 
 /// The digests that TLS 1.2 and 1.3 sign with. SHA-1 and SHA-224 are not among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! Signatures: libssl hands over the whole message (`EVP_DigestSign`), and it goes to the signer as it is.
 
-use super::algorithm::algorithm;
-use super::key::Key;
-use super::keymgmt::{entry, key_of};
-use super::params::{Description, LAST, described};
-use super::scheme::{Digest, Padding, scheme};
-use super::signer::{REASON_REFUSED, ask, raise};
 use crate::ffi::{self, Algorithm, Dispatch};
+use crate::provider::algorithm::algorithm;
+use crate::provider::key::Key;
+use crate::provider::keymgmt::{entry, key_of};
+use crate::provider::params::{Description, LAST, described};
+use crate::provider::scheme::{Digest, Padding, scheme};
+use crate::provider::signer::{REASON_REFUSED, ask, raise};
 use openssl_sys::OSSL_PARAM;
 use std::ffi::{CStr, c_char, c_int, c_uchar, c_void};
 use std::sync::Arc;

@@ -1,10 +1,15 @@
 //! Certificates of peers and of programs that would cost much to parse, or much memory.
 
+use crate::handshake::peer_bounds::ByCounts;
 use crate::kit::pipe::{Outcome, Session, shake};
 use crate::kit::pki::{Authority, Kind, Wanted};
 use crate::kit::world::{World, of};
-use crate::peer_bounds::ByCounts;
-use crate::{check_issued, failure, message_ffi, read_certificate, request_client_certificate, safe_ffi};
+use crate::{
+    check_issued,
+    ffi::{message_ffi, safe_ffi},
+    handshake::failure::failure,
+    read_certificate, request_client_certificate,
+};
 use luassl_protocol::{
     CheckIssued, ContextSpec, ErrorCode, ProtocolVersion, ReadCertificate, Role, TrustSpec,
     VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_PEER, VERIFY_POST_HANDSHAKE,
@@ -147,7 +152,7 @@ fn finding_8_without_the_watch_libssl_parses_such_certificates() {
             let server = peer(SslMethod::tls(), "server.test", &others, false);
             let mut client = Ssl::new(&peer(SslMethod::tls(), "client.test", &[], watched)).unwrap();
             if watched {
-                crate::peer_bounds::watch(&mut client, false);
+                crate::handshake::peer_bounds::watch(&mut client, false);
             }
             let outcome = shake(Ssl::new(&server).unwrap(), client);
             if watched {

@@ -4,7 +4,7 @@ use crate::identity::{KeyId, PublicIdentity};
 use crate::kit::pipe::{End, Session, pass, shake};
 use crate::kit::pki::{Authority, Kind};
 use crate::kit::world::{World, meet, of};
-use crate::{Context, failure, failure_of_io};
+use crate::{Context, failure_of_io, handshake::failure::failure};
 use luassl_protocol::{ContextSpec, ErrorCode, Failure, ProtocolVersion, Role};
 use openssl::error::ErrorStack;
 use openssl::ssl::{self, SslStream};

@@ -3,7 +3,7 @@
 use crate::kit::pipe::pass;
 use crate::kit::pki::{Authority, Kind};
 use crate::kit::world::{World, meet, of};
-use crate::{peer_certificate, peer_matches, summary};
+use crate::{peer_certificate, peer_matches, report::summary::summary};
 use luassl_protocol::{ContextSpec, ProtocolVersion, VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_PEER};
 use openssl::error::ErrorStack;
 

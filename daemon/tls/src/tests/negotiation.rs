@@ -4,7 +4,7 @@ use crate::identity::PublicIdentity;
 use crate::kit::pipe::shake;
 use crate::kit::pki::{Authority, Kind};
 use crate::kit::world::{FREE, World, meet, of};
-use crate::{Floors, failure, summary};
+use crate::{Floors, handshake::failure::failure, report::summary::summary};
 use luassl_protocol::{ContextSpec, DhSpec, ErrorCode, ProtocolVersion, Role, SniEntry, option_sum};
 use openssl::dh::Dh;
 use openssl::pkey::PKey;

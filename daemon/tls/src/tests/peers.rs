@@ -2,7 +2,7 @@
 
 use crate::kit::pki::{Authority, Kind, Wanted};
 use crate::kit::world::{World, of};
-use crate::{Context, peer_certificate, summary};
+use crate::{Context, peer_certificate, report::summary::summary};
 use luassl_protocol::{ContextSpec, ProtocolVersion, Role, VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_PEER};
 use openssl::ssl::SslStream;
 use std::fs;

@@ -4,7 +4,8 @@ use crate::kit::pipe::{End, Session, pass};
 use crate::kit::pki::{Authority, Kind};
 use crate::kit::world::{World, meet, of};
 use crate::{
-    Exclusive, Renewal, failure, may_sign, peer_certificate, renegotiate, request_client_certificate, summary,
+    Exclusive, Renewal, handshake::failure::failure, may_sign, peer_certificate, renegotiate,
+    report::summary::summary, request_client_certificate,
 };
 use luassl_protocol::{
     ContextSpec, DhSpec, ErrorCode, ProtocolVersion, Role, VERIFY_PEER, VERIFY_POST_HANDSHAKE, option_sum,

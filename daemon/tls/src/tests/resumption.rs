@@ -1,11 +1,11 @@
 //! Which sessions are resumed, and that none is outside the settings that it was made under.
 
+use crate::ffi::resumption_ffi::{Decider, set_ticket_appdata, ticket_appdata};
 use crate::kit::pipe::{Outcome, pass, shake};
 use crate::kit::pki::{Authority, Kind, Wanted, declare};
 use crate::kit::world::{FREE, LIFETIME, World, of};
 use crate::resumption::OfSessions;
-use crate::resumption_ffi::{Decider, set_ticket_appdata, ticket_appdata};
-use crate::{Context, summary};
+use crate::{Context, report::summary::summary};
 use luassl_protocol::{
     ContextSpec, ProtocolVersion, Role, SniEntry, TrustSpec, VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_NONE,
     VERIFY_PEER, option_sum,

@@ -3,7 +3,7 @@
 use crate::kit::pipe::{Outcome, shake};
 use crate::kit::pki::{Authority, Kind, Wanted, declare};
 use crate::kit::world::{World, of};
-use crate::{Context, failure, peer_certificate};
+use crate::{Context, handshake::failure::failure, peer_certificate};
 use luassl_protocol::{ContextSpec, ErrorCode, ProtocolVersion, Role, SniEntry};
 
 fn world() -> World {

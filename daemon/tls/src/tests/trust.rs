@@ -2,7 +2,7 @@
 
 use crate::kit::pki::{Authority, Kind, Wanted, declare};
 use crate::kit::world::{FREE, World, meet, of};
-use crate::{Floors, failure};
+use crate::{Floors, handshake::failure::failure};
 use luassl_protocol::{ContextSpec, ErrorCode, Failure, Role, TrustSpec, VERIFY_NONE, VERIFY_PEER};
 
 const STRICT: Floors = Floors { verify_required: true, ..FREE };

@@ -1,0 +1,38 @@
+//! The secrets of a session, for debugging, where its context's grant allows it (the format of NSS, RFC 9850).
+
+use openssl::ex_data::Index;
+use openssl::ssl::{Ssl, SslContextBuilder, SslRef};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use zeroize::Zeroizing;
+
+/// The most that is kept of one session, in bytes: key updates make no end of lines.
+const MOST: usize = 16 * 1024;
+
+static LINES: LazyLock<Option<Index<Ssl, Mutex<Zeroizing<String>>>>> =
+    LazyLock::new(|| Ssl::new_ex_index().ok());
+
+/// Prepares a context.
+pub(crate) fn allow(context: &mut SslContextBuilder) {
+    context.set_keylog_callback(|ssl, line| {
+        let Some(lines) = (*LINES).and_then(|index| ssl.ex_data(index)) else { return };
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() + line.len() < MOST {
+            lines.push_str(line);
+            lines.push('\n');
+        }
+    });
+}
+
+/// Prepares a session.
+pub(crate) fn keep(ssl: &mut SslRef) {
+    if let Some(index) = *LINES {
+        // Growing would leave copies behind.
+        ssl.set_ex_data(index, Mutex::new(Zeroizing::new(String::with_capacity(MOST))));
+    }
+}
+
+/// What was kept.
+pub(crate) fn lines(ssl: &SslRef) -> Option<String> {
+    let lines = ssl.ex_data((*LINES)?)?;
+    Some(lines.lock().unwrap_or_else(PoisonError::into_inner).to_string())
+}

@@ -1,0 +1,252 @@
+//! CA certificates and CRLs that clients bring, parsed: programs bring the same ones for context after context.
+
+use crate::context::source::{Charge, Ledger};
+use crate::verify::store::store_of;
+use crate::{
+    ffi::{memory, safe_ffi},
+    verify::pem,
+};
+use luassl_protocol::{ErrorCode, Failure};
+use openssl::error::ErrorStack;
+use openssl::sha::Sha256;
+use openssl::x509::store::X509Store;
+use openssl::x509::{X509, X509Crl};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How much PEM stays parsed for contexts to come, in bytes; what was not used for longest goes.
+const MOST: usize = 4 << 20;
+
+/// What a client brought, parsed.
+pub(crate) struct ClientSupplied {
+    pub(crate) certificates: Vec<X509>,
+    pub(crate) crls: Vec<X509Crl>,
+    pub(crate) store: X509Store,
+    /// Of everything in it.
+    pub(crate) digest: [u8; 32],
+    /// Of the memory that it takes.
+    _charges: Vec<Charge>,
+}
+
+/// The certificates and CRLs that one context may bring, chains included.
+pub(crate) const MAX_CERTIFICATES: usize = 512;
+
+/// The bytes of all these together.
+pub(crate) const MAX_BYTES: usize = 1 << 20;
+
+/// Looks at how much one context brings, before any of it is parsed.
+///
+/// # Errors
+/// `Limit`, which says what there is too much of.
+pub fn check_sizes<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Result<(), Failure> {
+    let (mut bytes, mut blocks) = (0, 0);
+    for text in texts {
+        bytes += text.len();
+        if bytes > MAX_BYTES {
+            return Err(too_much(&format!("more than {MAX_BYTES} bytes of certificates and CRLs")));
+        }
+        blocks += pem::count(text);
+        if blocks > MAX_CERTIFICATES {
+            return Err(too_much(&format!("more than {MAX_CERTIFICATES} certificates and CRLs")));
+        }
+    }
+    Ok(())
+}
+
+fn too_much(what: &str) -> Failure {
+    let hint = "leave out what is not needed, or have the operator declare them as a [trust] and name that";
+    Failure::new(ErrorCode::Limit, format!("a context brings {what}: {hint}"))
+}
+
+/// Parses, and charges the memory that this takes. It is measured where libcrypto's allocator counts, and no less than
+/// the text that it is made of.
+pub(crate) fn charged<T>(
+    ledger: Option<&dyn Ledger>,
+    text: usize,
+    parse: impl FnOnce() -> Result<T, Failure>,
+) -> Result<(T, Option<Charge>), Failure> {
+    let (parsed, grown) = memory::grown_by(parse);
+    let parsed = parsed?;
+    let charge = ledger.map(|ledger| ledger.charge(grown.max(text as u64))).transpose()?;
+    Ok((parsed, charge))
+}
+
+/// Decoded extensions are charged when they have taken this many bytes more. What is beyond an owner's bound is noticed by
+/// then, and not when everything is decoded: names take up to thirty times their text.
+const STEP: u64 = 256 << 10;
+
+/// As [`decode_extensions`], and charges the memory that this takes.
+fn decode_charged(
+    ledger: Option<&dyn Ledger>,
+    certificates: &[X509],
+    charges: &mut Vec<Charge>,
+) -> Result<(), Failure> {
+    let mut rest = certificates;
+    while !rest.is_empty() {
+        let (decoded, charge) = charged(ledger, 0, || Ok(decode_some(rest)))?;
+        charges.extend(charge);
+        rest = &rest[decoded..];
+    }
+    Ok(())
+}
+
+/// Decodes extensions until they take [`STEP`]: those of how many certificates.
+fn decode_some(certificates: &[X509]) -> usize {
+    let mut taken = 0;
+    let mut decoded = 0;
+    while decoded < certificates.len() && taken < STEP {
+        taken += memory::grown_by(|| decode_extensions(&certificates[decoded..=decoded])).1;
+        decoded += 1;
+    }
+    decoded
+}
+
+/// Has OpenSSL decode the extensions of certificates now, which it would keep at their first use.
+pub(crate) fn decode_extensions(certificates: &[X509]) {
+    safe_ffi::without_error_queue(|| {
+        for certificate in certificates {
+            safe_ffi::is_authority(certificate);
+        }
+    });
+}
+
+/// One client's material: whose it is, CA certificates and CRLs, in PEM.
+pub(crate) struct Material<'a> {
+    pub(crate) owner: &'a str,
+    pub(crate) certificates: Vec<&'a [u8]>,
+    pub(crate) crls: Vec<&'a [u8]>,
+    pub(crate) ledger: Option<&'a dyn Ledger>,
+}
+
+impl Material<'_> {
+    fn size(&self) -> usize {
+        self.certificates.iter().chain(&self.crls).map(|pem| pem.len()).sum()
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        let none: [&[u8]; 1] = [&[]];
+        let parts = self.certificates.iter().chain(&none).chain(&self.crls);
+        for part in [self.owner.as_bytes()].iter().chain(parts) {
+            digest.update(&(part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.finish()
+    }
+
+    fn parse(&self, digest: [u8; 32]) -> Result<ClientSupplied, Failure> {
+        let ((certificates, crls), charge) = charged(self.ledger, self.size(), || self.read())?;
+        let mut charges = Vec::from_iter(charge);
+        decode_charged(self.ledger, &certificates, &mut charges)?;
+        let unusable =
+            |error: ErrorStack| Failure::new(ErrorCode::Invalid, format!("trust cannot be used: {error}"));
+        let (store, charge) = charged(self.ledger, 0, || store_of(&certificates, &crls).map_err(unusable))?;
+        charges.extend(charge);
+        Ok(ClientSupplied { certificates, crls, store, digest, _charges: charges })
+    }
+
+    fn read(&self) -> Result<(Vec<X509>, Vec<X509Crl>), Failure> {
+        let (mut certificates, mut crls) = (Vec::new(), Vec::new());
+        for pem in &self.certificates {
+            certificates.extend(pem::certificates(pem).all("trusted certificates")?);
+        }
+        for pem in &self.crls {
+            crls.extend(pem::revocation_lists(pem).all("crls")?);
+        }
+        Ok((certificates, crls))
+    }
+}
+
+struct Known {
+    owner: String,
+    size: usize,
+    client_supplied: Arc<ClientSupplied>,
+}
+
+/// What was parsed last; each owner's for itself.
+#[derive(Default)]
+pub(crate) struct Parsed(Mutex<VecDeque<Known>>);
+
+impl Parsed {
+    /// What `material` holds.
+    ///
+    /// # Errors
+    /// `Invalid` for a block that cannot be read.
+    pub(crate) fn get(&self, material: &Material<'_>) -> Result<Arc<ClientSupplied>, Failure> {
+        let digest = material.digest();
+        if let Some(known) = self.find(&digest) {
+            return Ok(known);
+        }
+        let parsed = match material.parse(digest) {
+            // What this owner's former contexts left here is on its account, too.
+            Err(failure) if failure.code == ErrorCode::Limit && self.forget_unused(material.owner) => {
+                material.parse(digest)
+            }
+            parsed => parsed,
+        };
+        let client_supplied = Arc::new(parsed?);
+        let owner = material.owner.to_owned();
+        self.keep(Known { owner, size: material.size(), client_supplied: Arc::clone(&client_supplied) });
+        Ok(client_supplied)
+    }
+
+    /// Forgets what no context of `owner`'s uses; false where there is nothing of the kind.
+    pub(crate) fn forget_unused(&self, owner: &str) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_unused =
+            |known: &Known| known.owner == owner && Arc::strong_count(&known.client_supplied) == 1;
+        let (unused, used): (VecDeque<_>, _) = known.drain(..).partition(is_unused);
+        *known = used;
+        // Freeing takes its time, and others wait for the lock.
+        drop(known);
+        !unused.is_empty()
+    }
+
+    /// The newest is the last.
+    fn find(&self, digest: &[u8; 32]) -> Option<Arc<ClientSupplied>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = known.iter().position(|known| known.client_supplied.digest == *digest)?;
+        let found = known.remove(place)?;
+        let client_supplied = Arc::clone(&found.client_supplied);
+        known.push_back(found);
+        Some(client_supplied)
+    }
+
+    fn keep(&self, new: Known) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.push_back(new);
+        let mut size: usize = known.iter().map(|known| known.size).sum();
+        let mut forgotten = Vec::new();
+        while size > MOST {
+            let Some(oldest) = known.pop_front() else { break };
+            size -= oldest.size;
+            forgotten.push(oldest);
+        }
+        // Freeing takes its time, and others wait for the lock.
+        drop(known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::kit::pki::Authority;
+    use crate::verify::client_supplied::{MOST, Material, Parsed};
+    use std::sync::Arc;
+
+    fn material<'a>(owner: &'a str, pem: &'a [u8]) -> Material<'a> {
+        Material { owner, certificates: vec![pem], crls: Vec::new(), ledger: None }
+    }
+
+    #[test]
+    fn the_same_is_parsed_once_for_an_owner_and_what_is_new_pushes_out_what_is_old() {
+        let pem = Authority::root().pem();
+        let parsed = Parsed::default();
+        let first = parsed.get(&material("one", &pem)).unwrap();
+        assert!(Arc::ptr_eq(&first, &parsed.get(&material("one", &pem)).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &parsed.get(&material("two", &pem)).unwrap()));
+        let large = [&pem[..], &vec![b'\n'; MOST]].concat();
+        assert_eq!(parsed.get(&material("one", &large)).unwrap().certificates.len(), 1);
+        assert!(!Arc::ptr_eq(&first, &parsed.get(&material("one", &pem)).unwrap()));
+        assert!(parsed.get(&material("one", b"nothing")).is_err());
+    }
+}
