@@ -121,7 +121,7 @@ if "$root/build/test/keyscan" keys/server.pem "$peer"; then
 fi
 
 if [ "$(id -u)" = 0 ]; then
-    say "done: both Lua programs used TLS; neither has the key, and neither has the front"
+    say "done: both Lua programs used TLS without the key; the front does not have it either"
 else
-    say "done: both Lua programs used TLS; neither has the key; the kernel does not let you read front and keeper"
+    say "done: both Lua programs used TLS without the key; the kernel does not let you read front and keeper"
 fi

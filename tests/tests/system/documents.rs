@@ -1,4 +1,4 @@
-//! The programs in the documents are programs: each can be parsed, and what the README has a reader type works.
+//! The programs in the documents are programs: each can be parsed, and the commands of the README work.
 
 use luassl_tests::process::Process;
 use luassl_tests::{built, peer, repository, scratch, until};
@@ -57,8 +57,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// Has saved the section's programs. Port and control socket are the test's own; for LuaJIT the names of the
-    /// interpreter and of the module's directory change too.
+    /// Has saved the section's programs. Port and control socket are the test's own; for another Lua, interpreter and
+    /// module's directory too.
     fn of_first_program(interpreter: &str, abi: &str) -> Self {
         let directory = scratch();
         // As the README's /tmp: processes of other users pass through it.
@@ -70,17 +70,20 @@ impl Reader {
         let readme = text(&repository().join("README.md"));
         let section = readme.split("\n## ").find(|section| section.starts_with("A first program"));
         let mut section = section.expect("the section").to_owned();
-        let socket = directory.path().join("luassl.sock").display().to_string();
-        for (what, own) in [("lua5.4", interpreter), ("lua/5.4", &format!("lua/{abi}")), ("8443", &port.to_string())] {
-            assert!(section.contains(what), "{what}: {section}");
-            section = section.replace(what, own);
+        let own = [
+            ("lua5.4", interpreter.to_owned()),
+            ("lua/5.4", format!("lua/{abi}")),
+            ("8443", port.to_string()),
+            ("/tmp/luassl.sock", directory.path().join("luassl.sock").display().to_string()),
+        ];
+        for (readmes, own) in own {
+            assert!(section.contains(readmes), "{readmes}: {section}");
+            section = section.replace(readmes, &own);
         }
-        assert!(section.contains("/tmp/luassl.sock"), "{section}");
-        section = section.replace("/tmp/luassl.sock", &socket);
         let reader = Self { directory, section, port };
         let programs = blocks(&reader.section, "lua");
         assert_eq!(programs.len(), 2, "{programs:?}");
-        for (name, program) in ["hello.lua", "client.lua"].iter().zip(programs) {
+        for (name, program) in ["hello.lua", "client.lua"].into_iter().zip(programs) {
             std::fs::write(reader.directory.path().join(name), program).expect("a program");
         }
         reader
