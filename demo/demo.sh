@@ -99,7 +99,7 @@ search() {
 }
 
 for key in server client; do
-    say "the numbers of $key.pem's private key in the memory of the Lua processes, of the front and of the keeper"
+    say "a search for the private key of $key.pem in the memory of the Lua processes, the front and the keeper"
     "$root/build/test/keyscan" "keys/$key.pem" "$server" "$client" ||
         fail "the key was found, or the search could not be made"
     search "keys/$key.pem" "$front"
@@ -121,7 +121,7 @@ if "$root/build/test/keyscan" keys/server.pem "$peer"; then
 fi
 
 if [ "$(id -u)" = 0 ]; then
-    say "done: TLS in both Lua programs, the key in neither of them, nor in the front, nor where root could read it"
+    say "done: both Lua programs used TLS without the key; the front does not have it either"
 else
-    say "done: TLS in both Lua programs, the key in neither of them; into front and keeper the kernel lets you not look"
+    say "done: both Lua programs used TLS without the key; the kernel does not let you read front and keeper"
 fi
