@@ -1,12 +1,15 @@
 //! From the raw structs to the checked ones: paths made absolute, names looked up, defaults filled in. Goes on after
 //! an error, so that one run of `luassld check` names them all.
 
-use super::checker::{Checker, is_plain};
-use super::finding::{Finding, Location, Severity};
-use super::model::{Config, Listener, Loaded, Request, SOCKET_MODE, SocketFile, Trust};
-use super::raw::{self, Text};
-use super::source::Source;
-use super::{accounts, directory, fronts, grants, identities, limits, tickets};
+use crate::config::checker::{Checker, is_plain};
+use crate::config::finding::{Finding, Location, Severity};
+use crate::config::model::{Config, Listener, Loaded, Request, SOCKET_MODE, SocketFile, Trust};
+use crate::config::raw::{self, Text};
+use crate::config::source::Source;
+use crate::config::{
+    directory,
+    sections::{accounts, fronts, grants, identities, limits, tickets},
+};
 use luassl_settings::Log;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

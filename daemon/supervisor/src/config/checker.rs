@@ -1,10 +1,10 @@
 //! What all checks of a configuration use: findings, paths, names, users.
 
-use super::accounts;
-use super::finding::{Finding, nearest};
-use super::model::Roles;
-use super::raw::{self, Text};
-use super::source::Source;
+use crate::config::finding::{Finding, nearest};
+use crate::config::model::Roles;
+use crate::config::raw::{self, Text};
+use crate::config::sections::accounts;
+use crate::config::source::Source;
 use luassl_sandbox::user::User;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,19 +23,19 @@ pub(crate) fn is_plain(name: &str) -> bool {
 }
 
 /// Collects findings while it goes through one file.
-pub(super) struct Checker<'a> {
-    pub(super) source: &'a Source,
-    pub(super) findings: Vec<Finding>,
+pub(crate) struct Checker<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl Checker<'_> {
-    pub(super) fn error(&mut self, span: Range<usize>, cause: impl Into<String>, hint: impl Into<String>) {
+    pub(crate) fn error(&mut self, span: Range<usize>, cause: impl Into<String>, hint: impl Into<String>) {
         let location = self.source.location(span);
         self.findings.push(Finding::error(location, cause).hint(hint));
     }
 
     /// A path in the file. A relative path starts at the file's directory.
-    pub(super) fn path(&mut self, text: &Text) -> PathBuf {
+    pub(crate) fn path(&mut self, text: &Text) -> PathBuf {
         let given = Path::new(text.get_ref());
         if given.as_os_str().is_empty() || text.get_ref().contains('\0') {
             self.error(text.span(), "invalid path", "name a file");
@@ -47,7 +47,7 @@ impl Checker<'_> {
         std::path::absolute(&joined).unwrap_or(joined)
     }
 
-    pub(super) fn socket_path(&mut self, text: &Text) -> PathBuf {
+    pub(crate) fn socket_path(&mut self, text: &Text) -> PathBuf {
         let path = self.path(text);
         let length = path.as_os_str().len();
         if length > MAX_SOCKET_PATH {
@@ -70,7 +70,7 @@ impl Checker<'_> {
     }
 
     /// Every table of a kind, under names that are fit for LISTEN_FDNAMES.
-    pub(super) fn tables<R, C>(
+    pub(crate) fn tables<R, C>(
         &mut self,
         raw: &raw::Tables<R>,
         check: fn(&mut Self, &Text, &R) -> C,
@@ -83,7 +83,7 @@ impl Checker<'_> {
             .collect()
     }
 
-    pub(super) fn plain_name(&mut self, name: &Text) {
+    pub(crate) fn plain_name(&mut self, name: &Text) {
         let text = name.get_ref();
         if !is_plain(text) {
             let hint = format!("use up to {MAX_NAME} letters, digits, `_`, `-` and `.`");
@@ -92,7 +92,7 @@ impl Checker<'_> {
     }
 
     /// A user for a process, with its own group; one that the system does not know has the group of its number.
-    pub(super) fn user(&mut self, value: &Spanned<Value>) -> Option<User> {
+    pub(crate) fn user(&mut self, value: &Spanned<Value>) -> Option<User> {
         let uid = self.account(value, "user", accounts::uid_of)?;
         let gid = accounts::gid_of_user(uid).ok().flatten().unwrap_or(uid);
         let user = User::new(uid, gid);
@@ -104,7 +104,7 @@ impl Checker<'_> {
     }
 
     /// A user or a group by name or number.
-    pub(super) fn account(
+    pub(crate) fn account(
         &mut self,
         value: &Spanned<Value>,
         kind: &str,
@@ -133,7 +133,7 @@ impl Checker<'_> {
         None
     }
 
-    pub(super) fn roles(&mut self, texts: Option<&raw::Texts>) -> Roles {
+    pub(crate) fn roles(&mut self, texts: Option<&raw::Texts>) -> Roles {
         let Some(texts) = texts else { return Roles { server: true, client: true } };
         let mut roles = Roles { server: false, client: false };
         for text in texts {
@@ -149,7 +149,7 @@ impl Checker<'_> {
     }
 
     /// Whether `text` is among `known`; if not, an error that names the kind and the nearest one.
-    pub(super) fn refers<'k>(
+    pub(crate) fn refers<'k>(
         &mut self,
         text: &Text,
         kind: &str,

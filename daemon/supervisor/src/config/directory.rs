@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 /// Entries of a directory that are looked at: some for each identity, as certificates and what else a client of a CA
 /// leaves there.
-pub(super) const ENTRIES_MAX: usize = 50_000;
+pub(crate) const ENTRIES_MAX: usize = 50_000;
 
 /// How many identities directories may bring, all together, and how many bytes their names and paths may take. With these
 /// bounds the settings of a front can hold all of them, whatever the owner of a directory puts there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// Identities.
-    pub(super) number: usize,
+    pub(crate) number: usize,
     /// Their names and all that they answer to, in bytes.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Default for Bounds {
@@ -57,7 +57,7 @@ enum Layout {
 ///
 /// # Errors
 /// Where the directory cannot be read.
-pub(super) fn list(directory: &Path, most: usize) -> io::Result<(Vec<Discovered>, bool)> {
+pub(crate) fn list(directory: &Path, most: usize) -> io::Result<(Vec<Discovered>, bool)> {
     let mut found: BTreeMap<String, (Layout, Discovered)> = BTreeMap::new();
     let mut entries = std::fs::read_dir(directory)?;
     for entry in entries.by_ref().take(most) {

@@ -1,7 +1,7 @@
 //! Messages about many things at once: the first few, and how many more there are. The owner of a directory of
 //! identities decides how many files it has, but must not decide how long the log gets.
 
-use super::finding::Finding;
+use crate::config::finding::Finding;
 use std::cmp::Reverse;
 
 /// Findings about discovered identities, or names in one line; those beyond it are counted only.

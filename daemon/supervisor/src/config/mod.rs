@@ -2,22 +2,16 @@
 //!
 //! It decides nothing about connections and opens no key; it says who may do what, and which files belong together.
 
-#[allow(unsafe_code)]
-pub(crate) mod accounts;
 mod checked;
 mod checker;
 mod directory;
 mod few;
 mod finding;
-mod fronts;
-mod grants;
-mod identities;
 mod leave_out;
-mod limits;
 mod model;
 mod raw;
+pub(crate) mod sections;
 mod source;
-mod tickets;
 
 pub(crate) use checker::is_plain;
 pub use directory::{DISCOVERED_BYTES, DISCOVERED_MAX, Discovered};

@@ -1,6 +1,6 @@
 //! A checked configuration.
 
-use super::finding::{Finding, Location};
+use crate::config::finding::{Finding, Location};
 use luassl_keeper_ipc::admin::EPOCH;
 use luassl_sandbox::user::User;
 use luassl_settings::{Grant, Limits, Log};

@@ -1,4 +1,4 @@
-//! The configuration as it stands in the file. Nothing but [`super::checked`] reads these structs.
+//! The configuration as it stands in the file. Nothing but [`crate::config::checked`] reads these structs.
 //!
 //! Values keep their place (`Spanned`), so that a finding can name the line. Where two types will do (a user by name or
 //! number, a mode as text or number), the value is taken as it is and judged later, with a message of our own.
@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use toml::{Spanned, Value};
 
 /// A text with its place.
-pub(super) type Text = Spanned<String>;
+pub(crate) type Text = Spanned<String>;
 /// A list of texts, each with its place.
-pub(super) type Texts = Vec<Text>;
+pub(crate) type Texts = Vec<Text>;
 /// Tables by name.
-pub(super) type Tables<T> = BTreeMap<Text, T>;
+pub(crate) type Tables<T> = BTreeMap<Text, T>;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct File {
+pub(crate) struct File {
     /// `[control]`
     pub control: Control,
     /// `[socket.NAME]`
@@ -47,7 +47,7 @@ pub(super) struct File {
 /// `[control]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Control {
+pub(crate) struct Control {
     /// Path of the control socket.
     pub socket: Option<Text>,
     /// Its file mode, in octal.
@@ -59,7 +59,7 @@ pub(super) struct Control {
 /// `[socket.NAME]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     /// Path of the socket.
     pub path: Option<Text>,
     /// Its file mode, in octal.
@@ -71,7 +71,7 @@ pub(super) struct Socket {
 /// `[keeper]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     /// The user that it runs as, where root starts it.
     pub user: Option<Spanned<Value>>,
 }
@@ -79,7 +79,7 @@ pub(super) struct Keeper {
 /// `[front.NAME]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Front {
+pub(crate) struct Front {
     /// The user that it runs as, where root starts it.
     pub user: Option<Spanned<Value>>,
     /// Path of the keeper's socket for this front.
@@ -99,7 +99,7 @@ pub(super) struct Front {
 /// `[identity.NAME]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// Key file, or `credential:NAME`.
     pub key: Option<Text>,
     /// Certificate file, leaf first.
@@ -117,7 +117,7 @@ pub(super) struct Identity {
 /// `[identities]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Identities {
+pub(crate) struct Identities {
     /// A directory of identities.
     pub directory: Option<Text>,
 }
@@ -125,7 +125,7 @@ pub(super) struct Identities {
 /// `[trust.NAME]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     /// A bundle of certificates.
     pub file: Option<Text>,
     /// A directory of certificates (and CRLs), as `openssl rehash` makes it.
@@ -137,7 +137,7 @@ pub(super) struct Trust {
 /// `[listener.NAME]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Listener {
+pub(crate) struct Listener {
     /// `IP:PORT`.
     pub address: Option<Text>,
 }
@@ -145,7 +145,7 @@ pub(super) struct Listener {
 /// `[[grant]]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Grant {
+pub(crate) struct Grant {
     /// A user, by name or number.
     pub user: Option<Spanned<Value>>,
     /// A group, by name or number.
@@ -186,7 +186,7 @@ pub(super) struct Grant {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs, reason = "the names are those of settings::Limits, which says what they mean")]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     pub handshake: Option<Spanned<f64>>,
     pub client_hello: Option<Spanned<f64>>,
     pub shutdown: Option<Spanned<f64>>,
@@ -227,7 +227,7 @@ pub(super) struct Limits {
 /// `[tickets]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Tickets {
+pub(crate) struct Tickets {
     /// Length of an epoch of ticket keys, in seconds.
     pub epoch: Option<Spanned<i64>>,
     /// How long a session can be resumed, in seconds.
@@ -239,7 +239,7 @@ pub(super) struct Tickets {
 /// `[log]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Log {
+pub(crate) struct Log {
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: Option<Text>,
     /// `text` or `journal`.

@@ -1,8 +1,8 @@
 //! The text of a configuration file: its lines, and the TOML reader's errors in an operator's words.
 
-use super::finding::{Finding, Location, nearest};
-use super::leave_out::leave_out;
-use super::raw;
+use crate::config::finding::{Finding, Location, nearest};
+use crate::config::leave_out::leave_out;
+use crate::config::raw;
 use rustix::fs::{Mode, OFlags, open};
 use serde::Deserialize;
 use std::fs::File;
@@ -30,7 +30,7 @@ fn open_regular(file: &Path) -> io::Result<File> {
 
 /// A configuration file that was read.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     file: PathBuf,
     text: String,
 }
@@ -40,7 +40,7 @@ impl Source {
     ///
     /// # Errors
     /// A finding where it cannot be read, is too large or is not UTF-8.
-    pub(super) fn read(file: &Path) -> Result<Self, Finding> {
+    pub(crate) fn read(file: &Path) -> Result<Self, Finding> {
         let unreadable = |error: std::io::Error| {
             Finding::error(Location::file(file), format!("the configuration cannot be read: {error}"))
                 .hint("name another file with --config FILE")
@@ -56,17 +56,17 @@ impl Source {
     }
 
     /// A text that has already been read; `file` is for the messages.
-    pub(super) fn from_text(file: &Path, text: &str) -> Self {
+    pub(crate) fn from_text(file: &Path, text: &str) -> Self {
         Self { file: file.to_owned(), text: text.to_owned() }
     }
 
     /// The directory that relative paths in the file start from.
-    pub(super) fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
     }
 
     /// The location of a span of bytes: the line where it starts.
-    pub(super) fn location(&self, span: Range<usize>) -> Location {
+    pub(crate) fn location(&self, span: Range<usize>) -> Location {
         Location { file: self.file.clone(), line: Some(self.line(span.start)) }
     }
 
@@ -76,7 +76,7 @@ impl Source {
     }
 
     /// Reads the TOML into the raw structs. What does not fit is a finding, and is left out.
-    pub(super) fn parse(&self) -> (raw::File, Vec<Finding>) {
+    pub(crate) fn parse(&self) -> (raw::File, Vec<Finding>) {
         let (mut root, errors) = DeTable::parse_recoverable(&self.text);
         let mut findings: Vec<Finding> = Vec::new();
         for error in &errors {
@@ -104,7 +104,7 @@ impl Source {
     }
 
     /// The line of the header of the table that a finding is in.
-    pub(super) fn header_line(&self, finding: &Finding) -> Option<usize> {
+    pub(crate) fn header_line(&self, finding: &Finding) -> Option<usize> {
         let line = finding.location.as_ref()?.line?;
         let lines: Vec<&str> = self.text.lines().take(line).collect();
         lines.iter().rposition(|text| text.trim_start().starts_with('[')).map(|before| before + 1)

@@ -365,7 +365,7 @@ proptest! {
 #[test]
 fn a_path_with_dots_is_answered_to_with_and_without_them() {
     let names = |path: &str| -> Vec<String> {
-        super::model::without_dots(std::path::Path::new(path))
+        crate::config::model::without_dots(std::path::Path::new(path))
             .to_str()
             .map(str::to_owned)
             .into_iter()
@@ -443,6 +443,6 @@ fn a_pipe_is_no_configuration_and_nobody_waits_for_its_writer() {
     let pipe = directory.path().join("pipe");
     let mode = rustix::fs::Mode::RUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    let error = super::source::Source::read(&pipe).unwrap_err().to_string();
+    let error = crate::config::source::Source::read(&pipe).unwrap_err().to_string();
     assert!(error.contains("it is not a regular file"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! A front's admin socket: its settings go over it with the listeners' sockets, and its status comes back.
 
-use super::channel::{PushError, receive_within, send_within};
+use crate::push::channel::{PushError, receive_within, send_within};
 use luassl_settings::{
     MAX_MESSAGE, MAX_ROWS, OwnerStatus, PushReply, Settings, StatusReply, StatusRequest, encode_push,
 };

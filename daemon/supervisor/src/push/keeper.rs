@@ -1,14 +1,14 @@
 //! The push to the keeper: which front has which identities, and each identity's open files.
 
-use super::chain::{self, Facts, Unfit};
-use super::channel::{ANSWER_DEADLINE, PushError, receive_by, send_within};
-use super::files::{open_root, too_open_root};
-use super::opened::Opened;
-use super::report::{Account, LoadedIdentity, Outcome, Report};
-use super::rights::{common, rights};
-use super::settings::concerns;
-use super::shared;
 use crate::config::{Config, Finding, Front, Identity, Location, Selection, few};
+use crate::push::channel::{ANSWER_DEADLINE, PushError, receive_by, send_within};
+use crate::push::files::chain::{self, Facts, Unfit};
+use crate::push::files::opened::Opened;
+use crate::push::files::shared;
+use crate::push::files::{open_root, too_open_root};
+use crate::push::report::{Account, LoadedIdentity, Outcome, Report};
+use crate::push::rights::{common, rights};
+use crate::push::settings::concerns;
 use luassl_keeper_ipc::admin::{
     ANSWER_MAX, Answer, Blamed, Count, Failed, Fault, Files, Loaded, Rates, Request, Rights,
 };

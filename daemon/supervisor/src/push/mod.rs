@@ -3,21 +3,17 @@
 //! Everything that is opened is opened here or below, with the rights of whoever pushes: `luassld run`, or `luasslctl`
 //! under systemd. Keeper and front get descriptors and read them; they open nothing themselves.
 
-mod chain;
 mod channel;
 mod files;
 mod front;
 mod keeper;
-mod opened;
 mod report;
 mod rights;
 mod settings;
-mod shared;
 mod staples;
 #[allow(unsafe_code)]
 mod system_trust;
 mod trust;
-mod walk;
 
 pub use channel::{ANSWER_DEADLINE, PushError};
 pub use front::{front_status, late_reply, send_settings};

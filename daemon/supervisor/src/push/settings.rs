@@ -1,8 +1,8 @@
 //! What one front is told of the configuration: its own part, and no paths to open.
 
-use super::report::{Outcome, Report};
-use super::trust::Trusts;
 use crate::config::{Config, Front, Identity, Selection};
+use crate::push::report::{Outcome, Report};
+use crate::push::trust::Trusts;
 use luassl_settings::{Grant, Grantee, IdentitySettings, Settings};
 use std::collections::BTreeMap;
 

@@ -2,9 +2,9 @@
 //! here it is told before it comes to that. Only staples of identities that the keeper has loaded are read: their first
 //! bytes are those of an OCSP response, so that none of them is a key.
 
-use super::files::open_file;
-use super::report::{Outcome, Report};
 use crate::config::{Config, FileRef, Finding};
+use crate::push::files::open_file;
+use crate::push::report::{Outcome, Report};
 use openssl::ocsp::OcspResponse;
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,9 +1,9 @@
 //! Trusts, read whole: a front opens no file, so what OpenSSL would look up by hash is handed over in full. Certificates
 //! and CRLs alone are: a private key that lies in the same file does not get past the buffer that it is read into.
 
-use super::system_trust;
-use super::walk::{OpenFault, open_trusted};
 use crate::config::{Config, Finding, Location, Trust};
+use crate::push::files::walk::{OpenFault, open_trusted};
+use crate::push::system_trust;
 use luassl_protocol::{CERTIFICATE_LABELS, CRL_LABELS, OnKey, PEM_PIECE, PemBlocks, PemFault};
 use luassl_settings::TrustSettings;
 use rustix::fs::{Mode, OFlags, open};

@@ -1,8 +1,8 @@
 //! Sockets that the supervisor holds: control sockets and the keeper's sockets, by path; listeners, by address. They
 //! outlive the children that serve them.
 
-use super::lock::{self, Lock, LockError};
 use crate::config::{Config, Finding, Listener, Location, SocketFile};
+use crate::run::lock::{self, Lock, LockError};
 use luassl_sandbox::user::User;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;

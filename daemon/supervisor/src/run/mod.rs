@@ -5,26 +5,20 @@
 
 mod bind;
 mod child;
-mod child_spec;
-#[allow(unsafe_code)]
-mod inherited;
 mod isolation;
-pub mod launch;
 mod lock;
 mod numbers;
-mod programs;
-mod restarts;
 mod say;
 mod slow;
 mod state;
 mod users;
 
 use crate::config::{self, Finding, Loaded, Request};
+use child::child_spec::{FrontSpec, KeeperSpec, Reported};
 use child::{ChildTask, Event};
-use child_spec::{FrontSpec, KeeperSpec, Reported};
+pub use child::{launch, programs::Programs};
 pub use isolation::Isolations;
 use luassl_keeper_ipc::sd_notify::SdNotify;
-pub use programs::Programs;
 use say::say;
 use slow::Slow;
 pub use state::STATUS_SUFFIX;

@@ -1,10 +1,10 @@
 //! What the supervisor serves: built whole, then swapped.
 
-use super::bind::{Listeners, UnixSocket, listeners};
-use super::isolation::{Isolation, Isolations, needs_others};
-use super::users::Users;
 use crate::config::{Config, DEFAULT_FRONT, Finding, Front, SocketFile};
 use crate::push::{Trusts, read_trusts};
+use crate::run::bind::{Listeners, UnixSocket, listeners};
+use crate::run::isolation::{Isolation, Isolations, needs_others};
+use crate::run::users::Users;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::SocketType;

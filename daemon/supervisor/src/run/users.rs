@@ -4,8 +4,8 @@
 //! The configuration may name them; else those that packages make (`luassl-keeper`, `luassl`, `luassl-NAME`); else numbers
 //! that nobody has ([`numbers`]).
 
-use super::numbers::{self, NUMBERS, Number};
-use crate::config::{Config, DEFAULT_FRONT, Finding, accounts};
+use crate::config::{Config, DEFAULT_FRONT, Finding, sections::accounts};
+use crate::run::numbers::{self, NUMBERS, Number};
 use luassl_sandbox::user::User;
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};

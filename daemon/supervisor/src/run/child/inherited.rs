@@ -6,7 +6,7 @@ use std::io;
 ///
 /// # Errors
 /// Where the kernel refuses (close_range(2) is there since Linux 5.9).
-pub(super) fn close_all() -> io::Result<()> {
+pub(crate) fn close_all() -> io::Result<()> {
     const FIRST: libc::c_uint = 3;
     // SAFETY: `launch` calls this first of all, on the only thread: nothing in this process owns a descriptor above
     // standard error yet, so none is closed under its owner.

@@ -1,11 +1,11 @@
 //! One key in two identities: whoever may use one of them can use the other. So the configuration must declare it.
 
-use super::report::Outcome;
 use crate::config::{Config, Finding, Identity};
+use crate::push::report::Outcome;
 use std::collections::BTreeMap;
 
 /// The identities that are not to be served because another one has the same key, each with its finding.
-pub(super) fn refused(config: &Config, outcomes: &BTreeMap<String, Outcome>) -> Vec<(String, Finding)> {
+pub(crate) fn refused(config: &Config, outcomes: &BTreeMap<String, Outcome>) -> Vec<(String, Finding)> {
     let mut by_key: BTreeMap<[u8; 32], Vec<(&str, &Identity)>> = BTreeMap::new();
     for (name, outcome) in outcomes {
         if let (Outcome::Loaded(loaded), Some(identity)) = (outcome, config.identities.get(name)) {
@@ -37,9 +37,9 @@ fn finding(name: &str, identity: &Identity, holders: &[(&str, &Identity)]) -> Fi
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::LoadedIdentity;
     use super::*;
     use crate::config::{Request, load_text};
+    use crate::push::report::LoadedIdentity;
     use std::path::Path;
 
     /// Identities with these keys: `d1` and `d2` are discovered, `shared…` have `shared_key`.

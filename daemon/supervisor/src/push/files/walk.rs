@@ -21,7 +21,7 @@ const OTHERS_WRITE: u32 = 0o022;
 
 /// Why a file was not opened.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OpenFault {
+pub(crate) enum OpenFault {
     /// The system's answer.
     #[error("{0}")]
     System(#[from] Errno),
@@ -58,7 +58,7 @@ pub(super) enum OpenFault {
 
 impl OpenFault {
     /// What to do about it.
-    pub(super) fn hint(&self) -> &'static str {
+    pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::System(_) => "check the path, and that luassl's supervisor can read it",
             Self::Link { .. } => "name the file itself, or let root or the file's owner create the link",
@@ -75,7 +75,7 @@ impl OpenFault {
 ///
 /// # Errors
 /// [`OpenFault`].
-pub(super) fn open_trusted(path: &Path) -> Result<OwnedFd, OpenFault> {
+pub(crate) fn open_trusted(path: &Path) -> Result<OwnedFd, OpenFault> {
     open_for(path, rustix::process::geteuid().as_raw())
 }
 

@@ -1,9 +1,9 @@
 //! `[front.NAME]`: which front serves what. Without a table there is one front with everything.
 
-use super::checker::Checker;
-use super::grants::{names, refers_to_identity};
-use super::model::{DEFAULT_FRONT, Front, Identity, Roles, Selection};
-use super::raw::{self, Text};
+use crate::config::checker::Checker;
+use crate::config::model::{DEFAULT_FRONT, Front, Identity, Roles, Selection};
+use crate::config::raw::{self, Text};
+use crate::config::sections::grants::{names, refers_to_identity};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 
@@ -11,7 +11,7 @@ use toml::Spanned;
 const MAX_SOCKETS: usize = 200;
 
 /// Checks every front, and gives each socket and listener to one of them.
-pub(super) fn check(
+pub(crate) fn check(
     checker: &mut Checker<'_>,
     file: &raw::File,
     identities: &BTreeMap<String, Identity>,

@@ -1,7 +1,7 @@
 //! `[limits]`: deadlines in seconds, bounds as counts.
 
-use super::checker::Checker;
-use super::raw;
+use crate::config::checker::Checker;
+use crate::config::raw;
 use luassl_settings::Limits;
 use toml::Spanned;
 
@@ -15,7 +15,7 @@ const FRAME_BYTES: std::ops::RangeInclusive<i64> = 16 << 10..=64 << 20;
 const COUNT: std::ops::RangeInclusive<i64> = 1..=1 << 30;
 
 /// Overrides the defaults with the given values.
-pub(super) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
+pub(crate) fn check(checker: &mut Checker<'_>, raw: &raw::Limits) -> Limits {
     let mut limits = Limits::default();
     let deadlines = [
         (&raw.handshake, &mut limits.handshake_ms),
@@ -86,7 +86,7 @@ fn deadline(checker: &mut Checker<'_>, given: Option<&Spanned<f64>>, limit: &mut
 }
 
 /// A count in `range`; none where there is none, or where it is outside, which is an error.
-pub(super) fn count(
+pub(crate) fn count(
     checker: &mut Checker<'_>,
     given: Option<&Spanned<i64>>,
     range: std::ops::RangeInclusive<i64>,
@@ -101,6 +101,6 @@ pub(super) fn count(
 }
 
 /// A bound of a grant.
-pub(super) fn quota(checker: &mut Checker<'_>, given: Option<&Spanned<i64>>) -> Option<u32> {
+pub(crate) fn quota(checker: &mut Checker<'_>, given: Option<&Spanned<i64>>) -> Option<u32> {
     count(checker, given, COUNT)
 }

@@ -1,9 +1,15 @@
 //! One child process: starts it, pushes its configuration, watches it, and restarts it when it exits.
 
-use super::child_spec::ChildSpec;
-use super::launch;
-use super::restarts::Restarts;
+pub(crate) mod child_spec;
+#[allow(unsafe_code)]
+pub(crate) mod inherited;
+pub mod launch;
+pub(crate) mod programs;
+pub(crate) mod restarts;
+
 use crate::push::PushError;
+use crate::run::child::child_spec::ChildSpec;
+use crate::run::child::restarts::Restarts;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io;
@@ -31,7 +37,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What the task of a child reports to the supervisor.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// It answered the push of the state with this serial.
     Serves(String, u64),
     /// It failed to start too often, and never served.
@@ -48,16 +54,16 @@ enum End {
 }
 
 /// Keeps one child running until `stop` says so.
-pub(super) struct ChildTask<P> {
-    pub(super) spec: P,
-    pub(super) launcher: Arc<Path>,
-    pub(super) events: mpsc::UnboundedSender<Event>,
-    pub(super) stop: watch::Receiver<bool>,
+pub(crate) struct ChildTask<P> {
+    pub(crate) spec: P,
+    pub(crate) launcher: Arc<Path>,
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 impl<P: ChildSpec> ChildTask<P> {
     /// Runs until it is stopped, or gives up.
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut restarts = Restarts::default();
         let mut served = false;
         loop {
@@ -228,8 +234,8 @@ fn describe(status: &io::Result<ExitStatus>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{child_spec::InheritedSockets, launch::Program};
     use super::*;
+    use crate::run::child::{child_spec::InheritedSockets, launch::Program};
     use std::collections::VecDeque;
 
     /// A child whose pushes come to these ends, one after the other.

@@ -14,20 +14,20 @@ const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// What a chain says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// The leaf's validity, in seconds since 1970; zeros for a bare key.
-    pub(super) validity: (i64, i64),
+    pub(crate) validity: (i64, i64),
     /// The leaf's host names and addresses.
-    pub(super) names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// For people: the cause, a colon, and the remedy.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Why an identity with this chain must not be served.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unfit {
-    pub(super) kind: Fault,
-    pub(super) reason: String,
+pub(crate) struct Unfit {
+    pub(crate) kind: Fault,
+    pub(crate) reason: String,
 }
 
 impl From<ChainFault> for Unfit {
@@ -44,7 +44,7 @@ impl From<ChainFault> for Unfit {
 ///
 /// # Errors
 /// [`Unfit`].
-pub(super) fn look(certificates: &[&[u8]], key_id: &[u8; 32]) -> Result<Facts, Unfit> {
+pub(crate) fn look(certificates: &[&[u8]], key_id: &[u8; 32]) -> Result<Facts, Unfit> {
     tls::prepare_to_parse().map_err(|error| Unfit { kind: Fault::Internal, reason: error.to_string() })?;
     let chain = Chain::of(certificates, key_id)?;
     let Some(leaf) = chain.certificates.first() else { return Ok(Facts::default()) };

@@ -11,13 +11,13 @@ const STEADY: Duration = Duration::from_secs(10);
 
 /// How often a child has exited recently.
 #[derive(Debug, Default)]
-pub(super) struct Restarts {
+pub(crate) struct Restarts {
     failures: u32,
 }
 
 impl Restarts {
     /// The child ended after it `ran` this long: how long its next start waits.
-    pub(super) fn after(&mut self, ran: Duration) -> Duration {
+    pub(crate) fn after(&mut self, ran: Duration) -> Duration {
         if ran >= STEADY {
             self.failures = 0;
         }
@@ -30,7 +30,7 @@ impl Restarts {
     }
 
     /// How many ends there were since it last ran well.
-    pub(super) fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 }

@@ -1,18 +1,18 @@
 //! `[[grant]]`: the grantee, and what the grant allows.
 
-use super::checker::Checker;
-use super::few::few_names;
-use super::finding::Finding;
-use super::model::Identity;
-use super::raw::{self, Text};
-use super::{accounts, limits};
+use crate::config::checker::Checker;
+use crate::config::few::few_names;
+use crate::config::finding::Finding;
+use crate::config::model::Identity;
+use crate::config::raw::{self, Text};
+use crate::config::sections::{accounts, limits};
 use luassl_protocol::ProtocolVersion;
 use luassl_settings::{Grant, Grantee};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// Checks every grant; one that is not for exactly one grantee is left out, and an error.
-pub(super) fn check(
+pub(crate) fn check(
     checker: &mut Checker<'_>,
     file: &raw::File,
     identities: &BTreeMap<String, Identity>,
@@ -37,7 +37,7 @@ pub(super) fn check(
 
 /// Warns of identities that no grant lists, so that nothing can use them: one warning for each declared identity, and a
 /// single one for all identities from directories.
-pub(super) fn named_by_none(
+pub(crate) fn named_by_none(
     checker: &mut Checker<'_>,
     file: &raw::File,
     identities: &BTreeMap<String, Identity>,
@@ -66,13 +66,13 @@ pub(super) fn named_by_none(
 }
 
 /// The names of tables.
-pub(super) fn names<T>(tables: &raw::Tables<T>) -> impl Iterator<Item = &str> {
+pub(crate) fn names<T>(tables: &raw::Tables<T>) -> impl Iterator<Item = &str> {
     tables.keys().map(|name| name.get_ref().as_str())
 }
 
 /// An unknown identity is an error, but only a warning where a directory may provide it later, since a
 /// removed certificate must not block the next reload.
-pub(super) fn refers_to_identity(
+pub(crate) fn refers_to_identity(
     checker: &mut Checker<'_>,
     text: &Text,
     file: &raw::File,
@@ -82,7 +82,7 @@ pub(super) fn refers_to_identity(
     let known = checker.refers(text, "identity", identities.keys().map(String::as_str));
     if !known && file.identities.directory.is_some() {
         for finding in checker.findings.split_off(before) {
-            let warning = Finding { severity: super::finding::Severity::Warning, ..finding };
+            let warning = Finding { severity: crate::config::finding::Severity::Warning, ..finding };
             checker.findings.push(warning);
         }
     }

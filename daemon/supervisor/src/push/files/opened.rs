@@ -1,22 +1,22 @@
 //! The open files of one identity.
 
-use super::files::{open_file, too_open};
 use crate::config::{FileRef, Finding, Identity};
+use crate::push::files::{open_file, too_open};
 use luassl_keeper_ipc::admin::Files;
 use rustix::fs::fstat;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// An identity's open files, in the order in which the keeper wants them.
-pub(super) struct Opened {
-    pub(super) files: Files,
+pub(crate) struct Opened {
+    pub(crate) files: Files,
     descriptors: Vec<OwnedFd>,
     /// A warning about the key's permissions.
-    pub(super) too_open: Option<Finding>,
+    pub(crate) too_open: Option<Finding>,
 }
 
 impl Opened {
-    pub(super) fn of(name: &str, identity: &Identity) -> Result<Self, Box<Finding>> {
+    pub(crate) fn of(name: &str, identity: &Identity) -> Result<Self, Box<Finding>> {
         let key = open_file(name, "key", &identity.key)?;
         let mut opened = Self {
             files: Files { key: true, ..Files::default() },
@@ -36,11 +36,11 @@ impl Opened {
     }
 
     /// What the files lie on.
-    pub(super) fn devices(&self) -> BTreeSet<u64> {
+    pub(crate) fn devices(&self) -> BTreeSet<u64> {
         self.descriptors.iter().filter_map(|file| Some(fstat(file).ok()?.st_dev)).collect()
     }
 
-    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.descriptors.iter().map(AsFd::as_fd).collect()
     }
 }

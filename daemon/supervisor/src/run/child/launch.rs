@@ -78,7 +78,7 @@ pub fn launch() -> io::Error {
 }
 
 fn become_child() -> io::Result<()> {
-    super::inherited::close_all()?;
+    crate::run::child::inherited::close_all()?;
     let mut buffer = vec![0; MAX_ORDER];
     let stdin = io::stdin();
     let received = transport::recv(&stdin, &mut buffer, transport::DESCRIPTORS_MAX, RecvFlags::DONTWAIT)

@@ -1,9 +1,9 @@
 //! The programs that the supervisor starts.
 
-use super::isolation::{Isolation, Isolations};
-use super::launch::Program;
-use super::users::Users;
 use crate::config::Finding;
+use crate::run::child::launch::Program;
+use crate::run::isolation::{Isolation, Isolations};
+use crate::run::users::Users;
 use std::path::{Path, PathBuf};
 
 /// The programs that the supervisor starts.

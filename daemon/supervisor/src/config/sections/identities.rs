@@ -1,12 +1,12 @@
 //! `[identity.NAME]` and identities from directories: files, and names that lead to one identity each.
 
-use super::checker::Checker;
-use super::directory::{Bounds, Discovered};
-use super::few::few;
-use super::finding::Severity;
-use super::finding::{Finding, Location};
-use super::model::{FileRef, FileSource, Identity};
-use super::raw::{self, Text};
+use crate::config::checker::Checker;
+use crate::config::directory::{Bounds, Discovered};
+use crate::config::few::few;
+use crate::config::finding::Severity;
+use crate::config::finding::{Finding, Location};
+use crate::config::model::{FileRef, FileSource, Identity};
+use crate::config::raw::{self, Text};
 use std::collections::BTreeMap;
 
 /// An identity's name or alias, in bytes.
@@ -15,7 +15,7 @@ const MAX_NAME: usize = 255;
 const CREDENTIAL: &str = "credential:";
 
 /// Checks the declared identities, adds the discovered ones, and sees that no name leads to two.
-pub(super) fn check(
+pub(crate) fn check(
     checker: &mut Checker<'_>,
     file: &raw::File,
     discovered: Vec<Discovered>,
@@ -111,7 +111,7 @@ fn from_directory(found: Discovered) -> Identity {
     }
 }
 
-pub(super) fn file_ref(checker: &mut Checker<'_>, text: &Text) -> FileRef {
+pub(crate) fn file_ref(checker: &mut Checker<'_>, text: &Text) -> FileRef {
     let location = checker.source.location(text.span());
     let Some(name) = text.get_ref().strip_prefix(CREDENTIAL) else {
         return FileRef { source: FileSource::Path(checker.path(text)), location };
@@ -130,7 +130,7 @@ fn fit_name(checker: &mut Checker<'_>, text: &Text) {
 }
 
 /// Whether an identity can have this name.
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME && name != "*" && !name.contains(char::is_control)
 }
 

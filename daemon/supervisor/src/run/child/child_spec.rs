@@ -1,13 +1,13 @@
 //! How the keeper and the fronts differ: their sockets, and their pushes.
 
-use super::bind::TcpSocket;
-use super::launch::Program;
-use super::programs::Programs;
-use super::say::say;
-use super::slow::Slow;
-use super::state::{Sockets, State};
 use crate::config::{Config, FEW, Front, few_names};
 use crate::push::{self, ANSWER_DEADLINE, Outcome, PushError, Report};
+use crate::run::bind::TcpSocket;
+use crate::run::child::launch::Program;
+use crate::run::child::programs::Programs;
+use crate::run::say::say;
+use crate::run::slow::Slow;
+use crate::run::state::{Sockets, State};
 use luassl_sandbox::user::User;
 use luassl_settings::PushReply;
 use luassl_settings::Settings;
@@ -22,10 +22,10 @@ use tokio::sync::watch;
 const KEEPER_FILE: i32 = 4;
 
 /// Sockets that a child inherits when it starts, by their names in LISTEN_FDNAMES.
-pub(super) type InheritedSockets = Vec<(String, OwnedFd)>;
+pub(crate) type InheritedSockets = Vec<(String, OwnedFd)>;
 
 /// How to start and configure one kind of child.
-pub(super) trait ChildSpec {
+pub(crate) trait ChildSpec {
     /// For the log.
     fn name(&self) -> String;
 
@@ -41,18 +41,18 @@ pub(super) trait ChildSpec {
 
 /// The keeper's report on a state.
 #[derive(Debug)]
-pub(super) struct Reported {
-    pub(super) state: Arc<State>,
-    pub(super) report: Report,
+pub(crate) struct Reported {
+    pub(crate) state: Arc<State>,
+    pub(crate) report: Report,
 }
 
 /// The keeper.
-pub(super) struct KeeperSpec {
-    pub(super) programs: Arc<Programs>,
-    pub(super) sockets: Arc<Sockets>,
-    pub(super) states: watch::Receiver<Arc<State>>,
-    pub(super) reports: watch::Sender<Option<Arc<Reported>>>,
-    pub(super) slow: Slow,
+pub(crate) struct KeeperSpec {
+    pub(crate) programs: Arc<Programs>,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) states: watch::Receiver<Arc<State>>,
+    pub(crate) reports: watch::Sender<Option<Arc<Reported>>>,
+    pub(crate) slow: Slow,
 }
 
 impl ChildSpec for KeeperSpec {
@@ -132,7 +132,7 @@ fn summary(report: &Report) -> String {
 }
 
 /// A front.
-pub(super) struct FrontSpec {
+pub(crate) struct FrontSpec {
     name: String,
     user: Option<User>,
     programs: Arc<Programs>,
@@ -154,7 +154,7 @@ struct Sent {
 }
 
 impl FrontSpec {
-    pub(super) fn new(
+    pub(crate) fn new(
         name: &str,
         user: Option<User>,
         programs: Arc<Programs>,
@@ -379,9 +379,9 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::users::Users;
     use super::*;
     use crate::config::{Request, load_text};
+    use crate::run::users::Users;
     use luassl_keeper_ipc::transport::{self, RecvError, RecvFlags, SendFlags};
     use luassl_settings::{IdentitySettings, TrustSettings};
     use rustix::io::Errno;

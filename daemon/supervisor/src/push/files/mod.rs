@@ -1,7 +1,12 @@
 //! Opens an identity's files. Only the keeper reads the bytes; this module checks only the permissions.
 
-use super::walk::open_trusted;
+pub(crate) mod chain;
+pub(crate) mod opened;
+pub(crate) mod shared;
+pub(crate) mod walk;
+
 use crate::config::{FileRef, FileSource, Finding};
+use crate::push::files::walk::open_trusted;
 use rustix::fs::fstat;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -16,7 +21,7 @@ const KEEPER_CREDENTIALS: &str = "/run/credentials/luassl-keeper.service";
 ///
 /// # Errors
 /// An error at the location where the file is named.
-pub(super) fn open_file(identity: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Finding> {
+pub(crate) fn open_file(identity: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Finding> {
     open_for(&format!("identity `{identity}`"), what, file)
 }
 
@@ -24,7 +29,7 @@ pub(super) fn open_file(identity: &str, what: &str, file: &FileRef) -> Result<Ow
 ///
 /// # Errors
 /// An error at the location where the file is named.
-pub(super) fn open_root(file: &FileRef) -> Result<OwnedFd, Finding> {
+pub(crate) fn open_root(file: &FileRef) -> Result<OwnedFd, Finding> {
     open_for("[tickets]", "root", file)
 }
 
@@ -58,12 +63,12 @@ fn path_of(subject: &str, what: &str, file: &FileRef) -> Result<PathBuf, Finding
 }
 
 /// Warns if every user can read the key.
-pub(super) fn too_open(identity: &str, file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
+pub(crate) fn too_open(identity: &str, file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
     warn_if_open(&format!("identity `{identity}`: every user can read its key"), file, opened)
 }
 
 /// Warns if every user can read the root of the ticket keys.
-pub(super) fn too_open_root(file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
+pub(crate) fn too_open_root(file: &FileRef, opened: &OwnedFd) -> Option<Finding> {
     warn_if_open("[tickets]: every user can read the root", file, opened)
 }
 
