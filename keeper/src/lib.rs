@@ -7,38 +7,22 @@
 
 #![deny(unsafe_code)]
 
-mod admin;
 #[allow(unsafe_code)]
 mod arena;
-mod chain;
 #[allow(unsafe_code)]
 mod crypto;
-mod front;
-pub mod handshake_message;
-mod identity;
-mod inherited_socket;
-mod key_shape;
+mod identities;
 mod limits;
 mod lockdown;
 mod log;
-mod permits;
-mod rate;
-mod registry;
-mod report;
-pub mod scheme;
-mod sign;
-#[allow(unsafe_code)]
-mod signers;
-mod socket;
-mod staple;
-mod tickets;
-mod usage;
-mod wire;
+mod policy;
+mod serve;
 
 pub use arena::ArenaError;
-pub use identity::examine;
-pub use inherited_socket::{InheritedSocket, InheritedSocketError, Purpose};
-pub use signers::SignersError;
+pub use identities::identity::examine;
+pub use policy::{handshake_message, scheme};
+pub use serve::inherited_socket::{InheritedSocket, InheritedSocketError, Purpose};
+pub use serve::signers::SignersError;
 
 #[cfg(all(feature = "without-arena", not(debug_assertions)))]
 compile_error!("a keeper without the arena is for tests of the key scanner alone");
@@ -112,7 +96,7 @@ fn start() -> Result<(), StartError> {
     luassl_sandbox::close_to_others()?;
     crypto::start()?;
     raise_descriptor_limit();
-    let sockets = inherited_socket::from_environment()?;
+    let sockets = serve::inherited_socket::from_environment()?;
     lockdown::lock_down()?;
     start.serve(sockets)
 }
@@ -178,8 +162,8 @@ struct Start {
 
 impl Start {
     fn serve(self, sockets: Vec<InheritedSocket>) -> Result<(), StartError> {
-        let registry = Arc::new(registry::Registry::new());
-        let signers = signers::Signers::start(self.cores)?;
+        let registry = Arc::new(identities::registry::Registry::new());
+        let signers = serve::signers::Signers::start(self.cores)?;
         let is_admin = |socket: &InheritedSocket| socket.purpose == Purpose::Admin;
         let (admins, fronts): (Vec<_>, Vec<_>) = sockets.into_iter().partition(is_admin);
         if admins.is_empty() {
@@ -190,7 +174,7 @@ impl Start {
             spawn(move || serve_front(&registry, &signers, socket, self.cores))?;
         }
         let counted = Arc::clone(&registry);
-        spawn(move || report::run(&counted))?;
+        spawn(move || serve::report::run(&counted))?;
         let aging = Arc::clone(&registry);
         spawn(move || aging.drop_former())?;
         let sd_notify = Arc::new(self.sd_notify);
@@ -214,26 +198,26 @@ fn cores() -> usize {
 }
 
 fn serve_front(
-    registry: &Arc<registry::Registry>,
-    signers: &Arc<signers::Signers>,
+    registry: &Arc<identities::registry::Registry>,
+    signers: &Arc<serve::signers::Signers>,
     socket: InheritedSocket,
     cores: usize,
 ) {
     let Purpose::Front(name) = &socket.purpose else { return };
-    let front = front::Front::new(name, registry, signers, cores);
+    let front = serve::front::Front::new(name, registry, signers, cores);
     if socket.listening { front.listen(&socket.socket) } else { front.serve(socket.socket) }
 }
 
 fn serve_admin(
-    registry: &registry::Registry,
-    signers: &signers::Signers,
+    registry: &identities::registry::Registry,
+    signers: &serve::signers::Signers,
     socket: &InheritedSocket,
     sd_notify: Option<&SdNotify>,
 ) {
     if socket.listening {
-        admin::listen(registry, signers, &socket.socket, sd_notify);
+        serve::admin::listen(registry, signers, &socket.socket, sd_notify);
     } else {
-        admin::serve(registry, signers, &socket.socket, None, sd_notify);
+        serve::admin::serve(registry, signers, &socket.socket, None, sd_notify);
     }
 }
 

@@ -5,34 +5,28 @@
 #![forbid(unsafe_code)]
 
 mod bounds;
-mod certificate;
 mod constants;
-mod context;
-mod dane;
 mod error;
 mod frame;
-mod lockstep;
-mod material;
 mod message;
 mod pem;
 mod secret;
 mod spin;
-mod stream;
 
 pub use bounds::MAX_TEXT;
-pub use certificate::*;
 pub use constants::*;
-pub use context::*;
-pub use dane::*;
 pub use error::*;
 pub use frame::*;
-pub use lockstep::*;
-pub use material::*;
+pub use message::certificate::*;
+pub use message::context::*;
+pub use message::dane::*;
+pub use message::lockstep::*;
+pub use message::material::*;
+pub use message::stream::*;
 pub use message::*;
 pub use pem::*;
 pub use secret::*;
 pub use spin::{MAX_SPIN_DATA, SPIN_TIME, SpinBudget};
-pub use stream::*;
 
 /// The version of the protocol that this crate implements; `hello` carries it both ways.
 pub const VERSION: u32 = 1;

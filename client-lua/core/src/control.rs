@@ -270,7 +270,7 @@ pub(crate) fn request_deadline() -> Deadline {
 
 #[cfg(test)]
 mod tests {
-    use super::unreachable;
+    use crate::control::unreachable;
     use luassl_protocol::LuaCode;
     use rustix::io::Errno;
     use std::path::Path;

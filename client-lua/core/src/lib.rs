@@ -4,30 +4,26 @@
 //! fork at any time: resources of one process are created again in the other when they are next needed.
 #![deny(unsafe_code)]
 
-mod adopt;
 mod certificate;
 mod client;
+mod connection;
 mod context;
 mod control;
 mod deadline;
 mod error;
-mod listener;
 pub mod lockstep;
 mod material;
 mod path;
-mod pending_connection;
-mod stream;
-mod tcp;
 mod transport;
 
-pub use adopt::{AdoptError, Adopted};
 pub use client::Client;
+pub use connection::adopt::{AdoptError, Adopted};
+pub use connection::listener::{AcceptFilter, Accepted, Listener};
+pub use connection::pending_connection::{ConnectOptions, PendingConnection};
+pub use connection::stream::{Stream, WriteError};
+pub use connection::tcp::{Dialer, Direction};
 pub use context::{Context, ContextRequest};
 pub use deadline::Timeout;
 pub use error::Error;
-pub use listener::{AcceptFilter, Accepted, Listener};
 pub use material::{Kind, Material, MaterialError};
 pub use path::socket_path;
-pub use pending_connection::{ConnectOptions, PendingConnection};
-pub use stream::{Stream, WriteError};
-pub use tcp::{Dialer, Direction};

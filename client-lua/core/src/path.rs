@@ -23,7 +23,7 @@ fn choose(named: Option<OsString>, runtime: Option<OsString>) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::{SYSTEM, choose};
+    use crate::path::{SYSTEM, choose};
     use std::path::Path;
 
     #[test]

@@ -4,9 +4,9 @@
 //! comparison of several tells good padding from bad. The raw RSA result stays in libcrypto's memory, and is looked at
 //! without a branch.
 
-use super::key::PrivateKey;
-use super::object::{CryptoError, Owned};
-use super::secret::SecretFile;
+use crate::crypto::key::PrivateKey;
+use crate::crypto::object::{CryptoError, Owned};
+use crate::crypto::secret::SecretFile;
 use luassl_keeper_ipc::front::PRE_MASTER;
 use openssl_sys as ffi;
 use std::ffi::{c_char, c_int, c_uint, c_void};

@@ -1,6 +1,6 @@
 //! Why a file gave no private key.
 
-use super::object::CryptoError;
+use crate::crypto::object::CryptoError;
 
 /// Why no private key could be loaded from a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

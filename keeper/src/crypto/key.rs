@@ -1,10 +1,10 @@
 //! Private keys: read from PEM, looked at, signed with. They are never written out.
 
-use super::fault::KeyFault;
-use super::load;
-use super::object::{CryptoError, Owned, to_der};
-use super::secret::SecretFile;
-use crate::scheme::{Digest, KeyKind, Scheme};
+use crate::crypto::fault::KeyFault;
+use crate::crypto::load;
+use crate::crypto::object::{CryptoError, Owned, to_der};
+use crate::crypto::secret::SecretFile;
+use crate::policy::scheme::{Digest, KeyKind, Scheme};
 use openssl_sys as ffi;
 use std::ffi::{CStr, c_int};
 use std::ptr;

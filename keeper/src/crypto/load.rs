@@ -1,10 +1,10 @@
 //! From PEM to a private key. libcrypto gets nothing to decode or decrypt before [`key_shape`] has looked at it.
 
-use super::fault::KeyFault;
-use super::object::{CryptoError, Owned};
-use super::pem::Block;
-use super::secret::SecretFile;
-use crate::key_shape::{self, Algorithm, Form, ShapeFault};
+use crate::crypto::fault::KeyFault;
+use crate::crypto::object::{CryptoError, Owned};
+use crate::crypto::pem::Block;
+use crate::crypto::secret::SecretFile;
+use crate::identities::key_shape::{self, Algorithm, Form, ShapeFault};
 use crate::limits::KEY_MAX;
 use openssl_sys as ffi;
 use std::ffi::{CStr, c_char, c_int, c_void};

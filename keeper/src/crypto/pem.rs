@@ -1,9 +1,9 @@
 //! The blocks of a PEM file, and its certificates as opaque bytes: libcrypto undoes the text form, and parses none of them.
 
-use super::object::{CryptoError, Owned};
-use super::secret::CRYPTO_clear_free;
-use super::secret::SecretFile;
-use crate::chain::{self, NoCertificate};
+use crate::crypto::object::{CryptoError, Owned};
+use crate::crypto::secret::CRYPTO_clear_free;
+use crate::crypto::secret::SecretFile;
+use crate::identities::chain::{self, NoCertificate};
 use openssl_sys as ffi;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr;

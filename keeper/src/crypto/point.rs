@@ -1,6 +1,6 @@
 //! Whether a point that a TLS 1.2 server sends for ECDHE is one.
 
-use super::object::{CryptoError, Owned};
+use crate::crypto::object::{CryptoError, Owned};
 use openssl_sys as ffi;
 use std::ffi::c_int;
 use std::ptr;

@@ -1,7 +1,7 @@
 //! A file's content in memory that libcrypto allocated, wiped when it is dropped.
 
-use super::object::{CryptoError, Owned};
-use crate::staple::{self, NoStaple};
+use crate::crypto::object::{CryptoError, Owned};
+use crate::identities::staple::{self, NoStaple};
 use openssl_sys as ffi;
 use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, pread, retry_on_intr};

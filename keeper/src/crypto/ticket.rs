@@ -1,7 +1,7 @@
 //! The root of ticket keys, and what is derived from it.
 
-use super::object::{CryptoError, Owned};
-use super::secret::SecretFile;
+use crate::crypto::object::{CryptoError, Owned};
+use crate::crypto::secret::SecretFile;
 use openssl_sys as ffi;
 use std::ffi::c_int;
 use std::ptr;

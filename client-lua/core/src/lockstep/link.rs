@@ -1,10 +1,10 @@
 //! The socket of one lock-step connection: a question, then its answer.
 
-use super::outcome::HandshakeOptions;
-use super::spin::SpinPolicy;
 use crate::client::Client;
 use crate::control::{CallError, REQUEST, request_deadline};
 use crate::error::Error;
+use crate::lockstep::outcome::HandshakeOptions;
+use crate::lockstep::spin::SpinPolicy;
 use luassl_protocol::{
     Connect, Connecting, FRAME_HEADER, LockStepAnswer, LockStepRequest, LuaCode, MAX_LOCK_STEP_FRAME, Mode,
     Request, Token, from_body,

@@ -1,6 +1,6 @@
 //! What a receive asks for, as LuaSocket has it: a line, everything, or a number of bytes.
 
-use super::outcome::Blocked;
+use crate::lockstep::outcome::Blocked;
 
 /// What a receive asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +77,8 @@ impl Matching {
 
 #[cfg(test)]
 mod tests {
-    use super::{Matching, Pattern};
     use crate::lockstep::Blocked;
+    use crate::lockstep::pattern::{Matching, Pattern};
 
     #[test]
     fn a_line_loses_every_carriage_return_and_its_end() {

@@ -37,7 +37,7 @@ impl SpinPolicy {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_SPIN_DATA, SPIN_TIME, SpinPolicy};
+    use crate::lockstep::spin::{MAX_SPIN_DATA, SPIN_TIME, SpinPolicy};
     use std::time::{Duration, Instant};
 
     fn spins(policy: &SpinPolicy) -> bool {

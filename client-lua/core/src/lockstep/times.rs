@@ -78,7 +78,7 @@ fn timespec(seconds: f64) -> Timespec {
 
 #[cfg(test)]
 mod tests {
-    use super::Times;
+    use crate::lockstep::times::Times;
 
     #[test]
     fn the_shorter_of_two_timeouts_counts_and_none_is_for_ever() {

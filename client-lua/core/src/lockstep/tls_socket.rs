@@ -1,15 +1,15 @@
 //! A TCP socket of the program under TLS in the daemon, with LuaSec's behaviour: an operation that would block returns what
 //! it waits for. Received data is buffered here, so that checking for it needs no request to the daemon.
 
-use super::link::{ANSWER_CAPACITY, Link};
-use super::outcome::{Blocked, HandshakeOptions, HandshakeOutcome, Sent, Want};
-use super::pattern::{Matching, Pattern, Received};
-use super::times::{Call, Times, Waited};
 use crate::client::{Client, DaemonEpoch};
 use crate::context::Context;
 use crate::control::REQUEST;
 use crate::deadline::Timeout;
 use crate::error::Error;
+use crate::lockstep::link::{ANSWER_CAPACITY, Link};
+use crate::lockstep::outcome::{Blocked, HandshakeOptions, HandshakeOutcome, Sent, Want};
+use crate::lockstep::pattern::{Matching, Pattern, Received};
+use crate::lockstep::times::{Call, Times, Waited};
 use luassl_protocol::{
     ErrorCode, Export, Exported, Facts, Info, LockStepAnswer, LockStepRequest, LockStepState,
     MAX_LOCK_STEP_DATA, Request,

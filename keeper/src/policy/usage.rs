@@ -1,7 +1,7 @@
 //! A front's use of the keeper: a rate limit and counters for each of its identities, and for the front as a whole.
 
 use crate::limits::UNREACHED;
-use crate::rate::Bucket;
+use crate::policy::rate::Bucket;
 use luassl_keeper_ipc::admin::{Count, Rates};
 use luassl_keeper_ipc::front::Refusal;
 use std::collections::BTreeMap;

@@ -1,12 +1,12 @@
 //! A listener: the program's listening socket, or one that the daemon has, and the delivery socket for it.
 
 use crate::client::Client;
+use crate::connection::stream::Stream;
+use crate::connection::tcp;
 use crate::context::Context;
 use crate::control::{CallError, request_deadline};
 use crate::deadline::Timeout;
 use crate::error::Error;
-use crate::stream::Stream;
-use crate::tcp;
 use crate::transport::{receive, send};
 use luassl_protocol::{Bind, Bound, Delivery, Failure, LuaCode, MAX_RESULT, Request, from_body, holder};
 use rustix::event::PollFlags;

@@ -2,7 +2,7 @@
 //! a DSA key, or the key of a PBKDF2 count, whatever their size. Only kinds that may be loaded pass, and their numbers
 //! and counts are bounded. The bytes are read in place, and nothing of them is copied.
 
-use crate::chain::{INTEGER, SEQUENCE, element, whole};
+use crate::identities::chain::{INTEGER, SEQUENCE, element, whole};
 use crate::limits::{
     EC_KEY_MAX, PBKDF2_ITERATIONS_MAX, RSA_INTEGER_MAX, SCRYPT_MEMORY_MAX, SCRYPT_PARALLEL_MAX,
 };

@@ -3,15 +3,15 @@
 //! once.
 
 use crate::crypto::sha256;
-use crate::identity::Public;
+use crate::identities::identity::Public;
+use crate::identities::registry::{FrontUsage, Generation, Registry, Service};
 use crate::limits::{CONNECTIONS_PER_FRONT, EPOCH_CHECK, RETRY_PAUSE, STACK};
 use crate::log;
-use crate::permits::Permits;
-use crate::registry::{FrontUsage, Generation, Registry, Service};
-use crate::sign::{Denied, Done, decrypt, sign};
-use crate::signers::Signers;
-use crate::socket;
-use crate::usage::Made;
+use crate::policy::permits::Permits;
+use crate::policy::sign::{Denied, Done, decrypt, sign};
+use crate::policy::usage::Made;
+use crate::serve::signers::Signers;
+use crate::serve::socket;
 use luassl_keeper_ipc::admin::Rates;
 use luassl_keeper_ipc::audit::Line;
 use luassl_keeper_ipc::front::{

@@ -3,6 +3,13 @@
 //! A request is one flat map with `id`, `op` and the operation's fields; its answer is one flat map with the same
 //! `id` and either the answer's fields or `error`.
 
+pub(crate) mod certificate;
+pub(crate) mod context;
+pub(crate) mod dane;
+pub(crate) mod lockstep;
+pub(crate) mod material;
+pub(crate) mod stream;
+
 use crate::{
     CheckIssued, ContextSpec, Dane, DecodeError, Describe, Digest, Failure, ReadCertificate,
     bounds::is_false, from_body, holds_private_key, to_frame,

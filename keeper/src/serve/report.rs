@@ -1,9 +1,9 @@
 //! Periodic log lines: counters, and the number of lines suppressed during a flood.
 
+use crate::identities::registry::{FrontUsage, Registry};
 use crate::limits::{COUNTS_EVERY, HELD_EVERY};
 use crate::log::{self, Audit};
-use crate::registry::{FrontUsage, Registry};
-use crate::usage::Tally;
+use crate::policy::usage::Tally;
 use luassl_keeper_ipc::audit::Line;
 use std::thread;
 use std::time::Instant;
@@ -40,7 +40,7 @@ fn line(audit: &Audit, identity: &str, tally: &Tally) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::usage::{Made, Usage};
+    use crate::policy::usage::{Made, Usage};
     use luassl_keeper_ipc::front::Refusal;
 
     #[test]

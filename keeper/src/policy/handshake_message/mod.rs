@@ -17,7 +17,7 @@
 
 mod foreign;
 
-use crate::wire::{Cut, Fields};
+use crate::policy::wire::{Cut, Fields};
 use foreign::RANDOMS;
 use luassl_keeper_ipc::front::{MESSAGE_MAX, TRANSCRIPT_MAX};
 

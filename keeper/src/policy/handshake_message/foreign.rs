@@ -4,7 +4,7 @@
 //! recognised by bytes that random data rarely has; the comments give the odds. Only a signature of TLS 1.3 is of no use
 //! to any other protocol.
 
-use crate::wire::{Cut, Fields};
+use crate::policy::wire::{Cut, Fields};
 
 /// The lengths of both randoms.
 pub(super) const RANDOMS: usize = 64;

@@ -2,8 +2,8 @@
 //!
 //! All or nothing: if any file has an error, the identity is not loaded, and the previous generation stays in service.
 
-use crate::chain;
 use crate::crypto::{CryptoError, KeyFault, PrivateKey, ReadFault, SecretFile, certificates, sha256};
+use crate::identities::chain;
 use crate::limits::{FILE_MAX, PASSPHRASE_MAX, STAPLE_MAX};
 use luassl_keeper_ipc::admin::{Blamed, Fault};
 use luassl_keeper_ipc::front::{CHAIN_MAX, PUBLIC_MAX};

@@ -1,11 +1,11 @@
 //! What is in service: identities by name, and what each front may reach. A commit makes it anew and swaps it whole.
 
 use crate::crypto::{PrivateKey, TicketRoot};
-use crate::identity::{Identity, Public};
+use crate::identities::identity::{Identity, Public};
+use crate::identities::tickets::{Plan, Tickets};
 use crate::limits::{FIRST_PUSH_WAIT, FORMER_MAX, FRONTS_MAX, IDENTITIES_MAX};
 use crate::log::{self, Audit};
-use crate::tickets::{Plan, Tickets};
-use crate::usage::Usage;
+use crate::policy::usage::Usage;
 use luassl_keeper_ipc::admin::{HANDSHAKE_MS, Rates, Rights};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -390,7 +390,7 @@ fn former(entry: &Entry, new: &Generation, until: Instant) -> Vec<Former> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Files;
+    use crate::identities::identity::Files;
     use std::process::Command;
 
     const DEADLINE: Duration = Duration::from_secs(30);

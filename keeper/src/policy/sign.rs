@@ -2,10 +2,10 @@
 //! request.
 
 use crate::crypto::{CryptoError, is_on_curve};
-use crate::handshake_message::{HandshakeMessage, NotAHandshakeMessage, is_own_leaf};
-use crate::identity::Public;
-use crate::registry::{NoKey, Service};
-use crate::scheme::{KeyKind, Scheme};
+use crate::identities::identity::Public;
+use crate::identities::registry::{NoKey, Service};
+use crate::policy::handshake_message::{HandshakeMessage, NotAHandshakeMessage, is_own_leaf};
+use crate::policy::scheme::{KeyKind, Scheme};
 use luassl_keeper_ipc::admin::Rights;
 use luassl_keeper_ipc::front::{Decrypt, PRE_MASTER, Refusal, Sign};
 use std::sync::Arc;

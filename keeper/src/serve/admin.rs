@@ -2,13 +2,13 @@
 
 use crate::arena::{self, Kind};
 use crate::crypto::{SecretFile, TicketRoot};
-use crate::identity::{Files, Identity, LoadFault};
+use crate::identities::identity::{Files, Identity, LoadFault};
+use crate::identities::registry::{Push, Registry};
+use crate::identities::tickets::{Plan, Root};
 use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, LOAD_MIN_FREE, RETRY_PAUSE, TICKET_ROOT_MAX};
 use crate::log;
-use crate::registry::{Push, Registry};
-use crate::signers::Signers;
-use crate::socket;
-use crate::tickets::{Plan, Root};
+use crate::serve::signers::Signers;
+use crate::serve::socket;
 use luassl_keeper_ipc::admin::{self, Answer, Blamed, DESCRIPTORS_MAX, Failed, Fault, Loaded, Request};
 use luassl_keeper_ipc::sd_notify::SdNotify;
 use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};

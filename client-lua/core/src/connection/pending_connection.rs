@@ -1,12 +1,12 @@
 //! An outgoing or attached connection whose handshake has not finished yet.
 
-use crate::adopt::Adopted;
+use crate::connection::adopt::Adopted;
+use crate::connection::stream::Stream;
+use crate::connection::tcp::{Dialer, Direction};
 use crate::context::Context;
 use crate::control::CallError;
 use crate::deadline::{Deadline, Timeout};
 use crate::error::Error;
-use crate::stream::Stream;
-use crate::tcp::{Dialer, Direction};
 use luassl_protocol::{Connect, Connecting, LuaCode, Mode, Request, Role};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::net::IpAddr;

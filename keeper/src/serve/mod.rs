@@ -1,0 +1,9 @@
+//! The sockets of the keeper, and who answers on them.
+
+pub(crate) mod admin;
+pub(crate) mod front;
+pub(crate) mod inherited_socket;
+pub(crate) mod report;
+#[allow(unsafe_code)]
+pub(crate) mod signers;
+pub(crate) mod socket;
