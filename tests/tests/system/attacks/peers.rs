@@ -76,6 +76,28 @@ fn finding_11_idle_connections_of_one_source_leave_another_served() {
     agent.answer();
 }
 
+/// A peer's connection that reads nothing until it is told to.
+struct Deaf {
+    tcp: TcpStream,
+    hears: bool,
+}
+
+impl Read for Deaf {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.hears { self.tcp.read(buffer) } else { Err(std::io::ErrorKind::WouldBlock.into()) }
+    }
+}
+
+impl Write for Deaf {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.tcp.write(data)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.tcp.flush()
+    }
+}
+
 #[test]
 fn finding_11_a_client_hello_has_a_deadline_of_its_own() {
     let daemon = daemon("client_hello = 0.5\nhandshake = 60\n");
@@ -83,8 +105,7 @@ fn finding_11_a_client_hello_has_a_deadline_of_its_own() {
     let port = serve(&mut agent, "ssl.wrap('server-p256')");
     agent.send("c = assert(s:accept())");
     // Positive control: one that has sent its ClientHello has the handshake's deadline, and outlasts the others.
-    let slow = tcp(port).expect("tcp");
-    slow.set_nonblocking(true).expect("a flag");
+    let slow = Deaf { tcp: tcp(port).expect("tcp"), hears: false };
     let connector = connector(|_| {});
     let ssl = connector.configure().expect("a client").into_ssl("localhost").expect("a client");
     let mut slow = SslStream::new(ssl, slow).expect("a client");
@@ -95,7 +116,7 @@ fn finding_11_a_client_hello_has_a_deadline_of_its_own() {
     (&half).write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252]).expect("written");
     assert!(has_ended(&silent), "a connection that says nothing");
     assert!(has_ended(&half), "a connection that says half of it");
-    slow.get_ref().set_nonblocking(false).expect("a flag");
+    slow.get_mut().hears = true;
     slow.connect().expect("a handshake");
     agent.answer();
 }
