@@ -90,9 +90,8 @@ pub struct PskQuestion {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<ByteBuf>,
     /// The longest identity that can be answered, in bytes; only to a client.
-    #[serde(rename = "most_identity", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_identity: Option<u32>,
     /// The longest key that can be answered, in bytes.
-    #[serde(rename = "most_key")]
     pub max_key: u32,
 }

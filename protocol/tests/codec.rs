@@ -52,9 +52,9 @@ prop_compose! {
         named in vec(text(), 0..3),
         certificates in vec(digest(), 0..3),
         crls in vec(digest(), 0..3),
-        nobody in any::<bool>(),
+        trust_none in any::<bool>(),
     ) -> TrustSpec {
-        TrustSpec { system, named, certificates, crls, nobody }
+        TrustSpec { system, named, certificates, crls, trust_none }
     }
 }
 
@@ -90,17 +90,17 @@ prop_compose! {
             (of(version()), of(version()), vec(text(), 0..4), of(dh())),
         (sni_strict, crl_check_chain, directory, no_resumption) in
             (any::<bool>(), any::<bool>(), of(text()), any::<bool>()),
-        (also, verify_continue, ignore_purpose, crl_check, alpn_optional, client_hello) in
+        (additional_identities, verify_continue, ignore_purpose, crl_check, alpn_optional, client_hello) in
             (vec((text(), of(digest())), 0..3), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
         newest in (of(psk()), of(any::<bool>()), any::<bool>(), any::<bool>()),
     ) -> ContextSpec {
         let (psk, dane, staple, key_log) = newest;
-        let also = also.into_iter().map(|(identity, chain)| AlsoIdentity { identity, chain }).collect();
+        let additional_identities = additional_identities.into_iter().map(|(identity, chain)| AdditionalIdentity { identity, chain }).collect();
         let sni = sni.into_iter().map(|(name, identity)| SniEntry { name, identity }).collect();
         ContextSpec {
             identity, directory, identities, sni, sni_strict, chain, chain_or_trust, trust, verify, depth, crl_check_chain,
             options, ciphers, ciphersuites, groups, minimum_protocol, maximum_protocol, alpn, dh,
-            no_resumption, also, verify_continue, ignore_purpose, crl_check, alpn_optional, client_hello, psk,
+            no_resumption, additional_identities, verify_continue, ignore_purpose, crl_check, alpn_optional, client_hello, psk,
             dane: dane.map(|no_ee_namechecks| DaneSpec { no_ee_namechecks }), staple, key_log,
         }
     }

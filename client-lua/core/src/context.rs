@@ -5,7 +5,8 @@ use crate::control::{CallError, request_deadline};
 use crate::error::Error;
 use crate::material::{Hashed, Material, MaterialError};
 use luassl_protocol::{
-    AlsoIdentity, Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, LuaCode, MakeContext, Request,
+    AdditionalIdentity, Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, LuaCode, MakeContext,
+    Request,
 };
 use std::cell::Cell;
 use std::rc::Rc;
@@ -68,9 +69,9 @@ impl ContextRequest {
     }
 
     /// One more identity, with its chain where it is not the identity's own.
-    pub fn also(&mut self, identity: String, chain: Option<Material>) {
+    pub fn additional_identities(&mut self, identity: String, chain: Option<Material>) {
         let digest = chain.as_ref().map(Material::digest);
-        self.spec.also.push(AlsoIdentity { identity, chain: digest });
+        self.spec.additional_identities.push(AdditionalIdentity { identity, chain: digest });
         self.material.extend(chain);
     }
 

@@ -44,8 +44,8 @@ pub(crate) fn lock_step_request(options: &LuaTable) -> Result<ContextRequest, Fa
 fn apply_lock_step(context_request: &mut ContextRequest, option: &Option<'_>) -> Outcome {
     let spec = &mut context_request.spec;
     match option.name {
-        "also" => return option.also(context_request),
-        "nobody" => spec.trust.nobody = option.boolean()?,
+        "additional_identities" => return option.additional_identities(context_request),
+        "trust_none" => spec.trust.trust_none = option.boolean()?,
         "capath" => context_request.lenient_directory(&option.bytes()?, false),
         "crlpath" => context_request.lenient_directory(&option.bytes()?, true),
         "crl_check" => spec.crl_check = option.boolean()?,
@@ -166,7 +166,7 @@ impl Option<'_> {
     }
 
     /// `{{key = "identity", chain = PEM}, ...}`
-    fn also(&self, context_request: &mut ContextRequest) -> Outcome {
+    fn additional_identities(&self, context_request: &mut ContextRequest) -> Outcome {
         for value in self.each()? {
             let Some(pair) = value.as_table() else { return Err(self.wrong("table of tables")) };
             let field = |name| pair.raw_get(name).map_err(|_| self.wrong("table of tables"));
@@ -174,7 +174,7 @@ impl Option<'_> {
             let identity = Option { name: self.name, value: &key }.text()?;
             let chain = Option { name: self.name, value: &chain };
             let chain = if chain.value.is_nil() { None } else { Some(chain.material(Kind::Certificates)?) };
-            context_request.also(identity, chain);
+            context_request.additional_identities(identity, chain);
         }
         Ok(())
     }

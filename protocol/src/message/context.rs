@@ -38,12 +38,12 @@ pub struct TrustSpec {
     pub crls: Vec<Digest>,
     /// If no trust is given, trust no certificates instead of the system's.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
-    pub nobody: bool,
+    pub trust_none: bool,
 }
 
 /// One more identity of a context, beside `identity`: a key of another type, for the same names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct AlsoIdentity {
+pub struct AdditionalIdentity {
     /// The identity, by any name that it answers to.
     pub identity: String,
     /// Its chain, as `chain` is that of `identity`.
@@ -101,7 +101,7 @@ pub struct ContextSpec {
     pub chain_or_trust: Option<Digest>,
     /// More identities that go with `identity`, whichever name is asked for: the peer's algorithms decide.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub also: Vec<AlsoIdentity>,
+    pub additional_identities: Vec<AdditionalIdentity>,
     /// Trust; all empty means the system's.
     pub trust: TrustSpec,
     /// Sum of luassl's `VERIFY_` constants; left out: a client verifies, a server does not ask.
@@ -182,7 +182,7 @@ impl ContextSpec {
     pub fn check_bounds(&self) -> Result<(), DecodeError> {
         check_entries("identities", self.identities.len(), MAX_NAMES)?;
         check_entries("sni", self.sni.len(), MAX_NAMES)?;
-        check_entries("also", self.also.len(), MAX_LIST)?;
+        check_entries("additional_identities", self.additional_identities.len(), MAX_LIST)?;
         check_entries("alpn", self.alpn.len(), MAX_LIST)?;
         check_entries("trust.named", self.trust.named.len(), MAX_LIST)?;
         check_entries("trust.certificates", self.trust.certificates.len(), MAX_LIST)?;
@@ -207,7 +207,11 @@ impl ContextSpec {
         let lone = lone.into_iter().filter_map(|(field, text)| Some((field, text?)));
         let sni = self.sni.iter().flat_map(|entry| [("sni", &entry.name), ("sni", &entry.identity)]);
         lone.chain(self.identities.iter().map(|text| ("identities", text)))
-            .chain(self.also.iter().map(|also| ("also", &also.identity)))
+            .chain(
+                self.additional_identities
+                    .iter()
+                    .map(|additional| ("additional_identities", &additional.identity)),
+            )
             .chain(self.alpn.iter().map(|text| ("alpn", text)))
             .chain(self.trust.named.iter().map(|text| ("trust.named", text)))
             .chain(sni)

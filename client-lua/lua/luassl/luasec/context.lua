@@ -72,7 +72,7 @@ end
 
 --- Whether the daemon accepts these options on their own: true, or false, the reason and its code.
 local function is_accepted(options)
-  options.nobody = true
+  options.trust_none = true
   local made, reason, code = core.luasec.context(options)
   if made then
     return true
@@ -488,7 +488,7 @@ local function options_of(description)
     key_log = description.keylog,
     alpn = description.protocols,
     alpn_optional = true,
-    nobody = true,
+    trust_none = true,
     -- OpenSSL's default.
     depth = description.depth or 100,
     verify = 0,
@@ -529,8 +529,8 @@ local function options_of(description)
     if pair.key and not options.key then
       options.key, options.chain = pair.key, pair.chain
     elseif pair.key then
-      options.also = options.also or {}
-      table.insert(options.also, { key = pair.key, chain = pair.chain })
+      options.additional_identities = options.additional_identities or {}
+      table.insert(options.additional_identities, { key = pair.key, chain = pair.chain })
     end
   end
   if description.pending_key and not options.key then

@@ -13,8 +13,8 @@ use luassl_tls::identity::IdentitySource;
 pub(super) fn with_full_names(active: &Active, spec: &ContextSpec) -> ContextSpec {
     let mut spec = spec.clone();
     let directory = spec.directory.take();
-    let also = spec.also.iter_mut().map(|also| &mut also.identity);
-    let names = spec.identity.iter_mut().chain(&mut spec.identities).chain(also);
+    let additional = spec.additional_identities.iter_mut().map(|additional| &mut additional.identity);
+    let names = spec.identity.iter_mut().chain(&mut spec.identities).chain(additional);
     for name in names.chain(spec.sni.iter_mut().map(|entry| &mut entry.identity)) {
         if let Some(full) = full_name(active, directory.as_deref(), name) {
             *name = full;
@@ -67,7 +67,7 @@ pub(super) fn with_declared_names(
     let mut spec = spec.clone();
     spec.identity.as_mut().map(declared).transpose()?;
     spec.identities.iter_mut().try_for_each(declared)?;
-    spec.also.iter_mut().try_for_each(|also| declared(&mut also.identity))?;
+    spec.additional_identities.iter_mut().try_for_each(|additional| declared(&mut additional.identity))?;
     spec.sni.iter_mut().try_for_each(|entry| declared(&mut entry.identity))?;
     Ok(spec)
 }

@@ -24,14 +24,20 @@ impl ContextRequest {
 /// All identities that a description names.
 pub(crate) fn identities_of(spec: &ContextSpec) -> Vec<String> {
     let by_sni = spec.sni.iter().map(|entry| entry.identity.clone());
-    let also = spec.also.iter().map(|also| also.identity.clone());
-    spec.identity.iter().cloned().chain(spec.identities.iter().cloned()).chain(by_sni).chain(also).collect()
+    let additional = spec.additional_identities.iter().map(|additional| additional.identity.clone());
+    spec.identity
+        .iter()
+        .cloned()
+        .chain(spec.identities.iter().cloned())
+        .chain(by_sni)
+        .chain(additional)
+        .collect()
 }
 
 /// The digests that a description refers to.
 pub(crate) fn digests_of(spec: &ContextSpec) -> Vec<Digest> {
     let mut digests: Vec<Digest> = spec.chain.iter().chain(&spec.chain_or_trust).copied().collect();
-    digests.extend(spec.also.iter().filter_map(|also| also.chain));
+    digests.extend(spec.additional_identities.iter().filter_map(|additional| additional.chain));
     digests.extend(spec.trust.certificates.iter().chain(&spec.trust.crls).copied());
     if let Some(DhSpec::Parameters(digest)) = &spec.dh {
         digests.push(*digest);

@@ -114,8 +114,9 @@ impl Plan {
     /// Every identity that the context may use, without repetition.
     fn all_identities(&self) -> impl Iterator<Item = &str> {
         let sni = self.sni.iter().map(|entry| &entry.identity);
-        let also = self.also.iter().map(|also| &also.identity);
-        let all = self.identity.iter().chain(&self.identities).chain(sni).chain(also).map(String::as_str);
+        let additional = self.additional_identities.iter().map(|additional| &additional.identity);
+        let all =
+            self.identity.iter().chain(&self.identities).chain(sni).chain(additional).map(String::as_str);
         all.collect::<std::collections::BTreeSet<_>>().into_iter()
     }
 }
@@ -130,8 +131,9 @@ fn load(plan: &Plan, identities: &dyn IdentitySource, name: &str) -> Result<Cred
         Failure::new(ErrorCode::Unavailable, message)
     })?;
     let own = plan.chain.as_ref().filter(|_| plan.identity.as_deref() == Some(name));
-    let also = || plan.also.iter().find(|also| also.identity == name)?.chain.as_ref();
-    let client_supplied = own.or_else(also);
+    let additional =
+        || plan.additional_identities.iter().find(|additional| additional.identity == name)?.chain.as_ref();
+    let client_supplied = own.or_else(additional);
     let client_supplied = client_supplied.filter(|chain| chain.holds_for(&identity));
     Credentials::new(identity, client_supplied.map(|chain| &chain.certificates[..]))
 }
@@ -201,9 +203,13 @@ fn set_certificates(
         own.use_in_context(builder)?;
         safe_ffi::allow_post_handshake_authentication(builder);
     }
-    let also = plan.also.iter().filter_map(|also| credentials.get(&also.identity)).cloned();
-    let also: Vec<Arc<Credentials>> = also.collect();
-    also.iter().try_for_each(|also| also.use_in_context(builder))?;
+    let additional = plan
+        .additional_identities
+        .iter()
+        .filter_map(|additional| credentials.get(&additional.identity))
+        .cloned();
+    let additional: Vec<Arc<Credentials>> = additional.collect();
+    additional.iter().try_for_each(|one| one.use_in_context(builder))?;
     if credentials.is_empty() {
         return Ok(());
     }
@@ -215,7 +221,7 @@ fn set_certificates(
     }
     let for_staples = Arc::clone(&selection);
     builder.set_servername_callback(move |ssl, alert| selection.select(ssl, alert));
-    builder.set_status_callback(move |ssl| for_staples.staple(&also, ssl)).map_err(internal)
+    builder.set_status_callback(move |ssl| for_staples.staple(&additional, ssl)).map_err(internal)
 }
 
 fn selection(plan: &Plan, credentials: &HashMap<String, Arc<Credentials>>) -> Selection {

@@ -11,7 +11,9 @@ use crate::names::is_server_name;
 use crate::verify::client_supplied::{Material, charged, check_sizes, decode_extensions};
 use crate::verify::trust::{Anchors, SYSTEM, TrustStores};
 use crate::verify::{self, LARGEST_DEPTH, Modes};
-use luassl_protocol::{AlsoIdentity, ContextSpec, DaneSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry};
+use luassl_protocol::{
+    AdditionalIdentity, ContextSpec, DaneSpec, DhSpec, Digest, ErrorCode, Failure, SniEntry,
+};
 use openssl::ssl::SslOptions;
 use openssl::x509::X509;
 use std::collections::BTreeSet;
@@ -33,7 +35,7 @@ impl BroughtChain {
 }
 
 /// One more identity that goes with the context's own.
-pub(crate) struct Also {
+pub(crate) struct PlannedIdentity {
     pub(crate) identity: String,
     pub(crate) chain: Option<BroughtChain>,
 }
@@ -45,7 +47,7 @@ pub(crate) struct Plan {
     pub(crate) sni: Vec<SniEntry>,
     pub(crate) sni_strict: bool,
     pub(crate) chain: Option<BroughtChain>,
-    pub(crate) also: Vec<Also>,
+    pub(crate) additional_identities: Vec<PlannedIdentity>,
     pub(crate) anchors: Anchors,
     pub(crate) modes: Modes,
     pub(crate) verify_required: bool,
@@ -115,7 +117,7 @@ impl Plan {
             sni: server_names(spec)?,
             sni_strict: spec.sni_strict,
             chain,
-            also: source.also(identities, &mut charges)?,
+            additional_identities: source.additional_identities(identities, &mut charges)?,
             anchors,
             modes: verify::modes(spec.verify, verify_required)?,
             verify_required,
@@ -160,7 +162,8 @@ impl ContextSource {
     fn check_sizes(&self) -> Result<(), Failure> {
         let spec = &self.spec;
         let chains = spec.chain.iter().chain(&spec.chain_or_trust);
-        let chains = chains.chain(spec.also.iter().filter_map(|also| also.chain.as_ref()));
+        let chains = chains
+            .chain(spec.additional_identities.iter().filter_map(|additional| additional.chain.as_ref()));
         // Chains are parsed each for itself, what is trusted once.
         let trusted: BTreeSet<&Digest> = spec.trust.certificates.iter().chain(&spec.trust.crls).collect();
         check_sizes(chains.chain(trusted).filter_map(|digest| self.blobs.get(digest).map(|blob| &**blob)))
@@ -187,7 +190,7 @@ impl ContextSource {
     /// The configured trusts that the description names. Where it names and brings none, that is the system's.
     fn named_trusts(&self) -> Vec<String> {
         let trust = &self.spec.trust;
-        let none = trust.named.is_empty() && trust.certificates.is_empty() && !trust.nobody;
+        let none = trust.named.is_empty() && trust.certificates.is_empty() && !trust.trust_none;
         let system = (trust.system || none).then(|| SYSTEM.to_owned());
         system.into_iter().chain(trust.named.iter().cloned()).collect()
     }
@@ -217,17 +220,22 @@ impl ContextSource {
         }
     }
 
-    fn also(&self, identities: &dyn IdentitySource, charges: &mut Vec<Charge>) -> Result<Vec<Also>, Failure> {
+    fn additional_identities(
+        &self,
+        identities: &dyn IdentitySource,
+        charges: &mut Vec<Charge>,
+    ) -> Result<Vec<PlannedIdentity>, Failure> {
         let mut chain = |digest: &Digest, identity: &str| {
             let certificates = self.chain(digest, "chain", charges)?;
             let made_for = identities.current(identity);
             Ok::<_, Failure>(made_for.map(|made_for| BroughtChain { certificates, made_for }))
         };
-        let mut one = |also: &AlsoIdentity| {
-            let chain = also.chain.as_ref().map(|digest| chain(digest, &also.identity)).transpose()?;
-            Ok(Also { identity: also.identity.clone(), chain: chain.flatten() })
+        let mut one = |additional: &AdditionalIdentity| {
+            let chain =
+                additional.chain.as_ref().map(|digest| chain(digest, &additional.identity)).transpose()?;
+            Ok(PlannedIdentity { identity: additional.identity.clone(), chain: chain.flatten() })
         };
-        self.spec.also.iter().map(&mut one).collect()
+        self.spec.additional_identities.iter().map(&mut one).collect()
     }
 
     /// The chain for the identity, and what the peer's chain must end in.
@@ -268,7 +276,7 @@ impl ContextSource {
                 anchors.add(SYSTEM);
             }
         }
-        if anchors.is_empty() && !spec.trust.nobody {
+        if anchors.is_empty() && !spec.trust.trust_none {
             anchors.add(SYSTEM);
         }
         let chain = chain.zip(identity);
@@ -318,7 +326,8 @@ impl ContextSource {
 
 /// Whether the context has a key that would sign DHE parameters; with pre-shared keys alone nothing does.
 fn has_identity(spec: &ContextSpec) -> bool {
-    spec.identity.is_some() || !(spec.identities.is_empty() && spec.also.is_empty() && spec.sni.is_empty())
+    spec.identity.is_some()
+        || !(spec.identities.is_empty() && spec.additional_identities.is_empty() && spec.sni.is_empty())
 }
 
 fn server_names(spec: &ContextSpec) -> Result<Vec<SniEntry>, Failure> {

@@ -88,14 +88,18 @@ impl Selection {
 
     /// The status callback: staples the OCSP response of the certificate that was chosen, which may be one of those that
     /// go with the context's own.
-    pub(crate) fn staple(&self, also: &[Arc<Credentials>], ssl: &mut SslRef) -> Result<bool, ErrorStack> {
+    pub(crate) fn staple(
+        &self,
+        additional: &[Arc<Credentials>],
+        ssl: &mut SslRef,
+    ) -> Result<bool, ErrorStack> {
         if !ssl.is_server() {
             return Ok(true);
         }
         let certificate = ssl.certificate().map(|certificate| certificate.to_owned());
-        let staple = certificate
-            .as_ref()
-            .and_then(|certificate| self.all.iter().chain(also).find_map(|one| one.staple_for(certificate)));
+        let staple = certificate.as_ref().and_then(|certificate| {
+            self.all.iter().chain(additional).find_map(|one| one.staple_for(certificate))
+        });
         let Some(staple) = staple else { return Ok(false) };
         ssl.set_ocsp_status(staple)?;
         Ok(true)

@@ -22,7 +22,7 @@ unsafe extern "C" {
 /// Whoever has the keys of sessions.
 pub(crate) trait Keys {
     /// The key that a client names to a server.
-    fn named(ssl: &SslRef, identity: &[u8], most_key: u32) -> Option<PskKey>;
+    fn named(ssl: &SslRef, identity: &[u8], max_key: u32) -> Option<PskKey>;
 
     /// The key that a client uses; its identity and itself are no longer than these.
     fn own(ssl: &SslRef, hint: Option<&[u8]>, most: (u32, u32)) -> Option<PskKey>;
@@ -51,43 +51,43 @@ unsafe extern "C" fn server<K: Keys>(
     ssl: *mut SSL,
     identity: *const c_char,
     key: *mut c_uchar,
-    most_key: c_uint,
+    max_key: c_uint,
 ) -> c_uint {
     if identity.is_null() {
         return NONE;
     }
     // SAFETY: libssl calls with its session, which outlives the call, and with a C string.
     let (ssl, identity) = unsafe { (SslRef::from_ptr(ssl), CStr::from_ptr(identity)) };
-    let Some(found) = K::named(ssl, identity.to_bytes(), most_key) else { return NONE };
-    // SAFETY: there is room for `most_key` bytes.
-    unsafe { put(found.key.bytes(), key, most_key) }
+    let Some(found) = K::named(ssl, identity.to_bytes(), max_key) else { return NONE };
+    // SAFETY: there is room for `max_key` bytes.
+    unsafe { put(found.key.bytes(), key, max_key) }
 }
 
 unsafe extern "C" fn client<K: Keys>(
     ssl: *mut SSL,
     hint: *const c_char,
     identity: *mut c_char,
-    most_identity: c_uint,
+    max_identity: c_uint,
     key: *mut c_uchar,
-    most_key: c_uint,
+    max_key: c_uint,
 ) -> c_uint {
     // SAFETY: libssl calls with its session, which outlives the call, and with a C string or null.
     let (ssl, hint) =
         unsafe { (SslRef::from_ptr(ssl), (!hint.is_null()).then(|| CStr::from_ptr(hint).to_bytes())) };
     // The identity ends with a zero byte.
-    let longest = most_identity.saturating_sub(1);
-    let Some(found) = K::own(ssl, hint, (longest, most_key)) else { return NONE };
-    if found.identity.contains(&0) || most_identity == 0 {
+    let longest = max_identity.saturating_sub(1);
+    let Some(found) = K::own(ssl, hint, (longest, max_key)) else { return NONE };
+    if found.identity.contains(&0) || max_identity == 0 {
         return NONE;
     }
-    // SAFETY: there is room for `most_identity` bytes, of which one is left over, and for `most_key`.
+    // SAFETY: there is room for `max_identity` bytes, of which one is left over, and for `max_key`.
     unsafe {
         let length = put(&found.identity, identity.cast(), longest);
         if length == 0 {
             return NONE;
         }
         *identity.add(length as usize) = 0;
-        put(found.key.bytes(), key, most_key)
+        put(found.key.bytes(), key, max_key)
     }
 }
 
