@@ -6,11 +6,12 @@
 
 use crate::authorization::owner::Owner;
 use luassl_settings::Limits;
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -96,7 +97,7 @@ impl Sources {
 
     /// Every change under the lock is one insertion or removal.
     fn open(&self) -> MutexGuard<'_, HashMap<OfOwner, u32>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 

@@ -15,11 +15,12 @@ use crate::{
     stream::pump::Pump,
 };
 use luassl_protocol::{ErrorCode, Failure};
+use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{EventfdFlags, eventfd};
 use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -82,7 +83,7 @@ impl Listener {
     }
 
     pub(super) fn next_socket(&self) -> MutexGuard<'_, Option<Arc<Tcp>>> {
-        self.next_socket.lock().unwrap_or_else(PoisonError::into_inner)
+        self.next_socket.lock()
     }
 
     /// Has it accept on another socket from now on; false where it does already.
@@ -97,7 +98,7 @@ impl Listener {
     }
 
     fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {
-        self.dispatcher.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dispatcher.lock()
     }
 
     /// Enters a subscriber, whose delivery socket's front end is given; `None` when the listener has just ended.

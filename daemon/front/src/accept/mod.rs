@@ -19,10 +19,11 @@ use acceptor::Acceptor;
 use listener::exhausted;
 pub(super) use listener::{Listener, ListenerKey};
 use luassl_protocol::{Failure, Role};
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -50,11 +51,11 @@ impl Acceptors {
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<(Arc<Listener>, JoinHandle<()>)>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     fn named(&self) -> MutexGuard<'_, HashMap<String, Arc<Tcp>>> {
-        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+        self.named.lock()
     }
 
     /// Keeps sockets of listeners that the configuration names, or will.

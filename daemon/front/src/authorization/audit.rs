@@ -6,9 +6,9 @@ use crate::authorization::principal::Principal;
 use luassl_keeper_ipc::audit::{Line, Throttle};
 use luassl_protocol::{Failure, Role};
 use luassl_settings::AUDIT;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// What was written for each owner who was refused something lately.
@@ -70,7 +70,7 @@ impl Audit {
     }
 
     fn throttles(&self) -> MutexGuard<'_, HashMap<Owner, Throttle>> {
-        self.throttles.lock().unwrap_or_else(PoisonError::into_inner)
+        self.throttles.lock()
     }
 }
 

@@ -10,11 +10,8 @@ use crate::authorization::{
 use luassl_keeper_ipc::audit::WINDOW;
 use luassl_protocol::Failure;
 use luassl_settings::{Limits, Settings};
-use std::{
-    net::SocketAddr,
-    sync::{Arc, PoisonError, RwLock},
-    time::Instant,
-};
+use parking_lot::RwLock;
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 use tokio::sync::watch;
 
 /// The configuration in force, built whole and then swapped in.
@@ -48,7 +45,7 @@ impl Authority {
     }
 
     pub(crate) fn active(&self) -> Arc<Active> {
-        Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.active.read())
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -59,14 +56,14 @@ impl Authority {
     pub(crate) fn activate(&self, settings: Settings) {
         // Builds the index of names, before anything is locked.
         let _ = settings.declared("");
-        let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.active.write();
         *slot = Arc::new(Active { generation: slot.generation + 1, settings });
     }
 
     /// Changes the settings in force, and leaves their generation.
     #[cfg(test)]
     pub(crate) fn amend(&self, change: impl FnOnce(&mut Settings)) {
-        let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.active.write();
         let mut settings = slot.settings.clone();
         change(&mut settings);
         *slot = Arc::new(Active { generation: slot.generation, settings });

@@ -8,9 +8,9 @@ use luassl_keeper_ipc::audit::Line;
 use luassl_protocol::{ErrorCode, Failure};
 use luassl_settings::{AUDIT, Open, OwnerStatus};
 use luassl_tls as tls;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often the log says what was counted, where something was.
@@ -256,7 +256,7 @@ pub(crate) struct Counters {
 
 impl Counters {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// A handshake has ended well.

@@ -3,10 +3,11 @@
 use crate::authorization::counters::{Counters, Refusal};
 use crate::authorization::owner::Owner;
 use luassl_protocol::{ErrorCode, Failure};
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -265,7 +266,7 @@ impl Quotas {
 
     /// Every change under the lock is one of numbers.
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock()
     }
 
     /// Where what an owner sent is closed.

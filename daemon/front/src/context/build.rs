@@ -17,10 +17,11 @@ use luassl_protocol::{ContextSpec, ErrorCode, Failure, Role};
 use luassl_settings::{Grant, Limits, Settings};
 use luassl_tls::{self as tls, Floors, identity::IdentitySource};
 use openssl::sha::Sha256;
+use parking_lot::Mutex;
 use std::{
     collections::{HashMap, HashSet},
     hash::{Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::time::{Instant, sleep};
@@ -213,7 +214,7 @@ impl Contexts {
 
     /// Says once for each owner that its programs' DH parameters are not used.
     fn warn_of_dhe(&self, owner: &Owner) {
-        let mut warned = self.without_dhe.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.without_dhe.lock();
         if warned.len() < MAX_DHE_WARNINGS && warned.insert(owner.clone()) {
             tracing::warn!(
                 uid = owner.uid,
@@ -262,12 +263,12 @@ impl Contexts {
     }
 
     fn known(&self, key: &CacheKey) -> Option<Arc<tls::Context>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(key).and_then(Weak::upgrade)
+        self.cache.lock().get(key).and_then(Weak::upgrade)
     }
 
     /// An owner's contexts are made one after the other, so that nobody has made the same one in between.
     fn keep(&self, key: CacheKey, context: &Arc<tls::Context>) {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.cache.lock();
         if cache.len() >= SWEEP_AT {
             cache.retain(|_, known| known.strong_count() > 0);
         }

@@ -12,10 +12,11 @@ use crate::context::request::{ContextRequest, identities_of};
 use luassl_protocol::{Dane, ErrorCode, Failure, Role};
 use luassl_tls::{self as tls, Floors};
 use openssl::ssl::{Ssl, SslContext};
+use parking_lot::Mutex;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -199,7 +200,7 @@ impl SessionFactory {
 
     /// What was made last for a role, and under which generation.
     pub(super) fn last(&self, role: Role) -> Option<Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(role == Role::Server)].clone()
+        self.current.lock()[usize::from(role == Role::Server)].clone()
     }
 
     /// The OpenSSL context under the present configuration; made anew when that, an identity or a trust has changed.
@@ -271,7 +272,7 @@ impl SessionFactory {
             }
             (Err(failure), _) => return Err(failure),
         };
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         current[usize::from(role == Role::Server)] = Some((active.generation, context.clone()));
         Ok(context)
     }

@@ -5,11 +5,8 @@ use crate::context::{factory::SessionFactory, request::ContextRequest};
 use luassl_protocol::{ErrorCode, Failure, Role};
 use luassl_tls::{self as tls, Floors};
 use openssl::ssl::SslContext;
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 /// The contexts of a control connection, which the handshakes that it began share.
 #[derive(Clone, Default)]
@@ -17,7 +14,7 @@ pub(crate) struct ContextTable(Arc<Mutex<HashMap<u64, Arc<ContextEntry>>>>);
 
 impl ContextTable {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ContextEntry>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// # Errors

@@ -20,7 +20,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 use std::{
     collections::HashMap,
     io::{Read, Seek},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 const UID: u32 = 1;
@@ -160,7 +160,7 @@ fn finding_6_the_cache_keeps_no_description_of_a_context_that_is_no_more() {
         assert!(Arc::ptr_eq(&granted[0], &granted[1]) && !Arc::ptr_eq(&granted[0], &granted[2]));
         assert!(format!("{:?}", large("one")).len() > 50_000);
         drop((granted, uses));
-        let cache = front.contexts.cache.lock().unwrap();
+        let cache = front.contexts.cache.lock();
         assert!(cache.len() == 2 && cache.values().all(|context| context.strong_count() == 0));
         let kept: usize = cache.keys().map(|key| format!("{key:?}").len()).sum();
         assert!(kept < 2 * 1_024, "{kept}");
@@ -170,7 +170,8 @@ fn finding_6_the_cache_keeps_no_description_of_a_context_that_is_no_more() {
 /// How many lines the work logs that say that a context stays as it was.
 fn complaints(work: impl Future<Output = ()>) -> usize {
     let mut log = tempfile::tempfile().unwrap();
-    let subscriber = tracing_subscriber::fmt().with_writer(Mutex::new(log.try_clone().unwrap())).finish();
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(std::sync::Mutex::new(log.try_clone().unwrap())).finish();
     tracing::subscriber::with_default(subscriber, || block_on(work));
     let mut text = String::new();
     log.rewind().unwrap();

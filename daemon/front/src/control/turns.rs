@@ -5,9 +5,10 @@
 //! receive, or one request, between two looks at the sockets of all.
 
 use crate::authorization::owner::Owner;
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 /// The turns of owners that have a control connection.
@@ -21,7 +22,7 @@ pub(crate) struct Turn(Arc<tokio::sync::Mutex<()>>);
 impl Turns {
     /// That of `owner`.
     pub(crate) fn of(&self, owner: &Owner) -> Turn {
-        let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = self.0.lock();
         if let Some(turn) = owners.get(owner).and_then(Weak::upgrade) {
             return Turn(turn);
         }
@@ -46,7 +47,7 @@ impl Turn {
 mod tests {
     use super::*;
     use crate::tests::rig::block_on;
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
     use tokio::task::JoinSet;
 
     /// How many turns a program with many connections had by the time that another, with one, had as many as it wanted.
@@ -69,14 +70,14 @@ mod tests {
                     all.spawn(async move {
                         for _ in 0..each {
                             turn.wait().await;
-                            log.lock().unwrap().push(program);
+                            log.lock().push(program);
                         }
                     });
                 }
             }
             all.join_all().await;
         });
-        Arc::into_inner(log).unwrap().into_inner().unwrap()
+        Arc::into_inner(log).unwrap().into_inner()
     }
 
     #[test]
@@ -93,6 +94,6 @@ mod tests {
         for uid in 0..100 {
             drop(turns.of(&Owner { socket: "control".into(), uid }));
         }
-        assert_eq!(turns.0.lock().unwrap().len(), 1);
+        assert_eq!(turns.0.lock().len(), 1);
     }
 }

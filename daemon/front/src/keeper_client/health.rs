@@ -1,12 +1,12 @@
 //! Whether the keeper is there, and since when it is not; what wakes the subscription's thread.
 
 use luassl_keeper_ipc::transport::{PollFlags, wait};
+use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Shared by the callers and the subscription's thread.
@@ -32,7 +32,7 @@ impl Health {
 
     /// Every change under the lock is one assignment.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn set_deadline(&self, deadline: Duration) {

@@ -1,9 +1,10 @@
 //! The public halves of the front's identities, as the keeper last told them.
 
 use luassl_tls::identity::{IdentitySource, PublicIdentity};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 /// The identities of a front.
@@ -19,17 +20,17 @@ pub(super) struct Identities {
 impl Identities {
     /// Waits until the keeper has told everything once; false when it has not within the time given.
     pub(super) fn wait_synced(&self, time: Duration) -> bool {
-        let synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.became_synced.wait_timeout_while(synced, time, |synced| !*synced);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let mut synced = self.synced.lock();
+        self.became_synced.wait_while_for(&mut synced, |synced| !*synced, time);
+        *synced
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<PublicIdentity>>> {
-        self.by_name.read().unwrap_or_else(PoisonError::into_inner)
+        self.by_name.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Arc<PublicIdentity>>> {
-        self.by_name.write().unwrap_or_else(PoisonError::into_inner)
+        self.by_name.write()
     }
 
     /// Puts an identity, unless it is known: a keeper that was started again counts generations from 1, and tells
@@ -58,7 +59,7 @@ impl Identities {
             self.count();
         }
         drop(by_name);
-        *self.synced.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.synced.lock() = true;
         self.became_synced.notify_all();
     }
 

@@ -11,12 +11,13 @@ use crate::authorization::owner::Owner;
 use luassl_protocol::{ErrorCode, Failure};
 use luassl_settings::Limits;
 use luassl_tls as tls;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     collections::{HashMap, VecDeque},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -183,23 +184,20 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock()
     }
 
     /// Waits for a job; none when there will be no more.
     fn take(&self) -> Option<(Owner, Job)> {
         let mut queues = self.lock();
         while !queues.ended {
-            let wait = match queues.next(Instant::now()) {
+            match queues.next(Instant::now()) {
                 Next::Run(owner, job) => return Some((owner, job)),
-                Next::Wait(wait) => wait,
-            };
-            queues = match wait {
-                None => self.changed.wait(queues).unwrap_or_else(PoisonError::into_inner),
-                Some(wait) => {
-                    self.changed.wait_timeout(queues, wait).unwrap_or_else(PoisonError::into_inner).0
+                Next::Wait(None) => self.changed.wait(&mut queues),
+                Next::Wait(Some(wait)) => {
+                    self.changed.wait_for(&mut queues, wait);
                 }
-            };
+            }
         }
         None
     }

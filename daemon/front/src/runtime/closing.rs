@@ -12,11 +12,11 @@ use crate::authorization::owner::Owner;
 use crate::authorization::quota::{Account, QuotaGuard};
 use crate::runtime::interrupt;
 use crate::runtime::tcp::Tcp;
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
     os::fd::OwnedFd,
-    sync::{Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -133,7 +133,7 @@ fn next(place: &Place) -> Option<(Vec<OwnedFd>, Option<QuotaGuard>)> {
 
 /// Every change under the lock is one insertion, removal or assignment.
 fn closers() -> MutexGuard<'static, Closers> {
-    CLOSERS.lock().unwrap_or_else(PoisonError::into_inner)
+    CLOSERS.lock()
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use crate::authorization::{
 use luassl_protocol::{Done, ErrorCode, Failure, Info, Status, Token};
 use luassl_tls::Negotiated;
 use openssl::ssl::SslRef;
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::{HashMap, VecDeque},
     os::fd::BorrowedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Poll, Waker},
 };
 use tokio::sync::oneshot;
@@ -84,7 +85,7 @@ pub(crate) struct Connection {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Connection {

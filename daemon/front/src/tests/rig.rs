@@ -16,13 +16,14 @@ use crate::{
 };
 use luassl_protocol::{Done, ErrorCode, Failure, Role};
 use openssl::ssl::{ErrorCode as SslCode, ShutdownState, Ssl, SslStream, SslVersion};
+use parking_lot::Mutex;
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
     pin::Pin,
     sync::{
-        Arc, LazyLock, Mutex,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
         mpsc::{self, Receiver},
     },

@@ -2,7 +2,8 @@
 
 use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslContextBuilder, SslRef};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::LazyLock;
 use zeroize::Zeroizing;
 
 /// The most that is kept of one session, in bytes: key updates make no end of lines.
@@ -15,7 +16,7 @@ static LINES: LazyLock<Option<Index<Ssl, Mutex<Zeroizing<String>>>>> =
 pub(crate) fn allow(context: &mut SslContextBuilder) {
     context.set_keylog_callback(|ssl, line| {
         let Some(lines) = (*LINES).and_then(|index| ssl.ex_data(index)) else { return };
-        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lines.lock();
         if lines.len() + line.len() < MOST {
             lines.push_str(line);
             lines.push('\n');
@@ -34,5 +35,5 @@ pub(crate) fn keep(ssl: &mut SslRef) {
 /// What was kept.
 pub(crate) fn lines(ssl: &SslRef) -> Option<String> {
     let lines = ssl.ex_data((*LINES)?)?;
-    Some(lines.lock().unwrap_or_else(PoisonError::into_inner).to_string())
+    Some(lines.lock().to_string())
 }

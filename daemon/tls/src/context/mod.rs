@@ -22,8 +22,9 @@ use crate::verify::trust::TrustStores;
 use luassl_protocol::{Dane, Failure, Role};
 use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslContext};
+use parking_lot::{Mutex, RwLock};
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock};
 
 /// The charge for what a session brought.
 static CHARGED: LazyLock<Option<Index<Ssl, Charge>>> = LazyLock::new(|| Ssl::new_ex_index().ok());
@@ -144,16 +145,16 @@ impl Context {
     /// is not for a thread that others need.
     pub fn renew(&self) {
         // One thread builds; the others go on with what there is.
-        let Ok(_rebuilding) = self.rebuilding.try_lock() else { return };
+        let Some(_rebuilding) = self.rebuilding.try_lock() else { return };
         let built = self.current();
         if !built.is_fresh(&*self.identities, &self.trusts) {
             let new = built.renewed(&self.plan, &*self.identities, &self.trusts, &self.resuming);
-            *self.built.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+            *self.built.write() = Arc::new(new);
         }
     }
 
     /// What was built last.
     fn current(&self) -> Arc<Built> {
-        Arc::clone(&self.built.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.built.read())
     }
 }

@@ -6,7 +6,8 @@ use luassl_protocol::ClientHello;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{ClientHelloResponse, Ssl, SslAlert, SslContext, SslRef};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::LazyLock;
 
 const SERVER_NAME: u32 = 0;
 const APPLICATION_PROTOCOLS: u32 = 16;
@@ -36,7 +37,7 @@ fn pause_of(ssl: &SslRef) -> Option<&Pause> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// Makes a session stop at its ClientHello.

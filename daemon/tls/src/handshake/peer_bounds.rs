@@ -12,9 +12,10 @@ use luassl_protocol::{ErrorCode, Failure};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslRef, SslVersion};
+use parking_lot::{Mutex, MutexGuard};
 use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// HelloRequests that a server may send before its first Finished. Nobody has a reason to send one.
@@ -211,7 +212,7 @@ fn watched(ssl: &SslRef) -> Option<&Watched> {
 impl Watched {
     /// A thread that panicked may have left a count too high.
     fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heard.lock()
     }
 }
 

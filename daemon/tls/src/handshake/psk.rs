@@ -6,8 +6,9 @@ use luassl_protocol::{ErrorCode, Failure, PskKey, PskQuestion, PskSpec, Role};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslRef};
+use parking_lot::Mutex;
 use std::ffi::CString;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 /// Finds the key that a handshake asks for. It may wait, and the thread of the handshake with it.
 pub type AskForKey = dyn Fn(PskQuestion) -> Option<PskKey> + Send + Sync;
@@ -63,13 +64,13 @@ pub(crate) fn share(ssl: &mut SslRef, role: Role, shared: &Arc<Shared>) -> Resul
 /// Says who is asked for keys that the session does not have; `None` for nobody any more.
 pub fn ask_for_keys_by(ssl: &SslRef, ask: Option<Arc<AskForKey>>) {
     if let Some(sharing) = sharing(ssl) {
-        *sharing.ask.lock().unwrap_or_else(PoisonError::into_inner) = ask;
+        *sharing.ask.lock() = ask;
     }
 }
 
 impl Sharing {
     fn ask(&self, question: PskQuestion) -> Option<PskKey> {
-        let ask = self.ask.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ask = self.ask.lock().clone();
         ask?(question)
     }
 }

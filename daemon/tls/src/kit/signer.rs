@@ -5,8 +5,9 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Padding;
 use openssl::sign::{RsaPssSaltlen, Signer as OpenSslSigner};
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, Once};
+use std::sync::{Arc, LazyLock, Once};
 use zeroize::Zeroizing;
 
 /// What was signed: the identity's name and the scheme.
@@ -29,12 +30,12 @@ pub fn signer() -> &'static LocalSigner {
 
 impl LocalSigner {
     pub fn add(&self, name: &str, id: KeyId, key: PKey<Private>) {
-        self.keys.lock().unwrap().insert((name.to_owned(), id), key);
+        self.keys.lock().insert((name.to_owned(), id), key);
     }
 
     /// The schemes that the identity signed with so far.
     pub fn schemes(&self, name: &str) -> Vec<u16> {
-        let log = self.log.lock().unwrap();
+        let log = self.log.lock();
         log.iter().filter(|signed| signed.0 == name).map(|signed| signed.1).collect()
     }
 }
@@ -44,9 +45,9 @@ impl Signer for LocalSigner {
         if name.starts_with("unavailable") {
             return Err(SignError::Unavailable);
         }
-        let key = self.keys.lock().unwrap().get(&(name.to_owned(), key_id)).cloned();
+        let key = self.keys.lock().get(&(name.to_owned(), key_id)).cloned();
         let key = key.ok_or_else(|| SignError::Refused("unknown key".to_owned()))?;
-        self.log.lock().unwrap().push((name.to_owned(), scheme));
+        self.log.lock().push((name.to_owned(), scheme));
         Ok(sign(&key, scheme, message))
     }
 
@@ -57,7 +58,7 @@ impl Signer for LocalSigner {
         version: u16,
         ciphertext: &[u8],
     ) -> Result<PreMaster, SignError> {
-        let key = self.keys.lock().unwrap().get(&(name.to_owned(), key_id)).cloned().unwrap();
+        let key = self.keys.lock().get(&(name.to_owned(), key_id)).cloned().unwrap();
         let mut block = [0; 512];
         let length = key.rsa().unwrap().private_decrypt(ciphertext, &mut block, Padding::PKCS1).unwrap();
         assert_eq!(block[..2], version.to_be_bytes());

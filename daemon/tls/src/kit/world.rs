@@ -8,10 +8,11 @@ use luassl_keeper_ipc::front::{EpochKey, Tickets};
 use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion, Role};
 use luassl_settings::TrustSettings;
 use openssl::sha::sha256;
+use parking_lot::Mutex;
 use serde_bytes::{ByteArray, ByteBuf};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 /// Everything that a context can refer to.
 pub struct World {
@@ -36,7 +37,7 @@ pub struct Identities {
 
 impl IdentitySource for Identities {
     fn current(&self, name: &str) -> Option<Arc<PublicIdentity>> {
-        self.by_name.lock().unwrap().get(name).cloned()
+        self.by_name.lock().get(name).cloned()
     }
 
     fn epoch(&self) -> u64 {
@@ -47,12 +48,12 @@ impl IdentitySource for Identities {
 impl Identities {
     /// Adds an identity, or a new generation of one.
     pub fn put(&self, identity: Arc<PublicIdentity>) {
-        self.by_name.lock().unwrap().insert(identity.name.clone(), identity);
+        self.by_name.lock().insert(identity.name.clone(), identity);
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
     pub fn remove(&self, name: &str) {
-        self.by_name.lock().unwrap().remove(name);
+        self.by_name.lock().remove(name);
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -114,7 +115,7 @@ impl World {
     pub fn trust(&self, name: &str, certificates: &[u8], crls: &[u8]) {
         let list = |pem: &[u8]| if pem.is_empty() { vec![] } else { vec![ByteBuf::from(pem.to_vec())] };
         let settings = TrustSettings { certificates: list(certificates), crls: list(crls) };
-        let mut all = self.settings.lock().unwrap();
+        let mut all = self.settings.lock();
         all.insert(name.to_owned(), settings);
         assert_eq!(self.trusts.update(&all), [] as [String; 0]);
     }
@@ -122,7 +123,7 @@ impl World {
     /// Keeps a blob and gives its digest.
     pub fn blob(&self, bytes: &[u8]) -> Digest {
         let digest = ByteArray::new(sha256(bytes));
-        self.blobs.lock().unwrap().insert(digest, bytes.into());
+        self.blobs.lock().insert(digest, bytes.into());
         digest
     }
 
@@ -131,9 +132,9 @@ impl World {
     }
 
     pub fn context_of(&self, owner: &str, spec: &ContextSpec, floors: Floors) -> Result<Context, Failure> {
-        let blobs = self.blobs.lock().unwrap().clone();
+        let blobs = self.blobs.lock().clone();
         let (spec, owner) = (spec.clone(), owner.into());
-        let (ledger, trusts) = (self.ledger.lock().unwrap().clone(), self.accepted.lock().unwrap().clone());
+        let (ledger, trusts) = (self.ledger.lock().clone(), self.accepted.lock().clone());
         let source = ContextSource { spec, blobs, floors, owner, recreated: false, ledger, trusts };
         let (trusts, resumption) = (Arc::clone(&self.trusts), Arc::clone(&self.resumption));
         Context::new(source, self.identities.clone(), trusts, resumption)
@@ -141,7 +142,7 @@ impl World {
 
     /// As a client makes it that had it on another control connection.
     pub fn context_again(&self, spec: &ContextSpec) -> Result<Context, Failure> {
-        let blobs = self.blobs.lock().unwrap().clone();
+        let blobs = self.blobs.lock().clone();
         let (spec, owner) = (spec.clone(), "owner".into());
         let (ledger, trusts) = (None, None);
         let source = ContextSource { spec, blobs, floors: FREE, owner, recreated: true, ledger, trusts };

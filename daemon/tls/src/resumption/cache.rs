@@ -1,9 +1,10 @@
 //! A bounded number of sessions by owner and key. One owner cannot crowd out the others: beyond the bound in all, the
 //! oldest of whoever has the most goes.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// What is kept under one key at most: as many as a server sends tickets for one connection, twice.
 const PER_KEY: usize = 4;
@@ -100,7 +101,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
 
     /// A thread that panicked may have left the count too high, never a shelf that is broken.
     fn lock(&self) -> MutexGuard<'_, State<K, V>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

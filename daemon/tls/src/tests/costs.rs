@@ -7,8 +7,9 @@ use luassl_protocol::{
     CheckIssued, ContextSpec, Dane, DaneSpec, Digest, ErrorCode, Failure, ReadCertificate, TlsaRecord,
     TrustSpec,
 };
+use parking_lot::Mutex;
 use serde_bytes::ByteBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// An account with a bound; it remembers each charge.
 #[derive(Debug, Default)]
@@ -23,18 +24,18 @@ struct Part(Arc<Mutex<u64>>, u64);
 
 impl Drop for Part {
     fn drop(&mut self) {
-        *self.0.lock().unwrap() -= self.1;
+        *self.0.lock() -= self.1;
     }
 }
 
 impl Ledger for Account {
     fn charge(&self, bytes: u64) -> Result<Charge, Failure> {
-        let mut held = self.held.lock().unwrap();
+        let mut held = self.held.lock();
         if *held + bytes > self.bound {
             return Err(Failure::new(ErrorCode::Limit, "the account is empty"));
         }
         *held += bytes;
-        self.charges.lock().unwrap().push(bytes);
+        self.charges.lock().push(bytes);
         Ok(Box::new(Part(Arc::clone(&self.held), bytes)))
     }
 }
@@ -42,7 +43,7 @@ impl Ledger for Account {
 fn charged_world(bound: u64) -> (World, Arc<Account>) {
     let world = World::new();
     let account = Arc::new(Account { bound, ..Account::default() });
-    *world.ledger.lock().unwrap() = Some(Arc::clone(&account) as Arc<dyn Ledger>);
+    *world.ledger.lock() = Some(Arc::clone(&account) as Arc<dyn Ledger>);
     (world, account)
 }
 
@@ -63,10 +64,10 @@ fn finding_6_a_digest_that_is_given_again_and_again_is_parsed_and_charged_once()
     let digest = world.blob(&pem);
     let context = world.context(&trusting(vec![digest; 64]));
     // Its text is charged as it is parsed; what else it takes is little.
-    let charges = || account.charges.lock().unwrap().clone();
+    let charges = || account.charges.lock().clone();
     let parsed = charges();
     assert_eq!(parsed.iter().filter(|bytes| **bytes >= pem.len() as u64).count(), 1, "{parsed:?}");
-    assert!(*account.held.lock().unwrap() >= pem.len() as u64);
+    assert!(*account.held.lock() >= pem.len() as u64);
     // Another context with the same shares it.
     let _second = world.context(&ContextSpec { depth: Some(3), ..trusting(vec![digest]) });
     assert_eq!(charges(), parsed);
@@ -87,7 +88,7 @@ fn finding_6_a_context_that_brings_too_much_is_refused_before_it_is_parsed() {
     // Positive control: what is within the bounds is parsed, and found to be nothing.
     let digest = world.blob(&of(512));
     assert_eq!(world.refusal(&trusting(vec![digest])).code, ErrorCode::Invalid);
-    assert!(account.charges.lock().unwrap().is_empty());
+    assert!(account.charges.lock().is_empty());
 }
 
 #[test]
@@ -100,15 +101,15 @@ fn finding_6_what_is_parsed_is_on_its_owners_account_for_as_long_as_it_is_used()
     assert_eq!(code(world.context_with(&third, FREE)), Some(ErrorCode::Limit));
     // What nobody uses any more makes room, though it is kept for contexts to come.
     drop(contexts);
-    assert!(*account.held.lock().unwrap() > 100_000);
+    assert!(*account.held.lock() > 100_000);
     let _third = world.context(&third);
-    assert!(*account.held.lock().unwrap() < 60_000);
+    assert!(*account.held.lock() < 60_000);
 }
 
 #[test]
 fn finding_6_tlsa_records_are_charged_for_as_long_as_their_session_lasts() {
     let (world, account) = charged_world(250_000);
-    let held = || *account.held.lock().unwrap();
+    let held = || *account.held.lock();
     let context = world.context(&ContextSpec { dane: Some(DaneSpec::default()), ..ContextSpec::default() });
     let before = held();
     let session = |bytes: usize| {
@@ -139,9 +140,9 @@ fn finding_6_chains_are_charged_for_each_context() {
     world.identities.put(crate::kit::pki::declare("server", key, vec![]));
     let spec = ContextSpec { chain: Some(chain), ..crate::kit::world::of("server") };
     let contexts = [world.context(&spec), world.context(&spec)];
-    assert_eq!(account.charges.lock().unwrap().len(), 2);
+    assert_eq!(account.charges.lock().len(), 2);
     drop(contexts);
-    assert_eq!(*account.held.lock().unwrap(), 0);
+    assert_eq!(*account.held.lock(), 0);
 }
 
 #[test]
@@ -210,7 +211,7 @@ fn finding_16_a_grant_that_names_trusts_takes_no_other_and_none_of_the_programs_
     for spec in [&trusting(vec![client_supplied]), &beside, &as_trust, &named("other")] {
         assert!(world.context_with(spec, VERIFIED).is_ok());
     }
-    *world.accepted.lock().unwrap() = Some(["own".to_owned()].into());
+    *world.accepted.lock() = Some(["own".to_owned()].into());
     for spec in [trusting(vec![client_supplied]), beside, as_trust, named("other"), ContextSpec::default()] {
         let Err(refusal) = world.context_with(&spec, VERIFIED) else { panic!("{:?}", spec.trust) };
         assert_eq!(refusal.code, ErrorCode::Refused);
@@ -234,9 +235,9 @@ fn finding_16_a_trust_that_the_grant_does_not_accept_is_neither_parsed_nor_charg
     for spec in &specs {
         assert_eq!(code(world.context_with(spec, VERIFIED)), Some(ErrorCode::Limit));
     }
-    *world.accepted.lock().unwrap() = Some(["own".to_owned()].into());
+    *world.accepted.lock() = Some(["own".to_owned()].into());
     for spec in &specs {
         assert_eq!(code(world.context_with(spec, VERIFIED)), Some(ErrorCode::Refused));
     }
-    assert!(account.charges.lock().unwrap().is_empty());
+    assert!(account.charges.lock().is_empty());
 }

@@ -16,8 +16,9 @@ use openssl::ssl::{
     SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 const DEMAND: u64 = VERIFY_PEER + VERIFY_FAIL_IF_NO_PEER_CERT;
 
@@ -63,7 +64,7 @@ impl Thief {
         builder.set_session_cache_mode(SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL);
         let taken = Arc::clone(&sessions);
         builder.set_new_session_callback(move |_, session| {
-            taken.lock().unwrap().push(session.to_der().unwrap());
+            taken.lock().push(session.to_der().unwrap());
         });
         Self { context: builder.build(), sessions, sni: None }
     }
@@ -87,7 +88,7 @@ impl Thief {
     fn steal(&self, server: Ssl) -> Vec<u8> {
         let (mut server, mut client) = self.connect(server, None).established();
         pass(&mut server, &mut client, b"after any ticket");
-        self.sessions.lock().unwrap().pop().expect("a session was given")
+        self.sessions.lock().pop().expect("a session was given")
     }
 }
 
@@ -122,7 +123,7 @@ fn a_session_is_resumed_in_every_way_and_again_and_again() {
         let mut session = thief.steal(serve(&server));
         for _ in 0..5 {
             assert!(is_resumed(&thief, serve(&server), &session), "{way:?}");
-            if let Some(next) = thief.sessions.lock().unwrap().pop() {
+            if let Some(next) = thief.sessions.lock().pop() {
                 session = next;
             }
         }
@@ -165,11 +166,11 @@ fn a_ticket_of_the_epoch_before_is_taken_and_replaced_and_an_older_one_is_not_ta
         world.ticket_keys([1, 2, 3]);
         let (server, thief) = (world.context(&by((version, Means::Ticket), of("server"))), Thief::new());
         let old = thief.steal(serve(&server));
-        thief.sessions.lock().unwrap().clear();
+        thief.sessions.lock().clear();
         world.ticket_keys([2, 3, 4]);
         assert!(is_resumed(&thief, serve(&server), &old));
         // TLS 1.2 replaces it within the handshake, and OpenSSL's callback for new sessions is not told.
-        let new = thief.sessions.lock().unwrap().pop();
+        let new = thief.sessions.lock().pop();
         assert_eq!(new.is_some(), version == ProtocolVersion::Tls13);
         world.ticket_keys([3, 4, 5]);
         assert!(!is_resumed(&thief, serve(&server), &old), "{version:?}");
@@ -217,7 +218,7 @@ fn nothing_is_resumed_where_it_is_switched_off() {
             let (mut server_end, mut client) = thief.connect(serve(&server), None).established();
             pass(&mut server_end, &mut client, b"after any ticket");
             // TLS 1.2 gives an id nevertheless, which the server then does not know.
-            let given = thief.sessions.lock().unwrap().pop();
+            let given = thief.sessions.lock().pop();
             assert!(given.is_none() || way.0 == ProtocolVersion::Tls12, "{way:?}");
             if let Some(session) = given {
                 assert!(!is_resumed(&thief, serve(&server), &session), "{way:?}");
@@ -252,7 +253,7 @@ fn an_end_without_a_close_message_costs_no_session() {
         let (server, thief) = (world.context(&by(way, of("server"))), Thief::new());
         let session = thief.steal(serve(&server));
         drop(thief.connect(serve(&server), Some(&session)));
-        let session = thief.sessions.lock().unwrap().pop().unwrap_or(session);
+        let session = thief.sessions.lock().pop().unwrap_or(session);
         assert!(is_resumed(&thief, serve(&server), &session), "{way:?}");
     }
 }
@@ -287,7 +288,7 @@ fn sessions_of_sessions_keep_the_time_of_the_full_handshake() {
         let (first, made) = origin(&session);
         // The clock has to move on for the two to differ; how far is of no matter.
         std::thread::sleep(std::time::Duration::from_millis(1_100));
-        let next = thief.sessions.lock().unwrap().pop().unwrap();
+        let next = thief.sessions.lock().pop().unwrap();
         let (second, made_later) = origin(&next);
         assert_eq!(first, second, "{means:?}");
         assert!(made_later > made, "{means:?}");
@@ -407,7 +408,7 @@ fn a_trust_that_has_changed_is_asked_again() {
         let thief = Thief::with(Some((&leaf, &key)));
         let session = thief.steal(serve(&server));
         assert!(is_resumed(&thief, serve(&server), &session), "{way:?}");
-        let session = thief.sessions.lock().unwrap().pop().unwrap_or(session);
+        let session = thief.sessions.lock().pop().unwrap_or(session);
         world.trust("staff", &Authority::root().pem(), &Authority::root().revoke(&[&leaf]));
         let outcome = thief.connect(serve(&server), Some(&session));
         assert!(outcome.server_error.is_some(), "{way:?}: a revoked client is let in");
@@ -467,7 +468,7 @@ fn the_attack_succeeds_against_servers_that_share_a_ticket_key() {
         // Otherwise OpenSSL's own cache drops the session.
         server.set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
         drop(server);
-        let session = thief.sessions.lock().unwrap().pop().expect("a session was given");
+        let session = thief.sessions.lock().pop().expect("a session was given");
         let mut closed = Ssl::new(&context).unwrap();
         closed.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
         let (server, _) = thief.connect(closed, Some(&session)).established();

@@ -11,8 +11,9 @@ use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
 use openssl::x509::store::X509Store;
 use openssl::x509::{X509, X509Crl};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// How much PEM stays parsed for contexts to come, in bytes; what was not used for longest goes.
 const MOST: usize = 4 << 20;
@@ -192,7 +193,7 @@ impl Parsed {
 
     /// Forgets what no context of `owner`'s uses; false where there is nothing of the kind.
     pub(crate) fn forget_unused(&self, owner: &str) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         let is_unused =
             |known: &Known| known.owner == owner && Arc::strong_count(&known.client_supplied) == 1;
         let (unused, used): (VecDeque<_>, _) = known.drain(..).partition(is_unused);
@@ -204,7 +205,7 @@ impl Parsed {
 
     /// The newest is the last.
     fn find(&self, digest: &[u8; 32]) -> Option<Arc<ClientSupplied>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         let place = known.iter().position(|known| known.client_supplied.digest == *digest)?;
         let found = known.remove(place)?;
         let client_supplied = Arc::clone(&found.client_supplied);
@@ -213,7 +214,7 @@ impl Parsed {
     }
 
     fn keep(&self, new: Known) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         known.push_back(new);
         let mut size: usize = known.iter().map(|known| known.size).sum();
         let mut forgotten = Vec::new();

@@ -16,7 +16,8 @@ use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslRef, SslVerifyMode};
 use openssl::x509::{X509StoreContext, X509StoreContextRef, X509VerifyResult};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::LazyLock;
 
 /// How LuaSSL bounded chains.
 pub(crate) const DEFAULT_DEPTH: u32 = 4;
@@ -115,12 +116,12 @@ pub(crate) fn remembered(ssl: &SslRef) -> Option<&Remembered> {
 
 impl Remembered {
     pub(crate) fn fault(&self) -> Option<Fault> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.fault.lock().clone()
     }
 
     /// Everything that was wrong, in the order in which it was found.
     pub(crate) fn faults(&self) -> Vec<VerifyFault> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.all.lock().clone()
     }
 }
 
@@ -141,13 +142,13 @@ pub(crate) fn record_and_go_on(good: bool, context: &mut X509StoreContextRef) ->
 fn keep(context: &X509StoreContextRef) -> Option<()> {
     let ssl = context.ex_data(X509StoreContext::ssl_idx().ok()?)?;
     let remembered = remembered(ssl)?;
-    let mut all = remembered.all.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = remembered.all.lock();
     if all.len() < MOST_FAULTS {
         let message = context.error().error_string().to_owned();
         all.push(VerifyFault { depth: context.error_depth(), message });
     }
     drop(all);
-    let mut fault = remembered.fault.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut fault = remembered.fault.lock();
     if fault.is_none() {
         let certificate = context.current_cert();
         *fault = Some(Fault {

@@ -10,9 +10,10 @@ use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
 use openssl::x509::store::X509Store;
 use openssl::x509::{X509, X509Crl};
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The name of the operating system's trust.
 pub(crate) const SYSTEM: &str = "system";
@@ -46,8 +47,8 @@ impl TrustStores {
     /// Takes over what the supervisor pushed. A trust without one certificate that can be read keeps its former
     /// content, and the others do not suffer from it. Returns what is wrong, one sentence for each.
     pub fn update(&self, settings: &BTreeMap<String, TrustSettings>) -> Vec<String> {
-        let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let _updating = self.updating.lock();
+        let mut by_name = self.by_name.read().clone();
         let before = by_name.len();
         by_name.retain(|name, _| settings.contains_key(name));
         let mut changed = by_name.len() != before;
@@ -66,7 +67,7 @@ impl TrustStores {
             }
         }
         if changed {
-            *self.by_name.write().unwrap_or_else(PoisonError::into_inner) = by_name;
+            *self.by_name.write() = by_name;
             self.epoch.fetch_add(1, Ordering::AcqRel);
         }
         faults
@@ -78,7 +79,7 @@ impl TrustStores {
     }
 
     fn named(&self, name: &str) -> Result<Arc<Trust>, Failure> {
-        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let by_name = self.by_name.read();
         by_name.get(name).cloned().ok_or_else(|| {
             let message = format!("trust {name:?} is not configured, or holds no certificate");
             Failure::new(ErrorCode::Refused, message)
