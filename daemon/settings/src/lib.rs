@@ -14,7 +14,7 @@ mod text;
 pub use error::MessageError;
 pub use log::{AUDIT, Log, LogFormat, UnknownLogFormat};
 pub use push::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, encode_push, receive_settings};
-pub use settings::{Grant, Grantee, IdentitySettings, Limits, NameIndex, Settings, TrustSettings};
+pub use settings::{Grant, Grantee, IdentitySettings, Limits, Settings, TrustSettings};
 pub use status::{MAX_ROWS, NO_GRANT, Open, OwnerStatus, StatusReply, StatusRequest};
 pub use text::{OneLine, is_plain};
 

@@ -5,11 +5,7 @@
 use luassl_keeper_ipc::admin::{HANDSHAKE_MS, Rates};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::OnceLock,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Everything that a front needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,45 +25,6 @@ pub struct Settings {
     pub limits: Limits,
     /// How long after its full handshake a session can be resumed, in seconds; 0 for never.
     pub session_lifetime_s: u32,
-    /// Identities by everything that they answer to.
-    #[serde(skip)]
-    pub names: NameIndex,
-}
-
-/// Declared names of identities by everything that they answer to: callers ask by thousands of names at once. Made at its
-/// first use; a copy of the settings makes its own, so that it never belongs to others.
-#[derive(Debug, Default)]
-pub struct NameIndex(OnceLock<HashMap<String, String>>);
-
-impl Clone for NameIndex {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl PartialEq for NameIndex {
-    /// It follows from the identities, and says nothing of its own.
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for NameIndex {}
-
-impl Settings {
-    /// The declared name of the identity that answers to `asked`.
-    #[must_use]
-    pub fn declared(&self, asked: &str) -> Option<&str> {
-        let index = self.names.0.get_or_init(|| {
-            let aliases = self.identities.iter().flat_map(|(name, identity)| {
-                identity.aliases.iter().map(move |alias| (alias.clone(), name.clone()))
-            });
-            let own = self.identities.keys().map(|name| (name.clone(), name.clone()));
-            // A name goes before an alias that reads the same.
-            aliases.chain(own).collect()
-        });
-        index.get(asked).map(String::as_str)
-    }
 }
 
 /// What an identity answers to beside its name, and what is wrong with it.

@@ -1,5 +1,6 @@
 //! The audit log of a front (`docs/audit.md`): who was refused what, and who used what where a grant wants that known.
 
+use crate::authorization::identity_name::AskedIdentity;
 use crate::authorization::owner::Owner;
 use crate::authorization::policy::{Denial, Operation, SocketSource};
 use crate::authorization::principal::Principal;
@@ -20,11 +21,12 @@ pub(crate) struct Audit {
 impl Audit {
     /// No grant allows it.
     pub(crate) fn refused(&self, principal: &Principal, operation: &Operation<'_>, denial: &Denial) {
-        let identity = match denial {
-            Denial::Identity(name) => std::slice::from_ref(name),
-            _ => operation.identities,
+        let denied = match denial {
+            Denial::Identity(asked) => Some(AskedIdentity::unresolved(asked.clone())),
+            _ => None,
         };
-        let operation = Operation { identities: identity, ..*operation };
+        let identities = denied.as_ref().map_or(operation.identities, std::slice::from_ref);
+        let operation = Operation { identities, ..*operation };
         // A user can have many numbers: lines about callers without a grant are counted together.
         let whose = if *denial == Denial::NoGrant { Owner::ungranted() } else { principal.owner.clone() };
         self.refusal(principal, whose, &operation, denial.word(), &denial.to_string());
@@ -75,7 +77,7 @@ impl Audit {
 }
 
 fn of(operation: &Operation<'_>, event: &str) -> Line {
-    let word = match (operation.way, operation.role) {
+    let word = match (operation.source, operation.role) {
         (SocketSource::Context, _) => "context",
         (_, Some(Role::Client)) => "connect",
         (_, _) => "accept",
@@ -83,7 +85,7 @@ fn of(operation: &Operation<'_>, event: &str) -> Line {
     let line = Line::new("front", event).word("operation", word);
     let line = match operation.identities {
         [] => line,
-        names => line.text("identity", &names.join(",")),
+        names => line.text("identity", &names.iter().map(|name| &*name.asked).collect::<Vec<_>>().join(",")),
     };
     match operation.way {
         SocketSource::Listener(name) => line.text("listener", name),

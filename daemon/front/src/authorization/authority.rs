@@ -3,6 +3,7 @@
 use crate::authorization::{
     audit::Audit,
     counters::{Counters, EVERY, Refusal},
+    identity_name::IdentityIndex,
     policy::{self, Denial, Operation, SocketSource},
     principal::Principal,
     quota::Quotas,
@@ -20,6 +21,8 @@ pub(crate) struct Active {
     /// How many have been in force before it.
     pub(crate) generation: u64,
     pub(crate) settings: Settings,
+    /// The settings' identities by everything that they answer to.
+    pub(crate) identities: IdentityIndex,
 }
 
 /// What a front's parts ask before they do something for a program.
@@ -54,10 +57,10 @@ impl Authority {
 
     /// Puts settings in force.
     pub(crate) fn activate(&self, settings: Settings) {
-        // Builds the index of names, before anything is locked.
-        let _ = settings.declared("");
+        // Before anything is locked.
+        let identities = IdentityIndex::new(&settings);
         let mut slot = self.active.write();
-        *slot = Arc::new(Active { generation: slot.generation + 1, settings });
+        *slot = Arc::new(Active { generation: slot.generation + 1, settings, identities });
     }
 
     /// Changes the settings in force, and leaves their generation.
@@ -66,7 +69,8 @@ impl Authority {
         let mut slot = self.active.write();
         let mut settings = slot.settings.clone();
         change(&mut settings);
-        *slot = Arc::new(Active { generation: slot.generation, settings });
+        let identities = IdentityIndex::new(&settings);
+        *slot = Arc::new(Active { generation: slot.generation, settings, identities });
     }
 
     /// Says that the first push is in force with all that follows from it.
@@ -110,7 +114,7 @@ impl Authority {
 
     /// The refusal of whatever a caller without a grant asks for.
     pub(crate) fn without_grant(&self, principal: &Principal) -> Failure {
-        let operation = Operation { identities: &[], role: None, way: SocketSource::Context };
+        let operation = Operation { identities: &[], role: None, source: SocketSource::Context };
         self.denied(principal, &operation, &Denial::NoGrant);
         Denial::NoGrant.into_failure()
     }

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod authority;
 pub(crate) mod counters;
 pub(crate) mod credentials;
+pub(crate) mod identity_name;
 pub(crate) mod owner;
 pub(crate) mod policy;
 pub(crate) mod principal;

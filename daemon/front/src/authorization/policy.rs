@@ -1,5 +1,6 @@
 //! Who may do what: a pure function of the caller, the operation and the configuration.
 
+use crate::authorization::identity_name::AskedIdentity;
 use luassl_protocol::{ErrorCode, Failure, Role};
 use luassl_settings::{Grant, Grantee, Settings};
 
@@ -26,11 +27,10 @@ pub(crate) enum SocketSource<'a> {
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operation<'a> {
-    /// Identities as the caller named them.
-    pub(crate) identities: &'a [String],
+    pub(crate) identities: &'a [AskedIdentity],
     /// The side to play; `None` while that is open.
     pub(crate) role: Option<Role>,
-    pub(crate) way: SocketSource<'a>,
+    pub(crate) source: SocketSource<'a>,
 }
 
 /// Why an operation is refused, for the log; the caller learns less ([`Denial::into_failure`]).
@@ -38,6 +38,7 @@ pub(crate) struct Operation<'a> {
 pub(crate) enum Denial {
     #[error("no grant matches")]
     NoGrant,
+    /// In the caller's words.
     #[error("identity \"{0}\" is unknown or not granted")]
     Identity(String),
     #[error("listener \"{0}\" is unknown or not granted")]
@@ -85,27 +86,6 @@ pub(crate) fn largest(
     own.map(|grant| bound(grant).unwrap_or(default)).max().unwrap_or(default)
 }
 
-/// The declared name of an identity that answers to `asked`.
-pub(crate) fn declared<'s>(settings: &'s Settings, asked: &str) -> Option<&'s str> {
-    settings.declared(asked)
-}
-
-/// The text of the path `name` seen from `directory`; `.`, `..` and double slashes are resolved in it as text alone.
-pub(crate) fn joined(directory: &str, name: &str) -> String {
-    let directory = if name.starts_with('/') { "" } else { directory };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in directory.split('/').chain(name.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
 fn is_for(grant: &Grant, caller: Caller<'_>) -> bool {
     match &grant.grantee {
         Grantee::User(uid) => *uid == caller.uid,
@@ -116,9 +96,9 @@ fn is_for(grant: &Grant, caller: Caller<'_>) -> bool {
 
 fn objection(settings: &Settings, grant: &Grant, operation: Operation<'_>) -> Option<Denial> {
     let lists = |list: &[String], name: &str| list.iter().any(|entry| entry == "*" || entry == name);
-    for asked in operation.identities {
+    for AskedIdentity { asked, name } in operation.identities {
         // Unknown and forbidden go the same way.
-        let listed = declared(settings, asked).is_some_and(|name| lists(&grant.identities, name));
+        let listed = name.as_ref().is_some_and(|name| lists(&grant.identities, name.as_str()));
         if !listed {
             return Some(Denial::Identity(asked.clone()));
         }
@@ -128,7 +108,7 @@ fn objection(settings: &Settings, grant: &Grant, operation: Operation<'_>) -> Op
         Some(Role::Client) if !grant.client => return Some(Denial::Role("client")),
         _ => {}
     }
-    match (operation.way, operation.role) {
+    match (operation.source, operation.role) {
         (SocketSource::Listener(name), _) => {
             let known = settings.listeners.iter().any(|listener| listener == name);
             (!(known && lists(&grant.listeners, name))).then(|| Denial::Listener(name.to_owned()))
@@ -174,6 +154,7 @@ impl Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authorization::identity_name::IdentityIndex;
     use luassl_settings::IdentitySettings;
 
     fn grant(grantee: Grantee, identities: &[&str]) -> Grant {
@@ -200,12 +181,13 @@ mod tests {
 
     const CALLER: Caller<'static> = Caller { uid: 1000, gids: &[100, 27], socket: "control" };
 
-    fn names(list: &[&str]) -> Vec<String> {
-        list.iter().map(|&name| name.to_owned()).collect()
+    fn names(settings: &Settings, list: &[&str]) -> Vec<AskedIdentity> {
+        let index = IdentityIndex::new(settings);
+        list.iter().map(|asked| index.resolve(None, asked)).collect()
     }
 
-    fn ask<'a>(identities: &'a [String], role: Role, way: SocketSource<'a>) -> Operation<'a> {
-        Operation { identities, role: Some(role), way }
+    fn ask<'a>(identities: &'a [AskedIdentity], role: Role, source: SocketSource<'a>) -> Operation<'a> {
+        Operation { identities, role: Some(role), source }
     }
 
     #[test]
@@ -221,7 +203,7 @@ mod tests {
         for grantee in [Grantee::User(1000), Grantee::Group(27), Grantee::Socket("control".to_owned())] {
             let settings = settings(vec![grant(grantee, &["www"])]);
             assert!(has_grant(&settings, CALLER));
-            let identities = names(&["/etc/keys/www.pem"]);
+            let identities = names(&settings, &["/etc/keys/www.pem"]);
             assert!(
                 decide(&settings, CALLER, ask(&identities, Role::Server, SocketSource::OwnSocket)).is_ok()
             );
@@ -232,7 +214,7 @@ mod tests {
     fn unknown_and_forbidden_read_alike() {
         let settings = settings(vec![grant(Grantee::User(1000), &["www"])]);
         let told = |name: &str| {
-            let identities = names(&[name]);
+            let identities = names(&settings, &[name]);
             let denial = decide(&settings, CALLER, ask(&identities, Role::Server, SocketSource::OwnSocket))
                 .unwrap_err();
             denial.into_failure().message.replace(name, "X")
@@ -246,26 +228,12 @@ mod tests {
         no_listen.listen = false;
         let mail = grant(Grantee::User(1000), &["mail"]);
         let settings = settings(vec![no_listen, mail]);
-        let identities = names(&["www"]);
+        let identities = names(&settings, &["www"]);
         assert_eq!(
             decide(&settings, CALLER, ask(&identities, Role::Server, SocketSource::OwnSocket)),
             Err(Denial::Mixed)
         );
         assert!(decide(&settings, CALLER, ask(&identities, Role::Client, SocketSource::OwnSocket)).is_ok());
-    }
-
-    #[test]
-    fn a_relative_path_is_joined_as_text() {
-        for (name, full) in [
-            ("keys/a.pem", "/srv/app/keys/a.pem"),
-            ("./a.pem", "/srv/app/a.pem"),
-            ("../certs//a.pem", "/srv/certs/a.pem"),
-            ("../../../../a.pem", "/a.pem"),
-            ("/etc/a.pem", "/etc/a.pem"),
-            ("/etc//tls/./../a.pem", "/etc/a.pem"),
-        ] {
-            assert_eq!(joined("/srv/app", name), full);
-        }
     }
 
     #[test]

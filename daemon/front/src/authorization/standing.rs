@@ -3,10 +3,11 @@
 use crate::{
     authorization::{
         authority::Active,
+        identity_name::joined,
         policy::{self, Denial, Operation, SocketSource},
         principal::Principal,
     },
-    context::{identities_of, names::full_name},
+    context::identities_of,
 };
 use luassl_protocol::{ContextSpec, Role};
 use luassl_settings::Grant;
@@ -35,7 +36,7 @@ impl Standing {
         let mut identities = identities_of(spec);
         let mut known = HashSet::new();
         identities.retain(|name| known.insert(name.clone()));
-        let directory = spec.directory.as_deref().map(|directory| policy::joined(directory, ""));
+        let directory = spec.directory.as_deref().map(|directory| joined(directory, ""));
         Self { principal, identities, directory, listener, role }
     }
 
@@ -53,13 +54,10 @@ impl Standing {
     /// Why none does.
     pub(crate) fn grant<'a>(&self, active: &'a Active) -> Result<&'a Grant, Denial> {
         let directory = self.directory.as_deref();
-        let identities: Vec<_> = self
-            .identities
-            .iter()
-            .map(|name| full_name(active, directory, name).unwrap_or_else(|| name.clone()))
-            .collect();
+        let identities: Vec<_> =
+            self.identities.iter().map(|asked| active.identities.resolve(directory, asked)).collect();
         let way = self.listener.as_deref().map_or(SocketSource::OwnSocket, SocketSource::Listener);
-        let operation = Operation { identities: &identities, role: Some(self.role), way };
+        let operation = Operation { identities: &identities, role: Some(self.role), source };
         policy::decide(&active.settings, self.principal.caller(), operation)
     }
 
@@ -97,8 +95,8 @@ mod tests {
         assert_eq!(short, "/srv/app");
         // Positive control: the names stand for the same as before.
         for name in &names {
-            assert_eq!(policy::joined(&short, name), policy::joined(&directory, name));
+            assert_eq!(joined(&short, name), joined(&directory, name));
         }
-        assert_eq!(policy::joined(&short, "../b"), "/srv/b");
+        assert_eq!(joined(&short, "../b"), "/srv/b");
     }
 }

@@ -1,7 +1,7 @@
 //! OpenSSL contexts out of descriptions, under the grants in force, and those that are in use already.
 
-use crate::context::names::{as_asked, with_declared_names, with_full_names};
-use crate::context::request::{ContextRequest, identities_of};
+use crate::context::names::Resolved;
+use crate::context::request::ContextRequest;
 use crate::{
     authorization::{
         authority::{Active, Authority},
@@ -63,7 +63,7 @@ pub(super) struct Order {
 }
 
 impl Order {
-    fn way(&self) -> SocketSource<'_> {
+    fn source(&self) -> SocketSource<'_> {
         match (&self.role, &self.listener) {
             (None, _) => SocketSource::Context,
             (_, Some(listener)) => SocketSource::Listener(listener),
@@ -230,17 +230,17 @@ impl Contexts {
     /// Refused by the grants; an identity without a loaded key; a setting that OpenSSL does not take.
     fn build(&self, order: &Order) -> Result<AuthorizedContext, Failure> {
         let Order { active, principal, context_request, role, .. } = order;
-        let spec = with_full_names(active, &context_request.spec);
-        let identities = identities_of(&spec);
-        let operation = Operation { identities: &identities, role: *role, way: order.way() };
+        let resolved = Resolved::new(active, &context_request.spec);
+        let spec = &resolved.spec;
+        let operation = Operation { identities: &resolved.identities, role: *role, source: order.source() };
         let grant = policy::decide(&active.settings, principal.caller(), operation).map_err(|denial| {
             self.authority.denied(principal, &operation, &denial);
-            as_asked(denial, &identities, &context_request.spec).into_failure()
+            denial.into_failure()
         })?;
         let terms = Arc::new(Terms::from(grant));
         let key = CacheKey {
             owner: principal.owner.clone(),
-            spec: digest_of(&spec),
+            spec: digest_of(spec),
             floors: terms.floors,
             trusts: terms.trusts.clone(),
             recreated: context_request.recreated,
@@ -249,7 +249,7 @@ impl Contexts {
         if let Some(known) = self.known(&key) {
             return Ok(AuthorizedContext { context: known, terms });
         }
-        let made = self.make_anew(order, &spec, &terms);
+        let made = self.make_anew(order, &resolved, &terms);
         let context = Arc::new(made.inspect_err(|failure| {
             if failure.code == ErrorCode::Refused {
                 self.authority.below_floor(principal, &operation, failure);
@@ -275,14 +275,16 @@ impl Contexts {
         cache.insert(key, Arc::downgrade(context));
     }
 
-    fn make_anew(&self, order: &Order, spec: &ContextSpec, terms: &Terms) -> Result<tls::Context, Failure> {
+    fn make_anew(&self, order: &Order, resolved: &Resolved, terms: &Terms) -> Result<tls::Context, Failure> {
         let Order { active, principal: Principal { owner, .. }, context_request, .. } = order;
         let Terms { floors, trusts, .. } = terms;
+        let spec = &resolved.spec;
+        resolved.check_loaded(active, &*self.identities)?;
         if spec.dh.is_some() && !floors.dhe {
             self.warn_of_dhe(owner);
         }
         let source = tls::ContextSource {
-            spec: with_declared_names(active, &*self.identities, spec)?,
+            spec: spec.clone(),
             blobs: context_request.blobs.clone(),
             floors: *floors,
             owner: owner.label(),

@@ -2,12 +2,13 @@
 
 use crate::authorization::{
     authority::Active,
+    identity_name::AskedIdentity,
     policy::{Operation, SocketSource},
     principal::Principal,
     standing::Standing,
 };
 use crate::context::build::{AuthorizedContext, Contexts, Order, Terms};
-use crate::context::names::with_full_names;
+use crate::context::names::Resolved;
 use crate::context::request::{ContextRequest, identities_of};
 use luassl_protocol::{Dane, ErrorCode, Failure, Role};
 use luassl_tls::{self as tls, Floors};
@@ -95,7 +96,7 @@ impl SessionFactory {
         let owner = &self.principal.owner;
         let compare = move || {
             // The same files may be named from different directories.
-            with_full_names(&active, &one.spec) == with_full_names(&active, &two.spec)
+            Resolved::new(&active, &one.spec).spec == Resolved::new(&active, &two.spec).spec
         };
         self.contexts.parsing.run(owner, &self.contexts.authority.limits(), compare).await
     }
@@ -190,11 +191,12 @@ impl SessionFactory {
 
     /// What the audit log says of a session.
     fn with_operation(&self, role: Role, log: impl FnOnce(&Operation<'_>)) {
-        let identities = identities_of(&self.context_request.spec);
-        log(&Operation { identities: &identities, role: Some(role), way: self.way() });
+        let asked = identities_of(&self.context_request.spec).into_iter();
+        let identities: Vec<_> = asked.map(AskedIdentity::unresolved).collect();
+        log(&Operation { identities: &identities, role: Some(role), source: self.source() });
     }
 
-    fn way(&self) -> SocketSource<'_> {
+    fn source(&self) -> SocketSource<'_> {
         self.listener.as_deref().map_or(SocketSource::OwnSocket, SocketSource::Listener)
     }
 

@@ -2,7 +2,7 @@
 
 mod build;
 mod factory;
-pub(super) mod names;
+mod names;
 mod request;
 mod table;
 #[cfg(test)]
