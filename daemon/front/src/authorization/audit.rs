@@ -87,7 +87,7 @@ fn of(operation: &Operation<'_>, event: &str) -> Line {
         [] => line,
         names => line.text("identity", &names.iter().map(|name| &*name.asked).collect::<Vec<_>>().join(",")),
     };
-    match operation.way {
+    match operation.source {
         SocketSource::Listener(name) => line.text("listener", name),
         _ => line,
     }

@@ -13,7 +13,7 @@ pub(crate) struct Caller<'a> {
     pub(crate) socket: &'a str,
 }
 
-/// By which way connections come.
+/// Which sockets connections come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SocketSource<'a> {
     /// None yet: a context is being made.

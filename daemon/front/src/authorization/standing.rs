@@ -56,7 +56,7 @@ impl Standing {
         let directory = self.directory.as_deref();
         let identities: Vec<_> =
             self.identities.iter().map(|asked| active.identities.resolve(directory, asked)).collect();
-        let way = self.listener.as_deref().map_or(SocketSource::OwnSocket, SocketSource::Listener);
+        let source = self.listener.as_deref().map_or(SocketSource::OwnSocket, SocketSource::Listener);
         let operation = Operation { identities: &identities, role: Some(self.role), source };
         policy::decide(&active.settings, self.principal.caller(), operation)
     }
