@@ -75,9 +75,8 @@ struct Model {
     unconfirmed: Vec<(u64, usize, usize)>,
     closed: bool,
     stalled: bool,
-    /// How often the second was served while the first could have been, since the first was served.
+    /// How often the second was served while the first could have been, since the first was served or could not be.
     passed_over: BTreeMap<(u64, u64), usize>,
-    last_was_report: bool,
 }
 
 impl Model {
@@ -129,10 +128,10 @@ impl Model {
     }
 
     /// Notes who is served, and checks that nobody is passed over twice for the same other subscriber.
+    ///
+    /// Reports and connections share one turn. A subscriber that cannot take what is dealt misses its turn, and counts
+    /// from the start again.
     fn serve(&mut self, served: u64, report: bool) {
-        if std::mem::replace(&mut self.last_was_report, report) != report {
-            self.passed_over.clear();
-        }
         for id in self.present.iter().copied().filter(|id| *id != served) {
             if self.waits(id, report) {
                 let times = self.passed_over.entry((id, served)).or_default();
