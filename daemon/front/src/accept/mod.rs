@@ -1,6 +1,9 @@
 //! Listeners: who accepts on which socket, and the dealing of finished connections to subscribers.
 
 mod acceptor;
+mod dealing;
+#[cfg(test)]
+mod dealing_tests;
 pub(crate) mod dispatcher;
 pub(crate) mod half_open;
 mod listener;
