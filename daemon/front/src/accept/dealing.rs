@@ -64,11 +64,13 @@ struct Subscriber<C, S> {
     unconfirmed: VecDeque<(C, S)>,
     /// Its socket has no room. Its next message shows that it reads again.
     full: bool,
+    /// How many deliveries of the listener preceded the last one to it; 0 before the first.
+    served: u64,
 }
 
 impl<C, S> Subscriber<C, S> {
     fn new() -> Self {
-        Self { asks: VecDeque::new(), unconfirmed: VecDeque::new(), full: false }
+        Self { asks: VecDeque::new(), unconfirmed: VecDeque::new(), full: false, served: 0 }
     }
 
     fn waits_for(&self, kind: Kind) -> bool {
@@ -108,8 +110,8 @@ pub(super) struct Dealing<C, S, R> {
     subscribers: BTreeMap<u64, Subscriber<C, S>>,
     /// The id of the newest subscriber.
     newest: u64,
-    /// The subscriber that was served last. The search for the next one starts after it.
-    last_served: u64,
+    /// The deliveries that have succeeded.
+    served: u64,
     ready: VecDeque<C>,
     reports: VecDeque<R>,
     stage: Stage,
@@ -122,7 +124,7 @@ impl<C, S, R> Default for Dealing<C, S, R> {
         Self {
             subscribers: BTreeMap::new(),
             newest: 0,
-            last_served: 0,
+            served: 0,
             ready: VecDeque::new(),
             reports: VecDeque::new(),
             stage: Stage::Over,
@@ -244,11 +246,10 @@ impl<C, S, R> Dealing<C, S, R> {
         Some(Step::Deliver { to: self.next_asker(Kind::Connection)?, connection })
     }
 
-    /// The next subscriber, round robin after the one that was served last, that waits for this kind of delivery.
+    /// The subscriber that waits for this kind of delivery and whose last one, of any kind, is the longest ago.
     fn next_asker(&self, kind: Kind) -> Option<u64> {
-        let after = self.subscribers.range(self.last_served + 1..);
-        let mut in_turn = after.chain(&self.subscribers);
-        in_turn.find(|(_, subscriber)| subscriber.waits_for(kind)).map(|(id, _)| *id)
+        let waiting = self.subscribers.iter().filter(|(_, subscriber)| subscriber.waits_for(kind));
+        waiting.min_by_key(|(_, subscriber)| subscriber.served).map(|(id, _)| *id)
     }
 
     /// The outcome of [`Step::Deliver`], with the front's end of the connection's stream.
@@ -277,7 +278,8 @@ impl<C, S, R> Dealing<C, S, R> {
         match sent {
             Ok(()) => {
                 subscriber.forget_ask(kind);
-                self.last_served = to;
+                self.served += 1;
+                subscriber.served = self.served;
             }
             Err(Undelivered::Gone) => subscriber.asks.clear(),
             Err(Undelivered::Full) => subscriber.full = true,

@@ -137,8 +137,6 @@ impl Model {
                 let times = self.passed_over.entry((id, served)).or_default();
                 *times += 1;
                 assert!(*times < 2, "{served} is served twice, and {id}, which waits as well, is not");
-            } else {
-                self.passed_over.retain(|(waiting, _), _| *waiting != id);
             }
         }
         self.passed_over.retain(|(waiting, _), _| *waiting != served);
