@@ -1,5 +1,5 @@
-//! The limits of the configuration's `[limits]`, each declared once: its name, its default and its range. The struct that
-//! a front receives and the table that the configuration's check goes through are made from this declaration.
+//! The limits of the configuration's `[limits]`, each declared once: its name, its default and its range. The struct
+//! that a front receives and the table that the configuration's check goes through are made from this declaration.
 
 use luassl_keeper_ipc::admin::{HANDSHAKE_MS, Rates};
 use serde::{Deserialize, Serialize};
@@ -77,8 +77,8 @@ macro_rules! limits {
         deadlines { $($(#[$about:meta])* $key:ident as $field:ident = $deadline:expr;)* }
         counts { $($(#[$what:meta])* $count:ident = $number:expr $(, in $range:expr)?;)* }
     ) => {
-        /// Deadlines in milliseconds, and bounds. The configuration's `[limits]` has the same names; there, deadlines are
-        /// in seconds.
+        /// Deadlines in milliseconds, and bounds. The configuration's `[limits]` has the same names; there, deadlines
+        /// are in seconds.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Limits {
             $($(#[$about])* pub $field: u32,)*
@@ -152,8 +152,9 @@ limits! {
         handshakes = 4_096;
         /// Handshakes under way of connections that one listener has accepted.
         handshakes_per_listener = 512;
-        /// Handshakes under way of connections that listeners of one owner have accepted from one source: an IPv4 address,
-        /// or a /64 of IPv6. Half of a listener's: one source alone never brings another's connections to an early drop.
+        /// Handshakes under way of connections that listeners of one owner have accepted from one source: an IPv4
+        /// address, or a /64 of IPv6.
+        // Half of a listener's: one source alone never brings another's connections to an early drop.
         handshakes_per_source = 256;
         /// Handshakes of one owner that may ask its program for a key, each on a thread of its own.
         psk_handshakes_per_owner = 16;
