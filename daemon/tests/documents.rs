@@ -1,6 +1,7 @@
 //! The documents are true as far as a test can look: their configurations are good, their links and files exist.
 #![allow(clippy::unwrap_used)]
 
+use luassl_settings::{Limit, Limits};
 use luassl_supervisor::config::{self, Severity};
 use std::path::{Path, PathBuf};
 
@@ -82,44 +83,30 @@ fn every_file_that_the_architecture_names_exists() {
     assert!(paths > 40, "{paths}");
 }
 
+/// A limit's name and its default, as the configuration gives them.
+fn limit_defaults() -> Vec<(&'static str, String)> {
+    let default = |limit: &Limit| limit.configured(limit.default_value()).to_string();
+    Limits::ALL.iter().map(|limit| (limit.name, default(limit))).collect()
+}
+
 #[test]
-fn the_defaults_of_limits_are_the_pages() {
+fn the_page_lists_every_limit_with_its_default() {
     let page = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
-    let limits = luassl_settings::Limits::default();
-    let counts = [
-        ("connections_per_owner", limits.connections_per_owner),
-        ("connections", limits.connections),
-        ("contexts_per_owner", limits.contexts_per_owner),
-        ("contexts", limits.contexts),
-        ("listeners_per_owner", limits.listeners_per_owner),
-        ("listeners", limits.listeners),
-        ("handshakes_per_owner", limits.handshakes_per_owner),
-        ("handshakes", limits.handshakes),
-        ("handshakes_per_listener", limits.handshakes_per_listener),
-        ("handshakes_per_source", limits.handshakes_per_source),
-        ("psk_handshakes_per_owner", limits.psk_handshakes_per_owner),
-        ("psk_handshakes", limits.psk_handshakes),
-        ("undelivered_per_owner", limits.undelivered_per_owner),
-        ("undelivered", limits.undelivered),
-        ("control_connections_per_owner", limits.control_connections_per_owner),
-        ("control_connections", limits.control_connections),
-        ("blob_bytes_per_owner", limits.blob_bytes_per_owner),
-        ("parsed_bytes_per_owner", limits.parsed_bytes_per_owner),
-        ("parsed_bytes", limits.parsed_bytes),
-        ("parsing_jobs_per_owner", limits.parsing_jobs_per_owner),
-        ("parsing_cpu_per_owner", limits.parsing_cpu_per_owner),
-        ("sessions_per_owner", limits.sessions_per_owner),
-        ("sessions", limits.sessions),
-        ("signatures_per_identity", limits.signatures_per_identity),
-        ("signatures_per_front", limits.signatures_per_front),
-        ("frame_bytes", limits.frame_bytes),
-        ("handshake", limits.handshake_ms / 1000),
-        ("client_hello", limits.client_hello_ms / 1000),
-        ("shutdown", limits.shutdown_ms / 1000),
-        ("request", limits.request_ms / 1000),
-        ("keeper", limits.keeper_ms / 1000),
-    ];
-    for (key, default) in counts {
-        assert!(page.contains(&format!("| `{key}` | {default} |")), "{key} = {default}");
+    let section = page.split("\n## ").find(|section| section.starts_with("`[limits]`")).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let rows: Vec<_> = rows.map(|(key, rest)| (key, rest.split(" |").next().unwrap().to_owned())).collect();
+    assert_eq!(rows, limit_defaults());
+}
+
+#[test]
+fn limits_in_the_sample_configuration_have_their_defaults() {
+    let sample = std::fs::read_to_string(root().join("systemd/luassl.toml")).unwrap();
+    let (_, section) = sample.split_once("\n[limits]\n").unwrap();
+    let examples: Vec<_> =
+        section.lines().map_while(|line| line.strip_prefix('#')?.split_once(" = ")).collect();
+    assert!(!examples.is_empty());
+    let defaults = limit_defaults();
+    for (key, value) in examples {
+        assert!(defaults.contains(&(key, value.to_owned())), "{key} = {value}");
     }
 }

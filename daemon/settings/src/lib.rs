@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod limits;
 mod log;
 mod push;
 mod settings;
@@ -12,9 +13,10 @@ mod status;
 mod text;
 
 pub use error::MessageError;
+pub use limits::{Limit, LimitKind, Limits};
 pub use log::{AUDIT, Log, LogFormat, UnknownLogFormat};
 pub use push::{MAX_DESCRIPTORS, MAX_MESSAGE, Push, PushReply, encode_push, receive_settings};
-pub use settings::{Grant, Grantee, IdentitySettings, Limits, Settings, TrustSettings};
+pub use settings::{Grant, Grantee, IdentitySettings, Settings, TrustSettings};
 pub use status::{MAX_ROWS, NO_GRANT, Open, OwnerStatus, StatusReply, StatusRequest};
 pub use text::{OneLine, is_plain};
 

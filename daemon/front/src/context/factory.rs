@@ -83,7 +83,7 @@ impl SessionFactory {
     /// Whether the settings of another use are the same.
     ///
     /// # Errors
-    /// As [`Parsing::run`](crate::context::parsing::Parsing::run).
+    /// As [`Parsing::run`](crate::parsing::Parsing::run).
     pub(crate) async fn is_like(&self, other: &Self) -> Result<bool, Failure> {
         if self.principal.owner != other.principal.owner || self.listener != other.listener {
             return Ok(false);

@@ -10,6 +10,7 @@ mod finding;
 mod leave_out;
 mod model;
 mod raw;
+mod raw_limits;
 pub(crate) mod sections;
 mod source;
 

@@ -3,6 +3,7 @@
 //! Values keep their place (`Spanned`), so that a finding can name the line. Where two types will do (a user by name or
 //! number, a mode as text or number), the value is taken as it is and judged later, with a message of our own.
 
+use crate::config::raw_limits::RawLimits;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::{Spanned, Value};
@@ -37,7 +38,7 @@ pub(crate) struct File {
     /// `[[grant]]`
     pub grant: Vec<Spanned<Grant>>,
     /// `[limits]`
-    pub limits: Limits,
+    pub limits: RawLimits,
     /// `[tickets]`
     pub tickets: Tickets,
     /// `[log]`
@@ -180,48 +181,6 @@ pub(crate) struct Grant {
     pub max_connections: Option<Spanned<i64>>,
     /// Bound on contexts.
     pub max_contexts: Option<Spanned<i64>>,
-}
-
-/// `[limits]`: deadlines in seconds, and counts.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs, reason = "the names are those of settings::Limits, which says what they mean")]
-pub(crate) struct Limits {
-    pub handshake: Option<Spanned<f64>>,
-    pub client_hello: Option<Spanned<f64>>,
-    pub shutdown: Option<Spanned<f64>>,
-    pub request: Option<Spanned<f64>>,
-    pub keeper: Option<Spanned<f64>>,
-    pub connections_per_owner: Option<Spanned<i64>>,
-    pub connections: Option<Spanned<i64>>,
-    pub contexts_per_owner: Option<Spanned<i64>>,
-    pub contexts: Option<Spanned<i64>>,
-    pub listeners_per_owner: Option<Spanned<i64>>,
-    pub listeners: Option<Spanned<i64>>,
-    pub handshakes_per_owner: Option<Spanned<i64>>,
-    pub handshakes: Option<Spanned<i64>>,
-    pub handshakes_per_listener: Option<Spanned<i64>>,
-    pub handshakes_per_source: Option<Spanned<i64>>,
-    pub psk_handshakes_per_owner: Option<Spanned<i64>>,
-    pub psk_handshakes: Option<Spanned<i64>>,
-    pub undelivered_per_owner: Option<Spanned<i64>>,
-    pub undelivered: Option<Spanned<i64>>,
-    pub control_connections_per_owner: Option<Spanned<i64>>,
-    pub control_connections: Option<Spanned<i64>>,
-    pub ungranted_connections: Option<Spanned<i64>>,
-    pub frame_bytes_in_flight_per_owner: Option<Spanned<i64>>,
-    pub frame_bytes_in_flight: Option<Spanned<i64>>,
-    pub blob_bytes_per_owner: Option<Spanned<i64>>,
-    pub blob_bytes: Option<Spanned<i64>>,
-    pub parsed_bytes_per_owner: Option<Spanned<i64>>,
-    pub parsed_bytes: Option<Spanned<i64>>,
-    pub parsing_jobs_per_owner: Option<Spanned<i64>>,
-    pub parsing_cpu_per_owner: Option<Spanned<i64>>,
-    pub sessions_per_owner: Option<Spanned<i64>>,
-    pub sessions: Option<Spanned<i64>>,
-    pub signatures_per_identity: Option<Spanned<i64>>,
-    pub signatures_per_front: Option<Spanned<i64>>,
-    pub frame_bytes: Option<Spanned<i64>>,
 }
 
 /// `[tickets]`

@@ -1,5 +1,5 @@
 use super::*;
-use luassl_settings::{Log, LogFormat};
+use luassl_settings::{Limits, Log, LogFormat};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -219,6 +219,12 @@ fn each_mistake_has_its_line_and_its_hint() {
             "[limits]\nhandshake = 0",
             "2: 0 is not a valid deadline\nhint: give a number of seconds from 0.01 to 86400",
         ),
+        ("limits = [1]", "1: expected a table, found sequence\nhint: write a table here"),
+        (
+            "[limits]\nconection = 1",
+            "2: unknown key `conection` in [limits]\nhint: did you mean `connections`?",
+        ),
+        ("[limits]\nkeeper = 'x'", "2: expected a number, found string \"x\"\nhint: write a number here"),
         ("[limits]\nframe_bytes = 10", "2: 10 is out of range\nhint: give a number from 16384 to 67108864"),
         ("[tickets]\nepoch = 0", "2: 0 is out of range\nhint: give a number from 1 to 2592000"),
         (
@@ -245,6 +251,25 @@ fn each_mistake_has_its_line_and_its_hint() {
     ];
     for (text, expected) in table {
         assert_eq!(only_error(text), expected, "for\n{text}");
+    }
+}
+
+/// Every limit is read to both ends of its range, and not beyond them.
+#[test]
+fn each_limit_is_read_in_its_range() {
+    for limit in Limits::ALL {
+        let text = |value: f64| format!("[limits]\n{} = {value}", limit.name);
+        let [least, most] = [limit.range.start(), limit.range.end()].map(|bound| limit.configured(*bound));
+        for bound in [limit.range.start(), limit.range.end()] {
+            let config = read(&text(limit.configured(*bound))).config.expect("no errors");
+            let mut expected = Limits::default();
+            limit.set(&mut expected, *bound);
+            assert_eq!(config.limits, expected);
+        }
+        for beyond in [least - limit.configured(1), most + limit.configured(1)] {
+            let hint = format!("from {least} to {most}");
+            assert!(only_error(&text(beyond)).ends_with(&hint), "{} = {beyond}", limit.name);
+        }
     }
 }
 

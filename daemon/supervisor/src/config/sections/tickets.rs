@@ -9,12 +9,12 @@ use crate::config::{
 use luassl_keeper_ipc::admin::EPOCH;
 
 /// Sessions live no longer than a ticket may (RFC 8446, 4.6.1), in seconds.
-const LIFETIME: std::ops::RangeInclusive<i64> = 0..=7 * 86_400;
+const LIFETIME: std::ops::RangeInclusive<u32> = 0..=7 * 86_400;
 /// Shorter ones would end while a handshake runs, in seconds.
-const EPOCHS: std::ops::RangeInclusive<i64> = 1..=30 * 86_400;
+const EPOCHS: std::ops::RangeInclusive<u32> = 1..=30 * 86_400;
 pub(crate) fn check(checker: &mut Checker<'_>, raw: &raw::Tickets) -> Tickets {
-    let epoch = limits::count(checker, raw.epoch.as_ref(), EPOCHS).unwrap_or(EPOCH);
-    let lifetime = limits::count(checker, raw.lifetime.as_ref(), LIFETIME);
+    let epoch = limits::count(checker, raw.epoch.as_ref(), &EPOCHS).unwrap_or(EPOCH);
+    let lifetime = limits::count(checker, raw.lifetime.as_ref(), &LIFETIME);
     if let (Some(given), Some(lifetime)) = (&raw.lifetime, lifetime)
         && lifetime > epoch
     {
