@@ -5,7 +5,6 @@
 local core = require "luassl_core"
 
 local MISUSE = -7
-local REFUSED = -6
 local TIMEOUT = -2
 
 -- The largest read, in bytes.
@@ -167,8 +166,8 @@ end
 
 --- Creates a context for wrap; throws on unknown options.
 local function make_context(options)
-  local context, message, code = core.context(options)
-  if not context and code == REFUSED and message:find("limit of %d+ contexts") then
+  local context, message, code, collecting_may_help = core.context(options)
+  if not context and collecting_may_help then
     -- Unreferenced objects keep their contexts until they are collected.
     collectgarbage()
     collectgarbage()

@@ -87,6 +87,23 @@ impl ErrorCode {
     }
 }
 
+/// Tells failures of one code apart where a program has to, so that no program reads messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// `tls`: the peer sent an alert.
+    Alert,
+    /// `tls`: no version, cipher, group, algorithm or protocol in common.
+    NothingInCommon,
+    /// `invalid`: PEM that cannot be read, or that lacks the expected block.
+    Pem,
+    /// `limit`: the limit on contexts.
+    Contexts,
+    /// A reason that this side does not know.
+    #[serde(other)]
+    Other,
+}
+
 /// A failure on the wire: a code for programs and a message for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -95,11 +112,20 @@ pub struct Failure {
     pub code: ErrorCode,
     /// What failed and what to do about it; lower case, no final period.
     pub message: String,
+    /// Which of the failures of this code, where programs tell them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
 }
 
 impl Failure {
     /// A failure from its code and message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), reason: None }
+    }
+
+    /// The same failure with a reason.
+    #[must_use]
+    pub fn because(self, reason: Reason) -> Self {
+        Self { reason: Some(reason), ..self }
     }
 }

@@ -29,9 +29,13 @@ fn buffer() -> impl Strategy<Value = ByteBuf> {
     vec(any::<u8>(), 0..300).prop_map(ByteBuf::from)
 }
 
+fn reason() -> impl Strategy<Value = Reason> {
+    prop_oneof![Just(Reason::Alert), Just(Reason::NothingInCommon), Just(Reason::Pem), Just(Reason::Contexts)]
+}
+
 fn failure() -> impl Strategy<Value = Failure> {
     let code = prop_oneof![Just(ErrorCode::Tls), Just(ErrorCode::Cut), Just(ErrorCode::Refused)];
-    (code, text()).prop_map(|(code, message)| Failure { code, message })
+    (code, text(), of(reason())).prop_map(|(code, message, reason)| Failure { code, message, reason })
 }
 
 fn version() -> impl Strategy<Value = ProtocolVersion> {

@@ -5,7 +5,7 @@ use crate::control::{CallError, request_deadline};
 use crate::error::Error;
 use crate::material::{Hashed, Material, MaterialError};
 use luassl_protocol::{
-    AdditionalIdentity, Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, LuaCode, MakeContext,
+    AdditionalIdentity, Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, MakeContext, Reason,
     Request,
 };
 use std::cell::Cell;
@@ -162,10 +162,10 @@ impl Context {
     /// Adds the names of the files to a failure: the daemon knows only their contents.
     fn named(&self, error: Error) -> Error {
         let origins: Vec<&str> = self.material.iter().map(Material::origin).collect();
-        if error.code != LuaCode::Misuse || origins.is_empty() || !error.message.contains("PEM block") {
+        if error.reason != Some(Reason::Pem) || origins.is_empty() {
             return error;
         }
-        Error::new(error.code, format!("{} (given: {})", error.message, origins.join(", ")))
+        Error { message: format!("{} (given: {})", error.message, origins.join(", ")), ..error }
     }
 }
 

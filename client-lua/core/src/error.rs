@@ -1,6 +1,6 @@
 //! The error of a failed operation: a code for Lua programs and a message for people.
 
-use luassl_protocol::{Failure, LuaCode};
+use luassl_protocol::{Failure, LuaCode, Reason};
 
 /// A failed operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,12 +10,14 @@ pub struct Error {
     pub code: LuaCode,
     /// What failed and what to do about it; lower case, no final period.
     pub message: String,
+    /// Which of the failures of this code, where the daemon told.
+    pub reason: Option<Reason>,
 }
 
 impl Error {
     /// An error from its code and message.
     pub fn new(code: LuaCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), reason: None }
     }
 
     pub(crate) fn timeout(what: &str) -> Self {
@@ -33,6 +35,6 @@ impl Error {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Self { code: failure.code.lua(), message: failure.message }
+        Self { code: failure.code.lua(), message: failure.message, reason: failure.reason }
     }
 }

@@ -3,7 +3,7 @@
 use crate::listener::ListenerHandle;
 use crate::options;
 use crate::pending_connection::PendingConnectionHandle;
-use crate::results::{Returned, fail, misuse, outcome, timeout, value};
+use crate::results::{Returned, fail_to_make, misuse, outcome, timeout, value};
 use crate::shared::Shared;
 use luassl_client::{Adopted, ConnectOptions, Context, Listener, PendingConnection};
 use luassl_protocol::Role;
@@ -95,6 +95,6 @@ pub(crate) fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Ret
             let handle = ContextHandle { shared: Rc::clone(shared), context: Some(context) };
             value(lua, lua.create_userdata(handle)?)
         }
-        Err(error) => fail(lua, &error),
+        Err(error) => fail_to_make(lua, &error),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::context::ContextHandle;
 use crate::options::{self, Fault};
-use crate::results::{Returned, fail, misuse, outcome};
+use crate::results::{Returned, fail_to_make, misuse, outcome};
 use crate::shared::Shared;
 use luassl_client::Context;
 use luassl_protocol::{CertificateFacts, CertificateText};
@@ -29,7 +29,7 @@ fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
         Ok(context) => lua
             .create_userdata(ContextHandle { shared: Rc::clone(shared), context: Some(context) })?
             .into_lua_multi(lua),
-        Err(error) => fail(lua, &error),
+        Err(error) => fail_to_make(lua, &error),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Results as Lua programs get them: a value or `true`, or `nil, message, code`.
 
 use luassl_client::{Error, Timeout};
-use luassl_protocol::LuaCode;
+use luassl_protocol::{LuaCode, Reason};
 use mlua::prelude::*;
 use std::time::Duration;
 
@@ -11,6 +11,13 @@ pub(crate) type Returned = LuaResult<LuaMultiValue>;
 /// Exactly one value.
 pub(crate) fn value(lua: &Lua, value: impl IntoLua) -> Returned {
     value.into_lua(lua)?.into_lua_multi(lua)
+}
+
+/// `nil, message, code`, and whether a collection of garbage may help: contexts of objects that are no longer referenced
+/// count until they are collected.
+pub(crate) fn fail_to_make(lua: &Lua, error: &Error) -> Returned {
+    let may_help = error.reason == Some(Reason::Contexts);
+    (LuaNil, error.message.as_str(), error.code as i32, may_help).into_lua_multi(lua)
 }
 
 /// `nil, message, code`

@@ -30,9 +30,7 @@ pub use error::TlsError;
 pub use ffi::memory::{peak_of, trim, wipe_what_is_freed};
 pub use ffi::safe_ffi::without_error_queue;
 pub use ffi::signing_guard::{may_sign, signing_is_allowed};
-pub use handshake::failure::{
-    failure, failure_of_io, failure_of_stack, is_alert, is_nothing_in_common, reason,
-};
+pub use handshake::failure::{failure, failure_of_io, failure_of_stack, reason};
 pub use handshake::hello::{Decision, decide, take_hello};
 pub use handshake::negotiated::{Negotiated, negotiated};
 pub use handshake::peer_bounds::{excess, hello_has_come};

@@ -549,8 +549,8 @@ function context.handle(ctx, pausing)
     if pausing then
       options.client_hello = true
     end
-    local made, reason = core.luasec.context(options)
-    if not made and reason:find("limit of %d+ contexts") then
+    local made, reason, _, collecting_may_help = core.luasec.context(options)
+    if not made and collecting_may_help then
       -- Unreferenced contexts exist until they are collected.
       collectgarbage()
       collectgarbage()

@@ -7,7 +7,6 @@ use crate::authorization::owner::Owner;
 use luassl_keeper_ipc::audit::Line;
 use luassl_protocol::{ErrorCode, Failure};
 use luassl_settings::{AUDIT, Open, OwnerStatus};
-use luassl_tls as tls;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -48,9 +47,11 @@ impl Reason {
         match failure.code {
             ErrorCode::Timeout => Self::Timeout,
             ErrorCode::Cut | ErrorCode::Closed => Self::Cut,
-            ErrorCode::Tls if tls::is_alert(failure) => Self::Alert,
-            ErrorCode::Tls if tls::is_nothing_in_common(failure) => Self::NothingInCommon,
-            ErrorCode::Tls => Self::Protocol,
+            ErrorCode::Tls => match failure.reason {
+                Some(luassl_protocol::Reason::Alert) => Self::Alert,
+                Some(luassl_protocol::Reason::NothingInCommon) => Self::NothingInCommon,
+                _ => Self::Protocol,
+            },
             ErrorCode::Verification => Self::Verification,
             ErrorCode::Refused => Self::Refused,
             ErrorCode::Limit => Self::Limit,

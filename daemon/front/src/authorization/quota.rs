@@ -2,7 +2,7 @@
 
 use crate::authorization::counters::{Counters, Refusal};
 use crate::authorization::owner::Owner;
-use luassl_protocol::{ErrorCode, Failure};
+use luassl_protocol::{ErrorCode, Failure, Reason};
 use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
@@ -89,12 +89,11 @@ impl Counts {
     fn check(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<(), Failure> {
         let all = self.all.get(&kind).copied().unwrap_or(0) + amount;
         let own = self.owners.get(&(owner.clone(), kind)).copied().unwrap_or(0) + amount;
-        let (what, key) = kind.words();
         if own > u64::from(bound.owner) {
-            return Err(limit(what, bound.owner, &format!("{key}_per_owner")));
+            return Err(limit(kind, bound.owner, "_per_owner"));
         }
         match bound.all {
-            Some(most) if all > open_to(most.into(), own) => Err(limit(what, most, key)),
+            Some(most) if all > open_to(most.into(), own) => Err(limit(kind, most, "")),
             _ => Ok(()),
         }
     }
@@ -275,11 +274,11 @@ impl Quotas {
     }
 }
 
-fn limit(what: &str, bound: u32, key: &str) -> Failure {
-    Failure::new(
-        ErrorCode::Limit,
-        format!("the limit of {bound} {what} is reached ([limits] {key}, or the grant)"),
-    )
+fn limit(kind: Kind, bound: u32, suffix: &str) -> Failure {
+    let (what, key) = kind.words();
+    let message = format!("the limit of {bound} {what} is reached ([limits] {key}{suffix}, or the grant)");
+    let failure = Failure::new(ErrorCode::Limit, message);
+    if kind == Kind::Contexts { failure.because(Reason::Contexts) } else { failure }
 }
 
 impl QuotaGuard {

@@ -6,7 +6,7 @@ use crate::{
     ffi::{self, safe_ffi},
     handshake::peer_bounds,
 };
-use luassl_protocol::{ErrorCode, Failure};
+use luassl_protocol::{ErrorCode, Failure, Reason};
 use openssl::error::{Error, ErrorStack};
 use openssl::ssl::{self, NameType, SslRef};
 use openssl::x509::X509VerifyResult;
@@ -50,23 +50,6 @@ pub fn failure_of_stack(stack: &ErrorStack, ssl: &SslRef) -> Failure {
         let reason = errors.iter().find_map(Error::reason).unwrap_or("no reason given");
         Failure::new(ErrorCode::Tls, format!("tls failed: {reason}"))
     })
-}
-
-/// How the sentence about a peer's alert begins.
-const ALERT: &str = "the peer sent the alert ";
-/// What the sentences have in them that name something which the peer lacks.
-const IN_COMMON: &str = " in common with the peer";
-
-/// Whether a failure is an alert that the peer sent.
-#[must_use]
-pub fn is_alert(failure: &Failure) -> bool {
-    failure.code == ErrorCode::Tls && failure.message.starts_with(ALERT)
-}
-
-/// Whether a failure is that both sides have no version, cipher, group, algorithm or protocol in common.
-#[must_use]
-pub fn is_nothing_in_common(failure: &Failure) -> bool {
-    failure.code == ErrorCode::Tls && failure.message.contains(IN_COMMON)
 }
 
 /// OpenSSL's own words for why a session failed, or the system's; none where the connection just ended.
@@ -156,6 +139,9 @@ fn session(error: &Error, ssl: &SslRef) -> Option<Failure> {
     if code > ALERT_OFFSET {
         return Some(alert(code - ALERT_OFFSET));
     }
+    if let Some(message) = nothing_in_common(code) {
+        return Some(Failure::new(ErrorCode::Tls, message).because(Reason::NothingInCommon));
+    }
     let message = match code {
         reason::CERTIFICATE_VERIFY_FAILED => return Some(verification(ssl)),
         reason::PEER_DID_NOT_RETURN_A_CERTIFICATE => {
@@ -171,6 +157,20 @@ fn session(error: &Error, ssl: &SslRef) -> Option<Failure> {
         reason::EXCESSIVE_MESSAGE_SIZE => {
             "the peer sends a handshake message that is too long; of certificates no more than 64 KiB are read"
         }
+        reason::DECRYPTION_FAILED_OR_BAD_RECORD_MAC => "a record from the peer was damaged on its way",
+        reason::UNSAFE_LEGACY_RENEGOTIATION_DISABLED => {
+            "the peer lacks secure renegotiation (RFC 5746); OP_LEGACY_SERVER_CONNECT lets it through"
+        }
+        reason::NO_RENEGOTIATION => "the peer refuses to renegotiate",
+        reason::DH_KEY_TOO_SMALL => "the Diffie-Hellman parameters are too small",
+        _ => return None,
+    };
+    Some(Failure::new(ErrorCode::Tls, message))
+}
+
+/// What both sides lack in common, for such a reason of libssl.
+fn nothing_in_common(code: i32) -> Option<&'static str> {
+    Some(match code {
         reason::NO_SHARED_CIPHER => "no cipher in common with the peer",
         reason::NO_PROTOCOLS_AVAILABLE
         | reason::UNSUPPORTED_PROTOCOL
@@ -183,15 +183,8 @@ fn session(error: &Error, ssl: &SslRef) -> Option<Failure> {
             "no group for the key exchange in common with the peer"
         }
         reason::NO_APPLICATION_PROTOCOL => "no application protocol (alpn) in common with the peer",
-        reason::DECRYPTION_FAILED_OR_BAD_RECORD_MAC => "a record from the peer was damaged on its way",
-        reason::UNSAFE_LEGACY_RENEGOTIATION_DISABLED => {
-            "the peer lacks secure renegotiation (RFC 5746); OP_LEGACY_SERVER_CONNECT lets it through"
-        }
-        reason::NO_RENEGOTIATION => "the peer refuses to renegotiate",
-        reason::DH_KEY_TOO_SMALL => "the Diffie-Hellman parameters are too small",
         _ => return None,
-    };
-    Some(Failure::new(ErrorCode::Tls, message))
+    })
 }
 
 /// An alert that the peer sent.
@@ -207,8 +200,8 @@ fn alert(number: i32) -> Failure {
         120 => "; no application protocol (alpn) in common",
         _ => "",
     };
-    let message = format!("{ALERT}{} ({number}){hint}", alert_name(number));
-    Failure::new(ErrorCode::Tls, message)
+    let message = format!("the peer sent the alert {} ({number}){hint}", alert_name(number));
+    Failure::new(ErrorCode::Tls, message).because(Reason::Alert)
 }
 
 fn alert_name(number: i32) -> String {
