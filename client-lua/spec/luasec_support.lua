@@ -1,4 +1,4 @@
--- What the specs of luassl.luasec share: LuaSec for comparisons, a stand-in for the daemon, and certificates of openssl.
+-- What the specs of luassl.luasec share: LuaSec for comparisons, a stand-in for the daemon, and openssl.
 
 local support = {}
 

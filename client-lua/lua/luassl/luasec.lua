@@ -99,7 +99,12 @@ local SETTERS = {
     context.setdhparam(ctx, callback)
     return true
   end },
-  { "curve", function(ctx, curve, cfg) return cfg.curveslist and true or context.setcurve(ctx, curve) end },
+  { "curve", function(ctx, curve, cfg)
+    if cfg.curveslist then
+      return true
+    end
+    return context.setcurve(ctx, curve)
+  end },
   { "curveslist", context.setcurveslist },
   { "verifyext", function(ctx, values) return with_all(ctx.setverifyext, ctx, values) end },
 }
