@@ -196,6 +196,11 @@ end
 -- Positions are limited to the numbers that floats represent exactly.
 local MAX_POSITION = 2 ^ 53
 
+--- The number of a range that is nearest to a number; the lowest one for NaN.
+local function within(number, lowest, highest)
+  return number > highest and highest or number >= lowest and number or lowest
+end
+
 function methods.send(self, data, first, last)
   state_of(self, "send")
   data = check.text(data, 1, "send")
@@ -206,9 +211,7 @@ function methods.send(self, data, first, last)
   if last < 0 then
     last = #data + last + 1
   end
-  -- The order of the arguments matters for NaN.
-  first = math.min(math.max(1, first), MAX_POSITION)
-  return raw.send(self, data, first, math.max(0, math.min(#data, last)))
+  return raw.send(self, data, within(first, 1, MAX_POSITION), within(last, 0, #data))
 end
 
 local WHOLE = { b = false, t = true, r = true }
@@ -244,10 +247,13 @@ plain("getsockname", raw.sockname)
 -- if it would block. The TCP connection stays open.
 plain("shutdown", raw.shutdown)
 
+--- Sets the statistics. Those that are nil stay as they are, and so does an age that is not a number, like LuaSec's.
 function methods.setstats(self, received, sent, age)
   state_of(self, "setstats")
-  received, sent = check.number(received, 1, "setstats", 0), check.number(sent, 2, "setstats", 0)
-  raw.set_statistics(self, received, sent, check.number(age, 3, "setstats", 0))
+  local received_now, sent_now, age_now = raw.statistics(self)
+  received = check.number(received, 1, "setstats", received_now)
+  sent = check.number(sent, 2, "setstats", sent_now)
+  raw.set_statistics(self, received, sent, tonumber(age) or age_now)
   return 1.0
 end
 
