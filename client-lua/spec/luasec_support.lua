@@ -29,6 +29,13 @@ function support.compared(it, pending)
   end
 end
 
+--- A connection of LuaSec before its handshake. It has a socket, because LuaSec does not set the descriptor of one that
+-- has none, and closes whatever number is there.
+function support.luasec_connection()
+  local listener = assert(require("socket").bind("127.0.0.1", 0))
+  return (assert(require("ssl").wrap(listener, { mode = "client", protocol = "any" })))
+end
+
 local undo = {}
 
 --- Replaces a field until `restore`.
