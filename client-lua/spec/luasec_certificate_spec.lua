@@ -66,8 +66,8 @@ local NAMES = {
 
 local CERTIFICATES = {
   { name = "root", section = "authority", key_type = "RSA", key_bits = 2048, signature = "RSA-SHA256" },
-  { name = "leaf.example", curve = "P-256", key_type = "EC", key_bits = 256, signature = "ecdsa-with-SHA256",
-    names = NAMES },
+  { name = "leaf.example", issuer = "root", curve = "P-256", key_type = "EC", key_bits = 256,
+    signature = "RSA-SHA256", names = NAMES },
   { name = "wide", mask = "MASK:0x800", section = "authority", curve = "P-256", key_type = "EC", key_bits = 256,
     signature = "ecdsa-with-SHA256", organisation = "\0B\0\252\0c\0h\0e\0r", encoded = wide },
 }
@@ -169,7 +169,8 @@ describe("a certificate", function()
       { oid = "2.5.4.10", name = "organizationName", value = "B\195\188cher" },
       { oid = "2.5.4.3", name = "commonName", value = "leaf.example" },
     }, one:subject())
-    assert.same(one:subject(), one:issuer())
+    assert.same({ "B\195\188cher", "root" }, { one:issuer()[2].value, one:issuer()[3].value })
+    assert.same(load("root"):subject(), one:issuer())
   end)
 
   it("has lists that are the program's own", function()
@@ -238,6 +239,8 @@ describe("a certificate", function()
     local _, path = support.certificate(directory, { name = "other", section = "authority", curve = "P-256" })
     local other = certificate.of(facts_of(path, { name = "other" }).der)
     assert.is_true(load("root"):issued(load "root"))
+    assert.is_true(load("root"):issued(load "leaf.example"))
+    assert.is_nil((load("leaf.example"):issued(load "root")))
     local good, reason = load("root"):issued(other)
     assert.is_nil(good)
     assert.is_string(reason)
@@ -311,7 +314,7 @@ describe("a certificate", function()
 
   compared("has issued what LuaSec says that it has", function()
     local x509 = require "ssl.x509"
-    for issuer, issued in pairs { root = "root", wide = "root", ["leaf.example"] = "wide" } do
+    for issued, issuer in pairs { root = "root", ["leaf.example"] = "root", wide = "leaf.example" } do
       local theirs = x509.load(known[issuer].pem):issued(x509.load(known[issued].pem))
       assert.equal(theirs, (load(issuer):issued(load(issued))), issuer .. " and " .. issued)
     end

@@ -1,12 +1,14 @@
 local support = dofile "client-lua/spec/luasec_support.lua"
 local check = require "luassl.luasec.check"
 
--- Calls a check as a method does, one function below the program. The results are not those of a tail call, which
--- would change the level of what is thrown.
-local function checked(name, ...)
+-- Calls a check as a method does, one function below the program, in a file of its own. The result is not that of a
+-- tail call, which would change the level of what is thrown.
+local checked = support.chunk([[
+local check = ...
+return function(name, ...)
   local value = check[name](...)
   return value
-end
+end]], check)
 
 describe("checks of arguments", function()
   it("take numbers as texts", function()

@@ -458,6 +458,14 @@ describe("a handshake of luassl.luasec", function()
     assert.is_nil(begun.handle.options.client_hello)
   end)
 
+  it("of a client does not stop at a ClientHello", function()
+    local log = handshakes {}
+    local ctx = assert(ssl.newcontext { mode = "client", protocol = "any" })
+    assert.is_true(context.setalpncb(ctx, function() end))
+    assert.is_true(connection.create(ctx):dohandshake())
+    assert.is_nil(log.begun[1].handle.options.client_hello)
+  end)
+
   it("does not begin without the name that has to be verified", function()
     local log = handshakes {}
     local done, reason = new({ verify = "peer", verify_host = true }):dohandshake()

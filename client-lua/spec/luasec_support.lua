@@ -94,6 +94,11 @@ function support.thrown(call)
   return message
 end
 
+--- What a text of Lua returns, called with these arguments. What it throws does not blame the spec.
+function support.chunk(text, ...)
+  return assert((rawget(_G, "loadstring") or load)(text, "=chunk"))(...)
+end
+
 --- The output of a command, which must succeed.
 function support.output(command)
   local pipe = assert(io.popen(command .. " && echo done", "r"))

@@ -156,10 +156,11 @@ end)
 
 describe("bad_argument", function()
   it("throws the message of Lua at the caller of the method", function()
-    local function method()
-      userdata.bad_argument(2, "method", "wrong")
-      return true
-    end
+    local method = support.chunk([[
+local userdata = ...
+return function()
+  userdata.bad_argument(2, "method", "wrong")
+end]], userdata)
     assert.matches("bad argument #2 to 'method' %(wrong%)$", support.thrown(function() local _ = method() end))
   end)
 end)
