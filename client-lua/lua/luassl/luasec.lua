@@ -99,6 +99,12 @@ local SETTERS = {
     context.setdhparam(ctx, callback)
     return true
   end },
+  { "curve", function(ctx, curve, cfg)
+    if cfg.curveslist then
+      return true
+    end
+    return context.setcurve(ctx, curve)
+  end },
   { "curveslist", context.setcurveslist },
   { "verifyext", function(ctx, values) return with_all(ctx.setverifyext, ctx, values) end },
 }
@@ -166,7 +172,7 @@ local function apply_setters(setters, ctx, cfg, good, reason)
   for _, setter in ipairs(setters) do
     local key, set = setter[1], setter[2]
     if good and cfg[key] then
-      good, reason = set(ctx, cfg[key])
+      good, reason = set(ctx, cfg[key], cfg)
     end
   end
   return good, reason
@@ -183,9 +189,6 @@ function luasec.newcontext(cfg)
   good, reason = load_pairs(ctx, cfg)
   if good and (cfg.cafile or cfg.capath) then
     good, reason = context.locations(ctx, cfg.cafile or nil, cfg.capath or nil)
-  end
-  if good and cfg.curve and not cfg.curveslist then
-    good, reason = context.setcurve(ctx, cfg.curve)
   end
   good, reason = apply_setters(SETTERS, ctx, cfg, good, reason)
   if good and cfg.alpn and cfg.mode == "server" then

@@ -26,7 +26,7 @@ end
 --- The certificate in a PEM text, or nil.
 function certificate.load(pem)
   pem = check.text(pem, 1, "load")
-  if not pem:find("-----BEGIN [%u0-9 ]*CERTIFICATE-----") then
+  if not check.has_certificate(pem) then
     return nil
   end
   local facts = core.luasec.certificate(pem)
@@ -36,13 +36,15 @@ function certificate.load(pem)
   return new { der = facts.der, facts = facts }
 end
 
-local function state_of(object, position, method)
-  return check.object(object, states, position, method, "SSL:Certificate")
+--- The state of a certificate; throws if the object is not one. Not a tail call, because that would change the level.
+local function state_of(object, position, method, above)
+  local state = check.object(object, states, position, method, "SSL:Certificate", 1 + (above or 0))
+  return state
 end
 
 --- The contents of a certificate. The daemon is asked once; throws if it cannot be reached.
 local function facts_of(object, method)
-  local state = state_of(object, 1, method)
+  local state = state_of(object, 1, method, 1)
   if not state.facts then
     local facts, reason = core.luasec.certificate(state.der)
     if not facts then
@@ -139,7 +141,6 @@ function methods.issued(self, issued, ...)
   end
   return nil, reason
 end
-
 
 --- Sets the encoding of texts: unchanged ("ai5") or UTF-8.
 function methods.setencode(self, encoding)

@@ -5,8 +5,8 @@ local check = {}
 
 local LEVEL = 4
 
-local function wrong(position, method, what)
-  error(("bad argument #%d to '%s' (%s)"):format(position, method, what), LEVEL)
+local function wrong(position, method, what, above)
+  error(("bad argument #%d to '%s' (%s)"):format(position, method, what), LEVEL + (above or 0))
 end
 
 local function got(value)
@@ -22,7 +22,11 @@ function check.text(value, position, method)
   return check.as_text(value) or wrong(position, method, ("string expected, got %s"):format(got(value)))
 end
 
-function check.number(value, position, method)
+--- A number; `default` for nil.
+function check.number(value, position, method, default)
+  if value == nil and default then
+    return default
+  end
   return tonumber(value) or wrong(position, method, ("number expected, got %s"):format(got(value)))
 end
 
@@ -35,10 +39,22 @@ function check.whole(value, position, method, default)
   return number < 0 and math.ceil(number) or math.floor(number)
 end
 
---- Returns `known[value]`; throws if there is none.
-function check.object(value, known, position, method, what)
+--- Returns `known[value]`; throws if there is none. `above` is the number of functions between this one and the method.
+function check.object(value, known, position, method, what, above)
   local state = value ~= nil and known[value]
-  return state or wrong(position, method, ("%s expected, got %s"):format(what, got(value)))
+  return state or wrong(position, method, ("%s expected, got %s"):format(what, got(value)), above)
+end
+
+local LABELS = { "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE" }
+
+--- Whether a PEM text contains a certificate.
+function check.has_certificate(pem)
+  for _, label in ipairs(LABELS) do
+    if pem:find("-----BEGIN " .. label .. "-----", 1, true) then
+      return true
+    end
+  end
+  return false
 end
 
 return check

@@ -20,8 +20,8 @@ end
 userdata.install_metatable(raw.new(), methods, tostring_of, raw.close)
 
 --- The state of a connection; throws if the object is not one.
-local function state_of(object, method)
-  return states[object] or check.object(object, states, 1, method, "SSL:Connection")
+local function state_of(object, method, above)
+  return states[object] or check.object(object, states, 1, method, "SSL:Connection", 1 + (above or 0))
 end
 
 function connection.copyright()
@@ -48,13 +48,20 @@ function connection.create(ctx)
   return conn
 end
 
+-- The largest C int.
+local MAX_DESCRIPTOR = 2147483647
+
 --- Sets the socket of a new connection.
 function connection.setfd(conn, number)
   state_of(conn, "ssl.core.setfd")
   if raw.begun(conn) or raw.closed(conn) then
     userdata.bad_argument(1, "ssl.core.setfd", "invalid SSL object state")
   end
-  raw.adopt(conn, check.whole(number, 2, "ssl.core.setfd"))
+  number = check.whole(number, 2, "ssl.core.setfd")
+  if not (number >= -MAX_DESCRIPTOR and number <= MAX_DESCRIPTOR) then
+    userdata.bad_argument(2, "ssl.core.setfd", "number has no integer representation")
+  end
+  raw.adopt(conn, number)
 end
 
 --- Adds a method to all connections.
@@ -186,6 +193,14 @@ function methods.receive(self, pattern, prefix)
   return raw.receive(self, what, prefix)
 end
 
+-- Positions are limited to the numbers that floats represent exactly.
+local MAX_POSITION = 2 ^ 53
+
+--- The number of a range that is nearest to a number; the lowest one for NaN.
+local function within(number, lowest, highest)
+  return number > highest and highest or number >= lowest and number or lowest
+end
+
 function methods.send(self, data, first, last)
   state_of(self, "send")
   data = check.text(data, 1, "send")
@@ -196,7 +211,7 @@ function methods.send(self, data, first, last)
   if last < 0 then
     last = #data + last + 1
   end
-  return raw.send(self, data, math.max(first, 1), math.max(math.min(last, #data), 0))
+  return raw.send(self, data, within(first, 1, MAX_POSITION), within(last, 0, #data))
 end
 
 local WHOLE = { b = false, t = true, r = true }
@@ -232,12 +247,13 @@ plain("getsockname", raw.sockname)
 -- if it would block. The TCP connection stays open.
 plain("shutdown", raw.shutdown)
 
+--- Sets the statistics. Those that are nil stay as they are, and so does an age that is not a number, like LuaSec's.
 function methods.setstats(self, received, sent, age)
   state_of(self, "setstats")
-  local function number(value, position)
-    return value == nil and 0 or check.number(value, position, "setstats")
-  end
-  raw.set_statistics(self, number(received, 1), number(sent, 2), number(age, 3))
+  local received_now, sent_now, age_now = raw.statistics(self)
+  received = check.number(received, 1, "setstats", received_now)
+  sent = check.number(sent, 2, "setstats", sent_now)
+  raw.set_statistics(self, received, sent, tonumber(age) or age_now)
   return 1.0
 end
 
@@ -279,7 +295,7 @@ end
 
 --- All information about a connected session, or nil.
 local function facts_of(self, method)
-  state_of(self, method)
+  state_of(self, method, 1)
   return raw.connected(self) and raw.facts(self) or nil
 end
 
@@ -407,7 +423,7 @@ function methods.exportkeyingmaterial(self, label, length, bound)
   label = check.text(label, 1, "exportkeyingmaterial")
   length = check.whole(length, 2, "exportkeyingmaterial")
   bound = bound ~= nil and check.text(bound, 3, "exportkeyingmaterial") or nil
-  if length < 0 or length > MAX_EXPORT then
+  if not (length >= 0 and length <= MAX_EXPORT) then
     return nil, "error exporting keying material"
   end
   local data = raw.export(self, label, length, bound)
@@ -442,7 +458,7 @@ function methods.settlsa(self, usage, selector, matching, data)
   data = check.text(data, 4, "settlsa")
   local fits = #data == LENGTHS[matching] or matching == 0 and #data >= MIN_FULL_DATA and #data <= MAX_RECORD_DATA
   local records = state.dane
-  if not (records and fits) or usage > 3 or selector > 1 or #records >= MAX_RECORDS or raw.begun(self) then
+  if not (records and fits and usage <= 3 and selector <= 1) or #records >= MAX_RECORDS or raw.begun(self) then
     return false
   end
   records[#records + 1] = { usage, selector, matching, data }

@@ -147,7 +147,7 @@ end
 function context.loadcert(ctx, file)
   local description = described(ctx, "ssl.context.loadcert")
   local bytes, reason = read(check_string(file, 2, "loadcert"))
-  if bytes and not bytes:find("-----BEGIN [%u ]*CERTIFICATE") then
+  if bytes and not check.has_certificate(bytes) then
     bytes, reason = nil, "no start line"
   end
   if not bytes then
@@ -246,7 +246,7 @@ local function names(known, list, method, failure)
     if not name then
       name = list[position]
       local got = name == nil and "nil" or type(name)
-      error(("bad argument #%d to '%s' (string expected, got %s)"):format(position + 1, method, got), 4)
+      error(("bad argument #%d to '%s' (string expected, got %s)"):format(position + 1, method, got), 3)
     end
     if known[name] == nil then
       return nil, failure:format(name)
@@ -381,7 +381,8 @@ end
 function context.setdane(ctx, ...)
   local description = described(ctx, "ssl.context.setdane")
   local flags = false
-  for position, flag in ipairs { ... } do
+  for position = 1, select("#", ...) do
+    local flag = (select(position, ...))
     if flag ~= "no_ee_namechecks" then
       userdata.bad_argument(position + 1, "setdane", ("invalid option '%s'"):format(tostring(flag)))
     end
@@ -397,9 +398,9 @@ end
 --- Trusts by name: those of the daemon's configuration, and `system`.
 function context.settrust(ctx, ...)
   local description = described(ctx, "ssl.context.settrust")
-  local list = { ... }
-  for position, name in ipairs(list) do
-    list[position] = check_string(name, position + 1, "settrust")
+  local list = {}
+  for position = 1, select("#", ...) do
+    list[position] = check_string((select(position, ...)), position + 1, "settrust")
   end
   local good, reason = is_accepted { trust = list }
   if not good then
