@@ -503,12 +503,16 @@ describe("a context of luassl.luasec", function()
     local ctx = assert(new())
     local freed = setmetatable({ {} }, { __mode = "v" })
     daemon.refuse = function()
-      return freed[1] and "the limit of 16 contexts is reached", support.REFUSED
+      return freed[1] and "the limit of 16 contexts is reached", support.REFUSED, true
     end
     assert.is_table(context.handle(ctx))
     assert.equal(2, #daemon.requests)
-    daemon.refuse = function() return "the limit of 16 contexts is reached", support.REFUSED end
+    daemon.refuse = function() return "the limit of 16 contexts is reached", support.REFUSED, true end
     assert.same({ nil, "the limit of 16 contexts is reached" }, { context.handle(assert(new())) })
+    assert.equal(4, #daemon.requests)
+    daemon.refuse = function() return "no grant", support.REFUSED, false end
+    assert.same({ nil, "no grant" }, { context.handle(assert(new())) })
+    assert.equal(5, #daemon.requests, "nothing else is asked again")
   end)
 
   it("has a mode, or the answer of LuaSec for an invalid one", function()

@@ -53,7 +53,7 @@ end
 
 --- Stands in for the daemon where it is asked for a context, until `restore`. The core checks the options first, and
 -- fails only because there is no daemon. `requests` are those that it has let through. `refuse(options)` returns a
--- reason and a code to refuse one.
+-- reason and a code to refuse one, and whether a collection of garbage may help.
 function support.daemon(core)
   local real = core.luasec.context
   local daemon = { requests = {} }
@@ -64,9 +64,10 @@ function support.daemon(core)
     end
     table.insert(daemon.requests, options)
     if daemon.refuse then
-      reason, code = daemon.refuse(options)
+      local collecting_may_help
+      reason, code, collecting_may_help = daemon.refuse(options)
       if reason then
-        return nil, reason, code
+        return nil, reason, code, collecting_may_help
       end
     end
     return { options = options }
