@@ -77,7 +77,7 @@ impl From<DecodeError> for CallError {
 impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         let code = match &error {
-            CallError::Failed(failure) => failure.code.lua(),
+            CallError::Failed(failure) => return failure.clone().into(),
             CallError::Timeout | CallError::Late => LuaCode::Timeout,
             CallError::TooLarge { .. } => LuaCode::Misuse,
             CallError::NotSent | CallError::Lost | CallError::Garbage(_) => LuaCode::Daemon,
