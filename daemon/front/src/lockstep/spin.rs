@@ -1,5 +1,5 @@
-//! Whether a thread looks for a connection's next question for a moment before it sleeps. A program that has read often
-//! writes at once; each connection has to have shown that its questions come soon.
+//! Whether a thread spins briefly for a connection's next request before it sleeps. Many programs write as soon as they
+//! have read. A connection earns spin waits by requests that arrive soon after an answer, and spends them in vain ones.
 
 use luassl_protocol::{SPIN_TIME, SpinBudget};
 use std::{
@@ -7,76 +7,76 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A question that is received so soon after the last answer would have been seen by a look: a wake-up on either side
-/// is part of the time.
+/// A request that arrives within this time after the last answer would have ended a spin wait. The time includes a
+/// wake-up on either side.
 const SOON: Duration = Duration::from_micros(100);
 
-/// What was answered last; each has habits of its own.
+/// What was answered last. Each kind has a budget of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum After {
     Read,
     Write,
     Other,
-    /// More than [`luassl_protocol::MAX_SPIN_DATA`]: nothing is looked for, since the cores have other work then.
+    /// More than [`luassl_protocol::MAX_SPIN_DATA`]: no spin wait follows, because the cores have other work then.
     Bulk,
 }
 
-/// What is known of a connection's habits.
+/// The budgets of one connection.
 #[derive(Debug)]
 pub(super) struct SpinPolicy {
     /// After each but [`After::Bulk`].
-    credit: [SpinBudget; 3],
+    budgets: [SpinBudget; 3],
     after: After,
 }
 
 impl SpinPolicy {
     /// A read is followed by a write, until shown otherwise.
     pub(super) fn new() -> Self {
-        Self { credit: [SpinBudget::ONE, SpinBudget::default(), SpinBudget::default()], after: After::Other }
+        Self { budgets: [SpinBudget::ONE, SpinBudget::default(), SpinBudget::default()], after: After::Other }
     }
 
-    /// A question of this kind is about to be answered.
+    /// A request of this kind is about to be answered.
     pub(super) fn answers(&mut self, after: After) {
         self.after = after;
     }
 
-    /// How long to look for the next question.
-    pub(super) fn look(&self) -> Option<Duration> {
-        self.credit.get(self.after as usize).is_some_and(|credit| credit.allows_spin()).then_some(SPIN_TIME)
+    /// How long to spin for the next request; `None` to sleep at once.
+    pub(super) fn spin_time(&self) -> Option<Duration> {
+        self.budgets.get(self.after as usize).is_some_and(|budget| budget.allows_spin()).then_some(SPIN_TIME)
     }
 
-    /// The next question came so long after the answer.
+    /// The next request arrived this long after the answer.
     pub(super) fn came(&mut self, later: Duration) {
         if later < SOON {
             self.change(SpinBudget::earn);
         }
     }
 
-    /// A look saw nothing.
+    /// A spin wait ended without a request.
     pub(super) fn was_in_vain(&mut self) {
         self.change(SpinBudget::spend);
     }
 
     fn change(&mut self, change: fn(&mut SpinBudget)) {
-        if let Some(credit) = self.credit.get_mut(self.after as usize) {
-            change(credit);
+        if let Some(budget) = self.budgets.get_mut(self.after as usize) {
+            change(budget);
         }
     }
 }
 
 thread_local! {
-    static LOOKING: Cell<bool> = const { Cell::new(false) };
+    static SPINNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// This thread's look: one connection's at a time, since whatever comes for another is seen along with it.
-pub(super) struct Look {
+/// This thread's spin wait. There is one at a time: an event for another connection of the thread ends it as well.
+pub(super) struct SpinWait {
     until: Instant,
 }
 
-impl Look {
-    /// None where this thread is looking already.
+impl SpinWait {
+    /// `None` if this thread spins already.
     pub(super) fn begin(now: Instant, length: Duration) -> Option<Self> {
-        (!LOOKING.replace(true)).then(|| Self { until: now + length })
+        (!SPINNING.replace(true)).then(|| Self { until: now + length })
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -84,25 +84,25 @@ impl Look {
     }
 }
 
-impl Drop for Look {
+impl Drop for SpinWait {
     fn drop(&mut self) {
-        LOOKING.set(false);
+        SPINNING.set(false);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::lockstep::spin::{After, Look, SOON, SPIN_TIME, SpinPolicy};
+    use crate::lockstep::spin::{After, SOON, SPIN_TIME, SpinPolicy, SpinWait};
     use std::time::{Duration, Instant};
 
     #[test]
     fn a_write_is_looked_for_after_a_read_and_nothing_after_a_write() {
         let mut spin = SpinPolicy::new();
-        assert_eq!(spin.look(), None);
+        assert_eq!(spin.spin_time(), None);
         spin.answers(After::Read);
-        assert_eq!(spin.look(), Some(SPIN_TIME));
+        assert_eq!(spin.spin_time(), Some(SPIN_TIME));
         spin.answers(After::Write);
-        assert_eq!(spin.look(), None);
+        assert_eq!(spin.spin_time(), None);
     }
 
     #[test]
@@ -112,13 +112,13 @@ mod tests {
         spin.was_in_vain();
         spin.came(SOON);
         let mut soon = 0;
-        while spin.look().is_none() {
+        while spin.spin_time().is_none() {
             spin.came(Duration::ZERO);
             soon += 1;
         }
         assert_eq!(soon, 4);
         spin.answers(After::Write);
-        assert_eq!(spin.look(), None, "each kind has its own");
+        assert_eq!(spin.spin_time(), None, "each kind has its own");
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
         let mut spin = SpinPolicy::new();
         spin.answers(After::Bulk);
         spin.came(Duration::ZERO);
-        assert_eq!(spin.look(), None);
+        assert_eq!(spin.spin_time(), None);
     }
 
     #[test]
@@ -138,15 +138,15 @@ mod tests {
         for _ in 0..=16 {
             spin.came(Duration::ZERO);
         }
-        assert!(spin.look().is_some());
+        assert!(spin.spin_time().is_some());
     }
 
     #[test]
     fn one_connection_of_a_thread_looks() {
-        let look = Look::begin(Instant::now(), Duration::ZERO).unwrap();
-        assert!(look.is_over());
-        assert!(Look::begin(Instant::now(), SPIN_TIME).is_none());
-        drop(look);
-        assert!(Look::begin(Instant::now(), SPIN_TIME).is_some());
+        let wait = SpinWait::begin(Instant::now(), Duration::ZERO).unwrap();
+        assert!(wait.is_over());
+        assert!(SpinWait::begin(Instant::now(), SPIN_TIME).is_none());
+        drop(wait);
+        assert!(SpinWait::begin(Instant::now(), SPIN_TIME).is_some());
     }
 }
