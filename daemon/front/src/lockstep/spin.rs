@@ -96,7 +96,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn a_write_is_looked_for_after_a_read_and_nothing_after_a_write() {
+    fn a_spin_wait_follows_a_read_and_not_a_write() {
         let mut spin = SpinPolicy::new();
         assert_eq!(spin.spin_time(), None);
         spin.answers(After::Read);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_in_vain_is_the_last_until_questions_have_come_soon_again() {
+    fn a_spin_wait_in_vain_is_the_last_until_requests_arrive_soon_again() {
         let mut spin = SpinPolicy::new();
         spin.answers(After::Read);
         spin.was_in_vain();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_looked_for_after_bulk() {
+    fn no_spin_wait_follows_bulk_data() {
         let mut spin = SpinPolicy::new();
         spin.answers(After::Bulk);
         spin.came(Duration::ZERO);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_of_a_thread_looks() {
+    fn one_connection_of_a_thread_spins_at_a_time() {
         let wait = SpinWait::begin(Instant::now(), Duration::ZERO).unwrap();
         assert!(wait.is_over());
         assert!(SpinWait::begin(Instant::now(), SPIN_TIME).is_none());
