@@ -30,7 +30,6 @@ pub fn for_front(
         listeners: front.listeners.iter().cloned().collect(),
         limits: config.limits.clone(),
         session_lifetime_s: config.tickets.lifetime,
-        ..Settings::default()
     }
 }
 
