@@ -31,14 +31,14 @@ const SYNC_POLL: Duration = Duration::from_millis(10);
 
 /// What a grant says of the contexts that are made under it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Terms {
+pub(super) struct GrantTerms {
     pub(super) floors: Floors,
     pub(super) trusts: Option<Vec<String>>,
     /// Whether each use is logged.
     pub(super) audit: bool,
 }
 
-impl From<&Grant> for Terms {
+impl From<&Grant> for GrantTerms {
     fn from(grant: &Grant) -> Self {
         Self { floors: grant.into(), trusts: grant.trusts.clone(), audit: grant.audit }
     }
@@ -49,7 +49,7 @@ impl From<&Grant> for Terms {
 pub(crate) struct AuthorizedContext {
     pub(crate) context: Arc<tls::Context>,
     /// The grant's when it was made.
-    pub(super) terms: Arc<Terms>,
+    pub(super) terms: Arc<GrantTerms>,
 }
 
 /// A context that is to be made from a description.
@@ -237,7 +237,7 @@ impl Contexts {
             self.authority.denied(principal, &operation, &denial);
             denial.into_failure()
         })?;
-        let terms = Arc::new(Terms::from(grant));
+        let terms = Arc::new(GrantTerms::from(grant));
         let key = CacheKey {
             owner: principal.owner.clone(),
             spec: digest_of(spec),
@@ -275,9 +275,14 @@ impl Contexts {
         cache.insert(key, Arc::downgrade(context));
     }
 
-    fn make_anew(&self, order: &Order, resolved: &Resolved, terms: &Terms) -> Result<tls::Context, Failure> {
+    fn make_anew(
+        &self,
+        order: &Order,
+        resolved: &Resolved,
+        terms: &GrantTerms,
+    ) -> Result<tls::Context, Failure> {
         let Order { active, principal: Principal { owner, .. }, context_request, .. } = order;
-        let Terms { floors, trusts, .. } = terms;
+        let GrantTerms { floors, trusts, .. } = terms;
         let spec = &resolved.spec;
         resolved.check_loaded(active, &*self.identities)?;
         if spec.dh.is_some() && !floors.dhe {

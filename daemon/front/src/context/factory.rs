@@ -7,7 +7,7 @@ use crate::authorization::{
     principal::Principal,
     standing::Standing,
 };
-use crate::context::build::{AuthorizedContext, Contexts, Order, Terms};
+use crate::context::build::{AuthorizedContext, Contexts, GrantTerms, Order};
 use crate::context::names::Resolved;
 use crate::context::request::{ContextRequest, identities_of};
 use luassl_protocol::{Dane, ErrorCode, Failure, Role};
@@ -281,7 +281,7 @@ impl SessionFactory {
 
     /// Whether the grant in force says the same as when a context was made.
     fn is_under_the_same_terms(&self, role: Role, active: &Active, former: &AuthorizedContext) -> bool {
-        self.standing(role).grant(active).is_ok_and(|grant| Terms::from(grant) == *former.terms)
+        self.standing(role).grant(active).is_ok_and(|grant| GrantTerms::from(grant) == *former.terms)
     }
 }
 

@@ -4,10 +4,10 @@
 //! A handshake lives on a thread that may wait for the keeper, an established connection on one that may not; what
 //! signs later moves to the first and back.
 
-mod asking;
 mod execute;
 mod frame;
 mod non_blocking_tcp;
+mod prompt;
 mod receive;
 mod session;
 mod spin;
@@ -25,11 +25,11 @@ use crate::{
         workers::{self, Job},
     },
 };
-use asking::Asking;
 use frame::whole;
 use luassl_protocol::{ErrorCode, Failure};
 use luassl_tls::{self as tls, Floors};
 use openssl::ssl::Ssl;
+use prompt::PskPrompt;
 use rustix::io::Errno;
 use session::Session;
 use spin::SpinPolicy;
@@ -116,8 +116,8 @@ impl LockStep {
         };
         let lua = self.lua.get().map(ClientSocket::copy);
         let lua = lua.unwrap_or_else(|| Err(Errno::NOTCONN.into())).map_err(limit)?;
-        let asking = Asking { lua, until: until.into_std() };
-        tls::ask_for_keys_by(self.session.ssl(), Some(Arc::new(move |question| asking.ask(question))));
+        let prompt = PskPrompt { lua, until: until.into_std() };
+        tls::ask_for_keys_by(self.session.ssl(), Some(Arc::new(move |question| prompt.ask(question))));
         workers::run_apart("luassl-psk", self.into_job(true)).map_err(limit)
     }
 

@@ -41,7 +41,7 @@ enum Stage {
 }
 
 /// What a call of OpenSSL came to, other than success.
-enum Hindrance {
+enum Blocked {
     WantRead,
     WantWrite,
     /// A signature has to be made first, on a thread that may wait for it.
@@ -115,33 +115,33 @@ impl Session {
     fn call<T>(
         &mut self,
         call: impl FnOnce(&mut SslStream<NonBlockingTcp>) -> Result<T, ssl::Error>,
-    ) -> Result<T, Hindrance> {
+    ) -> Result<T, Blocked> {
         drop(ErrorStack::get());
-        call(&mut self.tls).map_err(|error| self.hindrance(&error))
+        call(&mut self.tls).map_err(|error| self.blocked(&error))
     }
 
     /// Goes on with the handshake. One that has ended well in spite of an excess has failed all the same.
-    fn shake(&mut self) -> Result<(), Hindrance> {
+    fn advance_handshake(&mut self) -> Result<(), Blocked> {
         self.call(SslStream::do_handshake)?;
         let excess = tls::excess(self.tls.ssl());
         excess.map_or(Ok(()), |excess| Err(self.fail(excess, None)))
     }
 
-    fn hindrance(&mut self, error: &ssl::Error) -> Hindrance {
+    fn blocked(&mut self, error: &ssl::Error) -> Blocked {
         let excess = tls::excess(self.tls.ssl());
         if let Some(excess) = excess {
             return self.fail(excess, None);
         }
         match error.code() {
-            ssl::ErrorCode::WANT_READ => return Hindrance::WantRead,
-            ssl::ErrorCode::WANT_WRITE => return Hindrance::WantWrite,
+            ssl::ErrorCode::WANT_READ => return Blocked::WantRead,
+            ssl::ErrorCode::WANT_WRITE => return Blocked::WantWrite,
             ssl::ErrorCode::ZERO_RETURN => {
                 self.peer_closed = true;
                 self.tls.get_mut().forget();
-                return Hindrance::Closed;
+                return Blocked::Closed;
             }
-            code if code.as_raw() == WANT_X509_LOOKUP => return Hindrance::WantSignature,
-            code if code.as_raw() == WANT_CLIENT_HELLO => return Hindrance::WantDecision,
+            code if code.as_raw() == WANT_X509_LOOKUP => return Blocked::WantSignature,
+            code if code.as_raw() == WANT_CLIENT_HELLO => return Blocked::WantDecision,
             _ => {}
         }
         let failure = tls::failure(error, self.tls.ssl());
@@ -152,29 +152,29 @@ impl Session {
         self.fail(failure, reason)
     }
 
-    fn fail(&mut self, failure: Failure, reason: Option<String>) -> Hindrance {
+    fn fail(&mut self, failure: Failure, reason: Option<String>) -> Blocked {
         self.stage = Stage::Failed;
         self.tls.get_mut().forget();
         self.end = Some((failure, reason));
-        Hindrance::Failed
+        Blocked::Failed
     }
 
     /// The answer to a question that could not be carried out.
-    fn hindered(&mut self, hindrance: Hindrance, answer: LockStepAnswer<'_>) -> Answered {
-        let state = match hindrance {
-            Hindrance::WantSignature => return Answered::NeedsSignature,
-            Hindrance::WantRead => LockStepState::WantRead,
-            Hindrance::WantWrite => LockStepState::WantWrite,
-            Hindrance::WantDecision => {
+    fn blocked_answer(&mut self, blocked: Blocked, answer: LockStepAnswer<'_>) -> Answered {
+        let state = match blocked {
+            Blocked::WantSignature => return Answered::NeedsSignature,
+            Blocked::WantRead => LockStepState::WantRead,
+            Blocked::WantWrite => LockStepState::WantWrite,
+            Blocked::WantDecision => {
                 let client_hello = tls::take_hello(self.tls.ssl()).unwrap_or_default();
                 let state = LockStepState::NeedClientHello;
                 return frame(&LockStepAnswer { state, client_hello: Some(client_hello), ..answer });
             }
-            Hindrance::Closed => {
+            Blocked::Closed => {
                 let failure = Failure::new(ErrorCode::Closed, "the peer closed the connection");
                 return frame(&LockStepAnswer { taken: answer.taken, ..LockStepAnswer::failed(failure) });
             }
-            Hindrance::Failed => {
+            Blocked::Failed => {
                 let (failure, reason) = self.end.clone().unwrap_or_else(no_reason);
                 let failed = LockStepAnswer::failed(failure);
                 return frame(&LockStepAnswer { reason, taken: answer.taken, ..failed });
@@ -185,17 +185,17 @@ impl Session {
 
     pub(super) fn handshake(&mut self) -> Answered {
         match self.stage {
-            Stage::Failed => return self.hindered(Hindrance::Failed, ok()),
+            Stage::Failed => return self.blocked_answer(Blocked::Failed, ok()),
             Stage::Open => return self.shaken(),
             Stage::Handshaking => {}
         }
-        match self.shake() {
+        match self.advance_handshake() {
             Ok(()) => {
                 self.stage = Stage::Open;
                 self.established = true;
                 self.shaken()
             }
-            Err(hindrance) => self.hindered(hindrance, ok()),
+            Err(blocked) => self.blocked_answer(blocked, ok()),
         }
     }
 
@@ -229,7 +229,7 @@ impl Session {
             }
             Stage::Open => None,
             Stage::Handshaking => Some(invalid("the handshake has not been finished")),
-            Stage::Failed => Some(self.hindered(Hindrance::Failed, ok())),
+            Stage::Failed => Some(self.blocked_answer(Blocked::Failed, ok())),
         }
     }
 
@@ -238,7 +238,7 @@ impl Session {
             return refusal;
         }
         if self.peer_closed {
-            return self.hindered(Hindrance::Closed, ok());
+            return self.blocked_answer(Blocked::Closed, ok());
         }
         let max = (max as usize).clamp(MIN_LOCK_STEP_READ, MAX_LOCK_STEP_DATA);
         buffers::with_plain(|plain| {
@@ -247,37 +247,37 @@ impl Session {
             if let Some(room) = max.checked_sub(SEALED_RECORD).filter(|room| *room >= SEALED_RECORD) {
                 self.tls.get_mut().begin_batch(room);
             }
-            let (count, hindrance) = self.read_into(&mut plain[..max]);
+            let (count, blocked) = self.read_into(&mut plain[..max]);
             self.tls.get_mut().end_batch();
             let data = Some(Bytes::new(&plain[..count]));
-            match hindrance {
+            match blocked {
                 // What was decrypted comes first; the rest is found again with the next question.
                 _ if count > 0 => {
-                    frame(&LockStepAnswer { data, pending: self.is_telling(hindrance.as_ref()), ..ok() })
+                    frame(&LockStepAnswer { data, pending: self.is_reportable(blocked.as_ref()), ..ok() })
                 }
-                Some(hindrance) => self.hindered(hindrance, ok()),
+                Some(blocked) => self.blocked_answer(blocked, ok()),
                 None => frame(&LockStepAnswer { data, ..ok() }),
             }
         })
     }
 
     /// Whether there is something to tell that the readiness of the socket does not show.
-    fn is_telling(&self, hindrance: Option<&Hindrance>) -> bool {
+    fn is_reportable(&self, blocked: Option<&Blocked>) -> bool {
         self.has_pending()
-            || match hindrance {
-                Some(Hindrance::WantRead) => false,
+            || match blocked {
+                Some(Blocked::WantRead) => false,
                 Some(_) => true,
                 None => self.tls.get_ref().has_more(),
             }
     }
 
     /// Decrypts what there is.
-    fn read_into(&mut self, plain: &mut [u8]) -> (usize, Option<Hindrance>) {
+    fn read_into(&mut self, plain: &mut [u8]) -> (usize, Option<Blocked>) {
         let mut count = 0;
         while count < plain.len() {
             match self.call(|tls| tls.ssl_read(&mut plain[count..])) {
                 Ok(more) => count += more,
-                Err(hindrance) => return (count, Some(hindrance)),
+                Err(blocked) => return (count, Some(blocked)),
             }
             if !self.tls.get_ref().has_more() && !self.has_pending() {
                 break;
@@ -309,10 +309,10 @@ impl Session {
                     taken += count;
                     self.unsent.clear();
                 }
-                Err(hindrance) => {
-                    let stays = matches!(hindrance, Hindrance::WantWrite | Hindrance::WantRead);
-                    self.unsent = if stays { record.to_vec() } else { Vec::new() };
-                    return self.hindered(hindrance, LockStepAnswer { taken: to_u32(taken), ..ok() });
+                Err(blocked) => {
+                    let retries = matches!(blocked, Blocked::WantWrite | Blocked::WantRead);
+                    self.unsent = if retries { record.to_vec() } else { Vec::new() };
+                    return self.blocked_answer(blocked, LockStepAnswer { taken: to_u32(taken), ..ok() });
                 }
             }
         }
@@ -330,15 +330,15 @@ impl Session {
                     self.close_sent = true;
                     complete(outcome == ShutdownResult::Received || self.peer_closed)
                 }
-                Err(hindrance) => self.hindered(hindrance, ok()),
+                Err(blocked) => self.blocked_answer(blocked, ok()),
             };
         }
         while !self.peer_closed {
             // What the peer sent before its close_notify is thrown away.
             let thrown = buffers::with_plain(|plain| self.call(|tls| tls.ssl_read(plain)));
             match thrown {
-                Ok(_) | Err(Hindrance::Closed) => {}
-                Err(hindrance) => return self.hindered(hindrance, ok()),
+                Ok(_) | Err(Blocked::Closed) => {}
+                Err(blocked) => return self.blocked_answer(blocked, ok()),
             }
         }
         complete(true)

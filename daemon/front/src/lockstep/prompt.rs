@@ -23,13 +23,13 @@ const ROOM: usize = MAX_PSK + MAX_PSK_IDENTITY + 256;
 const MAX_UNSUITABLE: usize = 4;
 
 /// Whom a handshake asks, and until when.
-pub(super) struct Asking {
+pub(super) struct PskPrompt {
     /// A copy of the socket to the program. No descriptor is received over it: one that lies there ends the question.
     pub(super) lua: ClientSocket,
     pub(super) until: Instant,
 }
 
-impl Asking {
+impl PskPrompt {
     /// Asks, and waits; `None` where there is no key, where nobody answers in time, and after too many replies
     /// that are no answer.
     pub(super) fn ask(&self, question: PskQuestion) -> Option<PskKey> {
@@ -119,10 +119,10 @@ mod tests {
     };
 
     /// The socket of a connection, a handshake that asks over it, and the program's end.
-    fn asking() -> (ClientSocket, Asking, OwnedFd) {
+    fn prompt() -> (ClientSocket, PskPrompt, OwnedFd) {
         let (ours, theirs) = stream_pair().unwrap();
         let (lua, until) = (ours.copy().unwrap(), Instant::now() + Duration::from_secs(60));
-        (ours, Asking { lua, until }, theirs)
+        (ours, PskPrompt { lua, until }, theirs)
     }
 
     fn question() -> PskQuestion {
@@ -135,13 +135,13 @@ mod tests {
 
     #[test]
     fn finding_5_a_descriptor_in_an_answer_ends_the_question_and_is_not_received() {
-        let (ours, asking, theirs) = asking();
+        let (ours, prompt, theirs) = prompt();
         let (_reading, writing) = rustix::pipe::pipe().unwrap();
         transport::send(&theirs, &key(), &[], SendFlags::empty()).unwrap();
-        assert!(asking.ask(question()).is_some(), "the positive control");
+        assert!(prompt.ask(question()).is_some(), "the positive control");
         transport::send(&theirs, &key(), &[writing.as_fd()], SendFlags::empty()).unwrap();
-        assert!(asking.ask(question()).is_none());
-        drop(asking);
+        assert!(prompt.ask(question()).is_none());
+        drop(prompt);
         assert_eq!(ours.receive_all(&mut [0; 256]).unwrap().descriptors.len(), 1, "it is still there");
     }
 
@@ -164,25 +164,25 @@ mod tests {
     #[test]
     fn finding_5_a_question_ends_after_a_few_unsuitable_replies() {
         for (unsuitable, answered) in [(MAX_UNSUITABLE, true), (MAX_UNSUITABLE + 1, false)] {
-            let (ours, asking, theirs) = asking();
+            let (ours, prompt, theirs) = prompt();
             let program = program(theirs, unsuitable);
-            assert_eq!(asking.ask(question()).is_some(), answered, "{unsuitable}");
-            drop((asking, ours));
+            assert_eq!(prompt.ask(question()).is_some(), answered, "{unsuitable}");
+            drop((prompt, ours));
             program.join().unwrap();
         }
     }
 
     #[test]
     fn finding_13_a_lingering_socket_in_an_answer_keeps_no_question_and_no_close() {
-        let (ours, asking, theirs) = asking();
+        let (ours, prompt, theirs) = prompt();
         let (socket, _peer) = lingering();
         transport::send(&theirs, &key(), &[socket.as_fd()], SendFlags::empty()).unwrap();
         drop((socket, theirs));
         at_once(move || {
-            assert!(asking.ask(question()).is_none());
+            assert!(prompt.ask(question()).is_none());
             drop(ours);
             // The last descriptor of a socket in which the other one lies.
-            drop(asking);
+            drop(prompt);
         });
     }
 }
