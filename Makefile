@@ -19,7 +19,7 @@ feature     = lua$(subst .,,$(1))
 
 export CARGO FLAGS OFFLINE
 
-.PHONY: all bin lua deps lint-deps demo check fuzz test test-long bench lint install clean help tools weakened
+.PHONY: all bin lua deps lint-deps demo-deps keyscan demo check fuzz test test-long bench lint install clean help tools weakened
 
 .NOTPARALLEL:
 
@@ -54,6 +54,11 @@ tools: # what tests and demo need beside the product: the key scanner and a Lua 
 	@scripts/copy-changed target/tools/release/unanswered $(BUILD)/test/unanswered
 	@scripts/copy-changed target/tools/release/lua55 $(BUILD)/test/lua5.5
 
+keyscan: # the search for keys in the memory of processes, which the demo needs
+	$(CARGO) build $(FLAGS) --release -p luassl-tests --bin keyscan --target-dir target/tools
+	@mkdir -p $(BUILD)/test
+	@scripts/copy-changed target/tools/release/keyscan $(BUILD)/test/keyscan
+
 # Release builds refuse these features.
 weakened: # builds that lack a protection or misbehave, for the tests of the protections
 	@mkdir -p $(BUILD)/test
@@ -70,8 +75,11 @@ deps: ## Debian's packages, where one is missing (needs root or sudo)
 lint-deps:
 	@scripts/deps lint
 
-demo: deps ## two Lua programs talk TLS; a scan finds the key in neither
-	@$(MAKE) --no-print-directory all tools
+demo-deps:
+	@scripts/deps demo
+
+demo: demo-deps ## two Lua programs talk TLS; a scan finds the key in neither
+	@$(MAKE) --no-print-directory bin lua-5.4 keyscan
 	@demo/demo.sh
 
 fuzz: ## SECONDS=60 TARGET=: each fuzz target, or one of them, for that long
