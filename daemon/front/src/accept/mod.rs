@@ -173,7 +173,7 @@ impl Acceptors {
 }
 
 impl Drop for Acceptors {
-    /// The threads of the listeners hold the rest of the front's state.
+    /// Stops the listeners, because their threads hold the rest of the front's state.
     fn drop(&mut self) {
         self.running().iter().for_each(|(listener, _)| listener.stop());
     }
