@@ -184,7 +184,7 @@ impl PlaintextSocket {
         }
     }
 
-    /// Lets Lua read to an end of file, behind the data that has been sent. Returns true on the first call.
+    /// Lets Lua read to an end of file, behind the data that has been sent. Returns true if it was not shut down before.
     pub(crate) fn finish(&mut self) -> bool {
         if self.finished {
             return false;
