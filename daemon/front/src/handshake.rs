@@ -115,7 +115,7 @@ pub(super) async fn arrival(tcp: Tcp, hello: Duration) -> Result<Arrived, Failed
 /// `deadline` after its beginning.
 ///
 /// # Errors
-/// As [`handshake`], and if the ClientHello does not arrive in time.
+/// The same as [`handshake`], and if the ClientHello does not arrive in time.
 pub(super) async fn accepted(
     ssl: Ssl,
     arrived: Arrived,

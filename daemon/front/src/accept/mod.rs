@@ -179,7 +179,8 @@ impl Drop for Acceptors {
     }
 }
 
-/// An accept that waits because its peer has gone would keep the old socket open.
+/// Interrupts a listener's thread until it has switched sockets. An accept that waits because its peer has gone would
+/// keep the old socket open.
 fn interrupt_until_moved(acceptors: &Arc<Acceptors>, listener: Arc<Listener>) {
     let acceptors = Arc::clone(acceptors);
     let interrupting = move || {

@@ -222,7 +222,7 @@ impl Quotas {
     /// Takes a part as [`Quotas::attempt`] does, and counts a refusal. Used for the requests of programs.
     ///
     /// # Errors
-    /// As [`Quotas::attempt`].
+    /// The same as [`Quotas::attempt`].
     pub(crate) fn take(
         &self,
         owner: &Owner,
@@ -292,7 +292,7 @@ impl QuotaGuard {
     /// Changes the amount of this part. An increase is checked against the limit.
     ///
     /// # Errors
-    /// As [`Quotas::take`]. In this case the amount is unchanged.
+    /// The same as [`Quotas::take`]. In this case the amount is unchanged.
     pub(crate) fn resize(&mut self, amount: u64, bound: Bound) -> Result<(), Failure> {
         let mut counts = self.quotas.lock();
         if amount > self.amount {

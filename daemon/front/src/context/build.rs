@@ -119,7 +119,7 @@ impl Hasher for Sha256Hasher {
         self.0.update(bytes);
     }
 
-    /// Not used, because only the digest is needed.
+    /// Returns 0, and is not used, because only the digest is needed.
     fn finish(&self) -> u64 {
         0
     }
@@ -186,7 +186,7 @@ impl Contexts {
     /// Builds the context of a description to check that it can be built.
     ///
     /// # Errors
-    /// As [`Contexts::build`].
+    /// The same as [`Contexts::build`].
     pub(crate) async fn check(
         self: &Arc<Self>,
         principal: &Principal,
@@ -203,10 +203,10 @@ impl Contexts {
         self.make(order).await
     }
 
-    /// Builds a context in its owner's turn, on a thread where other work is not delayed.
+    /// Builds a context in its owner's turn, on a thread that does not delay other work.
     ///
     /// # Errors
-    /// As [`Contexts::build`], and if there is no room for the work.
+    /// The same as [`Contexts::build`], and if there is no room for the work.
     pub(super) async fn make(self: &Arc<Self>, order: Order) -> Result<AuthorizedContext, Failure> {
         let (owner, limits) = (order.principal.owner.clone(), order.active.settings.limits.clone());
         let contexts = Arc::clone(self);

@@ -83,7 +83,7 @@ impl SessionFactory {
     /// Returns whether the settings of another use are the same.
     ///
     /// # Errors
-    /// As [`Parsing::run`](crate::parsing::Parsing::run).
+    /// The same as [`Parsing::run`](crate::parsing::Parsing::run).
     pub(crate) async fn is_like(&self, other: &Self) -> Result<bool, Failure> {
         if self.principal.owner != other.principal.owner || self.listener != other.listener {
             return Ok(false);
@@ -139,7 +139,7 @@ impl SessionFactory {
     }
 
     /// Creates a client's session with TLSA records, which may contain certificates and keys. They are parsed in their
-    /// owner's turn, on a thread where other work is not delayed.
+    /// owner's turn, on a thread that does not delay other work.
     async fn session_by_records(
         &self,
         context: Arc<tls::Context>,
@@ -154,7 +154,7 @@ impl SessionFactory {
     /// Returns the floors that the grant demands of connections.
     ///
     /// # Errors
-    /// As [`SessionFactory::session`].
+    /// The same as [`SessionFactory::session`].
     pub(crate) async fn floors(&self, role: Role) -> Result<Floors, Failure> {
         Ok(self.granted(role).await?.context.floors())
     }
@@ -185,7 +185,7 @@ impl SessionFactory {
     /// Checks that a session can be created.
     ///
     /// # Errors
-    /// As [`SessionFactory::session`].
+    /// The same as [`SessionFactory::session`].
     pub(crate) async fn check(&self, role: Role) -> Result<(), Failure> {
         self.granted(role).await?.context.session(role, None, None).map(drop)
     }

@@ -142,7 +142,7 @@ impl Channel {
         }
     }
 
-    /// Decodes a frame. A large frame is decoded on a thread where other work is not delayed.
+    /// Decodes a frame. A large frame is decoded on a thread that does not delay other work.
     async fn decode(
         &self,
         services: &Services,
@@ -304,8 +304,8 @@ fn in_flight_bound(limits: &Limits) -> Bound {
     }
 }
 
-/// Takes a part of that limit, or resizes the existing part to this amount. Waits while there is no room. The wait of a
-/// frame that has begun ends at the frame's deadline.
+/// Takes a part of the limit on bytes in flight, or resizes the existing part to this amount. Waits while there is no
+/// room. The wait of a frame that has begun ends at the frame's deadline.
 async fn take_room(slot: &mut Option<QuotaGuard>, quotas: &Quotas, owner: &Owner, amount: u64, bound: Bound) {
     loop {
         let taken = match slot {

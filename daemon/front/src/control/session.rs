@@ -109,7 +109,7 @@ impl Session {
         })
     }
 
-    /// Parses data of a caller with a grant, on a thread where other work is not delayed.
+    /// Parses data of a caller with a grant, on a thread that does not delay other work.
     pub(super) async fn parse<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Outcome<T> + Send + 'static,

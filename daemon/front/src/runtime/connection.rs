@@ -316,7 +316,7 @@ impl Connections {
     /// Returns the state of a live or recently ended connection.
     ///
     /// # Errors
-    /// As [`Connections::find`].
+    /// The same as [`Connections::find`].
     pub(crate) fn status(&self, token: &Token, owner: &Owner) -> Result<Status, Failure> {
         let table = lock(&self.table);
         match (table.live.get(&**token), table.ended.verdicts.get(&**token)) {

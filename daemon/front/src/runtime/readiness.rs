@@ -27,7 +27,7 @@ pub(crate) fn register<T: Owns>(fd: T) -> io::Result<AsyncFd<T>> {
 /// Registers a borrowed descriptor for reading.
 ///
 /// # Errors
-/// As [`register`].
+/// The same as [`register`].
 pub(crate) fn register_borrowed(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     // SAFETY: the borrow keeps the descriptor open and the same for longer than the AsyncFd lives.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
@@ -46,7 +46,7 @@ impl<T: Owns> Detachable<T> {
     /// Registers the socket with the runtime of this thread.
     ///
     /// # Errors
-    /// As [`register`]. In this case the socket is closed.
+    /// The same as [`register`]. In this case the socket is closed.
     pub(crate) fn register(&mut self) -> io::Result<()> {
         *self = match std::mem::replace(self, Self::Closed) {
             Self::Parked(fd) => Self::Registered(register(fd)?),

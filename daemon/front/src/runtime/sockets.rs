@@ -241,7 +241,7 @@ pub(crate) fn connected_tcp(came: &mut Vec<OwnedFd>) -> Result<Tcp, Failure> {
 /// Takes the listening TCP socket that arrived with a request, and no other descriptor.
 ///
 /// # Errors
-/// As [`connected_tcp`].
+/// The same as [`connected_tcp`].
 pub(crate) fn listening_tcp(came: &mut Vec<OwnedFd>) -> Result<Tcp, Failure> {
     take_tcp(came, true)
 }
@@ -327,7 +327,7 @@ pub(crate) fn stream_pair() -> Result<(ClientSocket, OwnedFd), Failure> {
 /// Returns a pair of connected SOCK_SEQPACKET sockets: the front's end, then Lua's.
 ///
 /// # Errors
-/// As [`stream_pair`].
+/// The same as [`stream_pair`].
 pub(crate) fn delivery_pair() -> Result<(ClientSocket, OwnedFd), Failure> {
     pair(SocketType::SEQPACKET)
 }
