@@ -73,7 +73,7 @@ fn supplementary_groups(socket: &impl AsFd) -> io::Result<Vec<u32>> {
     loop {
         let mut gids = vec![0_u32; room];
         let mut bytes = libc::socklen_t::try_from(room * size_of::<u32>()).unwrap_or(libc::socklen_t::MAX);
-        // SAFETY: the pointer and the length describe `gids`, which lives through the call; the kernel writes at
+        // SAFETY: the pointer and the length describe `gids`, which lives through the call. The kernel writes at
         // most that many bytes.
         let outcome = unsafe {
             libc::getsockopt(

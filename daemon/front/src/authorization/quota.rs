@@ -36,9 +36,7 @@ pub(crate) const MAX_UNCLOSED: Bound = Bound { owner: 512, all: Some(4_096) };
 pub(crate) enum Kind {
     /// Established connections.
     Connections,
-    /// Contexts.
     Contexts,
-    /// Listeners.
     Listeners,
     /// Handshakes in progress.
     Handshakes,
@@ -46,7 +44,6 @@ pub(crate) enum Kind {
     PskHandshakes,
     /// Finished connections that no subscriber has taken.
     Undelivered,
-    /// Control connections.
     ControlConnections,
     /// Control connections of callers without a grant.
     Ungranted,
@@ -407,7 +404,7 @@ mod tests {
         let ungranted = quotas.account(&Owner::ungranted()).waiting(1_000);
         assert!(!quotas.account(&owner(1)).has_room_for_descriptors());
         assert!(good.has_room_for_descriptors());
-        // Positive control: there is a bound for all.
+        // Positive control: there is a limit for all owners.
         let last = above(4);
         assert!(!good.has_room_for_descriptors());
         drop((last, held));

@@ -48,7 +48,7 @@ enum Attempt {
     Stale,
     /// The socket cannot be used.
     Broken,
-    /// No answer came in time.
+    /// No answer arrived in time.
     Silent,
 }
 

@@ -32,8 +32,8 @@ pub(super) struct PskPrompt {
 }
 
 impl PskPrompt {
-    /// Sends the question, and waits for the answer. Returns `None` if there is no key, if no answer arrives in time, or after too
-    /// many unsuitable replies.
+    /// Sends the question, and waits for the answer. Returns `None` if there is no key, if no answer arrives in time,
+    /// or after too many unsuitable replies.
     pub(super) fn ask(&self, question: PskQuestion) -> Option<PskKey> {
         let need = LockStepAnswer { psk: Some(question), ..LockStepAnswer::new(LockStepState::NeedPsk) };
         let need = encode(&need);

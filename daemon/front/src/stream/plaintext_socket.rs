@@ -184,8 +184,8 @@ impl PlaintextSocket {
         }
     }
 
-    /// Lets Lua read to an end of file, behind the data that has been sent. Returns true if the socket was not shut down
-    /// before.
+    /// Lets Lua read to an end of file, behind the data that has been sent. Returns true if the socket was not shut
+    /// down before.
     pub(crate) fn finish(&mut self) -> bool {
         if self.finished {
             return false;

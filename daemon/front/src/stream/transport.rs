@@ -47,7 +47,7 @@ pub(crate) struct Transport {
     sent: usize,
     /// The total number of bytes that the kernel accepted. It shows progress.
     pub(crate) bytes_sent: u64,
-    /// Set at the end of file from TCP.
+    /// Whether TCP has reached the end of file.
     pub(crate) end_of_file: bool,
     /// Why nothing more can be sent.
     send_error: Option<Errno>,
