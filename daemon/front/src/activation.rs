@@ -1,11 +1,11 @@
-//! Putting a pushed configuration in force.
+//! Puts a pushed configuration in force.
 
 use crate::{services::Services, withdrawal::end_what_is_withdrawn};
 use luassl_settings::{PushReply, Settings};
 use std::os::fd::OwnedFd;
 
-/// Puts a pushed configuration in force; what is wrong with it is told, and the rest holds. What no grant allows any
-/// more is ended.
+/// Puts a pushed configuration in force. Its faults are reported, and the rest applies. Everything that no grant allows
+/// any more is ended.
 pub(super) fn activate(
     services: &Services,
     settings: Settings,

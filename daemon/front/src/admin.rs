@@ -1,4 +1,4 @@
-//! The supervisor's door: pushes of the configuration and the trust bundles.
+//! The admin socket of the supervisor: pushes of the configuration and the trust bundles.
 
 use crate::{
     activation::activate, authorization::credentials, runtime::readiness, services::Services, status,
@@ -13,17 +13,17 @@ use rustix::{
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
-/// The largest message of the supervisor, in bytes; what is larger comes in a memfd.
+/// The maximum size of a message of the supervisor, in bytes. A larger message is sent in a memfd.
 const MAX_MESSAGE: usize = 64 * 1024;
 
-/// How long accepting waits after it has failed, as without descriptors.
+/// The pause after accepting has failed, for example because no descriptor is left.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// Serves the admin socket on a thread of its own, so that neither waits for the other: pushes and what clients ask. What
-/// is returned tells how that ended.
+/// Serves the admin socket on a dedicated thread, so that pushes and the requests of clients do not wait for each
+/// other. The returned receiver reports how the thread ended.
 ///
 /// # Errors
-/// When the kernel gives no thread or no epoll instance.
+/// Returns an error if the kernel supplies no thread or no epoll instance.
 pub(super) fn start(door: Door, admin: OwnedFd) -> io::Result<oneshot::Receiver<io::Result<()>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, end) = oneshot::channel();
@@ -36,7 +36,7 @@ pub(super) fn start(door: Door, admin: OwnedFd) -> io::Result<oneshot::Receiver<
     Ok(end)
 }
 
-/// Serves the admin socket, whether it is one connection or listens for them.
+/// Serves the admin socket, which is either one connection or a listening socket.
 async fn serve(door: Arc<Door>, admin: OwnedFd) -> io::Result<()> {
     if !socket_acceptconn(&admin)? {
         return converse(&door, admin).await;
@@ -64,7 +64,7 @@ async fn serve(door: Arc<Door>, admin: OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Root's and the front's own user's alone, whatever the socket's mode says.
+/// Admits only root and the front's user, whatever the socket's mode permits.
 async fn admit(door: &Door, socket: OwnedFd) -> io::Result<()> {
     credentials::check_supervisor(&socket)?;
     converse(door, socket).await
@@ -88,10 +88,10 @@ async fn converse(door: &Door, socket: OwnedFd) -> io::Result<()> {
     }
 }
 
-/// What a message of the supervisor is about.
+/// The parts of the front that a message of the supervisor affects.
 pub(super) struct Door {
     services: Services,
-    /// The service manager, where there is one.
+    /// The service manager; `None` if there is none.
     manager: Option<SdNotify>,
 }
 
@@ -100,7 +100,7 @@ impl Door {
         Self { services, manager }
     }
 
-    /// Tells the service manager that the front serves.
+    /// Notifies the service manager that the front serves.
     fn ready(&self) {
         told(self.manager.as_ref().map(SdNotify::ready));
     }
@@ -119,7 +119,7 @@ impl Door {
     }
 }
 
-/// Looks whether the service manager could be told.
+/// Logs an error if the service manager could not be notified.
 fn told(outcome: Option<io::Result<()>>) {
     if let Some(Err(error)) = outcome {
         tracing::warn!("NOTIFY_SOCKET cannot be written to: {error}");

@@ -17,24 +17,24 @@ use std::{
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_openssl::SslStream;
 
-/// How long a failed handshake's alert may take to reach the peer before TCP is closed.
+/// The time in which the alert of a failed handshake may reach the peer before TCP is closed.
 const ALERT_LINGER: Duration = Duration::from_secs(1);
 
-/// A handshake that is over and good; the socket is parked, so that any thread may take it.
+/// A handshake that has succeeded. The socket is parked, so any thread may take it.
 pub(super) struct Established {
     pub(super) tls: SslStream<Transport>,
     pub(super) info: Info,
 }
 
-/// Why a handshake did not end well.
+/// Why a handshake did not succeed.
 enum Broken {
-    /// The peer has passed a bound ([`tls::excess`]), whatever libssl says of the session.
+    /// The peer has exceeded a limit ([`tls::excess`]), whatever libssl reports for the session.
     Excess(Failure),
     Tls(openssl::ssl::Error),
     Tcp(io::Error),
 }
 
-/// A handshake that failed. Whoever waits for it can be told at once, before the peer has taken the alert.
+/// A handshake that failed. A caller that waits for it can be notified at once, before the peer has received the alert.
 pub(super) struct Failed {
     pub(super) failure: Failure,
     parting: Option<SslStream<Transport>>,
@@ -42,17 +42,18 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    /// Nothing has been said to the peer.
+    /// Creates a failure of which the peer is not notified.
     pub(super) fn without_alert(failure: Failure) -> Self {
         Self { failure, parting: None, without_hello: false }
     }
 
-    /// Its ClientHello has not come in time.
+    /// Returns whether its ClientHello did not arrive in time.
     pub(super) fn is_without_hello(&self) -> bool {
         self.without_hello
     }
 
-    /// A peer that has said nothing is told nothing: the connection ends at once.
+    /// Creates the failure for a late ClientHello. A peer that has sent nothing is sent nothing: the connection ends at
+    /// once.
     fn hello_not_in_time(deadline: Duration) -> Self {
         let seconds = deadline.as_secs_f64();
         let message = format!("no ClientHello within {seconds} s ([limits] client_hello)");
@@ -74,7 +75,8 @@ impl Failed {
 /// Runs one handshake to its end, within `deadline`.
 ///
 /// # Errors
-/// Why it failed; the socket is still open, so that the peer can be told by an alert ([`Failed::part`]).
+/// Returns why the handshake failed. The socket is still open, so that an alert can be sent to the peer
+/// ([`Failed::part`]).
 pub(super) async fn handshake(
     ssl: Ssl,
     tcp: Tcp,
@@ -87,18 +89,18 @@ pub(super) async fn handshake(
     conclude(tls, outcome.ok(), deadline)
 }
 
-/// A peer that a listener has accepted, and that has begun to speak. Until then a connection costs a descriptor, and no
-/// session: whoever only connects takes next to none of the front's memory.
+/// A peer that a listener has accepted, and that has begun to send. Before that a connection costs a descriptor, and no
+/// session. A peer that only connects uses very little of the front's memory.
 pub(super) struct Arrived {
     transport: Transport,
-    /// How long its ClientHello may take, counted from the accept, and until when.
+    /// The time for its ClientHello, counted from the accept, and the deadline that results.
     hello: (Duration, Instant),
 }
 
-/// Waits for the first byte of a peer that a listener has accepted; `hello` is how long its whole ClientHello may take.
+/// Waits for the first byte of a peer that a listener has accepted. `hello` is the time for its whole ClientHello.
 ///
 /// # Errors
-/// When the byte has not come by then, or when the socket cannot be waited for.
+/// Returns an error if the byte does not arrive in time, or if it is not possible to wait for the socket.
 pub(super) async fn arrival(tcp: Tcp, hello: Duration) -> Result<Arrived, Failed> {
     let until = Instant::now() + hello;
     let transport = registered(tcp)?;
@@ -109,10 +111,11 @@ pub(super) async fn arrival(tcp: Tcp, hello: Duration) -> Result<Arrived, Failed
     Ok(Arrived { transport, hello: (hello, until) })
 }
 
-/// As [`handshake`], with a peer that a listener has accepted; ends `until` then, which is `deadline` from its beginning.
+/// Runs a handshake as [`handshake`] does, with a peer that a listener has accepted. It ends at `until`, which is
+/// `deadline` after its beginning.
 ///
 /// # Errors
-/// As [`handshake`], and when the ClientHello has not come in time.
+/// The same as [`handshake`], and if the ClientHello does not arrive in time.
 pub(super) async fn accepted(
     ssl: Ssl,
     arrived: Arrived,
@@ -130,9 +133,9 @@ pub(super) async fn accepted(
     conclude(tls, outcome, deadline)
 }
 
-/// A socket that this thread's runtime waits for.
+/// Returns a socket that is registered with this thread's runtime.
 fn registered(tcp: Tcp) -> Result<Transport, Failed> {
-    // A peer that has gone already makes the handshake fail, not this option.
+    // If the peer has already gone, the handshake fails, not this option.
     let _ = rustix::net::sockopt::set_tcp_nodelay(&tcp, true);
     let mut transport = Transport::new(tcp);
     transport.register().map_err(|error| Failed::internal(&error))?;
@@ -144,7 +147,7 @@ fn begin(mut ssl: Ssl, transport: Transport) -> Result<SslStream<Transport>, Fai
     SslStream::new(ssl, transport).map_err(|error| Failed::internal(&error))
 }
 
-/// What a handshake came to; no outcome where its deadline has passed.
+/// Returns the result of a handshake. There is no outcome if its deadline has passed.
 fn conclude(
     mut tls: SslStream<Transport>,
     outcome: Option<Result<(), Broken>>,
@@ -162,7 +165,7 @@ fn conclude(
     Err(Failed { failure, parting: Some(tls), without_hello: false })
 }
 
-/// A handshake that met its deadline.
+/// Returns the failure of a handshake that exceeded its deadline.
 pub(super) fn not_in_time(deadline: Duration) -> Failure {
     let seconds = deadline.as_secs_f64();
     Failure::new(ErrorCode::Timeout, format!("no handshake within {seconds} s ([limits] handshake)"))
@@ -185,7 +188,7 @@ fn why(broken: &Broken, tls: &SslStream<Transport>) -> Failure {
     }
 }
 
-/// One turn of a server's handshake; over, without an outcome, when the ClientHello has come.
+/// Performs one step of a server's handshake. It is ready, without an outcome, when the ClientHello has arrived.
 fn poll_hello(tls: &mut SslStream<Transport>, cx: &mut Context<'_>) -> Poll<Option<Result<(), Broken>>> {
     match poll_handshake(tls, Role::Server, cx) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
@@ -194,15 +197,16 @@ fn poll_hello(tls: &mut SslStream<Transport>, cx: &mut Context<'_>) -> Poll<Opti
     }
 }
 
-/// One turn of the handshake. It is over when its last flight is in the kernel's hands, since nobody else may move
-/// a byte until the connection has been taken.
+/// Performs one step of the handshake. The handshake is complete when the kernel has accepted its last flight, because
+/// no other task may move a byte until the connection has been taken.
 fn poll_handshake(
     tls: &mut SslStream<Transport>,
     role: Role,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Broken>> {
     with_buffers(tls, |tls| {
-        // What another session of this thread left in OpenSSL's queue of errors would be taken for this one's.
+        // An error that another session of this thread left in OpenSSL's error queue would be attributed to this
+        // session.
         drop(ErrorStack::get());
         let shaken = match role {
             Role::Server => Pin::new(&mut *tls).poll_accept(cx),
@@ -231,8 +235,8 @@ fn with_buffers<T>(tls: &mut SslStream<Transport>, work: impl FnOnce(&mut SslStr
     outcome
 }
 
-/// Lets the alert arrive: a socket that is closed with unread data resets the connection, and the peer would see
-/// no alert.
+/// Waits until the alert has arrived. If a socket is closed with unread data, the connection is reset, and the peer
+/// does not receive the alert.
 async fn say_goodbye(tls: &mut SslStream<Transport>) {
     let sent = std::future::poll_fn(|cx| with_buffers(tls, |tls| tls.get_mut().poll_send(cx)));
     if matches!(timeout(ALERT_LINGER, sent).await, Ok(Ok(()))) {

@@ -1,6 +1,7 @@
 //! The front: control sockets, grants, contexts and connections. It reads the network and holds no key.
 //!
-//! It opens no file, connects to nothing but its keeper's socket and binds nothing: what it needs is passed to it.
+//! It opens no file, connects only to its keeper's socket and binds no address. The sockets that it needs are passed to
+//! it.
 #![deny(unsafe_code)]
 
 mod accept;
@@ -34,19 +35,18 @@ use luassl_tls as tls;
 use services::Services;
 use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
-/// What `luassld front` is started with.
+/// The options with which `luassld front` is started.
 #[derive(Debug)]
 pub struct FrontOptions {
-    /// The front's name, which the keeper's and the supervisor's words go by.
+    /// The front's name, by which the keeper and the supervisor refer to it.
     pub name: String,
     /// The keeper's socket for this front.
     pub keeper: PathBuf,
-    /// The user to become, where root starts it.
+    /// The user to switch to, if root starts the front.
     pub user: Option<User>,
-    /// How to leave the file system and the network, where `luassld run` starts it.
+    /// How to leave the file system and the network, if `luassld run` starts the front.
     pub isolation: Option<Isolation>,
-    /// The sockets that came along, by name: `admin`, `status`, `control`, `socket.NAME`,
-    /// `listener.NAME`.
+    /// The passed sockets, by name: `admin`, `status`, `control`, `socket.NAME`, `listener.NAME`.
     pub sockets: Vec<(String, OwnedFd)>,
 }
 
@@ -56,13 +56,13 @@ pub enum FrontError {
     /// A system call failed.
     #[error("the front cannot start: {0}")]
     System(#[from] io::Error),
-    /// It cannot give up what it does not need.
+    /// The front cannot give up privileges that it does not need.
     #[error("the front does not start: {0}")]
     Sandbox(#[from] luassl_sandbox::SandboxError),
     /// OpenSSL cannot be used.
     #[error("the front cannot start: {0}")]
     Tls(#[from] tls::TlsError),
-    /// Nobody could ever talk to it.
+    /// A socket without which the front cannot be reached is missing.
     #[error("the front was given no socket named \"{0}\" (LISTEN_FDNAMES)")]
     MissingSocket(&'static str),
 }
@@ -70,17 +70,17 @@ pub enum FrontError {
 /// Runs a front until SIGTERM or until its supervisor has gone.
 ///
 /// # Errors
-/// [`FrontError`] when it cannot start.
+/// Returns [`FrontError`] if the front cannot start.
 pub fn run(options: FrontOptions) -> Result<(), FrontError> {
     tls::wipe_what_is_freed()?;
-    // Asked of files, which may be out of reach below.
+    // This reads files that may not be reachable below.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     allocator::bound_arenas(cores);
     let keeper = lockdown::close(options.isolation, options.user, options.keeper)?;
     raise_descriptor_limit();
     runtime::interrupt::install()?;
     let notice = SdNotify::from_environment()?;
-    // From here on no file can be opened; threads inherit that.
+    // No file can be opened after this call. Threads inherit the restriction.
     lockdown::lock_down()?;
     #[cfg(feature = "hostile")]
     hostile::act(&options.name, &keeper);
@@ -130,7 +130,7 @@ async fn serve(
         _ = terminate.recv() => Ok(()),
         ended = admin => match ended {
             Ok(outcome) => Ok(outcome?),
-            // Its thread has gone, and nobody could push any more.
+            // The thread of the admin socket has ended, so no further push is possible.
             Err(_) => Err(io::Error::other("the admin socket is out of service").into()),
         },
     };

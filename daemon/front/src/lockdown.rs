@@ -1,8 +1,8 @@
-//! What the front gives up when it starts, so that whoever takes it over has little to go on with: no files, no programs,
-//! no processes but its own, and no sockets but Unix ones and those that are passed to it.
+//! The privileges that the front gives up when it starts, so that an attacker who takes it over has few possibilities.
+//! It has no files, no programs, no other processes, and only Unix sockets and the sockets that are passed to it.
 //!
-//! A call that is not on the list fails with EPERM, and does not end the process: thousands of connections would end
-//! with it, for what may be a library's harmless look at something.
+//! A call that is not on the list fails with EPERM, and does not end the process. Otherwise thousands of connections
+//! would end because of a call that may be a harmless check in a library.
 
 use luassl_sandbox::SandboxError;
 use luassl_sandbox::calls::{self, Call, Otherwise, any};
@@ -11,8 +11,9 @@ use luassl_sandbox::isolation::{self, Isolation};
 use luassl_sandbox::user::{self, User};
 use std::path::PathBuf;
 
-/// First of all: an empty root directory with the keeper's socket in it, a user of its own, and closed to debuggers and
-/// core dumps, also to those of that user. Gives where the keeper's socket is then.
+/// Isolates the process before anything else. It gets an empty root directory that contains the keeper's socket, and a
+/// dedicated user. It is closed to debuggers and core dumps, also to those of this user. Returns the path of the
+/// keeper's socket after that.
 pub(super) fn close(
     isolation: Option<Isolation>,
     user: Option<User>,
@@ -30,7 +31,7 @@ pub(super) fn close(
     Ok(keeper)
 }
 
-/// Restricts this thread, which has to be the only one, and those that it starts.
+/// Restricts this thread, which has to be the only one, and the threads that it starts.
 pub(super) fn lock_down() -> Result<(), SandboxError> {
     if files::none(UnixSockets::Connects)? == Enforced::Not {
         tracing::warn!(
@@ -40,11 +41,11 @@ pub(super) fn lock_down() -> Result<(), SandboxError> {
     calls::restrict(&needed(), Otherwise::Refuse)
 }
 
-/// Every call that the front makes.
+/// Returns all system calls that the front makes.
 fn needed() -> Vec<Call> {
     let mut calls = calls::of_threads();
     calls.extend(NEEDED.iter().copied().map(any));
-    // Connections to the keeper and to systemd; the pairs that programs get.
+    // Connections to the keeper and to systemd, and the socket pairs for programs.
     let unix = i64::from(libc::AF_UNIX);
     calls.extend([any(libc::SYS_socket).with(0, unix), any(libc::SYS_socketpair).with(0, unix)]);
     let descriptor_flags =
@@ -85,7 +86,7 @@ const NEEDED: &[i64] = &[
     libc::SYS_epoll_wait,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
-    // Who asks.
+    // Credentials.
     libc::SYS_getuid,
     libc::SYS_geteuid,
 ];

@@ -1,4 +1,5 @@
-//! The parts of a front. Only what needs them all has this: control connections, and what puts a configuration in force.
+//! The parts of a front. Only the code that needs all of them holds this: control connections, and the activation of a
+//! configuration.
 
 use crate::{
     accept::Acceptors, authorization::authority::Authority, context::Contexts, control::turns::Turns,
@@ -18,10 +19,10 @@ pub(super) struct Services {
 }
 
 impl Services {
-    /// Starts the threads of a front whose connections are for so many cores.
+    /// Starts the threads of a front that uses `cores` cores for its connections.
     ///
     /// # Errors
-    /// When the kernel gives no thread or no epoll instance.
+    /// Returns an error if the kernel supplies no thread or no epoll instance.
     pub(super) fn start(keeper: Arc<KeeperLink>, cores: usize) -> io::Result<Self> {
         let authority = Arc::new(Authority::new());
         let parsing = Arc::new(Parsing::start()?);

@@ -1,5 +1,5 @@
-//! What a front says to a question for its status, on its admin socket, and under `luassld run` on a socket for that
-//! alone.
+//! The status of a front. It answers status requests on its admin socket, and under `luassld run` on a socket for this
+//! purpose only.
 
 use crate::{
     authorization::{authority::Authority, credentials, owner::Owner, quota::Kind},
@@ -14,19 +14,19 @@ use rustix::{
 use std::{collections::BTreeMap, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::timeout};
 
-/// Connections that ask at a time; more wait to be accepted.
+/// The number of connections that may send requests at a time. Further ones wait to be accepted.
 const MAX_ASKING: usize = 8;
-/// How long one of them may last.
+/// The maximum duration of one such connection.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The largest question, in bytes.
+/// The maximum size of a request, in bytes.
 const MAX_QUESTION: usize = 512;
-/// How long accepting rests after a failure.
+/// The pause after accepting has failed.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// What the answer is made from.
+/// The parts that supply the answer.
 type Parts = (Arc<Authority>, Arc<ConnectionRuntime>);
 
-/// Serves the socket for the status, for ever.
+/// Serves the socket for the status. Returns only after an error.
 pub(super) async fn serve(authority: Arc<Authority>, runtime: Arc<ConnectionRuntime>, listening: OwnedFd) {
     if let Err(error) = accept_all((authority, runtime), listening).await {
         tracing::error!("the socket for the status is out of service: {error}");
@@ -78,19 +78,19 @@ async fn converse(authority: &Authority, runtime: &ConnectionRuntime, socket: Ow
     }
 }
 
-/// The answer; none where `message` is no such question.
+/// Returns the answer; `None` if `message` is not a status request.
 pub(super) fn answer(authority: &Authority, runtime: &ConnectionRuntime, message: &[u8]) -> Option<Vec<u8>> {
     StatusRequest::decode(message)
         .map(|request| request.answer(authority.counters.status(open(authority, runtime))))
 }
 
-/// What each owner has open.
+/// Returns what each owner has open.
 fn open(authority: &Authority, runtime: &ConnectionRuntime) -> BTreeMap<Owner, Open> {
     let mut owners: BTreeMap<Owner, Open> = BTreeMap::new();
     for connection in runtime.connections.all() {
         let open = owners.entry(connection.owner.clone()).or_default();
         match connection.stage() {
-            // Counted by what is held for them.
+            // These are counted by the held parts of quotas.
             Stage::Early => {}
             Stage::Stream if connection.server => open.server += 1,
             Stage::Stream => open.client += 1,

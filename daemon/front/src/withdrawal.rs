@@ -1,4 +1,5 @@
-//! What a reload ends: when the grants change, each connection and listener is judged again as a new one would be.
+//! The withdrawal of grants by a reload. When the grants change, each connection and listener is judged again as a new
+//! one would be.
 
 use crate::{
     accept::Acceptors,
@@ -17,10 +18,10 @@ use std::{
     sync::Arc,
 };
 
-/// Lines of one reload about what it ends; what is beyond them is one line together.
+/// The number of log lines of one reload about what it ends. The rest is summarized in one line.
 const MAX_WARNINGS: usize = 64;
 
-/// What a reload ends: whose, why, and how many.
+/// What a reload ends: the owner, the reason and the count.
 #[derive(Default)]
 pub(super) struct Ended {
     connections: BTreeMap<(String, &'static str), u64>,
@@ -45,7 +46,7 @@ impl Ended {
 }
 
 /// Ends the connections and listeners that no grant allows any more, after a warning for each owner and identity.
-/// Gives the warnings.
+/// Returns the warnings.
 pub(super) fn end_what_is_withdrawn(
     authority: &Authority,
     runtime: &ConnectionRuntime,
@@ -55,7 +56,7 @@ pub(super) fn end_what_is_withdrawn(
     let mut ended = Ended::default();
     let mut verdicts: HashMap<*const Standing, Result<Floors, Denial>> = HashMap::new();
     let mut condemned = Vec::new();
-    // Kept until the end: an address stands for one standing as long as that lives.
+    // Kept until the end, because an address identifies a standing only while the standing lives.
     let all: Vec<_> = runtime.connections.all().into_iter().map(|one| (one.standing(), one)).collect();
     for ((standing, negotiated), connection) in &all {
         let Some(standing) = standing else { continue };

@@ -1,7 +1,8 @@
-//! The thread that accepts a listener's connections, and the handshake of each.
+//! The thread that accepts a listener's connections, and the handshake of each connection.
 //!
-//! A program's listening socket shares its open file, O_NONBLOCK included, with the program, and there is no accept
-//! that is non-blocking by call. So each listener has a thread of its own, which may be held by nobody but itself.
+//! A program's listening socket shares its open file, O_NONBLOCK included, with the program, and accept has no flag
+//! that makes a single call non-blocking. So each listener has its own thread. If accept blocks, only this listener
+//! waits.
 
 use crate::accept::listener::Listener;
 use crate::{
@@ -33,10 +34,10 @@ use std::{
 };
 use tokio::time::{Instant, timeout_at};
 
-/// How long the accepting thread waits before it looks again, where a bound is reached or accepting fails.
+/// The time that the accepting thread waits before it checks again, if a limit is reached or accepting fails.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
-/// For what has been bounded before.
+/// No limit, for an amount that has been limited before.
 const UNBOUNDED: Bound = Bound { owner: u32::MAX, all: None };
 
 /// The thread of a listener.
@@ -44,11 +45,11 @@ pub(super) struct Acceptor {
     listener: Arc<Listener>,
     socket: Arc<Tcp>,
     sources: Sources,
-    /// The last failure has been logged.
+    /// Whether the last failure has been logged.
     complained: bool,
-    /// A bound has stopped accepting, and that has been said.
+    /// Whether a limit has stopped accepting, and this has been logged.
     waits: bool,
-    /// There is nothing to accept from any more.
+    /// Whether the socket can no longer accept.
     failed: bool,
 }
 
@@ -57,7 +58,7 @@ impl Acceptor {
         Self { listener, socket, sources, complained: false, waits: false, failed: false }
     }
 
-    /// Accepts until the listener is stopped, or its socket listens no more.
+    /// Accepts until the listener is stopped, or until its socket no longer listens.
     pub(super) fn run(mut self) {
         while !self.failed && !self.listener.is_stopping() {
             self.move_on();
@@ -67,7 +68,7 @@ impl Acceptor {
         }
     }
 
-    /// Takes the socket that a reload has brought; the one before it is closed.
+    /// Switches to the socket that a reload has supplied. The previous socket is closed.
     fn move_on(&mut self) {
         let Some(socket) = self.listener.next_socket().take() else { return };
         let address = rustix::net::getsockname(&*socket).ok();
@@ -76,7 +77,7 @@ impl Acceptor {
         self.socket = socket;
     }
 
-    /// Waits for a peer, within the bounds; `None` when the caller should look again.
+    /// Waits for a peer, within the limits. Returns `None` if the caller should check again.
     fn next_peer(&mut self) -> Option<(Tcp, Slots, HalfOpen)> {
         if self.listener.is_stalled() {
             self.pause();
@@ -110,10 +111,10 @@ impl Acceptor {
         }
     }
 
-    /// Counts a connection among those whose handshakes are under way; `None` for one that is reset in place of that.
+    /// Counts a connection as a handshake in progress. Returns `None` if the connection is reset instead.
     fn admit(&self, tcp: &OwnedFd, from: Option<SocketAddrAny>) -> Option<HalfOpen> {
         let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-        // Those that have gone already share a source that nobody else has.
+        // Connections whose peers have already gone share a source that no other connection has.
         let from = from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.ip());
         let Listener { authority, owner, half_open: of_listener, .. } = &*self.listener;
         match self.sources.admit(owner, from, of_listener, &authority.limits(), half_open::chance()) {
@@ -121,16 +122,16 @@ impl Acceptor {
             Err(Dropped::Early) => authority.counters.dropped_early(owner),
             Err(Dropped::Source) => authority.counters.dropped_by_source(owner),
         }
-        // Its close then resets the connection, and waits for nothing. Nobody else has the socket.
+        // The close then resets the connection without waiting. No other process has the socket.
         let _ = sockopt::set_socket_linger(tcp, Some(Duration::ZERO));
         None
     }
 
     fn not_accepted(&mut self, error: Errno) {
         match error {
-            // Another process was faster, the peer has gone, or the thread is to stop.
+            // Another process accepted first, the peer has gone, or the thread is to stop.
             Errno::WOULDBLOCK | Errno::CONNABORTED | Errno::INTR => {}
-            // The socket does not listen any more: whoever shares it has shut it down.
+            // The socket no longer listens: a process that shares it has shut it down.
             Errno::INVAL | Errno::BADF | Errno::NOTSOCK | Errno::OPNOTSUPP => {
                 tracing::warn!(listener = ?self.listener.key, "the listener has ended: {error}");
                 self.listener.fail();
@@ -145,7 +146,7 @@ impl Acceptor {
         }
     }
 
-    /// Waits for a peer, or to be woken for another reason (`None`).
+    /// Waits for a peer. Returns `None` if the thread is woken for another reason.
     fn wait_readable(&self) -> Option<()> {
         let mut polled =
             [PollFd::new(&*self.socket, PollFlags::IN), PollFd::new(&self.listener.wake, PollFlags::IN)];
@@ -165,12 +166,12 @@ impl Acceptor {
         }
     }
 
-    /// What it was for is looked at anyway.
+    /// Resets the wake-up. Its reason is checked in any case.
     fn forget_wake(&self) {
         let _ = rustix::io::read(&self.listener.wake, &mut [0; 8]);
     }
 
-    /// Hands an accepted socket to a handshake thread.
+    /// Passes an accepted socket to a handshake thread.
     fn begin(&self, tcp: Tcp, slots: Slots, half_open: HalfOpen) {
         let listener = Arc::clone(&self.listener);
         self.listener.runtime.handshake_workers.spawn(Box::pin(async move {
@@ -179,7 +180,7 @@ impl Acceptor {
     }
 }
 
-/// One accepted connection, from its socket to the dispatcher.
+/// Serves one accepted connection, from its socket to the dispatcher.
 async fn serve(listener: &Listener, tcp: Tcp, (slots, half_open): (Slots, HalfOpen)) {
     let established = match shake_hands(listener, tcp).await {
         Ok(established) => established,
@@ -202,24 +203,24 @@ async fn serve(listener: &Listener, tcp: Tcp, (slots, half_open): (Slots, HalfOp
     }
 }
 
-/// The handshake of one accepted connection, within its deadline.
+/// Performs the handshake of one accepted connection, within its deadline.
 async fn shake_hands(listener: &Listener, tcp: Tcp) -> Result<Established, Failed> {
     let limits = listener.authority.limits();
     let deadline = limits.handshake();
     let until = Instant::now() + deadline;
     let peer = Peer::New(sockets::peer(tcp.as_fd()));
     let arrived = handshake::arrival(tcp, limits.client_hello()).await?;
-    // After a reload the context is made anew first; peers do not wait for that longer than for anything else.
+    // After a reload the context is built again first. The deadline of the peers includes this time.
     let session = timeout_at(until, listener.sessions.session(Role::Server, None, None, peer)).await;
     let session = session.unwrap_or_else(|_| Err(handshake::not_in_time(deadline)));
     handshake::accepted(session.map_err(Failed::without_alert)?, arrived, until, deadline).await
 }
 
-/// A connection that is ready to be delivered.
+/// Returns a connection that is ready for delivery.
 fn finish(listener: &Listener, established: Established, slot: QuotaGuard) -> Result<Finished, Failure> {
     let Listener { authority, runtime, .. } = listener;
-    // The bound stops accepting, and what has been accepted is delivered: those whose handshakes were under way come
-    // on top, and these have a bound of their own.
+    // The limit stops accepting, but accepted connections are delivered. The connections whose handshakes were in
+    // progress are added, and these have their own limit.
     let undelivered = authority.quotas.take(&listener.owner, Kind::Undelivered, 1, UNBOUNDED)?;
     let connection = runtime.connections.enter(listener.owner.clone(), true, slot)?;
     connection.rests_on(listener.sessions.standing(Role::Server));
@@ -236,7 +237,7 @@ fn refuse(listener: &Listener, failure: Failure) {
     listener.failed(failure);
 }
 
-/// What one connection takes of its owner's bounds, before it is accepted.
+/// The parts of its owner's limits that one connection takes before it is accepted.
 struct Slots {
     handshake: QuotaGuard,
     connection: QuotaGuard,
@@ -249,7 +250,7 @@ impl Slots {
             authority.quotas.attempt(&principal.owner, kind, 1, Bound { owner: own, all: Some(all) })
         };
         let connections = authority.connection_bound(principal);
-        // A look at the bound only: the part is taken when there is something to deliver.
+        // This only checks the limit. The part is taken when there is a connection to deliver.
         drop(take(Kind::Undelivered, limits.undelivered_per_owner, limits.undelivered)?);
         Ok(Self {
             handshake: take(Kind::Handshakes, limits.handshakes_per_owner, limits.handshakes)?,

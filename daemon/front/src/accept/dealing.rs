@@ -1,25 +1,25 @@
 //! Decides which subscriber receives which finished connection and which report of a failed handshake.
 //!
-//! [`Dealing`] is a state machine without I/O. A caller tells it what has happened, performs each [`Step`] that it
-//! returns, and tells it how the step ended. What a connection, a stream or a report is does not matter here.
+//! [`Dealing`] is a state machine without I/O. The caller reports each event, performs each [`Step`] that the machine
+//! returns, and reports how the step ended. The types of connections, streams and reports do not matter here.
 
 use luassl_protocol::holder;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Asks that one subscriber may have outstanding; more are ignored.
+/// The number of outstanding asks of one subscriber. Further asks are ignored.
 const MAX_ASKS: usize = 64;
 
-/// Failed handshakes that wait for a subscriber that asks for reports; older ones are dropped.
+/// The number of failed handshakes that wait for a subscriber that asks for reports. Older ones are dropped.
 const MAX_REPORTS: usize = 64;
 
-/// Which asks a delivery may answer.
+/// The kind of a delivery that an ask permits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Connection,
     Report,
 }
 
-/// What the caller has to do next. It then calls the method that the variant names.
+/// The next action of the caller. After it the caller calls the method that the variant names.
 #[derive(Debug)]
 pub(super) enum Step<'a, C, R> {
     /// Send this connection to a subscriber, then call [`Dealing::delivered`].
@@ -28,7 +28,7 @@ pub(super) enum Step<'a, C, R> {
     Report { to: u64, report: &'a R },
 }
 
-/// Why a message could not be given to a subscriber.
+/// Why a message could not be delivered to a subscriber.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Undelivered {
     /// The subscriber's socket is broken; [`Dealing::subscriber_gone`] follows.
@@ -39,7 +39,7 @@ pub(super) enum Undelivered {
     Exhausted,
 }
 
-/// What remains when the listener fails.
+/// What remains after the listener has failed.
 pub(super) struct Failed<C> {
     /// The subscribers whose sockets the caller shuts down.
     pub(super) close: Vec<u64>,
@@ -47,7 +47,7 @@ pub(super) struct Failed<C> {
     pub(super) undelivered: Vec<C>,
 }
 
-/// How far the current round of deliveries has come.
+/// The progress of the current round of deliveries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Reports,
@@ -62,9 +62,9 @@ struct Subscriber<C, S> {
     asks: VecDeque<Kind>,
     /// Delivered connections with the front's ends of their streams, until the subscriber confirms them.
     unconfirmed: VecDeque<(C, S)>,
-    /// Its socket has no room. Its next message shows that it reads again.
+    /// Whether its socket has no room. Its next message shows that it reads again.
     full: bool,
-    /// How many deliveries of the listener preceded the last one to it; 0 before the first.
+    /// The number of deliveries of the listener that preceded the last delivery to it; 0 before the first.
     served: u64,
 }
 
@@ -77,7 +77,7 @@ impl<C, S> Subscriber<C, S> {
         !self.full && self.ask_for(kind).is_some()
     }
 
-    /// The position of the oldest ask that a delivery of this kind answers.
+    /// Returns the position of the oldest ask that a delivery of this kind answers.
     fn ask_for(&self, kind: Kind) -> Option<usize> {
         self.asks.iter().position(|ask| kind == Kind::Connection || *ask == kind)
     }
@@ -88,7 +88,7 @@ impl<C, S> Subscriber<C, S> {
         }
     }
 
-    /// Applies a message, one command per byte; returns the connections that it confirms.
+    /// Applies a message, which has one command per byte. Returns the connections that it confirms.
     fn on_message(&mut self, message: &[u8]) -> Vec<(C, S)> {
         let mut taken = Vec::new();
         self.full = false;
@@ -104,13 +104,13 @@ impl<C, S> Subscriber<C, S> {
     }
 }
 
-/// The subscribers of a listener, and the connections `C` and reports `R` that wait for them. `S` is the front's end of a
-/// delivered connection's stream.
+/// The subscribers of a listener, and the connections `C` and reports `R` that wait for them. `S` is the front's end of
+/// a delivered connection's stream.
 pub(super) struct Dealing<C, S, R> {
     subscribers: BTreeMap<u64, Subscriber<C, S>>,
     /// The id of the newest subscriber.
     newest: u64,
-    /// The deliveries that have succeeded.
+    /// The number of deliveries that have succeeded.
     served: u64,
     ready: VecDeque<C>,
     reports: VecDeque<R>,
@@ -145,7 +145,7 @@ impl<C, S, R> Dealing<C, S, R> {
         Some(self.newest)
     }
 
-    /// A subscriber has sent a message. Returns the connections that it confirms, for the caller to pump.
+    /// Applies a message from a subscriber. Returns the connections that it confirms, which the caller then pumps.
     pub(super) fn on_message(&mut self, from: u64, message: &[u8]) -> Vec<(C, S)> {
         let Some(subscriber) = self.subscribers.get_mut(&from) else { return Vec::new() };
         let taken = subscriber.on_message(message);
@@ -153,8 +153,9 @@ impl<C, S, R> Dealing<C, S, R> {
         taken
     }
 
-    /// A subscriber has gone: its unconfirmed connections wait for others again, before all that wait already. If it was
-    /// the last one, the listener ends, and the connections that no subscriber will receive are returned.
+    /// Removes a subscriber that has gone. Its unconfirmed connections wait for other subscribers again, before all
+    /// connections that already wait. If it was the last subscriber, the listener ends, and the connections that no
+    /// subscriber will receive are returned.
     pub(super) fn subscriber_gone(&mut self, id: u64) -> Option<Vec<C>> {
         if let Some(gone) = self.subscribers.remove(&id) {
             for (connection, _) in gone.unconfirmed.into_iter().rev() {
@@ -169,7 +170,7 @@ impl<C, S, R> Dealing<C, S, R> {
         None
     }
 
-    /// A handshake has succeeded. Gives the connection back if the listener has ended.
+    /// Adds a connection whose handshake has succeeded. Returns the connection if the listener has ended.
     pub(super) fn connection_finished(&mut self, connection: C) -> Option<C> {
         if self.closed {
             return Some(connection);
@@ -179,7 +180,7 @@ impl<C, S, R> Dealing<C, S, R> {
         None
     }
 
-    /// A handshake has failed: its report waits for a subscriber that asks for reports, now or later.
+    /// Adds the report of a failed handshake. It waits for a subscriber that asks for reports, now or later.
     pub(super) fn handshake_failed(&mut self, report: R) {
         self.reports.push_back(report);
         if self.reports.len() > MAX_REPORTS {
@@ -188,7 +189,7 @@ impl<C, S, R> Dealing<C, S, R> {
         self.resume();
     }
 
-    /// The listener accepts nothing more: nothing is delivered from now on.
+    /// Ends the listener, which accepts no more connections. Nothing is delivered from now on.
     pub(super) fn fail(&mut self) -> Failed<C> {
         self.closed = true;
         self.subscribers.values_mut().for_each(|subscriber| subscriber.asks.clear());
@@ -204,7 +205,7 @@ impl<C, S, R> Dealing<C, S, R> {
         withdrawn
     }
 
-    /// The connections that have been delivered and not confirmed.
+    /// Returns the connections that are delivered and not confirmed.
     pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &C> {
         self.subscribers
             .values()
@@ -212,23 +213,24 @@ impl<C, S, R> Dealing<C, S, R> {
             .map(|(connection, _)| connection)
     }
 
-    /// Whether the listener has ended.
+    /// Returns whether the listener has ended.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Whether the last round stopped because the front lacked something: call [`Self::resume`] later.
+    /// Returns whether the last round stopped because the front lacked descriptors or memory. If so, call
+    /// [`Self::resume`] later.
     pub(super) fn is_stalled(&self) -> bool {
         self.stalled
     }
 
-    /// Starts a round of deliveries. Each event does so as well.
+    /// Starts a round of deliveries. Each event also starts one.
     pub(super) fn resume(&mut self) {
         self.stalled = false;
         self.stage = Stage::Reports;
     }
 
-    /// The next delivery; `None` until the next event. Reports precede connections.
+    /// Returns the next delivery; `None` until the next event. Reports precede connections.
     pub(super) fn next_step(&self) -> Option<Step<'_, C, R>> {
         if self.closed {
             return None;
@@ -246,13 +248,13 @@ impl<C, S, R> Dealing<C, S, R> {
         Some(Step::Deliver { to: self.next_asker(Kind::Connection)?, connection })
     }
 
-    /// The subscriber that waits for this kind of delivery and whose last one, of any kind, is the longest ago.
+    /// Returns the subscriber that asks for this kind of delivery and whose last delivery, of any kind, is the oldest.
     fn next_asker(&self, kind: Kind) -> Option<u64> {
         let waiting = self.subscribers.iter().filter(|(_, subscriber)| subscriber.waits_for(kind));
         waiting.min_by_key(|(_, subscriber)| subscriber.served).map(|(id, _)| *id)
     }
 
-    /// The outcome of [`Step::Deliver`], with the front's end of the connection's stream.
+    /// Records the outcome of [`Step::Deliver`], with the front's end of the connection's stream.
     pub(super) fn delivered(&mut self, to: u64, sent: Result<S, Undelivered>) {
         let sent = sent.map(|stream| {
             if let Some(subscriber) = self.subscribers.get_mut(&to)
@@ -264,7 +266,7 @@ impl<C, S, R> Dealing<C, S, R> {
         self.settle(to, Kind::Connection, sent);
     }
 
-    /// The outcome of [`Step::Report`].
+    /// Records the outcome of [`Step::Report`].
     pub(super) fn reported(&mut self, to: u64, sent: Result<(), Undelivered>) {
         if sent.is_ok() {
             self.reports.pop_front();
@@ -272,7 +274,7 @@ impl<C, S, R> Dealing<C, S, R> {
         self.settle(to, Kind::Report, sent);
     }
 
-    /// Updates the subscriber and the stage after a step. A stall while reporting still permits one connection.
+    /// Updates the subscriber and the stage after a step. After a stall of a report one connection is still permitted.
     fn settle(&mut self, to: u64, kind: Kind, sent: Result<(), Undelivered>) {
         let Some(subscriber) = self.subscribers.get_mut(&to) else { return };
         match sent {

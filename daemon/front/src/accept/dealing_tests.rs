@@ -1,13 +1,13 @@
-//! Random sequences of events for the state machine that deals connections, against a model made of plain lists.
+//! Tests the state machine that deals connections with random sequences of events, against a model of plain lists.
 
 use super::dealing::{Dealing, Step, Undelivered};
 use proptest::{collection::vec, prelude::*, test_runner::RngAlgorithm};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// PROTOCOL.md: requests that may be outstanding, and failures that are kept.
+/// The limits in PROTOCOL.md on outstanding requests and on kept failures.
 const BOUND: usize = 64;
 
-/// A connection. It can be neither copied nor made again, so that the machine cannot deliver it twice.
+/// A connection. It can be neither copied nor created again, so the machine cannot deliver it twice.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Conn(usize);
 
@@ -18,8 +18,8 @@ struct Stream(usize);
 #[derive(Debug, PartialEq, Eq)]
 struct Report(usize);
 
-/// What happens to the machine. A subscriber is given by its place among those present; the place after the last one
-/// stands for one that has gone.
+/// An event for the machine. A subscriber is identified by its place among the present subscribers. The place after the
+/// last one stands for a subscriber that has gone.
 #[derive(Debug, Clone)]
 enum Event {
     Join,
@@ -27,7 +27,7 @@ enum Event {
     Leave(usize),
     Finish(usize),
     FailHandshakes(usize),
-    /// Of the connections that there are, each one with a number divisible by this is withdrawn.
+    /// Withdraws each existing connection whose number is divisible by this.
     Withdraw(usize),
     Resume,
     FailListener,
@@ -51,7 +51,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// How deliveries end, one after the other.
+/// Generates the outcomes of deliveries, one after the other.
 fn outcomes() -> impl Strategy<Value = Vec<Result<(), Undelivered>>> {
     let outcome = prop_oneof![
         20 => Just(Ok(())),
@@ -62,7 +62,7 @@ fn outcomes() -> impl Strategy<Value = Vec<Result<(), Undelivered>>> {
     vec(outcome, 1..40)
 }
 
-/// What the machine should know, in flat lists. `true` stands for a report.
+/// The expected state of the machine, in flat lists. `true` stands for a report.
 #[derive(Default)]
 struct Model {
     present: Vec<u64>,
@@ -75,7 +75,8 @@ struct Model {
     unconfirmed: Vec<(u64, usize, usize)>,
     closed: bool,
     stalled: bool,
-    /// How often the second was served while the first could have been, since the first was served or could not be.
+    /// The number of times that the second was served while the first could have been served, since the first was
+    /// served or could not be.
     passed_over: BTreeMap<(u64, u64), usize>,
 }
 
@@ -92,7 +93,7 @@ impl Model {
         self.present.iter().any(|id| self.waits(*id, report))
     }
 
-    /// Applies a message; returns the connections that it confirms.
+    /// Applies a message. Returns the connections that it confirms.
     fn message(&mut self, from: u64, said: &[u8]) -> Vec<(Conn, Stream)> {
         if !self.present.contains(&from) {
             return Vec::new();
@@ -113,7 +114,7 @@ impl Model {
         taken.map(|(_, conn, stream)| (Conn(conn), Stream(stream))).collect()
     }
 
-    /// Removes a subscriber; returns what is given back, if it was the last one.
+    /// Removes a subscriber. Returns the returned connections if it was the last subscriber.
     fn leave(&mut self, id: u64) -> Option<Vec<Conn>> {
         self.present.retain(|other| *other != id);
         self.asks.retain(|(from, _)| *from != id);
@@ -127,10 +128,11 @@ impl Model {
         None
     }
 
-    /// Notes who is served, and checks that nobody is passed over twice for the same other subscriber.
+    /// Records which subscriber is served, and checks that no subscriber is passed over twice for the same other
+    /// subscriber.
     ///
-    /// Reports and connections share one turn. A subscriber that cannot take what is dealt misses its turn, and counts
-    /// from the start again.
+    /// Reports and connections share one turn. A subscriber that cannot take a delivery misses its turn, and its count
+    /// starts again.
     fn serve(&mut self, served: u64, report: bool) {
         for id in self.present.iter().copied().filter(|id| *id != served) {
             if self.waits(id, report) {
@@ -161,7 +163,7 @@ struct Run {
     conns: usize,
     reports: usize,
     streams: usize,
-    /// Connections that have been taken or given back.
+    /// The connections that have been taken or returned.
     ended: Vec<Conn>,
 }
 
@@ -180,7 +182,7 @@ impl Run {
         run
     }
 
-    /// The subscriber at a place, or one that has never been there.
+    /// Returns the subscriber at a place, or an id that no subscriber has had.
     fn subscriber(&self, place: usize) -> u64 {
         let present = &self.model.present;
         present.get(place % (present.len() + 1)).copied().unwrap_or(u64::MAX)
@@ -263,7 +265,7 @@ impl Run {
         self.model.closed = true;
     }
 
-    /// Performs every step that the machine asks for, and compares what is left.
+    /// Performs each step that the machine requests, and compares the remaining state.
     fn deal(&mut self) {
         while self.dealing.next_step().is_some() {
             assert!(!self.model.closed, "nothing is dealt once the listener has ended");
@@ -293,7 +295,7 @@ impl Run {
         assert_eq!(unconfirmed, expected);
     }
 
-    /// Performs one step; returns whether it was a report.
+    /// Performs one step. Returns whether it was a report.
     fn step(&mut self) -> bool {
         let outcome = self.outcomes.next().expect("at least one outcome, again and again");
         let model = &mut self.model;
@@ -324,7 +326,7 @@ impl Run {
         report
     }
 
-    /// All subscribers leave: each connection has been taken or given back, once.
+    /// Removes all subscribers. Each connection has been taken or returned exactly once.
     fn end(mut self) {
         while let Some(id) = self.model.present.first().copied() {
             self.leave(id);

@@ -25,7 +25,7 @@ use std::{
 pub(crate) struct Finished {
     pub(crate) connection: Arc<Connection>,
     pub(crate) established: Established,
-    /// Its part of the bound on connections that nobody has taken.
+    /// Its part of the limit on connections that no subscriber has taken.
     pub(crate) _slot: QuotaGuard,
 }
 
@@ -38,22 +38,23 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Adds a subscriber, whose delivery socket's front end is given; `None` if the listener has ended.
+    /// Adds a subscriber with the front's end of its delivery socket. Returns `None` if the listener has ended.
     pub(crate) fn add_subscriber(&mut self, delivery: Arc<ClientSocket>) -> Option<u64> {
         let id = self.dealing.add_subscriber()?;
         self.deliveries.insert(id, delivery);
         Some(id)
     }
 
-    /// A subscriber has sent a message; returns the connections that it has taken, with the front's ends of their streams.
+    /// Applies a message from a subscriber. Returns the connections that it has taken, with the front's ends of their
+    /// streams.
     pub(crate) fn heard(&mut self, id: u64, said: &[u8]) -> Vec<(Finished, ClientSocket)> {
         let taken = self.dealing.on_message(id, said);
         self.perform();
         taken
     }
 
-    /// A subscriber has gone: what it had not taken goes to others. If it was the last one, the listener ends, and the
-    /// connections that no subscriber will receive are returned.
+    /// Removes a subscriber that has gone. The connections that it had not taken go to other subscribers. If it was the
+    /// last subscriber, the listener ends, and the connections that no subscriber will receive are returned.
     pub(crate) fn remove_subscriber(&mut self, id: u64) -> Option<Vec<Finished>> {
         self.deliveries.remove(&id);
         let undelivered = self.dealing.subscriber_gone(id);
@@ -61,32 +62,33 @@ impl Dispatcher {
         undelivered
     }
 
-    /// The listener has failed for good: subscribers read to the end of their sockets. Returns the connections that no
-    /// subscriber will receive.
+    /// Ends a listener that has failed permanently. Subscribers read to the end of their sockets. Returns the
+    /// connections that no subscriber will receive.
     pub(crate) fn fail(&mut self) -> Vec<Finished> {
         let failed = self.dealing.fail();
         for delivery in failed.close.iter().filter_map(|id| self.deliveries.get(id)) {
-            // Fails only if the subscriber has gone already.
+            // Fails only if the subscriber has already gone.
             let _ = shutdown(&**delivery, Shutdown::Both);
         }
         failed.undelivered
     }
 
-    /// Returns the waiting connections that no grant allows any more. One that is on its way to a subscriber stays in its
-    /// place, and its pump will tell of the end; its peer is cut off here.
+    /// Returns the waiting connections that no grant allows any more. A connection that is on its way to a subscriber
+    /// keeps its place, and its pump will report the end. Its peer is disconnected here.
     pub(crate) fn drop_withdrawn(&mut self) -> Vec<Finished> {
         let is_withdrawn = |finished: &Finished| finished.connection.is_withdrawn();
         let withdrawn = self.dealing.drop_withdrawn(is_withdrawn);
         for finished in self.dealing.unconfirmed() {
             if let Some(tcp) = finished.established.tls.get_ref().fd().filter(|_| is_withdrawn(finished)) {
-                // Fails only if the peer has gone already.
+                // Fails only if the peer has already gone.
                 let _ = shutdown(tcp, Shutdown::Both);
             }
         }
         withdrawn
     }
 
-    /// A handshake has succeeded. Gives the connection back if the listener has ended, or if no grant allows it any more.
+    /// Adds a connection whose handshake has succeeded. Returns the connection if the listener has ended, or if no
+    /// grant allows the connection any more.
     pub(crate) fn finished(&mut self, finished: Finished) -> Option<Finished> {
         if finished.connection.is_withdrawn() {
             return Some(finished);
@@ -96,19 +98,19 @@ impl Dispatcher {
         refused
     }
 
-    /// A handshake has failed: kept for a subscriber that asks for reports, now or later.
+    /// Adds a failed handshake. It is kept for a subscriber that asks for reports, now or later.
     pub(crate) fn failed(&mut self, failure: Failure) {
         self.dealing.handshake_failed(failure);
         self.perform();
     }
 
-    /// Whether the listener has ended.
+    /// Returns whether the listener has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.dealing.is_closed()
     }
 
-    /// Whether deliveries stopped because the front lacked something that it may have again later: call
-    /// [`Self::deal`] then.
+    /// Returns whether deliveries stopped because the front lacked something that may be available again later. If so,
+    /// call [`Self::deal`] then.
     pub(crate) fn is_stalled(&self) -> bool {
         self.dealing.is_stalled()
     }
@@ -140,7 +142,7 @@ impl Dispatcher {
     }
 }
 
-/// Sends a finished connection; returns the front's end of its stream.
+/// Sends a finished connection. Returns the front's end of its stream.
 fn deliver(to: &ClientSocket, finished: &Finished) -> Result<ClientSocket, Undelivered> {
     let (ours, theirs) = sockets::stream_pair().map_err(|failure| exhausted(&failure))?;
     let info = Some(finished.established.info.clone());
@@ -173,7 +175,8 @@ fn report_body(failure: &Failure) -> Vec<u8> {
     body(Delivery { token: Token::new([0; 16]), result })
 }
 
-/// A message within the bound; an empty one would be taken for the end of the socket.
+/// Returns the encoded message, which is within the limit. An empty message would be mistaken for the end of the
+/// socket.
 fn body(delivery: Delivery) -> Vec<u8> {
     let within = |delivery: &Delivery| to_body(delivery).ok().filter(|body| body.len() <= MAX_RESULT);
     within(&delivery).unwrap_or_else(|| {

@@ -1,8 +1,9 @@
-//! Handshakes of accepted connections that have not ended: how many a listener, and a source of an owner's connections, may have.
+//! The limits on handshakes of accepted connections that have not ended, for each listener and for each source of an
+//! owner's connections.
 //!
-//! They cost a peer nothing and a front a descriptor each. A source is an IPv4 address, or the network of 64 bits that an
-//! IPv6 address lies in, since whoever has one address there has all of them. It is counted for each owner apart: an owner
-//! who listens in a network namespace of its own can connect from any address there.
+//! Such handshakes cost a peer nothing, and a front one descriptor each. A source is an IPv4 address, or the 64-bit
+//! network of an IPv6 address, because a peer with one address there has all of them. A source is counted separately
+//! for each owner: an owner who listens in a private network namespace can connect from any address there.
 
 use crate::authorization::owner::Owner;
 use luassl_settings::Limits;
@@ -16,15 +17,15 @@ use std::{
     },
 };
 
-/// The probability of an early drop where it begins, beyond half of a listener's bound, in thousandths. It rises evenly, and
-/// at the bound it is [`ALL`]. sshd's default for `MaxStartups` has the same share.
+/// The initial probability of an early drop, beyond half of a listener's limit, in thousandths. The probability rises
+/// linearly, and reaches [`ALL`] at the limit. The default of sshd's `MaxStartups` has the same share.
 const FIRST: u32 = 300;
-/// Everything, in thousandths.
+/// Certainty, in thousandths.
 const ALL: u32 = 1000;
 /// The bits of an IPv6 address that belong to its network.
 const NETWORK: u128 = !0 << 64;
 
-/// Where connections come from.
+/// The source of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Source(IpAddr);
 
@@ -40,26 +41,26 @@ impl Source {
 /// Why a connection is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dropped {
-    /// Its listener has many handshakes under way, and chance has chosen it.
+    /// Its listener has many handshakes in progress, and the connection was chosen at random.
     Early,
-    /// Its source has as many as one may have at its owner.
+    /// Its source has the maximum number of handshakes for one source of its owner.
     Source,
 }
 
 /// A source of connections to listeners of this owner.
 type OfOwner = (Owner, Source);
 
-/// Handshakes of accepted connections by owner and source, over all listeners of the owner.
+/// The handshakes of accepted connections by owner and source, over all listeners of the owner.
 #[derive(Clone, Default)]
 pub(crate) struct Sources {
     open: Arc<Mutex<HashMap<OfOwner, u32>>>,
 }
 
-/// How many handshakes of a listener's connections are under way.
+/// The number of handshakes in progress of a listener's connections.
 #[derive(Clone, Default)]
 pub(crate) struct OfListener(Arc<AtomicU32>);
 
-/// One handshake's part of both counts; dropping it gives the part back.
+/// One handshake's part of both counts. Dropping it returns the part.
 pub(crate) struct HalfOpen {
     sources: Sources,
     source: OfOwner,
@@ -67,10 +68,10 @@ pub(crate) struct HalfOpen {
 }
 
 impl Sources {
-    /// Counts a connection that a listener has accepted. `chance` is below [`ALL`], and evenly distributed.
+    /// Counts a connection that a listener has accepted. `chance` is below [`ALL`], and uniformly distributed.
     ///
     /// # Errors
-    /// [`Dropped`] for one that is to be reset.
+    /// Returns [`Dropped`] if the connection is to be reset.
     pub(crate) fn admit(
         &self,
         owner: &Owner,
@@ -85,7 +86,7 @@ impl Sources {
         if count >= limits.handshakes_per_source {
             return Err(Dropped::Source);
         }
-        // One thread counts up for a listener, its own.
+        // Only the listener's own thread increments its count.
         if chance < early(listener.0.load(Ordering::Relaxed), limits.handshakes_per_listener) {
             return Err(Dropped::Early);
         }
@@ -95,7 +96,7 @@ impl Sources {
         Ok(HalfOpen { sources: self.clone(), source, listener: listener.clone() })
     }
 
-    /// Every change under the lock is one insertion or removal.
+    /// Locks the counts. Each change under the lock is one insertion or removal.
     fn open(&self) -> MutexGuard<'_, HashMap<OfOwner, u32>> {
         self.open.lock()
     }
@@ -112,7 +113,7 @@ impl Drop for HalfOpen {
     }
 }
 
-/// How likely the next connection is dropped, in thousandths.
+/// Returns the probability that the next connection is dropped, in thousandths.
 fn early(open: u32, bound: u32) -> u32 {
     let begins = bound.div_ceil(2);
     if open >= bound {
@@ -124,7 +125,8 @@ fn early(open: u32, bound: u32) -> u32 {
     FIRST + (ALL - FIRST) * (open - begins) / (bound - begins)
 }
 
-/// A number below [`ALL`]; 0, which any probability covers, where the kernel gives no random bytes.
+/// Returns a random number below [`ALL`]. Returns 0, which any probability covers, if the kernel returns no random
+/// bytes.
 pub(crate) fn chance() -> u32 {
     let mut bytes = [0; 4];
     if openssl::rand::rand_bytes(&mut bytes).is_err() {
@@ -146,7 +148,7 @@ mod tests {
         }
     }
 
-    /// What no probability but certainty covers.
+    /// A number that only certainty covers.
     const LUCKY: u32 = ALL - 1;
 
     fn owner(uid: u32) -> Owner {

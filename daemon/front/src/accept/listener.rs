@@ -1,4 +1,4 @@
-//! A listener: what is shared by the thread that accepts, the handshakes of its connections and its subscribers.
+//! A listener: the state that the accepting thread, the handshakes of its connections and its subscribers share.
 
 use crate::{
     accept::{
@@ -25,12 +25,12 @@ use std::{
     },
 };
 
-/// What tells listeners apart.
+/// The key that distinguishes listeners.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum ListenerKey {
-    /// One that the configuration names.
+    /// A listener that the configuration names.
     Named(String),
-    /// A client's own, by SO_COOKIE.
+    /// A listener that a client owns, by SO_COOKIE.
     Own(u64),
 }
 
@@ -42,9 +42,9 @@ pub(crate) struct Listener {
     pub(super) key: ListenerKey,
     pub(crate) sessions: SessionFactory,
     dispatcher: Mutex<Dispatcher>,
-    /// SO_COOKIE of the socket that it accepts on, or is about to.
+    /// SO_COOKIE of the socket that it accepts on, or is about to accept on.
     cookie: AtomicU64,
-    /// The socket that it is about to accept on in place of the one that it has.
+    /// The socket that is about to replace the present one.
     next_socket: Mutex<Option<Arc<Tcp>>>,
     pub(super) half_open: OfListener,
     stop: AtomicBool,
@@ -53,10 +53,10 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// A listener that accepts on `socket`, as soon as it has a thread.
+    /// Creates a listener that accepts on `socket` as soon as it has a thread.
     ///
     /// # Errors
-    /// When there is no descriptor left.
+    /// Returns an error if no descriptor is left.
     pub(super) fn new(
         (authority, runtime): (Arc<Authority>, Arc<ConnectionRuntime>),
         key: ListenerKey,
@@ -86,7 +86,7 @@ impl Listener {
         self.next_socket.lock()
     }
 
-    /// Has it accept on another socket from now on; false where it does already.
+    /// Switches the listener to another socket. Returns false if it already accepts on this socket.
     pub(super) fn move_to(&self, socket: &Arc<Tcp>) -> bool {
         let Ok(cookie) = sockets::cookie(socket.as_fd()) else { return false };
         if self.cookie.swap(cookie, Ordering::SeqCst) == cookie {
@@ -101,12 +101,12 @@ impl Listener {
         self.dispatcher.lock()
     }
 
-    /// Enters a subscriber, whose delivery socket's front end is given; `None` when the listener has just ended.
+    /// Adds a subscriber with the front's end of its delivery socket. Returns `None` if the listener has just ended.
     pub(crate) fn add_subscriber(&self, delivery: Arc<ClientSocket>) -> Option<u64> {
         self.dispatcher().add_subscriber(delivery)
     }
 
-    /// What a subscriber said.
+    /// Applies a message from a subscriber.
     pub(crate) fn heard(&self, id: u64, said: &[u8]) {
         let taken = self.dealing(|dispatcher| dispatcher.heard(id, said));
         for (finished, stream) in taken {
@@ -114,7 +114,8 @@ impl Listener {
         }
     }
 
-    /// A subscriber has gone: what it had not taken goes to others. True when it was the last, and the listener ends.
+    /// Removes a subscriber that has gone. The connections that it had not taken go to other subscribers. Returns true
+    /// if it was the last subscriber, and the listener ends.
     pub(crate) fn remove_subscriber(&self, id: u64) -> bool {
         let undelivered = self.dealing(|dispatcher| dispatcher.remove_subscriber(id));
         let ends = undelivered.is_some();
@@ -122,19 +123,19 @@ impl Listener {
         ends
     }
 
-    /// A handshake has ended well.
+    /// Adds a connection whose handshake has succeeded.
     pub(super) fn finished(&self, finished: Finished) {
         let refused = self.dealing(|dispatcher| dispatcher.finished(finished));
         self.abandon(refused.into_iter().collect());
     }
 
-    /// A handshake has failed: counted, logged, and kept for subscribers that asked for reports.
+    /// Counts and logs a failed handshake, and keeps it for subscribers that asked for reports.
     pub(crate) fn failed(&self, failure: Failure) {
         tracing::debug!(listener = ?self.key, code = ?failure.code, "handshake failed: {failure}");
         self.dealing(|dispatcher| dispatcher.failed(failure));
     }
 
-    /// Changes the dispatcher; where dealing stalls, the accepting thread tries it again.
+    /// Changes the dispatcher. If a delivery stalls, the accepting thread tries it again.
     pub(super) fn dealing<T>(&self, change: impl FnOnce(&mut Dispatcher) -> T) -> T {
         let mut dispatcher = self.dispatcher();
         let outcome = change(&mut dispatcher);
@@ -147,33 +148,34 @@ impl Listener {
     }
 
     fn wake_acceptor(&self) {
-        // An eventfd that is full has been written to already.
+        // If the eventfd is full, a wake-up is already pending.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
-    /// The listening socket will accept nothing any more: subscribers are told by the end of their sockets.
+    /// Ends the listener, because the listening socket will accept no more connections. Subscribers read to the end of
+    /// their sockets.
     pub(crate) fn fail(&self) {
         let undelivered = self.dispatcher().fail();
         self.abandon(undelivered);
     }
 
-    /// Ends the connections that nobody has taken and that no grant allows any more.
+    /// Ends the connections that no subscriber has taken and that no grant allows any more.
     pub(super) fn drop_withdrawn(&self) {
         let withdrawn = self.dispatcher().drop_withdrawn();
         self.abandon(withdrawn);
     }
 
-    /// Whether deliveries wait for subscribers that read nothing.
+    /// Returns whether deliveries wait for subscribers that do not read.
     pub(super) fn is_stalled(&self) -> bool {
         self.dispatcher().is_stalled()
     }
 
-    /// Whether it accepts nothing any more.
+    /// Returns whether it accepts no more connections.
     pub(super) fn is_closed(&self) -> bool {
         self.dispatcher().is_closed()
     }
 
-    /// Has its thread end.
+    /// Tells its thread to end.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
         self.wake_acceptor();
@@ -195,7 +197,7 @@ impl Listener {
     }
 }
 
-/// No descriptor or thread is left for one.
+/// Returns the failure for a lack of descriptors or threads.
 pub(super) fn exhausted(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(ErrorCode::Limit, format!("no resources left for a listener: {error}"))
 }

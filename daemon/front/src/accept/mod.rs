@@ -1,4 +1,4 @@
-//! Listeners: who accepts on which socket, and the dealing of finished connections to subscribers.
+//! Listeners: which thread accepts on which socket, and how finished connections are dealt to subscribers.
 
 mod acceptor;
 mod dealing;
@@ -31,18 +31,18 @@ use std::{
     time::Duration,
 };
 
-/// The stack of a thread that accepts, in bytes.
+/// The size of the stack of a thread that accepts, in bytes.
 const STACK: usize = 256 * 1024;
 
-/// How often a thread that is to stop is interrupted, until it has confirmed.
+/// The interval at which a thread that is to stop is interrupted, until it has confirmed.
 const INTERRUPT_EVERY: Duration = Duration::from_millis(5);
 
-/// Running listeners with their threads.
+/// The running listeners with their threads.
 pub(super) struct Acceptors {
     authority: Arc<Authority>,
     runtime: Arc<ConnectionRuntime>,
     sources: Sources,
-    /// The sockets of listeners that the configuration names.
+    /// The sockets of the listeners that the configuration names.
     named: Mutex<HashMap<String, Arc<Tcp>>>,
     running: Mutex<Vec<(Arc<Listener>, JoinHandle<()>)>>,
 }
@@ -61,17 +61,17 @@ impl Acceptors {
         self.named.lock()
     }
 
-    /// Keeps sockets of listeners that the configuration names, or will.
+    /// Keeps the sockets of listeners that the configuration names, or will name.
     pub(super) fn keep(&self, sockets: Vec<(String, OwnedFd)>) {
         self.named().extend(sockets.into_iter().map(|(name, socket)| (name, Arc::new(Tcp::new(socket)))));
     }
 
-    /// Forgets the sockets of listeners that the configuration does not name.
+    /// Drops the sockets of listeners that the configuration does not name.
     pub(super) fn retain(&self, is_configured: impl Fn(&String) -> bool) {
         self.named().retain(|name, _| is_configured(name));
     }
 
-    /// The socket of a listener that the configuration names.
+    /// Returns the socket of a listener that the configuration names.
     pub(super) fn socket_of(&self, name: &str) -> Option<Arc<Tcp>> {
         self.named().get(name).cloned()
     }
@@ -79,7 +79,7 @@ impl Acceptors {
     /// Starts accepting on `socket`.
     ///
     /// # Errors
-    /// When there is no descriptor or thread left.
+    /// Returns an error if no descriptor or thread is left.
     pub(super) fn start(
         &self,
         key: ListenerKey,
@@ -99,15 +99,15 @@ impl Acceptors {
         Ok(listener)
     }
 
-    /// The running listener of that key, whoever owns it.
+    /// Returns the running listener for the key, independently of its owner.
     pub(super) fn find(&self, key: &ListenerKey) -> Option<Arc<Listener>> {
         let running = self.running();
         let found = running.iter().find(|(listener, _)| listener.key == *key && !listener.is_closed());
         found.map(|(listener, _)| Arc::clone(listener))
     }
 
-    /// Has the configured listeners that run accept on the sockets in force, and ends those that are configured no
-    /// more: their subscribers are told by the end of their sockets.
+    /// Switches the running configured listeners to the sockets in force, and ends those that are no longer configured.
+    /// The subscribers of an ended listener read to the end of their sockets.
     pub(super) fn follow(self: &Arc<Self>) {
         let running: Vec<_> = self.running().iter().map(|(listener, _)| Arc::clone(listener)).collect();
         for listener in running {
@@ -123,14 +123,14 @@ impl Acceptors {
         }
     }
 
-    /// The running listeners that no grant allows any more.
+    /// Returns the running listeners that no grant allows any more.
     pub(super) fn withdrawn(&self, active: &Active) -> Vec<Arc<Listener>> {
         let running = self.running();
         let open = running.iter().map(|(listener, _)| listener).filter(|one| !one.is_closed());
         open.filter(|one| one.sessions.standing(Role::Server).judge(active).is_err()).cloned().collect()
     }
 
-    /// Ends the connections that nobody has taken and that no grant allows any more.
+    /// Ends the connections that no subscriber has taken and that no grant allows any more.
     pub(super) fn drop_withdrawn(&self) {
         let running: Vec<_> = self.running().iter().map(|(listener, _)| Arc::clone(listener)).collect();
         for listener in running {
@@ -138,7 +138,7 @@ impl Acceptors {
         }
     }
 
-    /// Interrupts a listener's thread; false where it has ended.
+    /// Interrupts a listener's thread. Returns false if the thread has ended.
     fn interrupt(&self, listener: &Arc<Listener>) -> bool {
         let running = self.running();
         let found = running.iter().find(|(other, _)| Arc::ptr_eq(other, listener));
@@ -148,10 +148,10 @@ impl Acceptors {
         })
     }
 
-    /// Stops a listener's thread on a thread made for that, since a system call of a client's making may hold it:
-    /// it is interrupted until it has confirmed. shutdown(2) would end the socket for all who share it. The last
-    /// subscriber's delivery socket is closed when the listening socket has been: its end of file tells a program that
-    /// waits for it that the address is free.
+    /// Stops a listener's thread on a thread that is started for this purpose, because a system call that a client
+    /// caused may block it. It is interrupted until it has confirmed. shutdown(2) would end the socket for all
+    /// processes that share it. The last subscriber's delivery socket is closed after the listening socket. Its end of
+    /// file tells a program that waits for it that the address is free.
     pub(super) fn stop(&self, listener: &Arc<Listener>, delivery: Arc<ClientSocket>) {
         let mut running = self.running();
         let Some(at) = running.iter().position(|(other, _)| Arc::ptr_eq(other, listener)) else { return };
@@ -173,13 +173,14 @@ impl Acceptors {
 }
 
 impl Drop for Acceptors {
-    /// Their threads have what else there is of a front.
+    /// Stops the listeners, because their threads hold the rest of the front's state.
     fn drop(&mut self) {
         self.running().iter().for_each(|(listener, _)| listener.stop());
     }
 }
 
-/// An accept that waits, since the peer that it was called for has gone, would keep the old socket open.
+/// Interrupts a listener's thread until it has switched sockets. An accept that waits because its peer has gone would
+/// keep the old socket open.
 fn interrupt_until_moved(acceptors: &Arc<Acceptors>, listener: Arc<Listener>) {
     let acceptors = Arc::clone(acceptors);
     let interrupting = move || {

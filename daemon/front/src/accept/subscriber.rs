@@ -8,10 +8,10 @@ use rustix::io::Errno;
 use std::{os::fd::AsFd, sync::Arc};
 use tokio::io::Interest;
 
-/// The largest message of a subscriber, in bytes; each byte is one word of the protocol.
+/// The maximum size of a subscriber's message, in bytes. Each byte is one command of the protocol.
 const MAX_MESSAGE: usize = 256;
 
-/// Hears what a subscriber says, until it goes.
+/// Receives a subscriber's messages until it disconnects.
 pub(crate) async fn listen(
     acceptors: Arc<Acceptors>,
     listener: Arc<Listener>,
@@ -24,7 +24,7 @@ pub(crate) async fn listen(
     }
 }
 
-/// Hears every message, until the subscriber goes or sends what it may not (descriptors).
+/// Receives each message until the subscriber disconnects or sends what is not permitted (descriptors).
 async fn hear_all(delivery: &ClientSocket, mut heard: impl FnMut(&[u8])) {
     let socket = match readiness::register_borrowed(delivery.as_fd()) {
         Ok(socket) => socket,
@@ -43,13 +43,13 @@ async fn hear_all(delivery: &ClientSocket, mut heard: impl FnMut(&[u8])) {
     }
 }
 
-/// Ends when the other end of a stream has gone; a half-close is no such end.
+/// Waits until the other end of a stream has gone. A half-close is not such an end.
 pub(crate) async fn hung_up(stream: &ClientSocket) {
     let Ok(socket) = readiness::register_borrowed(stream.as_fd()) else {
         return std::future::pending().await;
     };
     loop {
-        // Not registered for writing, so nothing but a hang-up makes it ready for that.
+        // Not registered for writing, so only a hang-up makes it ready for that.
         let Ok(mut guard) = socket.ready(Interest::WRITABLE).await else { return };
         if guard.ready().is_write_closed() {
             return;

@@ -1,4 +1,4 @@
-//! Whether a session may go on, by what it has negotiated and the grants in force.
+//! Decides whether a session may continue, from its negotiated parameters and the grants in force.
 
 use crate::{
     authorization::{authority::Authority, policy::Denial},
@@ -8,13 +8,14 @@ use luassl_protocol::{ErrorCode, Failure, Role};
 use luassl_tls::{self as tls, Floors};
 use openssl::ssl::SslRef;
 
-/// Notes what a session has negotiated, and judges it by what is in force now: a reload may have come in between.
+/// Records what a session has negotiated, and judges it by the grants that are in force now. A reload may have happened
+/// since the handshake began.
 ///
 /// # Errors
-/// Why it may not go on.
+/// Returns the reason why the session may not continue.
 pub(crate) fn admit(authority: &Authority, connection: &Connection, ssl: &SslRef) -> Result<(), Failure> {
     connection.negotiated(tls::negotiated(ssl));
-    // The configuration is read after that is noted: a reload from now on judges this connection itself.
+    // The configuration is read after the parameters are recorded. A later reload judges this connection itself.
     let active = authority.active();
     let (Some(standing), negotiated) = connection.standing() else { return Ok(()) };
     match objection(&standing.judge(&active), negotiated.as_ref(), standing.role) {
@@ -23,7 +24,7 @@ pub(crate) fn admit(authority: &Authority, connection: &Connection, ssl: &SslRef
     }
 }
 
-/// Why a session may not go on, where it may not.
+/// Returns why a session may not continue; `None` if it may.
 pub(crate) fn objection(
     verdict: &Result<Floors, Denial>,
     negotiated: Option<&tls::Negotiated>,

@@ -1,4 +1,5 @@
-//! The audit log of a front (`docs/audit.md`): who was refused what, and who used what where a grant wants that known.
+//! The audit log of a front (`docs/audit.md`). It records which caller was refused which operation, and which caller
+//! used which identity if a grant requires that record.
 
 use crate::authorization::identity_name::AskedIdentity;
 use crate::authorization::owner::Owner;
@@ -12,14 +13,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-/// What was written for each owner who was refused something lately.
+/// The lines written for each owner that was refused an operation recently.
 #[derive(Default)]
 pub(crate) struct Audit {
     throttles: Mutex<HashMap<Owner, Throttle>>,
 }
 
 impl Audit {
-    /// No grant allows it.
+    /// Logs an operation that no grant allows.
     pub(crate) fn refused(&self, principal: &Principal, operation: &Operation<'_>, denial: &Denial) {
         let denied = match denial {
             Denial::Identity(asked) => Some(AskedIdentity::unresolved(asked.clone())),
@@ -27,12 +28,12 @@ impl Audit {
         };
         let identities = denied.as_ref().map_or(operation.identities, std::slice::from_ref);
         let operation = Operation { identities, ..*operation };
-        // A user can have many numbers: lines about callers without a grant are counted together.
+        // One user can have many user IDs, so lines about callers without a grant are counted together.
         let whose = if *denial == Denial::NoGrant { Owner::ungranted() } else { principal.owner.clone() };
         self.refusal(principal, whose, &operation, denial.word(), &denial.to_string());
     }
 
-    /// A grant allows it, and has a floor that it is below.
+    /// Logs an operation that a grant allows, but that is below a floor of this grant.
     pub(crate) fn below_floor(&self, principal: &Principal, operation: &Operation<'_>, failure: &Failure) {
         self.refusal(principal, principal.owner.clone(), operation, "floor", &failure.message);
     }
@@ -54,7 +55,7 @@ impl Audit {
         }
     }
 
-    /// A session was made under a grant that wants each use logged.
+    /// Logs a session under a grant that requires a log line for each use.
     pub(crate) fn used(&self, principal: &Principal, operation: &Operation<'_>, peer: Option<SocketAddr>) {
         let line = who(of(operation, "used"), principal);
         write(&match peer {
@@ -63,7 +64,8 @@ impl Audit {
         });
     }
 
-    /// Says how many lines were held back where a flood has ended, and forgets who has been quiet since.
+    /// Logs the number of suppressed lines for each flood that has ended, and forgets owners that have been quiet
+    /// since.
     pub(crate) fn catch_up(&self, now: Instant) {
         self.throttles().retain(|owner, throttle| {
             suppressed(owner, throttle.ended(now).unwrap_or(0));

@@ -1,7 +1,7 @@
-//! What is counted for each owner: how handshakes ended and why, and what was refused and why.
+//! Counts for each owner: how handshakes ended and why, and what was refused and why.
 //!
-//! The table is bounded, whoever connects: names come from the kernel (uid) and the configuration (control socket), and
-//! the owners beyond [`MAX_OWNERS`] share one row.
+//! The size of the table is limited, independently of the callers. Names come from the kernel (uid) and the
+//! configuration (control socket), and the owners beyond [`MAX_OWNERS`] share one row.
 
 use crate::authorization::owner::Owner;
 use luassl_keeper_ipc::audit::Line;
@@ -12,12 +12,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
-/// How often the log says what was counted, where something was.
+/// The interval at which the counts are logged, if there are new ones.
 pub(crate) const EVERY: Duration = Duration::from_secs(300);
 
-/// Owners with a row of their own. Where there are more, the least active are added up in the row of the others.
+/// The number of owners with their own rows. If there are more owners, the least active ones are added up in the row
+/// for the others.
 pub(crate) const MAX_OWNERS: usize = 1024;
-/// Rows that are added up at a time, so that the search for the least active is not made for each new owner.
+/// The number of rows that are added up at a time. The search for the least active rows is thus not repeated for each
+/// new owner.
 const FOLDED_AT_ONCE: usize = MAX_OWNERS / 4;
 
 /// Why a handshake failed.
@@ -28,13 +30,13 @@ pub(crate) enum Reason {
     Cut,
     /// The peer sent an alert.
     Alert,
-    /// No version, cipher, group, algorithm or protocol in common.
+    /// The two sides have no version, cipher, group, algorithm or protocol in common.
     NothingInCommon,
-    /// Whatever else is wrong with the peer's messages.
+    /// Any other fault in the peer's messages.
     Protocol,
     /// The peer's certificate did not verify.
     Verification,
-    /// No grant allows it, or the keeper refused to sign.
+    /// No grant allows the operation, or the keeper refused to sign.
     Refused,
     Limit,
     /// The keeper does not answer.
@@ -60,7 +62,7 @@ impl Reason {
         }
     }
 
-    /// Its word in the audit log and in `luasslctl status`.
+    /// Returns the word for this reason in the audit log and in `luasslctl status`.
     fn word(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -80,11 +82,11 @@ impl Reason {
 /// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Refusal {
-    /// No grant allows it: the word of a denial.
+    /// No grant allows the operation. Contains the word of the denial.
     Denied(&'static str),
-    /// A floor of the grant.
+    /// The operation is below a floor of the grant.
     Floor,
-    /// A limit, by its key in `[limits]`.
+    /// A limit is reached. Contains its key in `[limits]`.
     Limit(&'static str),
 }
 
@@ -98,14 +100,14 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What was counted for one owner, or for several together.
+/// The counts of one owner, or the sum of several owners.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Row {
     done: u64,
     failed: BTreeMap<Reason, u64>,
     refused: BTreeMap<Refusal, u64>,
     dropped: Dropped,
-    /// How much of it the log has told.
+    /// The number of events that have been logged.
     told: u64,
 }
 
@@ -118,7 +120,7 @@ impl Row {
         self.refused.values().sum()
     }
 
-    /// How much was counted.
+    /// Returns the number of counted events.
     fn events(&self) -> u64 {
         self.done + self.failures() + self.refusals() + self.dropped.events()
     }
@@ -131,7 +133,7 @@ impl Row {
         other.refused.iter().for_each(|(refusal, count)| *self.refused.entry(*refusal).or_default() += count);
     }
 
-    /// Puts what was counted behind what a line of the log has already.
+    /// Appends the counts to a line of the log.
     fn line(&self, line: Line) -> Line {
         let line = line.word("handshakes", self.done).word("handshakes-failed", self.failures());
         let line = line.word("refused", self.refusals());
@@ -159,7 +161,7 @@ impl Row {
     }
 }
 
-/// Connections that an owner's listeners closed before there was a handshake.
+/// The connections that an owner's listeners closed before a handshake began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Dropped {
     early: u64,
@@ -168,7 +170,7 @@ struct Dropped {
 }
 
 impl Dropped {
-    /// What was counted, with its words in the audit log and in `luasslctl status`.
+    /// Returns the counts, with their words in the audit log and in `luasslctl status`.
     fn words(self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = [
             ("dropped-early", self.early),
@@ -192,9 +194,9 @@ impl Dropped {
 #[derive(Debug, Default)]
 struct Table {
     owners: HashMap<Owner, Row>,
-    /// Those that have no row of their own (any more).
+    /// The owners that have no row, or no longer have one.
     others: Row,
-    /// Events of all that the log has told.
+    /// The number of events of all owners that have been logged.
     told: u64,
 }
 
@@ -206,7 +208,7 @@ impl Table {
         self.owners.entry(owner.clone()).or_default()
     }
 
-    /// Adds the least active up.
+    /// Adds the least active rows up in the row for the others.
     fn fold(&mut self) {
         let mut events: Vec<_> =
             self.owners.iter().map(|(owner, row)| (row.events(), owner.clone())).collect();
@@ -224,7 +226,7 @@ impl Table {
         total
     }
 
-    /// The lines of the log that are news: one of all, then one for each owner.
+    /// Returns the log lines with new counts: one for all owners together, then one for each owner.
     fn news(&mut self) -> Vec<Line> {
         let total = self.total();
         let events = total.events();
@@ -249,7 +251,7 @@ impl Table {
     }
 }
 
-/// Counters of a front.
+/// The counters of a front.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     table: Mutex<Table>,
@@ -260,12 +262,13 @@ impl Counters {
         self.table.lock()
     }
 
-    /// A handshake has ended well.
+    /// Counts a handshake that has succeeded.
     pub(crate) fn handshake_done(&self, owner: &Owner) {
         self.table().row(owner).done += 1;
     }
 
-    /// A handshake has failed: the peer's fault is a debug line, a keeper that is gone is the operator's business.
+    /// Counts and logs a handshake that has failed. A fault of the peer is logged at debug level. The absence of the
+    /// keeper is logged for the operator.
     pub(crate) fn handshake_failed(&self, owner: &Owner, failure: &Failure) {
         *self.table().row(owner).failed.entry(Reason::of(failure)).or_default() += 1;
         if matches!(failure.code, ErrorCode::Unavailable | ErrorCode::Internal) {
@@ -275,33 +278,33 @@ impl Counters {
         }
     }
 
-    /// A grant, a floor of it or a limit has refused somebody something.
+    /// Counts a request that a grant, a floor of a grant or a limit has refused.
     pub(crate) fn refused(&self, owner: &Owner, refusal: Refusal) {
         *self.table().row(owner).refused.entry(refusal).or_default() += 1;
     }
 
-    /// A connection was reset at once, since its listener has many handshakes under way.
+    /// Counts a connection that was reset at once because its listener has many handshakes in progress.
     pub(crate) fn dropped_early(&self, owner: &Owner) {
         self.table().row(owner).dropped.early += 1;
     }
 
-    /// A connection was reset at once, since its source has many handshakes under way.
+    /// Counts a connection that was reset at once because its source has many handshakes in progress.
     pub(crate) fn dropped_by_source(&self, owner: &Owner) {
         self.table().row(owner).dropped.by_source += 1;
     }
 
-    /// A connection was closed, since its ClientHello had not come in time.
+    /// Counts a connection that was closed because its ClientHello did not arrive in time.
     pub(crate) fn hello_late(&self, owner: &Owner) {
         self.table().row(owner).dropped.late += 1;
     }
 
-    /// Writes what was counted into the audit log, where it is news.
+    /// Writes the new counts to the audit log.
     pub(crate) fn tell(&self) {
         let news = self.table().news();
         news.iter().for_each(|line| tracing::info!(target: AUDIT, "{line}"));
     }
 
-    /// A row for each owner, in their order, then one for the others; `open` is what each has open.
+    /// Returns a row for each owner, in their order, then one for the others. `open` contains what each owner has open.
     pub(crate) fn status(&self, mut open: BTreeMap<Owner, Open>) -> Vec<OwnerStatus> {
         let table = self.table();
         let mut owners: Vec<_> = table.owners.iter().collect();
@@ -310,7 +313,7 @@ impl Counters {
             .into_iter()
             .map(|(owner, row)| row.status(Some(owner), open.remove(owner).unwrap_or_default()))
             .collect();
-        // Nothing has been counted for these yet.
+        // Nothing has been counted for these owners yet.
         while rows.len() < MAX_OWNERS
             && let Some((owner, open)) = open.pop_first()
         {

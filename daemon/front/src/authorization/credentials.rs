@@ -1,4 +1,4 @@
-//! Who is at the other end of a control socket, from the kernel.
+//! The credentials of the peer of a control socket, from the kernel.
 #![allow(unsafe_code)]
 
 use std::{
@@ -6,25 +6,25 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-/// The most groups that a process can be in (Linux' NGROUPS_MAX).
+/// The maximum number of groups of a process (NGROUPS_MAX of Linux).
 const MAX_GROUPS: usize = 65_536;
 
-/// Credentials of a peer at the time that it connected.
+/// The credentials of a peer when it connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) uid: u32,
     /// The primary group.
     pub(crate) gid: u32,
-    /// Primary and supplementary groups.
+    /// The primary and supplementary groups.
     pub(crate) gids: Vec<u32>,
-    /// The process that connected, for the log; `None` where it is of another PID namespace.
+    /// The process that connected, for the log; `None` if it belongs to another PID namespace.
     pub(crate) pid: Option<u32>,
 }
 
 /// Reads SO_PEERCRED and SO_PEERGROUPS.
 ///
 /// # Errors
-/// When the socket is no Unix socket.
+/// Returns an error if the socket is not a Unix socket.
 pub(crate) fn credentials(socket: impl AsFd) -> io::Result<Credentials> {
     let libc::ucred { pid, uid, gid } = user_and_process(&socket)?;
     let mut gids = supplementary_groups(&socket)?;
@@ -32,7 +32,7 @@ pub(crate) fn credentials(socket: impl AsFd) -> io::Result<Credentials> {
     Ok(Credentials { uid, gid, gids, pid: u32::try_from(pid).ok().filter(|pid| *pid != 0) })
 }
 
-/// Looks whether root or the front's own user is at the other end.
+/// Checks that the peer is root or the front's user.
 pub(crate) fn check_supervisor(socket: impl AsFd) -> io::Result<()> {
     let uid = credentials(socket)?.uid;
     if uid != 0 && uid != rustix::process::geteuid().as_raw() {
@@ -44,7 +44,7 @@ pub(crate) fn check_supervisor(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// By libc, since rustix has no value for a process of another PID namespace, which is 0.
+/// Reads SO_PEERCRED through libc. rustix has no value for a process of another PID namespace, whose number is 0.
 fn user_and_process(socket: &impl AsFd) -> io::Result<libc::ucred> {
     let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut bytes = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or_default();
@@ -61,7 +61,7 @@ fn user_and_process(socket: &impl AsFd) -> io::Result<libc::ucred> {
     if outcome != 0 {
         return Err(io::Error::last_os_error());
     }
-    // Before it knew anything, all would be root's.
+    // If the kernel wrote fewer bytes, the zeros that remain would stand for root.
     if bytes as usize != size_of::<libc::ucred>() {
         return Err(io::Error::other("the kernel does not say who is at the other end"));
     }
@@ -73,7 +73,7 @@ fn supplementary_groups(socket: &impl AsFd) -> io::Result<Vec<u32>> {
     loop {
         let mut gids = vec![0_u32; room];
         let mut bytes = libc::socklen_t::try_from(room * size_of::<u32>()).unwrap_or(libc::socklen_t::MAX);
-        // SAFETY: the pointer and the length describe `gids`, which lives through the call; the kernel writes at
+        // SAFETY: the pointer and the length describe `gids`, which lives through the call. The kernel writes at
         // most that many bytes.
         let outcome = unsafe {
             libc::getsockopt(

@@ -1,10 +1,10 @@
-//! Names of identities: what programs ask for, and the declared name that it stands for. A name is resolved once, by the
-//! index of the configuration in force, and from then on it is an [`IdentityName`].
+//! Names of identities: the name that a program asks for, and the declared name that it stands for. The index of the
+//! configuration in force resolves a name once. After that the name is an [`IdentityName`].
 
 use luassl_settings::Settings;
 use std::{collections::HashMap, sync::Arc};
 
-/// The declared name of an identity. Only an index makes one.
+/// The declared name of an identity. Only an index creates one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct IdentityName(Arc<str>);
 
@@ -14,8 +14,8 @@ impl IdentityName {
     }
 }
 
-/// Declared identities by everything that they answer to: their names, their aliases, and the absolute paths of their
-/// files.
+/// The declared identities, by all names that they answer to: their names, their aliases, and the absolute paths of
+/// their files.
 #[derive(Debug, Default)]
 pub(crate) struct IdentityIndex(HashMap<Box<str>, IdentityName>);
 
@@ -28,14 +28,14 @@ impl IdentityIndex {
                 index.insert(alias.as_str().into(), declared.clone());
             }
         }
-        // A name goes before an alias that reads the same.
+        // A name takes precedence over an equal alias.
         for name in settings.identities.keys() {
             index.insert(name.as_str().into(), IdentityName(name.as_str().into()));
         }
         Self(index)
     }
 
-    /// The identity that answers to `asked` as it is, or else to the path that this is when seen from `directory`.
+    /// Returns the identity that answers to `asked` itself, or else to the path of `asked` relative to `directory`.
     fn find(&self, directory: Option<&str>, asked: &str) -> Option<&IdentityName> {
         self.0.get(asked).or_else(|| {
             let is_path = directory.is_some() || asked.starts_with('/');
@@ -43,28 +43,29 @@ impl IdentityIndex {
         })
     }
 
-    /// Resolves what a program asked for.
+    /// Resolves the name that a program asked for.
     pub(crate) fn resolve(&self, directory: Option<&str>, asked: &str) -> AskedIdentity {
         AskedIdentity { asked: asked.to_owned(), name: self.find(directory, asked).cloned() }
     }
 }
 
-/// An identity in a program's words, with the declared one that it stands for.
+/// An identity as a program named it, with the declared identity that it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AskedIdentity {
     pub(crate) asked: String,
-    /// `None` if no identity answers to that.
+    /// The declared name; `None` if no identity answers to the program's name.
     pub(crate) name: Option<IdentityName>,
 }
 
 impl AskedIdentity {
-    /// One that need not be resolved, for the log.
+    /// Returns an identity that need not be resolved, for the log.
     pub(crate) fn unresolved(asked: String) -> Self {
         Self { asked, name: None }
     }
 }
 
-/// The text of the path `name` seen from `directory`; `.`, `..` and double slashes are resolved in it as text alone.
+/// Returns the text of the path `name` relative to `directory`. `.`, `..` and double slashes are resolved in the text
+/// alone.
 pub(crate) fn joined(directory: &str, name: &str) -> String {
     let directory = if name.starts_with('/') { "" } else { directory };
     let mut parts: Vec<&str> = Vec::new();

@@ -1,4 +1,4 @@
-//! Who may do what and how much of it, and what is counted and logged of that.
+//! Authorization: which caller may do what, how much of it, and what of that is counted and logged.
 
 pub(crate) mod admission;
 pub(crate) mod audit;

@@ -1,44 +1,44 @@
-//! Who may do what: a pure function of the caller, the operation and the configuration.
+//! The policy: a pure function of the caller, the operation and the configuration.
 
 use crate::authorization::identity_name::AskedIdentity;
 use luassl_protocol::{ErrorCode, Failure, Role};
 use luassl_settings::{Grant, Grantee, Settings};
 
-/// Whoever asks, as the kernel tells.
+/// The caller, as the kernel reports it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Caller<'a> {
     pub(crate) uid: u32,
     pub(crate) gids: &'a [u32],
-    /// The named control socket that it came in on; `control` for the general one.
+    /// The named control socket that the caller connected to; `control` for the general one.
     pub(crate) socket: &'a str,
 }
 
-/// Which sockets connections come from.
+/// The source of a connection's sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SocketSource<'a> {
-    /// None yet: a context is being made.
+    /// No socket yet: a context is being created.
     Context,
-    /// Sockets of the caller's own.
+    /// Sockets that the caller owns.
     OwnSocket,
     /// A listener that the configuration names.
     Listener(&'a str),
 }
 
-/// What is asked for.
+/// The requested operation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operation<'a> {
     pub(crate) identities: &'a [AskedIdentity],
-    /// The side to play; `None` while that is open.
+    /// The TLS role; `None` if it is not decided yet.
     pub(crate) role: Option<Role>,
     pub(crate) source: SocketSource<'a>,
 }
 
-/// Why an operation is refused, for the log; the caller learns less ([`Denial::into_failure`]).
+/// Why an operation is refused, for the log. The caller receives less information ([`Denial::into_failure`]).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denial {
     #[error("no grant matches")]
     NoGrant,
-    /// In the caller's words.
+    /// The identity, as the caller named it.
     #[error("identity \"{0}\" is unknown or not granted")]
     Identity(String),
     #[error("listener \"{0}\" is unknown or not granted")]
@@ -51,10 +51,10 @@ pub(crate) enum Denial {
     Mixed,
 }
 
-/// Decides: the first grant, in the order of the configuration, that allows the whole operation.
+/// Returns the first grant, in the order of the configuration, that allows the whole operation.
 ///
 /// # Errors
-/// The reason, for the log.
+/// Returns the reason of the refusal, for the log.
 pub(crate) fn decide<'s>(
     settings: &'s Settings,
     caller: Caller<'_>,
@@ -64,18 +64,18 @@ pub(crate) fn decide<'s>(
     if let Some(grant) = grants.iter().find(|grant| objection(settings, grant, operation).is_none()) {
         return Ok(grant);
     }
-    // Where every grant objects to something else, no one objection would be the truth.
+    // If each grant objects to something else, no single objection is accurate.
     let mut objections = grants.iter().filter_map(|grant| objection(settings, grant, operation));
     let Some(first) = objections.next() else { return Err(Denial::NoGrant) };
     Err(if objections.all(|other| other == first) { first } else { Denial::Mixed })
 }
 
-/// Whether any grant is for the caller. For a caller without one no work is done.
+/// Returns whether any grant applies to the caller. The front does no work for a caller without a grant.
 pub(crate) fn has_grant(settings: &Settings, caller: Caller<'_>) -> bool {
     settings.grants.iter().any(|grant| is_for(grant, caller))
 }
 
-/// The largest bound that any of the caller's grants gives, or the default.
+/// Returns the largest limit that any of the caller's grants gives, or the default.
 pub(crate) fn largest(
     settings: &Settings,
     caller: Caller<'_>,
@@ -97,7 +97,7 @@ fn is_for(grant: &Grant, caller: Caller<'_>) -> bool {
 fn objection(settings: &Settings, grant: &Grant, operation: Operation<'_>) -> Option<Denial> {
     let lists = |list: &[String], name: &str| list.iter().any(|entry| entry == "*" || entry == name);
     for AskedIdentity { asked, name } in operation.identities {
-        // Unknown and forbidden go the same way.
+        // Unknown identities and forbidden identities are handled alike.
         let listed = name.as_ref().is_some_and(|name| lists(&grant.identities, name.as_str()));
         if !listed {
             return Some(Denial::Identity(asked.clone()));
@@ -120,7 +120,7 @@ fn objection(settings: &Settings, grant: &Grant, operation: Operation<'_>) -> Op
 }
 
 impl Denial {
-    /// Its word in the audit log.
+    /// Returns the word for this denial in the audit log.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::NoGrant => "no-grant",
@@ -132,7 +132,7 @@ impl Denial {
         }
     }
 
-    /// What the caller is told: the same for what is unknown and for what is forbidden.
+    /// Returns the failure for the caller. It is the same for an unknown and for a forbidden identity.
     pub(crate) fn into_failure(self) -> Failure {
         let message = match self {
             Self::NoGrant => {

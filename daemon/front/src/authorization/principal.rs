@@ -1,16 +1,16 @@
-//! Who asks: a user at a control socket, with what the kernel tells of its process.
+//! The principal of a request: a user at a control socket, with what the kernel reports about its process.
 
 use crate::authorization::{owner::Owner, policy::Caller};
 use std::sync::Arc;
 
-/// Whoever asked, kept for as long as what was asked for lasts.
+/// The author of a request. It is kept as long as the requested object exists.
 #[derive(Debug, Clone)]
 pub(crate) struct Principal {
     pub(crate) owner: Owner,
     /// The primary group.
     pub(crate) gid: u32,
     pub(crate) gids: Arc<[u32]>,
-    /// The process that connected, where the kernel can tell.
+    /// The process that connected; `None` if the kernel cannot report it.
     pub(crate) pid: Option<u32>,
 }
 

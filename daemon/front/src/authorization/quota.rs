@@ -1,4 +1,4 @@
-//! Bounds: how much of everything one owner, and all together, may hold.
+//! Limits on how much of each kind one owner, and all owners together, may hold.
 
 use crate::authorization::counters::{Counters, Refusal};
 use crate::authorization::owner::Owner;
@@ -12,54 +12,53 @@ use std::{
     },
 };
 
-/// One part in so many of each bound for all is a reserve: only owners with a small share may use it. So no owner takes
-/// all, however much it may have by its own bound.
+/// The divisor for the reserve: this part of each limit for all owners is reserved for owners with a small share. So
+/// one owner cannot use the whole limit, however large its own limit is.
 const RESERVE: u64 = 8;
 
-/// A small share is at most one part in so many of the bound for all, and never less than one.
+/// The divisor for a small share: at most this part of the limit for all owners, and never less than one.
 const SMALL_SHARE: u64 = 32;
 
-/// Descriptors that came from clients and that nobody has taken or closed yet. A program with more gets its connection
-/// reset when it sends another one. One receive may bring an owner far above its bound: towards the bound for all no more
-/// of an owner's count than its own bound, and nothing of callers without a grant, from whom none is received.
+/// The limit on descriptors from clients that are neither taken by a request nor closed yet. If a program has more and
+/// sends another one, its connection is reset. One receive may raise an owner far above its limit. For the limit for
+/// all owners, an owner's count is taken into account only up to its own limit. Callers without a grant do not count,
+/// because no descriptor is received from them.
 const MAX_WAITING: Bound = Bound { owner: 64, all: Some(256) };
 
-/// Descriptors of an owner, and its sockets with such in them, that wait to be closed before its new control connections
-/// are reset. More than one receive brings above [`MAX_WAITING`], so that what is being closed costs no connection. Towards
-/// the bound for all counts what counts there.
+/// The limit on an owner's descriptors, and on its sockets that contain descriptors, that wait to be closed. Above it
+/// the owner's new control connections are reset. It is larger than what one receive adds above [`MAX_WAITING`], so
+/// descriptors that are being closed do not cost a connection. For the limit for all owners, the same descriptors count
+/// as there.
 pub(crate) const MAX_UNCLOSED: Bound = Bound { owner: 512, all: Some(4_096) };
 
-/// What is counted.
+/// The kind of a counted object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// Established connections.
     Connections,
-    /// Contexts.
     Contexts,
-    /// Listeners.
     Listeners,
-    /// Handshakes under way.
+    /// Handshakes in progress.
     Handshakes,
-    /// Handshakes with a thread of their own.
+    /// Handshakes with their own threads.
     PskHandshakes,
-    /// Finished connections that nobody has taken.
+    /// Finished connections that no subscriber has taken.
     Undelivered,
-    /// Control connections.
     ControlConnections,
     /// Control connections of callers without a grant.
     Ungranted,
-    /// Bytes of frames that have not come whole, or are being answered.
+    /// Bytes of frames that are incomplete, or whose requests are being answered.
     FrameBytes,
     /// Bytes of blobs.
     BlobBytes,
     /// Bytes of parsed certificates and CRLs.
     ParsedBytes,
-    /// Descriptors that nobody has taken and that are not closed yet.
+    /// Descriptors that are neither taken by a request nor closed yet.
     Closing,
 }
 
 impl Kind {
-    /// In words, with the key of `[limits]` that bounds it.
+    /// Returns the words for this kind, and the key of `[limits]` that limits it.
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Connections => ("connections", "connections"),
@@ -85,7 +84,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Whether `amount` more is within the bounds.
+    /// Checks that `amount` more is within the limits.
     fn check(&self, owner: &Owner, kind: Kind, amount: u64, bound: Bound) -> Result<(), Failure> {
         let all = self.all.get(&kind).copied().unwrap_or(0) + amount;
         let own = self.owners.get(&(owner.clone(), kind)).copied().unwrap_or(0) + amount;
@@ -98,7 +97,7 @@ impl Counts {
         }
     }
 
-    /// Whether one more descriptor of `owner` may wait, with [`MAX_WAITING`] or [`MAX_UNCLOSED`].
+    /// Returns whether one more descriptor of `owner` may wait, under [`MAX_WAITING`] or [`MAX_UNCLOSED`].
     fn has_room_for_descriptors(&self, owner: &Owner, bound: Bound) -> bool {
         let most = u64::from(bound.owner);
         let own = self.owners.get(&(owner.clone(), Kind::Closing)).copied().unwrap_or(0) + 1;
@@ -128,22 +127,22 @@ impl Counts {
     }
 }
 
-/// How much of a bound for all is open to an owner that would have `own` of it.
+/// Returns how much of a limit for all owners is available to an owner that would hold `own` of it.
 fn open_to(all: u64, own: u64) -> u64 {
     if own <= (all / SMALL_SHARE).max(1) { all } else { all - all / RESERVE }
 }
 
-/// The counters of a front.
+/// The quota counters of a front.
 #[derive(Clone, Default)]
 pub(crate) struct Quotas {
     counts: Arc<Mutex<Counts>>,
-    /// As many as [`Kind::Closing`] has in all, for threads that look before each receive.
+    /// The same number as the total of [`Kind::Closing`], for threads that read it before each receive.
     waiting: Arc<AtomicU64>,
-    /// Where refusals are counted.
+    /// The counters of refusals.
     counters: Arc<Counters>,
 }
 
-/// A held part of a quota; dropping it gives the part back.
+/// A held part of a quota. Dropping it returns the part.
 pub(crate) struct QuotaGuard {
     quotas: Quotas,
     owner: Owner,
@@ -151,7 +150,7 @@ pub(crate) struct QuotaGuard {
     amount: u64,
 }
 
-/// On whose account something is closed.
+/// The account on which descriptors are closed.
 #[derive(Clone)]
 pub(crate) struct Account {
     quotas: Quotas,
@@ -163,17 +162,17 @@ impl Account {
         &self.owner
     }
 
-    /// The part of descriptors that nobody has taken or closed: they have come, so no bound refuses them.
+    /// Counts descriptors that are neither taken nor closed. They have arrived already, so no limit refuses them.
     pub(crate) fn waiting(&self, count: usize) -> QuotaGuard {
         self.quotas.add(&self.owner, Kind::Closing, count as u64)
     }
 
-    /// Whether another descriptor may be received.
+    /// Returns whether another descriptor may be received.
     pub(crate) fn has_room_for_descriptors(&self) -> bool {
         self.has_room_within(MAX_WAITING)
     }
 
-    /// Whether another control connection is taken; one that is not is counted as refused.
+    /// Returns whether another control connection is accepted. A connection that is not accepted is counted as refused.
     pub(crate) fn may_connect(&self) -> bool {
         let may = self.has_room_within(MAX_UNCLOSED);
         if !may {
@@ -183,7 +182,7 @@ impl Account {
     }
 
     fn has_room_within(&self, bound: Bound) -> bool {
-        // As long as all have less than one may have, no owner has too many, and the lock is not needed.
+        // If the total is below the limit of one owner, no owner exceeds its limit, and the lock is not needed.
         self.quotas.waiting() < bound.owner.into()
             || self.quotas.lock().has_room_for_descriptors(&self.owner, bound)
     }
@@ -195,32 +194,32 @@ impl std::fmt::Debug for Account {
     }
 }
 
-/// The bounds for one kind.
+/// The limits for one kind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bound {
-    /// For one owner.
+    /// The limit for one owner.
     pub(crate) owner: u32,
-    /// For all together; `None` where only owners are bounded.
+    /// The limit for all owners together; `None` if only single owners are limited.
     pub(crate) all: Option<u32>,
 }
 
 impl Quotas {
-    /// Counts refusals there.
+    /// Creates quotas that count their refusals in `counters`.
     pub(crate) fn counted_by(counters: Arc<Counters>) -> Self {
         Self { counters, ..Self::default() }
     }
 
-    /// What each owner holds of `kind`.
+    /// Returns how much of `kind` each owner holds.
     pub(crate) fn held(&self, kind: Kind) -> Vec<(Owner, u64)> {
         let counts = self.lock();
         let own = counts.owners.iter().filter(|((_, own), _)| *own == kind);
         own.map(|((owner, _), count)| (owner.clone(), *count)).collect()
     }
 
-    /// As [`Quotas::attempt`], and a refusal is counted: for what a program asks for.
+    /// Takes a part as [`Quotas::attempt`] does, and counts a refusal. Used for the requests of programs.
     ///
     /// # Errors
-    /// As [`Quotas::attempt`].
+    /// The same as [`Quotas::attempt`].
     pub(crate) fn take(
         &self,
         owner: &Owner,
@@ -235,7 +234,7 @@ impl Quotas {
     /// Takes `amount` of `kind` for `owner`.
     ///
     /// # Errors
-    /// [`ErrorCode::Limit`] where that would pass a bound; nothing is taken then.
+    /// Returns [`ErrorCode::Limit`] if `amount` exceeds a limit. In this case nothing is taken.
     pub(crate) fn attempt(
         &self,
         owner: &Owner,
@@ -249,7 +248,7 @@ impl Quotas {
         Ok(QuotaGuard { quotas: self.clone(), owner: owner.clone(), kind, amount })
     }
 
-    /// Counts `amount` of `kind` for `owner`, whatever the bounds.
+    /// Adds `amount` of `kind` for `owner`, without a check of the limits.
     fn add(&self, owner: &Owner, kind: Kind, amount: u64) -> QuotaGuard {
         self.lock().add(owner, kind, amount);
         if kind == Kind::Closing {
@@ -258,17 +257,17 @@ impl Quotas {
         QuotaGuard { quotas: self.clone(), owner: owner.clone(), kind, amount }
     }
 
-    /// How many descriptors wait in all.
+    /// Returns the total number of waiting descriptors.
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Every change under the lock is one of numbers.
+    /// Locks the counts. Each change under the lock only changes numbers.
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock()
     }
 
-    /// Where what an owner sent is closed.
+    /// Returns the account on which descriptors from `owner` are closed.
     pub(crate) fn account(&self, owner: &Owner) -> Account {
         Account { quotas: self.clone(), owner: owner.clone() }
     }
@@ -282,15 +281,15 @@ fn limit(kind: Kind, bound: u32, suffix: &str) -> Failure {
 }
 
 impl QuotaGuard {
-    /// That of whoever holds this part.
+    /// Returns the account of the holder of this part.
     pub(crate) fn account(&self) -> Account {
         self.quotas.account(&self.owner)
     }
 
-    /// Changes its amount, within the bound where it grows.
+    /// Changes the amount of this part. An increase is checked against the limit.
     ///
     /// # Errors
-    /// As [`Quotas::take`]; the amount stays as it was.
+    /// The same as [`Quotas::take`]. In this case the amount is unchanged.
     pub(crate) fn resize(&mut self, amount: u64, bound: Bound) -> Result<(), Failure> {
         let mut counts = self.quotas.lock();
         if amount > self.amount {
@@ -380,17 +379,17 @@ mod tests {
         let quotas = Quotas::default();
         let (hostile, good) = (quotas.account(&owner(1)), quotas.account(&owner(2)));
         let ungranted = quotas.account(&Owner::ungranted());
-        // However many there are, they count up to the owner's bound.
+        // However many descriptors there are, they count only up to the owner's limit.
         let held: Vec<_> = (0..100).map(|_| hostile.waiting(100)).collect();
         assert!(!hostile.may_connect() && good.may_connect() && ungranted.may_connect());
         let theirs = ungranted.waiting(100_000);
         assert!(!ungranted.may_connect() && good.may_connect());
-        // Who has a large share feels the bound for all before who has little.
+        // The limit for all owners affects an owner with a large share before an owner with a small share.
         let most = u64::from(MAX_UNCLOSED.owner);
         let others: Vec<_> = (3..9).map(|uid| quotas.account(&owner(uid)).waiting(most as usize)).collect();
         let large = good.waiting(200);
         assert!(!good.may_connect() && quotas.account(&owner(100)).may_connect());
-        // Positive control: what is closed is no reason any more.
+        // Positive control: closed descriptors no longer cause a refusal.
         drop((held, theirs, others, large));
         assert!(hostile.may_connect() && good.may_connect() && ungranted.may_connect());
         assert_eq!(quotas.waiting(), 0);
@@ -405,7 +404,7 @@ mod tests {
         let ungranted = quotas.account(&Owner::ungranted()).waiting(1_000);
         assert!(!quotas.account(&owner(1)).has_room_for_descriptors());
         assert!(good.has_room_for_descriptors());
-        // Positive control: there is a bound for all.
+        // Positive control: there is a limit for all owners.
         let last = above(4);
         assert!(!good.has_room_for_descriptors());
         drop((last, held));

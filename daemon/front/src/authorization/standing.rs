@@ -1,4 +1,4 @@
-//! What a connection or a listener rests on: who asked for it, for what, and whether a grant still allows that.
+//! The basis of a connection or a listener: who asked for it, for what, and whether a grant still allows it.
 
 use crate::{
     authorization::{
@@ -14,13 +14,14 @@ use luassl_settings::Grant;
 use luassl_tls::Floors;
 use std::collections::HashSet;
 
-/// Who asked for what.
+/// A principal with what it asked for.
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) principal: Principal,
-    /// As the program named them, seen from its directory; each once.
+    /// The identities as the program named them, relative to its directory. Each name occurs once.
     identities: Vec<String>,
-    /// Without what resolves as text: each of many names is joined to it, on threads that others need.
+    /// The program's directory, without the parts that text alone resolves. Each of many names is joined to it, on
+    /// threads that other connections need.
     directory: Option<String>,
     listener: Option<String>,
     pub(crate) role: Role,
@@ -40,18 +41,18 @@ impl Standing {
         Self { principal, identities, directory, listener, role }
     }
 
-    /// What the grants that are in force demand of it.
+    /// Returns the floors that the grants in force demand.
     ///
     /// # Errors
-    /// Why none allows it.
+    /// Returns the reason why no grant allows it.
     pub(crate) fn judge(&self, active: &Active) -> Result<Floors, Denial> {
         self.grant(active).map(Floors::from)
     }
 
-    /// The grant in force that allows it.
+    /// Returns the grant in force that allows it.
     ///
     /// # Errors
-    /// Why none does.
+    /// Returns the reason why no grant allows it.
     pub(crate) fn grant<'a>(&self, active: &'a Active) -> Result<&'a Grant, Denial> {
         let directory = self.directory.as_deref();
         let identities: Vec<_> =
@@ -61,7 +62,7 @@ impl Standing {
         policy::decide(&active.settings, self.principal.caller(), operation)
     }
 
-    /// Whose it is, for the log.
+    /// Returns the label of the owner, for the log.
     pub(crate) fn label(&self) -> String {
         let identities = match &self.identities[..] {
             [] => "no identity".to_owned(),
@@ -93,7 +94,7 @@ mod tests {
         assert_eq!(standing.identities, ["a", "b", "../b", "/b"]);
         let short = standing.directory.unwrap();
         assert_eq!(short, "/srv/app");
-        // Positive control: the names stand for the same as before.
+        // Positive control: the names stand for the same identities as before.
         for name in &names {
             assert_eq!(joined(&short, name), joined(&directory, name));
         }

@@ -1,4 +1,4 @@
-//! OpenSSL contexts out of descriptions, under the grants in force, and those that are in use already.
+//! Builds OpenSSL contexts from descriptions under the grants in force, and reuses those that are in use already.
 
 use crate::context::names::Resolved;
 use crate::context::request::ContextRequest;
@@ -26,10 +26,10 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// How often a request that waits for the keeper's identities looks again.
+/// The interval at which a request that waits for the keeper's identities checks again.
 const SYNC_POLL: Duration = Duration::from_millis(10);
 
-/// What a grant says of the contexts that are made under it.
+/// The terms that a grant sets for the contexts that are created under it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct GrantTerms {
     pub(super) floors: Floors,
@@ -48,16 +48,16 @@ impl From<&Grant> for GrantTerms {
 #[derive(Clone)]
 pub(crate) struct AuthorizedContext {
     pub(crate) context: Arc<tls::Context>,
-    /// The grant's when it was made.
+    /// The terms of the grant when the context was created.
     pub(super) terms: Arc<GrantTerms>,
 }
 
-/// A context that is to be made from a description.
+/// An order for a context from a description.
 pub(super) struct Order {
     pub(super) active: Arc<Active>,
     pub(super) principal: Principal,
     pub(super) context_request: Arc<ContextRequest>,
-    /// None for the check alone, when the client describes it.
+    /// The role; `None` if the context is only checked, when the client describes it.
     pub(super) role: Option<Role>,
     pub(super) listener: Option<String>,
 }
@@ -72,7 +72,7 @@ impl Order {
     }
 }
 
-/// One owner's account for what is parsed.
+/// One owner's account for parsed bytes.
 struct ParsedBytes {
     quotas: Quotas,
     owner: Owner,
@@ -98,11 +98,12 @@ impl tls::Ledger for ParsedBytes {
     }
 }
 
-/// What decides which OpenSSL context a recipe gives.
+/// The values that determine which OpenSSL context a recipe gives.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct CacheKey {
     owner: Owner,
-    /// Of the description, which may be large, and the entry of a context that is no more stays for a while.
+    /// The digest of the description. The description may be large, and the entry of a dropped context remains for some
+    /// time.
     spec: [u8; 32],
     floors: Floors,
     trusts: Option<Vec<String>>,
@@ -110,7 +111,7 @@ pub(super) struct CacheKey {
     generation: u64,
 }
 
-/// Feeds what is hashed to SHA-256. Equal values feed the same bytes, and other values feed others.
+/// Feeds hashed values to SHA-256. Equal values feed the same bytes, and different values feed different bytes.
 struct Sha256Hasher(Sha256);
 
 impl Hasher for Sha256Hasher {
@@ -118,20 +119,20 @@ impl Hasher for Sha256Hasher {
         self.0.update(bytes);
     }
 
-    /// Not used: the digest is what counts.
+    /// Returns 0, and is not used, because only the digest is needed.
     fn finish(&self) -> u64 {
         0
     }
 }
 
-/// The SHA-256 of a description, for this process only.
+/// Returns the SHA-256 digest of a description, for this process only.
 fn digest_of(spec: &ContextSpec) -> [u8; 32] {
     let mut hasher = Sha256Hasher(Sha256::new());
     spec.hash(&mut hasher);
     hasher.0.finish()
 }
 
-/// OpenSSL contexts by what they are made of, as long as somebody uses them.
+/// The OpenSSL contexts in use, by the values that they are made of.
 pub(crate) struct Contexts {
     pub(super) authority: Arc<Authority>,
     pub(super) parsing: Arc<Parsing>,
@@ -140,14 +141,14 @@ pub(crate) struct Contexts {
     pub(super) trusts: Arc<tls::TrustStores>,
     resumption: Arc<tls::Resumption>,
     pub(super) cache: Mutex<HashMap<CacheKey, Weak<tls::Context>>>,
-    /// Owners whose programs brought DH parameters without a grant of DHE.
+    /// The owners whose programs supplied DH parameters without a grant of DHE.
     without_dhe: Mutex<HashSet<Owner>>,
 }
 
-/// Owners that are warned of DH parameters that are not used; beyond them nobody is.
+/// The maximum number of owners that are warned of unused DH parameters. Further owners are not warned.
 const MAX_DHE_WARNINGS: usize = 1_024;
 
-/// Dead entries are swept out when the cache has grown by this many.
+/// Dead entries are removed when the cache has grown by this number.
 const SWEEP_AT: usize = 256;
 
 impl Contexts {
@@ -164,9 +165,9 @@ impl Contexts {
         }
     }
 
-    /// Takes what settings say of trusts, sessions and the keeper; the faults of trusts.
+    /// Applies the settings for trusts, sessions and the keeper. Returns the faults of the trusts.
     pub(crate) fn configure(&self, settings: &Settings) -> Vec<String> {
-        // Parses, and takes its time.
+        // This parses certificates, and takes some time.
         let faults = self.trusts.update(&settings.trusts);
         self.keeper.set_deadline(settings.limits.keeper());
         let Limits { sessions_per_owner, sessions, .. } = settings.limits;
@@ -174,7 +175,7 @@ impl Contexts {
         faults
     }
 
-    /// Waits, up to the keeper's deadline, until the keeper has said what it holds.
+    /// Waits, up to the keeper's deadline, until the keeper has reported its identities.
     pub(crate) async fn identities_synced(&self) {
         let deadline = Instant::now() + self.authority.limits().keeper();
         while !self.keeper.is_synced() && Instant::now() < deadline {
@@ -182,10 +183,10 @@ impl Contexts {
         }
     }
 
-    /// Makes a description's context to see whether it can be made.
+    /// Builds the context of a description to check that it can be built.
     ///
     /// # Errors
-    /// As [`Contexts::build`].
+    /// The same as [`Contexts::build`].
     pub(crate) async fn check(
         self: &Arc<Self>,
         principal: &Principal,
@@ -202,17 +203,17 @@ impl Contexts {
         self.make(order).await
     }
 
-    /// Has a context made in its owner's turn, where that holds up nobody else.
+    /// Builds a context in its owner's turn, on a thread that does not delay other work.
     ///
     /// # Errors
-    /// As [`Contexts::build`], and when there is no room for the work.
+    /// The same as [`Contexts::build`], and if there is no room for the work.
     pub(super) async fn make(self: &Arc<Self>, order: Order) -> Result<AuthorizedContext, Failure> {
         let (owner, limits) = (order.principal.owner.clone(), order.active.settings.limits.clone());
         let contexts = Arc::clone(self);
         self.parsing.run(&owner, &limits, move || contexts.build(&order)).await?
     }
 
-    /// Says once for each owner that its programs' DH parameters are not used.
+    /// Warns once for each owner that the DH parameters of its programs are not used.
     fn warn_of_dhe(&self, owner: &Owner) {
         let mut warned = self.without_dhe.lock();
         if warned.len() < MAX_DHE_WARNINGS && warned.insert(owner.clone()) {
@@ -224,10 +225,11 @@ impl Contexts {
         }
     }
 
-    /// The context that a recipe gives under the principal's grant.
+    /// Returns the context that a recipe gives under the principal's grant.
     ///
     /// # Errors
-    /// Refused by the grants; an identity without a loaded key; a setting that OpenSSL does not take.
+    /// Returns an error if the grants refuse it, if an identity has no loaded key, or if OpenSSL does not accept a
+    /// setting.
     fn build(&self, order: &Order) -> Result<AuthorizedContext, Failure> {
         let Order { active, principal, context_request, role, .. } = order;
         let resolved = Resolved::new(active, &context_request.spec);
@@ -255,7 +257,7 @@ impl Contexts {
                 self.authority.below_floor(principal, &operation, failure);
             }
         })?);
-        // Keys stay nowhere longer than they are used.
+        // Keys are kept no longer than they are used.
         if spec.psk.is_none() {
             self.keep(key, &context);
         }
@@ -266,7 +268,8 @@ impl Contexts {
         self.cache.lock().get(key).and_then(Weak::upgrade)
     }
 
-    /// An owner's contexts are made one after the other, so that nobody has made the same one in between.
+    /// Keeps a context in the cache. An owner's contexts are built one after the other, so no other task has built the
+    /// same context in the meantime.
     fn keep(&self, key: CacheKey, context: &Arc<tls::Context>) {
         let mut cache = self.cache.lock();
         if cache.len() >= SWEEP_AT {

@@ -1,4 +1,4 @@
-//! Sessions out of a description, each under the grant that holds at that moment.
+//! Creates sessions from a description, each under the grant in force at that moment.
 
 use crate::authorization::{
     authority::Active,
@@ -22,14 +22,14 @@ use std::{
     },
 };
 
-/// Who is at the other end of a session.
+/// The peer of a session.
 #[derive(Debug)]
 pub(crate) enum Peer {
-    /// A former session with the same peer may be taken up again.
+    /// An earlier session with the same peer may be resumed.
     Resumable(Option<SocketAddr>),
-    /// None is.
+    /// No session is resumed.
     New(Option<SocketAddr>),
-    /// None is, and a server is verified by TLSA records.
+    /// No session is resumed, and the server is verified by TLSA records.
     ByRecords(Option<SocketAddr>, Dane),
 }
 
@@ -40,22 +40,22 @@ impl Peer {
     }
 }
 
-/// What was granted, and the generation of the configuration that it was made under.
+/// An authorized context, and the generation of the configuration under which it was built.
 pub(super) type Current = (u64, AuthorizedContext);
 
-/// A description in use: new sessions by it, under the grant that holds at that moment.
+/// A description in use. It creates new sessions under the grant in force at that moment.
 pub(crate) struct SessionFactory {
     contexts: Arc<Contexts>,
     pub(crate) principal: Principal,
     context_request: Arc<ContextRequest>,
     listener: Option<String>,
-    /// What it gave last, for each role, and under which generation of the configuration.
+    /// The last context for each role, with the generation of the configuration.
     current: Mutex<[Option<Current>; 2]>,
-    /// Held by whoever has it made anew; others that need it wait.
+    /// Held by the task that builds the context again. Other tasks that need it wait.
     making: tokio::sync::Mutex<()>,
-    /// What connections rest on that it makes, for each role.
+    /// The basis of the connections that it creates, for each role.
     standings: [OnceLock<Arc<Standing>>; 2],
-    /// Whether it was said that a former state of it stays in service.
+    /// Whether it was logged that an earlier context stays in service.
     said: AtomicBool,
 }
 
@@ -71,7 +71,7 @@ impl SessionFactory {
         Self { contexts, principal, context_request, listener, current, making, standings, said }
     }
 
-    /// What a connection rests on that it makes.
+    /// Returns the basis of a connection that it creates.
     pub(crate) fn standing(&self, role: Role) -> Arc<Standing> {
         let make = || {
             Standing::new(self.principal.clone(), &self.context_request.spec, self.listener.clone(), role)
@@ -80,10 +80,10 @@ impl SessionFactory {
         Arc::clone(self.standings[usize::from(role == Role::Server)].get_or_init(make))
     }
 
-    /// Whether the settings of another use are the same.
+    /// Returns whether the settings of another use are the same.
     ///
     /// # Errors
-    /// As [`Parsing::run`](crate::parsing::Parsing::run).
+    /// The same as [`Parsing::run`](crate::parsing::Parsing::run).
     pub(crate) async fn is_like(&self, other: &Self) -> Result<bool, Failure> {
         if self.principal.owner != other.principal.owner || self.listener != other.listener {
             return Ok(false);
@@ -95,16 +95,17 @@ impl SessionFactory {
         );
         let owner = &self.principal.owner;
         let compare = move || {
-            // The same files may be named from different directories.
+            // The same files may be named relative to different directories.
             Resolved::new(&active, &one.spec).spec == Resolved::new(&active, &two.spec).spec
         };
         self.contexts.parsing.run(owner, &self.contexts.authority.limits(), compare).await
     }
 
-    /// A session for one handshake. A client's to a known `peer` may be one that is taken up again.
+    /// Creates a session for one handshake. A client's session to a known `peer` may resume an earlier one.
     ///
     /// # Errors
-    /// Why there is none: no grant (any more), an identity that is not loaded, a host that cannot be checked.
+    /// Returns an error if no grant allows it, or no longer allows it, if an identity is not loaded, or if a host
+    /// cannot be checked.
     pub(crate) async fn session(
         &self,
         role: Role,
@@ -137,8 +138,8 @@ impl SessionFactory {
         session
     }
 
-    /// A client's session with TLSA records, which may hold certificates and keys. They are parsed in their owner's turn,
-    /// where that holds up nobody else.
+    /// Creates a client's session with TLSA records, which may contain certificates and keys. They are parsed in their
+    /// owner's turn, on a thread that does not delay other work.
     async fn session_by_records(
         &self,
         context: Arc<tls::Context>,
@@ -150,19 +151,19 @@ impl SessionFactory {
         self.contexts.parsing.run(&self.principal.owner, &self.contexts.authority.limits(), parse).await?
     }
 
-    /// What the grant demands of connections.
+    /// Returns the floors that the grant demands of connections.
     ///
     /// # Errors
-    /// As [`SessionFactory::session`].
+    /// The same as [`SessionFactory::session`].
     pub(crate) async fn floors(&self, role: Role) -> Result<Floors, Failure> {
         Ok(self.granted(role).await?.context.floors())
     }
 
-    /// The OpenSSL context for a server's session that began in another one, whose grant demands `floors`.
+    /// Returns the OpenSSL context for a server's session that began in another context, whose grant demands `floors`.
     ///
     /// # Errors
-    /// What the grants have against it, and a grant that demands something else: what is asked of the peer stays as it
-    /// began.
+    /// Returns the objection of the grants, or an error if a grant demands different floors: the demands on the peer do
+    /// not change after the start of the handshake.
     pub(crate) async fn chosen(
         &self,
         floors: Floors,
@@ -181,15 +182,15 @@ impl SessionFactory {
         Ok(context.current_context())
     }
 
-    /// Looks whether there would be a session.
+    /// Checks that a session can be created.
     ///
     /// # Errors
-    /// As [`SessionFactory::session`].
+    /// The same as [`SessionFactory::session`].
     pub(crate) async fn check(&self, role: Role) -> Result<(), Failure> {
         self.granted(role).await?.context.session(role, None, None).map(drop)
     }
 
-    /// What the audit log says of a session.
+    /// Calls `log` with the operation that the audit log records for a session.
     fn with_operation(&self, role: Role, log: impl FnOnce(&Operation<'_>)) {
         let asked = identities_of(&self.context_request.spec).into_iter();
         let identities: Vec<_> = asked.map(AskedIdentity::unresolved).collect();
@@ -200,12 +201,13 @@ impl SessionFactory {
         self.listener.as_deref().map_or(SocketSource::OwnSocket, SocketSource::Listener)
     }
 
-    /// What was made last for a role, and under which generation.
+    /// Returns the last context for a role, with its generation.
     pub(super) fn last(&self, role: Role) -> Option<Current> {
         self.current.lock()[usize::from(role == Role::Server)].clone()
     }
 
-    /// The OpenSSL context under the present configuration; made anew when that, an identity or a trust has changed.
+    /// Returns the OpenSSL context under the present configuration. It is built again if the configuration, an identity
+    /// or a trust has changed.
     pub(super) async fn granted(&self, role: Role) -> Result<AuthorizedContext, Failure> {
         let is_current =
             |(generation, _): &Current| *generation == self.contexts.authority.active().generation;
@@ -222,8 +224,8 @@ impl SessionFactory {
         }
     }
 
-    /// Has an identity's or a trust's change followed; while one handshake waits for that, others go on with what there
-    /// is.
+    /// Applies a change of an identity or a trust. While one handshake waits for that, others continue with the
+    /// existing context.
     async fn renew(&self, granted: &AuthorizedContext) {
         let Ok(_making) = self.making.try_lock() else { return };
         let context = Arc::clone(&granted.context);
@@ -238,8 +240,8 @@ impl SessionFactory {
         }
     }
 
-    /// Says that what there was stays in service for now: once until something new is, since a program whose queue is full
-    /// has as many handshakes as it likes.
+    /// Logs that the existing context stays in service for now. It is logged once until a new context is in service,
+    /// because a program whose queue is full can start any number of handshakes.
     fn say_once(&self, failure: &Failure) {
         if !self.said.swap(true, Ordering::Relaxed) {
             tracing::warn!("a context keeps its former certificates and trust for now: {failure}");
@@ -260,7 +262,8 @@ impl SessionFactory {
                 self.said.store(false, Ordering::Relaxed);
                 context
             }
-            // What a reload has broken leaves the former context in service, unless the grant says something else now.
+            // If a reload breaks the context, the earlier context stays in service, unless the grant has different
+            // terms now.
             (Err(failure), Some((_, former)))
                 if failure.code != ErrorCode::Refused
                     && self.is_under_the_same_terms(role, &active, &former) =>
@@ -279,13 +282,13 @@ impl SessionFactory {
         Ok(context)
     }
 
-    /// Whether the grant in force says the same as when a context was made.
+    /// Returns whether the grant in force has the same terms as when the context was built.
     fn is_under_the_same_terms(&self, role: Role, active: &Active, former: &AuthorizedContext) -> bool {
         self.standing(role).grant(active).is_ok_and(|grant| GrantTerms::from(grant) == *former.terms)
     }
 }
 
-/// Whether the next attempt may succeed without a reload. A program can bring such a failure about, so it decides for one
+/// Returns whether the next attempt may succeed without a reload. A program can cause such a failure, so it affects one
 /// use only.
 fn is_passing(failure: &Failure) -> bool {
     matches!(failure.code, ErrorCode::Limit | ErrorCode::Timeout)

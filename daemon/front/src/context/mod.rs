@@ -1,4 +1,4 @@
-//! Contexts of programs: what they asked for, and the OpenSSL contexts that this gives under each grant.
+//! Contexts of programs: their descriptions, and the OpenSSL contexts that result under each grant.
 
 mod build;
 mod factory;

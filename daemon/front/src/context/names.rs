@@ -1,4 +1,4 @@
-//! A description with the identities that it names resolved.
+//! A description whose identities are resolved.
 
 use crate::authorization::{
     authority::Active,
@@ -9,9 +9,10 @@ use luassl_tls::identity::IdentitySource;
 
 /// A description whose identities have been resolved under one configuration.
 pub(super) struct Resolved {
-    /// With declared names, and without the program's directory. A name that no identity answers to is as it was.
+    /// The description with declared names, and without the program's directory. A name that no identity answers to is
+    /// unchanged.
     pub(super) spec: ContextSpec,
-    /// Each identity that it names.
+    /// All identities that the description names.
     pub(super) identities: Vec<AskedIdentity>,
 }
 
@@ -32,10 +33,10 @@ impl Resolved {
         Self { spec, identities }
     }
 
-    /// Whether each identity is loaded, as far as is known.
+    /// Checks that each identity is loaded, as far as is known.
     ///
     /// # Errors
-    /// `Unavailable` for the first one that the keeper could not load.
+    /// Returns `Unavailable` for the first identity that the keeper could not load.
     pub(super) fn check_loaded(&self, active: &Active, loaded: &dyn IdentitySource) -> Result<(), Failure> {
         self.identities.iter().try_for_each(|AskedIdentity { asked, name }| match name {
             Some(name) => check_loaded(active, loaded, asked, name),

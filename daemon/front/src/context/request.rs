@@ -8,20 +8,20 @@ use std::{collections::HashMap, sync::Arc};
 pub(crate) struct ContextRequest {
     pub(crate) spec: ContextSpec,
     pub(crate) blobs: HashMap<Digest, Arc<[u8]>>,
-    /// Whether the client had it before.
+    /// Whether the client had this context before.
     pub(crate) recreated: bool,
-    /// Its parts of the bounds on contexts and on what is parsed.
+    /// Its parts of the limits on contexts and on parsed bytes.
     pub(crate) _slots: Vec<QuotaGuard>,
 }
 
 impl ContextRequest {
-    /// Whether its handshakes may ask the client for keys.
+    /// Returns whether its handshakes may ask the client for keys.
     pub(crate) fn asks_for_keys(&self) -> bool {
         self.spec.psk.as_ref().is_some_and(|psk| psk.ask)
     }
 }
 
-/// All identities that a description names.
+/// Returns all identities that a description names.
 pub(crate) fn identities_of(spec: &ContextSpec) -> Vec<String> {
     let by_sni = spec.sni.iter().map(|entry| entry.identity.clone());
     let additional = spec.additional_identities.iter().map(|additional| additional.identity.clone());
@@ -34,7 +34,7 @@ pub(crate) fn identities_of(spec: &ContextSpec) -> Vec<String> {
         .collect()
 }
 
-/// The digests that a description refers to.
+/// Returns the digests that a description refers to.
 pub(crate) fn digests_of(spec: &ContextSpec) -> Vec<Digest> {
     let mut digests: Vec<Digest> = spec.chain.iter().chain(&spec.chain_or_trust).copied().collect();
     digests.extend(spec.additional_identities.iter().filter_map(|additional| additional.chain));

@@ -1,4 +1,4 @@
-//! The contexts of a control connection by their numbers.
+//! The contexts of a control connection, by their numbers.
 
 use crate::authorization::standing::Standing;
 use crate::context::{factory::SessionFactory, request::ContextRequest};
@@ -8,7 +8,7 @@ use openssl::ssl::SslContext;
 use parking_lot::{Mutex, MutexGuard};
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
-/// The contexts of a control connection, which the handshakes that it began share.
+/// The contexts of a control connection. The handshakes that it started share them.
 #[derive(Clone, Default)]
 pub(crate) struct ContextTable(Arc<Mutex<HashMap<u64, Arc<ContextEntry>>>>);
 
@@ -17,8 +17,10 @@ impl ContextTable {
         self.0.lock()
     }
 
+    /// Returns the context of a number.
+    ///
     /// # Errors
-    /// An unknown number.
+    /// Returns an error if the number is unknown.
     pub(crate) fn find(&self, number: u64) -> Result<Arc<ContextEntry>, Failure> {
         self.lock().get(&number).cloned().ok_or_else(|| unknown_context(number))
     }
@@ -27,21 +29,24 @@ impl ContextTable {
         self.lock().insert(number, Arc::new(entry));
     }
 
+    /// Removes the context of a number.
+    ///
     /// # Errors
-    /// An unknown number.
+    /// Returns an error if the number is unknown.
     pub(crate) fn remove(&self, number: u64) -> Result<(), Failure> {
         self.lock().remove(&number).map(drop).ok_or_else(|| unknown_context(number))
     }
 
-    /// What a server's session by the context of `number` rests on.
+    /// Returns the basis of a server's session with the context of `number`.
     pub(crate) fn standing(&self, number: u64) -> Option<Arc<Standing>> {
         self.lock().get(&number).map(|made| made.sessions.standing(Role::Server))
     }
 
-    /// The OpenSSL context of `number` for a server's session that began in another one, whose grant demands `floors`.
+    /// Returns the OpenSSL context of `number` for a server's session that began in another context, whose grant
+    /// demands `floors`.
     ///
     /// # Errors
-    /// An unknown number, and as [`SessionFactory::chosen`].
+    /// Returns an error if the number is unknown, and as [`SessionFactory::chosen`].
     pub(crate) async fn for_server(
         &self,
         number: u64,
@@ -55,9 +60,9 @@ impl ContextTable {
 /// A context of this control connection.
 pub(crate) struct ContextEntry {
     pub(crate) context_request: Arc<ContextRequest>,
-    /// Its use with sockets of the client's own.
+    /// Its use with sockets that the client owns.
     pub(crate) sessions: SessionFactory,
-    /// Keeps what was made for the check alive for the first use.
+    /// Keeps the context that was built for the check alive until the first use.
     pub(crate) _checked: Arc<tls::Context>,
 }
 

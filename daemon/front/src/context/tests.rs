@@ -1,4 +1,4 @@
-//! Which context a program gets, on a front without sockets and without a keeper.
+//! Which context a program receives, on a front without sockets and without a keeper.
 
 use super::*;
 use crate::context::build::AuthorizedContext;
@@ -25,7 +25,7 @@ use std::{
 
 const UID: u32 = 1;
 
-/// A grant to be a client whose servers are verified.
+/// Returns a grant for a client whose servers are verified.
 pub(crate) fn grant() -> Grant {
     Grant {
         grantee: Grantee::User(UID),
@@ -47,7 +47,7 @@ pub(crate) fn grant() -> Grant {
     }
 }
 
-/// Puts a grant in force. With no room, nothing is parsed: as where a program's own requests fill its queue.
+/// Puts a grant in force. Without room nothing is parsed, as if a program's requests filled its queue.
 fn reload(front: &Services, grant: Grant, room: bool) {
     let own = TrustSettings { certificates: vec![ByteBuf::from(Authority::root().pem())], crls: vec![] };
     let parsing_jobs_per_owner = if room { Limits::default().parsing_jobs_per_owner } else { 0 };
@@ -72,7 +72,7 @@ fn sessions(front: &Services, spec: ContextSpec, blobs: HashMap<Digest, Arc<[u8]
     SessionFactory::new(Arc::clone(&front.contexts), principal(), context_request.into(), None)
 }
 
-/// A context that trusts an authority of the program's own making.
+/// Creates a context that trusts an authority which the program created.
 fn self_made(front: &Services) -> SessionFactory {
     let pem = Authority::new("of the program's making").pem();
     let digest = ByteArray::new(sha256(&pem));
@@ -92,7 +92,7 @@ fn finding_16_a_full_queue_keeps_no_context_in_service_that_the_grant_no_longer_
     block_on(async {
         let sessions = self_made(&front);
         let before = sessions.granted(Role::Client).await.unwrap();
-        // Positive control: under the same terms the former serves, for this use.
+        // Positive control: under the same terms the earlier context serves, for this use.
         reload(&front, grant(), false);
         let former = sessions.granted(Role::Client).await.unwrap();
         assert!(Arc::ptr_eq(&before.context, &former.context));
@@ -156,7 +156,8 @@ fn finding_6_the_cache_keeps_no_description_of_a_context_that_is_no_more() {
         for sessions in &uses {
             granted.push(sessions.granted(Role::Client).await.unwrap().context);
         }
-        // Positive control: the same description gives the same context, and another one another.
+        // Positive control: the same description gives the same context, and a different description gives a different
+        // context.
         assert!(Arc::ptr_eq(&granted[0], &granted[1]) && !Arc::ptr_eq(&granted[0], &granted[2]));
         assert!(format!("{:?}", large("one")).len() > 50_000);
         drop((granted, uses));
@@ -167,7 +168,7 @@ fn finding_6_the_cache_keeps_no_description_of_a_context_that_is_no_more() {
     });
 }
 
-/// How many lines the work logs that say that a context stays as it was.
+/// Returns the number of log lines during `work` which report that a context is unchanged.
 fn complaints(work: impl Future<Output = ()>) -> usize {
     let mut log = tempfile::tempfile().unwrap();
     let subscriber =
@@ -179,7 +180,7 @@ fn complaints(work: impl Future<Output = ()>) -> usize {
     text.lines().filter(|line| line.contains("keeps its former")).count()
 }
 
-/// Gives the configuration in force room to parse, or none, and leaves its generation.
+/// Sets whether the configuration in force has room to parse, without changing its generation.
 fn set_room(front: &Services, room: bool) {
     let parsing_jobs_per_owner = if room { Limits::default().parsing_jobs_per_owner } else { 0 };
     front.authority.amend(|settings| settings.limits.parsing_jobs_per_owner = parsing_jobs_per_owner);
@@ -213,7 +214,7 @@ fn a_full_queue_does_not_fill_the_log_when_a_trust_has_changed() {
     set_room(&front, true);
     assert_eq!(complaints(handshakes(2)), 0);
     assert!(!is_stale());
-    // Positive control: the next change that is not followed is said again.
+    // Positive control: the next change that cannot be applied is logged again.
     set_room(&front, false);
     change("two");
     assert_eq!(complaints(handshakes(10)), 1);
@@ -236,7 +237,7 @@ fn a_full_queue_does_not_fill_the_log_after_a_reload() {
     for _ in 0..2 {
         reload(&front, grant(), false);
         assert_eq!(complaints(handshakes(10)), 1, "one line for all of them");
-        // Positive control: once there is a new one, the next reload is said again.
+        // Positive control: after a new context is in service, the next reload is logged again.
         reload(&front, grant(), true);
         assert_eq!(complaints(handshakes(2)), 0);
     }

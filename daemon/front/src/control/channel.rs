@@ -1,4 +1,4 @@
-//! Frames over a control connection: requests in, answers out, and descriptors with the frames that they came with.
+//! Frames over a control connection: requests in, answers out, and descriptors with the frames that they arrived with.
 
 use crate::control::{
     reply::{Answer, Answering},
@@ -29,40 +29,42 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-/// How often something is looked at that has no room.
+/// The interval at which a task that waits for room checks again.
 pub(super) const POLL: Duration = Duration::from_millis(10);
 
-/// Descriptors that may wait for their frames on one control connection.
+/// The number of descriptors that may wait for their frames on one control connection.
 pub(super) const MAX_WAITING_DESCRIPTORS: usize = 16;
 
-/// The body of a frame of a caller without a grant, in bytes: room for `hello`, and for a request that is refused.
+/// The maximum size of a frame's body from a caller without a grant, in bytes. This is enough for `hello`, and for a
+/// request that is refused.
 const MAX_UNGRANTED_FRAME: u32 = 4 * 1024;
 
-/// Answers of one control connection that may wait for their connections; with more, no request is read.
+/// The number of answers of one control connection that may wait for their connections. Above it no request is read.
 const MAX_PENDING: usize = 64;
 
-/// How much one receive takes, in bytes. A larger frame is decoded where its owner's certificates are parsed.
+/// The maximum number of bytes of one receive. A larger frame is decoded where its owner's certificates are parsed.
 pub(super) const CHUNK: usize = 16 * 1024;
 
-/// One control connection's socket, with what has come over it.
+/// The socket of one control connection, with the data received from it.
 pub(super) struct Channel {
     socket: AsyncFd<ClientSocket>,
     owner: Owner,
     quotas: Quotas,
     turn: Turn,
-    /// Without one frames are small, and each has a deadline from the end of the one before.
+    /// Whether the caller has a grant. Without a grant frames are small, and each frame has a deadline from the end of
+    /// the previous one.
     pub(super) has_grant: bool,
-    /// Its part of the bound on bytes of frames.
+    /// Its part of the limit on bytes of frames.
     in_flight: Option<QuotaGuard>,
     buffer: BytesMut,
-    /// The place in the stream of the buffer's first byte.
+    /// The position in the stream of the buffer's first byte.
     pub(super) consumed: u64,
-    /// When the next frame began, or when the first was to begin.
+    /// The time at which the next frame began, or at which the first frame was expected to begin.
     pub(super) begun: Option<Instant>,
     pub(super) descriptors: Descriptors,
 }
 
-/// Whether a request needs a descriptor.
+/// Returns whether a request needs a descriptor.
 fn takes_descriptor(request: &Request) -> bool {
     match request {
         Request::Connect(_) => true,
@@ -90,8 +92,8 @@ impl Channel {
         })
     }
 
-    /// Reads requests and answers them until the client goes: one after the other, except those that wait for a
-    /// connection.
+    /// Reads requests and answers them until the client disconnects. The requests are answered one after the other,
+    /// except those that wait for a connection.
     pub(super) async fn run(&mut self, services: &Services, session: &mut Session) -> io::Result<()> {
         let mut pending = JoinSet::new();
         loop {
@@ -104,7 +106,7 @@ impl Channel {
                 next = self.next_frame(&limits, session.is_introduced()), if pending.len() < MAX_PENDING => next?,
             };
             let Some((first, frame)) = next else {
-                // A client that has only ended its own side still reads.
+                // A client that has shut down only its writing side can still read.
                 while let Some(answered) = pending.join_next().await {
                     self.send(answered.map_err(io::Error::other)?, limits.request()).await?;
                 }
@@ -114,7 +116,8 @@ impl Channel {
             let id = match self.decode(services, &limits, frame).await? {
                 Ok((id, request)) => {
                     let mut descriptors = self.claim(first, &request);
-                    // Boxed, since it is larger than all that a connection needs between its requests.
+                    // Boxed, because the future is larger than all other memory that a connection needs between its
+                    // requests.
                     let answering = Box::pin(session.answer(id, request, size, &mut descriptors)).await;
                     self.dispose(descriptors);
                     match answering {
@@ -139,7 +142,7 @@ impl Channel {
         }
     }
 
-    /// Decodes a frame; a large one where it holds up nobody else.
+    /// Decodes a frame. A large frame is decoded on a thread that does not delay other work.
     async fn decode(
         &self,
         services: &Services,
@@ -153,8 +156,9 @@ impl Channel {
         decoded.map_err(io::Error::other)
     }
 
-    /// The next frame, and the place in the stream of its first byte; none at the end, or after a frame above the
-    /// bound. A frame that has begun, and the first one, have a deadline. May be dropped and called again.
+    /// Returns the next frame, and the position in the stream of its first byte; `None` at the end of the stream, or
+    /// after a frame above the limit. The first frame, and a frame that has begun, have a deadline. The future may be
+    /// dropped and the function called again.
     pub(super) async fn next_frame(
         &mut self,
         limits: &Limits,
@@ -162,7 +166,7 @@ impl Channel {
     ) -> io::Result<Option<(u64, Bytes)>> {
         loop {
             let most = self.frame_bytes(limits) as usize;
-            // Also for what was received together with the frame before.
+            // Also for data that was received together with the previous frame.
             self.turn.wait().await;
             match take_frame(&mut self.buffer, most) {
                 Ok(Some(frame)) => {
@@ -187,17 +191,18 @@ impl Channel {
         }
     }
 
-    /// The descriptor that came with a request, where it needs one.
+    /// Returns the descriptor that arrived with a request, if the request needs one.
     pub(super) fn claim(&mut self, first: u64, request: &Request) -> Vec<OwnedFd> {
         if takes_descriptor(request) { self.descriptors.claim(first) } else { Vec::new() }
     }
 
-    /// Closes what no request took, where nobody waits for it, on this owner's account.
+    /// Closes the descriptors that no request took, on this owner's account and on a thread where no other task waits
+    /// for it.
     pub(super) fn dispose(&self, descriptors: Vec<OwnedFd>) {
         closing::close(descriptors, Some(&self.quotas.account(&self.owner)));
     }
 
-    /// Receives some bytes, by the deadline where there is one; false at the end.
+    /// Receives some bytes, before the deadline if there is one. Returns false at the end of the stream.
     async fn receive(&mut self, limits: &Limits, deadline: Option<Instant>) -> io::Result<bool> {
         let Some(deadline) = deadline else { return self.receive_some(limits).await };
         timeout_at(deadline, self.receive_some(limits)).await.map_err(|_| {
@@ -205,7 +210,7 @@ impl Channel {
         })?
     }
 
-    /// The bound on a frame's body.
+    /// Returns the limit on the size of a frame's body.
     fn frame_bytes(&self, limits: &Limits) -> u32 {
         if self.has_grant { limits.frame_bytes } else { limits.frame_bytes.min(MAX_UNGRANTED_FRAME) }
     }
@@ -214,7 +219,7 @@ impl Channel {
         let most = CHUNK.min(self.frame_bytes(limits) as usize + FRAME_HEADER);
         let bound = in_flight_bound(limits);
         loop {
-            // What the frames before had is given back here, when they have been answered.
+            // The part that the previous frames held is returned here, after these frames have been answered.
             self.charge(self.buffer.len(), bound)?;
             let mut guard = self.socket.readable().await?;
             let amount = (self.buffer.len() + most) as u64;
@@ -236,7 +241,7 @@ impl Channel {
         }
     }
 
-    /// Gives back what is more than `bytes`.
+    /// Returns the held part that exceeds `bytes`.
     fn charge(&mut self, bytes: usize, bound: Bound) -> io::Result<()> {
         match &mut self.in_flight {
             Some(_) if bytes == 0 => self.in_flight = None,
@@ -265,7 +270,7 @@ impl Channel {
         self.send(Answer { frame, descriptors: Vec::new() }, deadline).await
     }
 
-    /// Sends an answer within the deadline; its descriptors ride on its first byte.
+    /// Sends an answer before the deadline. Its descriptors are attached to its first byte.
     pub(super) async fn send(&mut self, answer: Answer, deadline: Duration) -> io::Result<()> {
         timeout(deadline, self.send_all(answer))
             .await
@@ -289,7 +294,7 @@ impl Channel {
     }
 }
 
-/// How many bytes of frames may be on their way. One frame always has room, whatever the configuration says.
+/// Returns the limit on the bytes of frames in flight. One frame always has room, whatever the configuration.
 fn in_flight_bound(limits: &Limits) -> Bound {
     let one = limits.frame_bytes.saturating_add(2 * CHUNK as u32);
     Bound {
@@ -299,8 +304,8 @@ fn in_flight_bound(limits: &Limits) -> Bound {
     }
 }
 
-/// Takes a part of that bound, or makes the one that is there as large; waits while there is no room. A frame that has
-/// begun waits by its own deadline.
+/// Takes a part of the limit on bytes in flight, or resizes the existing part to this amount. Waits while there is no
+/// room. The wait of a frame that has begun ends at the frame's deadline.
 async fn take_room(slot: &mut Option<QuotaGuard>, quotas: &Quotas, owner: &Owner, amount: u64, bound: Bound) {
     loop {
         let taken = match slot {
@@ -314,7 +319,7 @@ async fn take_room(slot: &mut Option<QuotaGuard>, quotas: &Quotas, owner: &Owner
     }
 }
 
-/// Receives once. The room for it is on the stack, and nothing of it in a connection that waits.
+/// Receives once. The buffer is on the stack, so a waiting connection holds no memory for it.
 fn receive_chunk(socket: &ClientSocket, most: usize) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
     let mut chunk = [0; CHUNK];
     let received = socket.receive_all(&mut chunk[..most.min(CHUNK)])?;
@@ -329,7 +334,7 @@ fn too_many() -> Failure {
 }
 
 impl Drop for Channel {
-    /// Descriptors that no frame claimed are as hostile as any.
+    /// Descriptors that no frame claimed are as hostile as any other.
     fn drop(&mut self) {
         let unclaimed = self.descriptors.unclaimed(u64::MAX);
         self.dispose(unclaimed);

@@ -1,4 +1,4 @@
-//! Connections and listeners that a program asks for.
+//! Connections and listeners that a program requests.
 
 use crate::control::{reply::Outcome, session::Session};
 use crate::{
@@ -46,7 +46,7 @@ impl Session {
         let peer = match connect.mode {
             Mode::Stream => Peer::Resumable(address),
             Mode::LockStep if connect.resume => Peer::Resumable(address),
-            // LuaSec's clients begin anew.
+            // LuaSec's clients start a new session.
             Mode::LockStep => Peer::New(address),
         };
         let peer = match connect.dane {
@@ -54,7 +54,7 @@ impl Session {
             None => peer,
         };
         let ssl = made.sessions.session(connect.role, host, sni, peer).await?;
-        // Asked for before anything is taken that would have to be given back.
+        // The floors are requested before anything is taken that an error would have to return.
         let floors = made.sessions.floors(connect.role).await?;
         let limits = self.services.authority.limits();
         let take = |kind, own, all| {
@@ -115,7 +115,7 @@ impl Session {
             context_request,
             bind.listener.clone(),
         );
-        // Refused here, and not at the first peer.
+        // The request is refused here, and not at the first peer.
         sessions.check(Role::Server).await?;
         let (key, socket) = match bind.listener {
             Some(name) => self.named_listener(name)?,
@@ -145,7 +145,7 @@ impl Session {
         }
     }
 
-    /// Joins the running listener of that key, or starts it.
+    /// Joins the running listener for the key, or starts it.
     async fn join(
         &self,
         key: ListenerKey,
@@ -168,9 +168,9 @@ impl Session {
         let bound = Bound { owner: limits.listeners_per_owner, all: Some(limits.listeners) };
         let slot = self.services.authority.quotas.take(&self.principal.owner, Kind::Listeners, 1, bound)?;
         let listener = self.services.acceptors.start(key, socket, sessions, slot)?;
-        // A reload in between may have brought another socket.
+        // A reload in the meantime may have replaced the socket.
         self.services.acceptors.follow();
-        // Or other grants.
+        // It may also have changed the grants.
         if listener.sessions.standing(Role::Server).judge(&self.services.authority.active()).is_err() {
             listener.fail();
         }
@@ -182,7 +182,7 @@ impl Session {
     }
 }
 
-/// An outgoing (or attached) connection: the handshake, its result on the stream, then the pump.
+/// Runs an outgoing (or attached) connection: the handshake, its result on the stream, then the pump.
 async fn run_outgoing(
     Services { authority, runtime, .. }: &Services,
     connection: Arc<Connection>,
@@ -210,7 +210,7 @@ async fn run_outgoing(
         Err(failed) => HandshakeResult { error: Some(failed.failure.clone()), info: None },
     };
     let frame = to_frame(&result).unwrap_or_default();
-    // The socket is fresh, and its buffer holds many such frames; where Lua has gone, the pump will see it.
+    // The socket is new, and its buffer holds many such frames. If Lua has closed its end, the pump detects it.
     let _ = send(&stream, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     match outcome {
         Ok(established) => {

@@ -1,4 +1,4 @@
-//! What a control connection has described: contexts, and the bytes that they refer to.
+//! The objects that a control connection has described: contexts, and the bytes that they refer to.
 
 use crate::control::{channel::CHUNK, reply::Outcome, session::Session};
 use crate::{
@@ -10,14 +10,14 @@ use luassl_protocol::{
 };
 use std::sync::Arc;
 
-/// What a blob costs beside its bytes, in bytes: its entry, its digest and its part of the bound.
+/// The cost of a blob in addition to its bytes, in bytes: its entry, its digest and its part of the limit.
 const BLOB_OVERHEAD: u64 = 256;
 
-/// What a byte of a context's description costs in memory while the context lasts, in bytes: names are strings of their
-/// own, and each use of the context has a copy.
+/// The memory that each byte of a context's description costs while the context exists, in bytes. Names are separate
+/// strings, and each use of the context has a copy.
 const DESCRIPTION_COST: u64 = 4;
 
-/// Blobs that one control connection may keep.
+/// The number of blobs that one control connection may keep.
 const MAX_BLOBS: usize = 4_096;
 
 impl Session {

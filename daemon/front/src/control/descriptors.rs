@@ -1,31 +1,31 @@
-//! Which descriptor belongs to which frame of a control connection.
+//! Assigns the descriptors of a control connection to its frames.
 //!
-//! A descriptor rides on the first byte of its frame, and the kernel tells only which receive brought it: a receive
-//! may begin before that frame and end behind it, where a client sends fast. So a frame that takes a descriptor
-//! takes what came with the oldest sendmsg whose receive had the frame's first byte; what no frame of its receive
-//! took is nobody's. The kernel ends a receive behind the bytes of one sendmsg with descriptors, so those of two never
-//! come together.
+//! A descriptor is attached to the first byte of its frame, and the kernel reports only which receive returned it. If a
+//! client sends fast, a receive may begin before that frame and end behind it. So a frame that takes a descriptor takes
+//! those of the oldest sendmsg whose receive contained the frame's first byte. Descriptors that no frame of their
+//! receive took belong to no frame. The kernel ends a receive behind the bytes of one sendmsg with descriptors, so the
+//! descriptors of two are never received together.
 
 use crate::authorization::quota::QuotaGuard;
 use std::{collections::VecDeque, os::fd::OwnedFd};
 
-/// The descriptors of one sendmsg, and the part of the stream that came with them.
+/// The descriptors of one sendmsg, and the part of the stream that was received with them.
 struct Arrived {
     begin: u64,
     end: u64,
     descriptors: Vec<OwnedFd>,
-    /// Their part of the bound on descriptors that nobody has taken or closed.
+    /// Their part of the limit on descriptors that are neither taken nor closed.
     _slot: Option<QuotaGuard>,
 }
 
-/// Descriptors that wait for their frames.
+/// The descriptors that wait for their frames.
 #[derive(Default)]
 pub(crate) struct Descriptors {
     waiting: VecDeque<Arrived>,
 }
 
 impl Descriptors {
-    /// Enters what a receive of the bytes from `begin` to before `end` brought.
+    /// Records the descriptors that arrived with a receive of the bytes from `begin` to before `end`.
     pub(crate) fn arrived(
         &mut self,
         begin: u64,
@@ -38,12 +38,13 @@ impl Descriptors {
         }
     }
 
-    /// How many wait.
+    /// Returns the number of waiting descriptors.
     pub(crate) fn len(&self) -> usize {
         self.waiting.iter().map(|arrived| arrived.descriptors.len()).sum()
     }
 
-    /// The descriptors of the frame whose first byte is at `first`: one, or a mistake of the client's.
+    /// Returns the descriptors of the frame whose first byte is at `first`. A number other than one is an error of the
+    /// client.
     pub(crate) fn claim(&mut self, first: u64) -> Vec<OwnedFd> {
         match self.waiting.front() {
             Some(oldest) if oldest.begin <= first && first < oldest.end => {
@@ -53,7 +54,7 @@ impl Descriptors {
         }
     }
 
-    /// Takes out what no frame before `end` has claimed and no later one may.
+    /// Removes and returns the descriptors that no frame before `end` has claimed and that no later frame may claim.
     pub(crate) fn unclaimed(&mut self, end: u64) -> Vec<OwnedFd> {
         let count = self.waiting.iter().take_while(|arrived| arrived.end <= end).count();
         self.waiting.drain(..count).flat_map(|arrived| arrived.descriptors).collect()
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
 
-    /// A descriptor that can be told from others.
+    /// Returns a descriptor that can be distinguished from others.
     fn descriptor() -> (OwnedFd, i32) {
         let fd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let number = fd.as_raw_fd();
@@ -81,7 +82,7 @@ mod tests {
     fn a_frame_that_came_before_in_another_receive_gets_nothing() {
         let mut descriptors = Descriptors::default();
         let (fd, mine) = descriptor();
-        // The first frame began at 0; a receive from 10 on brought its rest, the next frame (at 30) and a descriptor.
+        // The first frame began at 0. A receive from 10 on returned its rest, the next frame (at 30) and a descriptor.
         descriptors.arrived(10, 50, vec![fd], None);
         assert!(descriptors.claim(0).is_empty());
         assert_eq!(descriptors.unclaimed(30).len(), 0);
@@ -92,7 +93,7 @@ mod tests {
     fn frames_sent_in_one_piece_take_theirs_in_order() {
         let mut descriptors = Descriptors::default();
         let (fd, mine) = descriptor();
-        // One sendmsg: a frame with a descriptor, and behind it one that takes none.
+        // One sendmsg: a frame with a descriptor, followed by a frame that takes none.
         descriptors.arrived(0, 40, vec![fd], None);
         assert_eq!(number(descriptors.claim(0)), Some(mine));
         assert!(descriptors.claim(20).is_empty());

@@ -1,4 +1,4 @@
-//! A control connection: frames in, answers out, descriptors with the frames that they came with.
+//! Control connections: frames in, answers out, and descriptors with the frames that they arrived with.
 
 mod channel;
 mod connections;
@@ -29,17 +29,19 @@ use rustix::{
 use session::Session;
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-/// Descriptors of clients, and sockets with such in them, that may wait to be closed before no new control connection is
-/// taken from anybody. Connections of an owner with [too many](crate::authorization::quota::MAX_UNCLOSED) are reset long before. A reset
-/// connection with a descriptor in it costs one, and the kernel closes it at once but for files whose close waits for their
-/// server (writes of a FUSE file system that are not done).
+/// The number of clients' descriptors, and of sockets that contain such descriptors, that may wait to be closed before
+/// no new control connection is accepted from any owner. Connections of an owner with [too
+/// many](crate::authorization::quota::MAX_UNCLOSED) are reset long before. A reset connection that contains a
+/// descriptor counts as one. The kernel closes it at once, except for files whose close waits for their server (writes
+/// of a FUSE file system that are not done).
 const MAX_UNCLOSED_IN_ALL: u64 = 16_384;
 
-/// Control connections that are accepted before the sockets of those that there are are looked at again.
+/// The number of control connections that are accepted before the existing sockets are checked again.
 const ACCEPTS_AT_A_TIME: usize = 16;
 
-/// Accepts control connections for ever; `name` is the named control socket's, or `control`. Before the first push
-/// clients wait in the socket's backlog, which the kernel bounds: no bound of ours is known yet.
+/// Accepts control connections and never returns without an error. `name` is the name of the named control socket, or
+/// `control`. Before the first push clients wait in the socket's backlog, which the kernel limits, because no limit of
+/// the front is known yet.
 pub(super) async fn serve(services: Services, name: Arc<str>, listening: OwnedFd) -> io::Result<()> {
     services.authority.ready().await;
     rustix::io::ioctl_fionbio(&listening, true)?;
@@ -75,14 +77,14 @@ fn welcome(services: &Services, name: &Arc<str>, socket: ClientSocket) {
     let ungranted = Owner::ungranted();
     let account = services.authority.quotas.account(if has_grant { &principal.owner } else { &ungranted });
     if !account.may_connect() {
-        // Reset here, before a byte of it is received.
+        // The connection is reset here, before any byte of it is received.
         drop(socket.with_account(account));
     } else if has_grant {
         tokio::spawn(async move { log_end(converse(&services, principal, socket).await) });
     } else if let Some(slot) = ungranted_slot(&services) {
         tokio::spawn(async move { log_end(refuse_all(&services, principal, socket, slot).await) });
     } else {
-        // Likewise.
+        // Also reset before any byte is received.
         drop(socket.with_account(account));
     }
 }
@@ -98,14 +100,14 @@ fn principal(name: &Arc<str>, socket: &ClientSocket) -> io::Result<Principal> {
     Ok(Principal { owner: Owner { socket: Arc::clone(name), uid }, gid, gids: gids.into(), pid })
 }
 
-/// A part of the one account that all callers without a grant have together.
+/// Takes a part of the common account of all callers without a grant.
 fn ungranted_slot(services: &Services) -> Option<QuotaGuard> {
     let bound = Bound { owner: services.authority.limits().ungranted_connections, all: None };
     services.authority.quotas.take(&Owner::ungranted(), Kind::Ungranted, 1, bound).ok()
 }
 
 async fn converse(services: &Services, principal: Principal, socket: ClientSocket) -> io::Result<()> {
-    // Nothing that comes before hello has a descriptor.
+    // No data before `hello` has a descriptor.
     let socket =
         socket.without_descriptors().with_account(services.authority.quotas.account(&principal.owner));
     let turn = services.turns.of(&principal.owner);
@@ -122,7 +124,8 @@ async fn converse(services: &Services, principal: Principal, socket: ClientSocke
     outcome
 }
 
-/// Answers `hello`, and refuses everything else. Nothing of it is on the caller's own account: a user can have many.
+/// Answers `hello`, and refuses all other requests. The caller's own account is not charged, because one user can have
+/// many user IDs.
 async fn refuse_all(
     services: &Services,
     principal: Principal,

@@ -1,4 +1,4 @@
-//! Questions about a connection, which wait for the thread that has it.
+//! Questions about a connection, which wait for the thread that runs it.
 
 use crate::control::{
     reply::{Outcome, Pending},
@@ -15,12 +15,12 @@ use rustix::net::sockopt;
 use std::{os::fd::BorrowedFd, sync::Arc};
 use tokio::sync::oneshot;
 
-/// The largest amount of keying material that one request exports, in bytes: as much as there is with SHA-384 (RFC 5869,
+/// The largest amount of keying material that one request exports, in bytes. It is the maximum with SHA-384 (RFC 5869,
 /// 2.3).
 const MAX_EXPORT: u32 = 255 * 48;
 
-/// The label and the context value of such a request together, in bytes. TLS 1.2 hashes them anew for every 32 bytes or so
-/// that it exports, on a thread with connections of all owners.
+/// The limit on the label and the context value of such a request together, in bytes. TLS 1.2 hashes them again for
+/// about every 32 bytes that it exports, on a thread with connections of all owners.
 const MAX_EXPORTED_FROM: usize = 4 * 1024;
 
 impl Session {
@@ -32,7 +32,7 @@ impl Session {
         self.services.runtime.connections.status(&of.token, &self.principal.owner)
     }
 
-    /// Puts a question to the pump that has the connection.
+    /// Sends a question to the pump that runs the connection.
     fn ask<T: Send + 'static>(
         &self,
         token: &Token,
@@ -40,7 +40,7 @@ impl Session {
     ) -> Outcome<Pending<T>> {
         let (reply, answer) = oneshot::channel();
         let question = Box::new(move |ssl: &SslRef, fd: Option<BorrowedFd<'_>>| {
-            // The principal may have gone: then nobody needs the answer.
+            // If the principal has disconnected, the answer is not needed.
             let _ = reply.send(question(ssl, fd));
         });
         self.find(token)?.send(Command::Ask(question))?;

@@ -5,20 +5,20 @@ use serde::Serialize;
 use std::{os::fd::OwnedFd, pin::Pin, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 
-/// What an operation gives.
+/// The result of an operation.
 pub(super) type Outcome<T> = Result<T, Failure>;
 
-/// An answer, with the descriptors that ride on it.
+/// An answer, with the descriptors that are attached to it.
 pub(super) struct Answer {
     pub(super) frame: Vec<u8>,
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
-/// What comes of a request.
+/// The outcome of a request.
 pub(super) enum Answering {
-    /// Its answer.
+    /// The answer is ready.
     Now(Answer),
-    /// It waits for a connection, and nothing else waits for it.
+    /// The answer waits for a connection, and no other request waits for the answer.
     Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
@@ -41,7 +41,7 @@ fn encode<T: Serialize>(id: u64, outcome: &Outcome<T>) -> Vec<u8> {
     })
 }
 
-/// An answer that a connection's pump will give, or its peer.
+/// An answer that a connection's pump, or its peer, will supply.
 pub(super) struct Pending<T> {
     pub(super) answer: oneshot::Receiver<Outcome<T>>,
     pub(super) deadline: Duration,

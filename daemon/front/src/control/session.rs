@@ -1,4 +1,4 @@
-//! The session of a control connection, and which operation each request is.
+//! The session of a control connection. It maps each request to an operation.
 
 use crate::control::reply::{Answering, Outcome, later, plain, with_descriptor};
 use crate::{
@@ -10,11 +10,11 @@ use luassl_protocol::{Done, ErrorCode, Failure, Hello, Request, VERSION, Welcome
 use luassl_tls as tls;
 use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc};
 
-/// What one control connection has made.
+/// The objects that one control connection has created.
 pub(super) struct Session {
     pub(super) services: Services,
     pub(super) principal: Principal,
-    /// Whether a grant was for the caller when it connected.
+    /// Whether a grant applied to the caller when it connected.
     has_grant: bool,
     introduced: bool,
     pub(super) contexts: ContextTable,
@@ -35,13 +35,13 @@ impl Session {
         }
     }
 
-    /// Whether `hello` has been said.
+    /// Returns whether the client has sent `hello`.
     pub(super) fn is_introduced(&self) -> bool {
         self.introduced
     }
 
-    /// Carries a request out that had `size` bytes. The descriptor that came with it is taken out where it is good. What waits for a
-    /// connection is answered later, so that no other request waits for it.
+    /// Executes a request of `size` bytes. The descriptor that arrived with it is removed if it is valid. A request
+    /// that waits for a connection is answered later, so other requests do not wait for it.
     pub(super) async fn answer(
         &mut self,
         id: u64,
@@ -109,7 +109,7 @@ impl Session {
         })
     }
 
-    /// Parses something for whoever has a grant, where it holds up nobody else.
+    /// Parses data of a caller with a grant, on a thread that does not delay other work.
     pub(super) async fn parse<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Outcome<T> + Send + 'static,

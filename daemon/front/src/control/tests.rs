@@ -1,4 +1,4 @@
-//! Frames and descriptors over real sockets, in the ways that a client may send them.
+//! Frames and descriptors over real sockets, in the ways in which a client may send them.
 
 use super::*;
 use crate::control::{
@@ -27,7 +27,7 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// A channel and its client.
+/// Returns a channel and its client.
 fn channel() -> (Channel, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let owner = Owner { socket: "control".into(), uid: 1 };
@@ -47,21 +47,21 @@ fn large() -> Vec<u8> {
     Request::Blob(Blob { data: vec![b'-'; 300_000] }).to_frame(3).unwrap()
 }
 
-/// A descriptor of the tests': a file, told from others by its inode.
+/// Returns a descriptor for the tests: a file, distinguished from others by its inode.
 fn descriptor() -> (OwnedFd, u64) {
     let file = tempfile::tempfile().unwrap();
     let inode = rustix::fs::fstat(&file).unwrap().st_ino;
     (file.into(), inode)
 }
 
-/// Sends bytes, with a descriptor on the first of them.
+/// Sends bytes, with a descriptor attached to the first byte.
 fn send(client: &UnixStream, bytes: &[u8], descriptor: Option<&OwnedFd>) {
     let descriptors: Vec<_> = descriptor.iter().map(|fd| fd.as_fd()).collect();
     let sent = transport::send(client, bytes, &descriptors, SendFlags::empty()).unwrap();
     (&*client).write_all(&bytes[sent..]).unwrap();
 }
 
-/// The next request, and the inodes of the descriptors that it gets.
+/// Returns the next request, and the inodes of the descriptors that it receives.
 async fn next(channel: &mut Channel) -> (Request, Vec<u64>) {
     let (first, frame) = channel.next_frame(&Limits::default(), true).await.unwrap().unwrap();
     let (_, request) = Request::decode(&frame).unwrap();
@@ -152,7 +152,7 @@ fn a_frame_keeps_its_deadline_when_other_answers_come_between() {
         let limits = Limits { request_ms: 300, ..Limits::default() };
         (&client).write_all(&plain()[..5]).unwrap();
         let outcome = loop {
-            // As where an answer that was waited for is sent in between.
+            // As if an answer that was waited for is sent in the meantime.
             let interrupted = timeout(Duration::from_millis(50), channel.next_frame(&limits, true)).await;
             if let Ok(outcome) = interrupted {
                 break outcome;
@@ -169,7 +169,7 @@ fn a_frame_that_trickles_has_one_deadline_for_all_its_bytes() {
         let limits = Limits { request_ms: 300, ..Limits::default() };
         let trickle = thread::spawn(move || {
             let bytes = large();
-            // Ends when the channel is dropped; each byte alone would come early enough.
+            // Ends when the channel is dropped. Each byte alone would arrive early enough.
             bytes.iter().try_for_each(|byte| {
                 thread::sleep(Duration::from_millis(20));
                 (&client).write_all(&[*byte])
@@ -241,12 +241,12 @@ fn an_answer_goes_to_a_client_that_reads_slowly_and_not_to_one_that_never_does()
     });
 }
 
-/// Says hello; whether there was an answer.
+/// Sends `hello`, and returns whether there was an answer.
 fn is_welcome(path: &Path) -> bool {
     let mut client = UnixStream::connect(path).unwrap();
     client.set_read_timeout(Some(BOUND)).unwrap();
     let hello = Hello { version: luassl_protocol::VERSION, features: Vec::new(), client: String::new() };
-    // Fails where the connection is reset already.
+    // Fails if the connection is already reset.
     let _ = client.write_all(&Request::Hello(hello).to_frame(1).unwrap());
     match client.read(&mut [0; 512]) {
         Ok(count) => count > 0,
@@ -270,7 +270,7 @@ fn one_owners_unclosed_sockets_reset_its_own_connections_and_no_others() {
     let path = |name: &str| directory.path().join(name);
     let listening = ["one", "two"].map(|name| (name, UnixListener::bind(path(name)).unwrap()));
     let served = front.clone();
-    // Lasts as long as the process.
+    // The thread lasts as long as the process.
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let [one, two] =
@@ -285,14 +285,14 @@ fn one_owners_unclosed_sockets_reset_its_own_connections_and_no_others() {
         assert!(!is_welcome(&path("one")));
         assert!(is_welcome(&path("two")));
     }
-    // Positive control: it is welcome again once they are closed.
+    // Positive control: the owner is accepted again after they are closed.
     drop(unclosed);
     assert!(is_welcome(&path("one")));
 }
 
 #[test]
 fn a_control_connection_is_small_as_long_as_it_waits() {
-    /// In bytes; the largest request's future is a multiple of it.
+    /// The limit on the size, in bytes. The future of the largest request is a multiple of it.
     const SMALL: usize = 3 * 1024;
     let front = front();
     let (ours, _theirs) = UnixStream::pair().unwrap();

@@ -1,8 +1,8 @@
-//! Whose turn it is on the thread of the control sockets.
+//! The turns of owners on the thread of the control sockets.
 //!
-//! One thread reads and answers the requests of all owners. A program that sends requests without waiting for their
-//! answers, on as many connections as it may have, would keep the thread to itself for all of them. So each owner gets one
-//! receive, or one request, between two looks at the sockets of all.
+//! One thread reads and answers the requests of all owners. A program could send requests without waiting for their
+//! answers, on as many connections as it may have. It would occupy the thread for the time that all its requests take.
+//! So each owner gets one receive, or one request, between two checks of the sockets of all owners.
 
 use crate::authorization::owner::Owner;
 use parking_lot::Mutex;
@@ -15,12 +15,13 @@ use std::{
 #[derive(Default)]
 pub(crate) struct Turns(Mutex<HashMap<Owner, Weak<tokio::sync::Mutex<()>>>>);
 
-/// The turn of one owner, which all its connections share. Those that wait for it get it in the order in which they came.
+/// The turn of one owner, which all its connections share. Waiting connections get it in the order in which they
+/// arrived.
 #[derive(Clone)]
 pub(crate) struct Turn(Arc<tokio::sync::Mutex<()>>);
 
 impl Turns {
-    /// That of `owner`.
+    /// Returns the turn of `owner`.
     pub(crate) fn of(&self, owner: &Owner) -> Turn {
         let mut owners = self.0.lock();
         if let Some(turn) = owners.get(owner).and_then(Weak::upgrade) {
@@ -34,11 +35,11 @@ impl Turns {
 }
 
 impl Turn {
-    /// Waits until the other connections of this owner had their turns, and until the sockets of all owners have been looked
-    /// at since. May be dropped, and called again.
+    /// Waits until the other connections of this owner have had their turns, and until the sockets of all owners have
+    /// been checked since then. The future may be dropped and the function called again.
     pub(crate) async fn wait(&self) {
         let _mine = self.0.lock().await;
-        // The runtime looks at its sockets before it takes up again what has yielded.
+        // The runtime checks its sockets before it resumes a task that has yielded.
         tokio::task::yield_now().await;
     }
 }
@@ -50,14 +51,16 @@ mod tests {
     use parking_lot::Mutex;
     use tokio::task::JoinSet;
 
-    /// How many turns a program with many connections had by the time that another, with one, had as many as it wanted.
+    /// Returns the number of turns that a program with many connections had before another program, with one
+    /// connection, had all the turns that it wanted.
     fn turns_of_many(uids: [u32; 2]) -> usize {
         let order = order(uids, [100, 1], 20);
         let last = order.iter().rposition(|program| *program == 1).unwrap();
         order[..last].iter().filter(|program| **program == 0).count()
     }
 
-    /// Which of two programs had a turn, in order: each has so many tasks, and each task takes `each` turns.
+    /// Returns which of two programs had a turn, in order. Program `n` has `tasks[n]` tasks, and each task takes `each`
+    /// turns.
     fn order(uids: [u32; 2], tasks: [usize; 2], each: usize) -> Vec<usize> {
         let log = Arc::new(Mutex::new(Vec::new()));
         block_on(async {

@@ -1,4 +1,4 @@
-//! What a captured front would want of its keeper, each on a connection of its own.
+//! Requests that a captured front might send to its keeper, each on a separate connection.
 
 use luassl_keeper_ipc::front::{ANSWER_MAX, Answer, Decrypt, REQUEST_MAX, Request, Sign};
 use luassl_keeper_ipc::transport::{self, RecvFlags, SendFlags};
@@ -12,20 +12,20 @@ use std::time::Duration;
 
 /// The identity that the front has.
 const OWN: &str = "site";
-/// One that another front has.
+/// An identity that another front has.
 const OTHERS: &str = "others";
-/// Nobody's.
+/// An identity that no front has.
 const NOBODY: &str = "nobody";
 
-/// How many requests a flood is.
+/// The number of requests of a flood.
 const FLOOD: u32 = 10_000;
 
 /// ecdsa_secp256r1_sha256.
 const P256: u16 = 0x0403;
-/// ed25519, which the front's identity is not.
+/// ed25519, which is not the algorithm of the front's identity.
 const ED25519: u16 = 0x0807;
 
-/// What the keeper told of an identity.
+/// What the keeper sent about an identity.
 struct Known {
     key_id: [u8; 32],
     public_key: Vec<u8>,
@@ -36,7 +36,7 @@ struct Line {
     buffer: Vec<u8>,
 }
 
-/// Asks what `what` says, then for the signature of a handshake, and logs the answers.
+/// Sends the request that `what` names, then the request for the signature of a handshake, and logs the answers.
 pub(super) fn act(what: &str, keeper: &Path) {
     for (title, request) in [(what, what), ("a handshake after that", "handshake")] {
         let answer = Line::open(keeper).and_then(|mut line| {
@@ -85,7 +85,7 @@ impl Line {
         self.next()
     }
 
-    /// Learns of the front's identities.
+    /// Subscribes, and returns the front's identity.
     fn subscribe(&mut self) -> io::Result<Known> {
         self.put(&Request::Subscribe)?;
         let mut known = BTreeMap::new();
@@ -139,7 +139,7 @@ impl Line {
         told(&self.answer(&Request::Sign(Sign { call: 1, key_id, name: OWN, scheme, message }))?)
     }
 
-    /// The answer about an identity of that name.
+    /// Returns the answer to a request for an identity with this name.
     fn named(&mut self, name: &str, own: &Known) -> io::Result<Vec<u8>> {
         let message = &tls13("server");
         self.answer(&Request::Sign(Sign { call: 1, key_id: own.key_id, name, scheme: P256, message }))
@@ -151,7 +151,7 @@ impl Line {
         told(&self.answer(&Request::Decrypt(decrypt))?)
     }
 
-    /// As many requests as the keeper answers.
+    /// Sends as many requests as the keeper answers.
     fn flood(&mut self, own: &Known) -> io::Result<String> {
         tracing::error!("hostile: flood: begins");
         let mut answers = BTreeMap::<String, u32>::new();
@@ -173,7 +173,7 @@ fn told(answer: &[u8]) -> io::Result<String> {
     })
 }
 
-/// What is to be signed.
+/// Returns the message to be signed.
 fn message(what: &str, own: &Known) -> Option<Vec<u8>> {
     Some(match what {
         "handshake" => tls13("server"),
@@ -195,29 +195,30 @@ fn message(what: &str, own: &Known) -> Option<Vec<u8>> {
     })
 }
 
-/// ServerKeyExchange of TLS 1.2 with X25519 (RFC 8422, 5.4).
+/// Returns a ServerKeyExchange of TLS 1.2 with X25519 (RFC 8422, 5.4).
 fn ecdhe(randoms: &[u8]) -> Vec<u8> {
     [randoms, &[3, 0, 29, 32], &random(32)].concat()
 }
 
-/// The same with a group of 2048 bits (RFC 5246, 7.4.3).
+/// Returns a ServerKeyExchange with a group of 2048 bits (RFC 5246, 7.4.3).
 fn dhe(randoms: &[u8]) -> Vec<u8> {
     [randoms, &[1, 0], &[0xff; 256], &[0, 1, 2], &[1, 0], &random(256)].concat()
 }
 
-/// RFC 8446, 4.4.3.
+/// Returns the signed content of TLS 1.3 (RFC 8446, 4.4.3).
 fn tls13(role: &str) -> Vec<u8> {
     [&[0x20; 64], format!("TLS 1.3, {role} CertificateVerify\0").as_bytes(), &[0x42; 32]].concat()
 }
 
 fn random(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
-    // Whatever it leaves is as good.
+    // On failure the present content is sufficient.
     let _ = openssl::rand::rand_bytes(&mut bytes);
     bytes
 }
 
-/// A CertificationRequestInfo (RFC 2986) for that key: what a certificate for whatever name begins with.
+/// Returns a CertificationRequestInfo (RFC 2986) for this key. A request for a certificate with any name begins with
+/// it.
 fn certification_request(public_key: &[u8]) -> Vec<u8> {
     let version = [2, 1, 0];
     let common_name = [0x30, 0x0c, 0x31, 0x0a, 0x30, 0x08, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x01, b'a'];
@@ -226,7 +227,7 @@ fn certification_request(public_key: &[u8]) -> Vec<u8> {
     [&[0x30, 0x82], &length[..], &body].concat()
 }
 
-/// What a TLS 1.2 client signs (RFC 5246, 7.4.8), with that for its certificate.
+/// Returns what a TLS 1.2 client signs (RFC 5246, 7.4.8), with `leaf` as its certificate.
 fn transcript(leaf: &[u8]) -> Vec<u8> {
     let vector = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[1..], bytes].concat();
     let message = |kind: u8, body: &[u8]| [&[kind], vector(body).as_slice()].concat();

@@ -1,4 +1,5 @@
-//! One signature, or one decryption: a request on the calling thread's own socket, sent again on a new one while the keeper is away.
+//! One signature, or one decryption: a request on the calling thread's own socket, which is sent again on a new socket
+//! while the keeper is unreachable.
 
 use crate::keeper_client::shared::Shared;
 use luassl_keeper_ipc::front::{ANSWER_MAX, Answer, Decrypt, PRE_MASTER, Refusal, Request, Sign};
@@ -13,18 +14,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use zeroize::{Zeroize, Zeroizing};
 
-/// The first pause after a reconnection that did not help, and the longest.
+/// The first pause after an unsuccessful reconnection, and the longest pause.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
-/// How finely the time for an answer is set, so that one that is as good as the last call's is not set again.
+/// The granularity of the receive timeout. A timeout that is close enough to that of the last call is not set again.
 const GRAIN: Duration = Duration::from_millis(100);
 
 /// A thread's socket to the keeper, with buffers.
 struct Line {
     link: u64,
-    /// Receiving waits: a call is one system call to send and one to receive, with no third in between.
+    /// The socket, whose receive calls block. A call is one system call to send and one to receive, with no third in
+    /// between.
     socket: OwnedFd,
-    /// For how long it does.
+    /// The time for which a receive waits.
     spin: Duration,
     call: u32,
     out: Vec<u8>,
@@ -32,25 +34,25 @@ struct Line {
 }
 
 thread_local! {
-    /// Of the link that this thread called last; a thread of a front has only one.
+    /// The line of the link that this thread called last. A thread of a front has only one link.
     static LINE: RefCell<Option<Line>> = const { RefCell::new(None) };
 }
 
-/// What became of one request.
+/// The outcome of one request.
 enum Attempt {
     Answered(Zeroizing<Vec<u8>>),
     Refused(Refusal),
-    /// The keeper is there, and has had no push yet.
+    /// The keeper is reachable, but has had no push yet.
     NotYet,
-    /// The socket of an earlier call is of no use any more: perhaps the keeper has long been started again.
+    /// The socket of an earlier call can no longer be used. The keeper may have been restarted long ago.
     Stale,
-    /// The socket is of no use.
+    /// The socket cannot be used.
     Broken,
-    /// No answer came in time.
+    /// No answer arrived in time.
     Silent,
 }
 
-/// Asks for a signature.
+/// Requests a signature.
 pub(super) fn sign(
     shared: &Shared,
     name: &str,
@@ -62,7 +64,7 @@ pub(super) fn sign(
     ask(shared, &request).map(|mut signature| std::mem::take(&mut *signature))
 }
 
-/// Asks for a pre-master secret.
+/// Requests a pre-master secret.
 pub(super) fn decrypt(
     shared: &Shared,
     name: &str,
@@ -80,7 +82,7 @@ pub(super) fn decrypt(
     Ok(secret)
 }
 
-/// Asks until there is an answer or the time is over.
+/// Sends the request until there is an answer or the time is over.
 fn ask<'a>(shared: &Shared, request: &dyn Fn(u32) -> Request<'a>) -> Result<Zeroizing<Vec<u8>>, SignError> {
     let start = Instant::now();
     let mut pause = Duration::ZERO;
@@ -102,7 +104,7 @@ fn ask<'a>(shared: &Shared, request: &dyn Fn(u32) -> Request<'a>) -> Result<Zero
             Attempt::NotYet => shared.lost(Instant::now(), "it has not been given its keys yet"),
             Attempt::Broken => shared.lost(Instant::now(), "its socket is closed"),
         }
-        // The first time at once: a keeper that was started again has its old socket.
+        // The first attempt is made at once, because a restarted keeper does not have the old socket.
         std::thread::sleep(pause.min(left));
         pause = (pause * 2).clamp(PAUSES.0, PAUSES.1);
     }
@@ -124,7 +126,7 @@ fn attempt<'a>(
             Attempt::Broken if was_kept => Attempt::Stale,
             attempt => attempt,
         };
-        // A late answer must not be taken for the next call's.
+        // A late answer must not be taken for the answer to the next call.
         if !matches!(attempt, Attempt::Stale | Attempt::Broken | Attempt::Silent) {
             *line = Some(open);
         }
@@ -153,7 +155,8 @@ impl Line {
     }
 
     fn exchange(&mut self, left: Duration) -> Attempt {
-        // One request at a time: the socket's buffer is empty, or the keeper has not read the last one.
+        // There is one request at a time. If the socket's buffer is not empty, the keeper has not read the last
+        // request.
         if self.wait_for(left).is_err()
             || transport::send(&self.socket, &self.out, &[], SendFlags::DONTWAIT).is_err()
         {
@@ -170,7 +173,7 @@ impl Line {
         }
     }
 
-    /// Lets receiving wait for that long, and at most [`GRAIN`] longer.
+    /// Sets the receive timeout to `left`, or at most [`GRAIN`] longer.
     fn wait_for(&mut self, left: Duration) -> Result<(), Errno> {
         let grains = u32::try_from(left.as_millis() / GRAIN.as_millis()).unwrap_or(u32::MAX - 1);
         let spin = GRAIN.saturating_mul(grains + 1);
@@ -196,7 +199,7 @@ impl Line {
     }
 }
 
-/// Connects without waiting: a keeper that does not accept is as good as none.
+/// Connects without waiting. A keeper that does not accept is treated like an absent one.
 pub(super) fn dial(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;

@@ -1,4 +1,4 @@
-//! Whether the keeper is there, and since when it is not; what wakes the subscription's thread.
+//! The health of the keeper: whether it is reachable, and since when it is not. Also wakes the subscription's thread.
 
 use luassl_keeper_ipc::transport::{PollFlags, wait};
 use parking_lot::{Mutex, MutexGuard};
@@ -9,16 +9,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Shared by the callers and the subscription's thread.
+/// The health, which the callers and the subscription's thread share.
 pub(super) struct Health {
     state: Mutex<State>,
-    /// Written to when the subscription's thread should look up: the end, or a doubt.
+    /// An eventfd, which is written to when the subscription's thread should check: at the end, or after a doubt.
     alarm: OwnedFd,
     ended: AtomicBool,
 }
 
 struct State {
-    /// When the keeper was lost; none while it answers.
+    /// The time at which the keeper was lost; `None` while it answers.
     lost: Option<Instant>,
     deadline: Duration,
 }
@@ -30,7 +30,7 @@ impl Health {
         Ok(Self { state, alarm, ended: AtomicBool::new(false) })
     }
 
-    /// Every change under the lock is one assignment.
+    /// Locks the state. Each change under the lock is one assignment.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -39,12 +39,12 @@ impl Health {
         self.state().deadline = deadline;
     }
 
-    /// The keeper answers; true if it had been lost.
+    /// Records that the keeper answers. Returns true if it had been lost.
     pub(super) fn found(&self) -> bool {
         self.state().lost.take().is_some()
     }
 
-    /// The keeper does not answer, since `since` at the latest; true if that is news.
+    /// Records that the keeper does not answer, since `since` at the latest. Returns true if it was not lost before.
     pub(super) fn lost(&self, since: Instant) -> bool {
         let mut state = self.state();
         let news = state.lost.is_none();
@@ -52,16 +52,16 @@ impl Health {
         news
     }
 
-    /// How long a call that began at `start` may still wait; none when its time is over.
+    /// Returns how long a call that began at `start` may still wait; `None` if its time is over.
     pub(super) fn time_left(&self, start: Instant) -> Option<Duration> {
         let state = self.state();
         let end = state.lost.map_or(start, |lost| lost.min(start)) + state.deadline;
         Some(end.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
-    /// A call has waited its time out: the subscription should ask whether the keeper is alive.
+    /// Records that a call has timed out. The subscription then checks whether the keeper is alive.
     pub(super) fn doubt(&self) {
-        // A full counter wakes as well; there is no other error.
+        // A full counter also wakes the thread. There is no other error.
         let _ = rustix::io::write(&self.alarm, &1_u64.to_ne_bytes());
     }
 
@@ -75,7 +75,7 @@ impl Health {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Waits for the socket or for an alarm; says which of them came.
+    /// Waits for the socket or for an alarm. Returns which of them is ready.
     pub(super) fn wait(&self, socket: &OwnedFd) -> Result<(bool, bool), Errno> {
         let [socket, alarm] = wait([socket.as_fd(), self.alarm.as_fd()], PollFlags::IN, None)?;
         if alarm {
@@ -84,7 +84,7 @@ impl Health {
         Ok((socket, alarm))
     }
 
-    /// Waits a time, or for an alarm.
+    /// Waits for a time, or for an alarm.
     pub(super) fn pause(&self, time: Duration) {
         if let Ok([true]) = wait([self.alarm.as_fd()], PollFlags::IN, Some(time)) {
             self.silence();
@@ -92,7 +92,7 @@ impl Health {
     }
 
     fn silence(&self) {
-        // Nothing to read means that it was read already.
+        // If there is nothing to read, the alarm has been read already.
         let _ = rustix::io::read(&self.alarm, &mut [0_u8; 8]);
     }
 }

@@ -1,4 +1,4 @@
-//! The public halves of the front's identities, as the keeper last told them.
+//! The public halves of the front's identities, as the keeper last sent them.
 
 use luassl_tls::identity::{IdentitySource, PublicIdentity};
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,14 +11,15 @@ use std::time::Duration;
 #[derive(Default)]
 pub(super) struct Identities {
     by_name: RwLock<BTreeMap<String, Arc<PublicIdentity>>>,
-    /// A change is visible before it is counted: whoever remembers the epoch first and reads after it misses none.
+    /// The number of changes. A change is visible before it is counted. A caller that reads the epoch first and the
+    /// identities afterwards misses no change.
     epoch: AtomicU64,
     synced: Mutex<bool>,
     became_synced: Condvar,
 }
 
 impl Identities {
-    /// Waits until the keeper has told everything once; false when it has not within the time given.
+    /// Waits until the keeper has sent all identities once. Returns false if it has not done so in the given time.
     pub(super) fn wait_synced(&self, time: Duration) -> bool {
         let mut synced = self.synced.lock();
         self.became_synced.wait_while_for(&mut synced, |synced| !*synced, time);
@@ -33,8 +34,8 @@ impl Identities {
         self.by_name.write()
     }
 
-    /// Puts an identity, unless it is known: a keeper that was started again counts generations from 1, and tells
-    /// what has not changed.
+    /// Adds an identity, unless it is known. A restarted keeper counts generations from 1, and also sends what has not
+    /// changed.
     pub(super) fn put(&self, identity: PublicIdentity) {
         let mut by_name = self.write();
         let known = by_name.get(&identity.name);
@@ -50,7 +51,7 @@ impl Identities {
         }
     }
 
-    /// The keeper has told everything: what it has not named is gone.
+    /// Removes the identities that the keeper has not named, after it has sent all of them.
     pub(super) fn finish(&self, named: &BTreeSet<String>) {
         let mut by_name = self.write();
         let before = by_name.len();

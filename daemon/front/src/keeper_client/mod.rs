@@ -1,9 +1,9 @@
-//! The front's link to the keeper: which identities there are, and signatures with their keys.
+//! The front's link to the keeper: the list of identities, and signatures with their keys.
 //!
-//! One thread holds the subscription and keeps what is known of the identities up to date. Each thread that signs has a socket of its
-//! own, so that signatures do not wait for each other. All of them share what is known of the keeper's health: when
-//! it is lost, one deadline begins, for all calls together; a call that comes after it fails at once, and the
-//! subscription's thread finds out when the keeper is back.
+//! One thread holds the subscription and keeps the identities up to date. Each thread that signs has its own socket, so
+//! signatures do not wait for each other. All of them share the health of the keeper. When the keeper is lost, one
+//! deadline begins for all calls together. A call after the deadline fails at once, and the subscription's thread
+//! detects when the keeper is back.
 
 mod call;
 mod health;
@@ -27,11 +27,11 @@ pub struct KeeperLink {
 }
 
 impl KeeperLink {
-    /// Starts the subscription to the keeper's socket at `path`. The keeper need not be there yet. A lost keeper is
-    /// waited for until `deadline` after the moment it was lost.
+    /// Starts the subscription to the keeper's socket at `path`. The keeper need not be running yet. Calls wait for a
+    /// lost keeper until `deadline` after the moment at which it was lost.
     ///
     /// # Errors
-    /// The system's, when it has no thread or descriptor left.
+    /// Returns the error of the system if no thread or descriptor is left.
     pub fn start(path: PathBuf, deadline: Duration) -> io::Result<Arc<Self>> {
         static LINKS: AtomicU64 = AtomicU64::new(0);
         let shared = Arc::new(Shared {
@@ -47,30 +47,31 @@ impl KeeperLink {
         Ok(Arc::new(Self { shared }))
     }
 
-    /// Sets the deadline anew; in effect for calls under way, too.
+    /// Sets the deadline. It also applies to calls in progress.
     pub fn set_deadline(&self, deadline: Duration) {
         self.shared.health.set_deadline(deadline);
     }
 
-    /// The identities of this front, as the keeper last told them. While it is away they stay.
+    /// Returns the identities of this front, as the keeper last sent them. They are kept while the keeper is
+    /// unreachable.
     #[must_use]
     pub fn identities(&self) -> Arc<dyn IdentitySource> {
         Arc::clone(&self.shared.identities) as Arc<_>
     }
 
-    /// The keys for session tickets, as the keeper last told them.
+    /// Returns the keys for session tickets, as the keeper last sent them.
     #[must_use]
     pub fn tickets(&self) -> Arc<TicketKeys> {
         Arc::clone(&self.shared.tickets)
     }
 
-    /// Whether the keeper has told all identities at least once.
+    /// Returns whether the keeper has sent all identities at least once.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.wait_synced(Duration::ZERO)
     }
 
-    /// Waits until the keeper has told all identities; false when it has not within the time given.
+    /// Waits until the keeper has sent all identities. Returns false if it has not done so in the given time.
     #[must_use]
     pub fn wait_synced(&self, time: Duration) -> bool {
         self.shared.identities.wait_synced(time)

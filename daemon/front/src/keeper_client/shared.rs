@@ -1,4 +1,4 @@
-//! What the threads of a link have in common.
+//! The state that the threads of a link share.
 
 use crate::keeper_client::health::Health;
 use crate::keeper_client::identities::Identities;
@@ -6,9 +6,9 @@ use luassl_tls::TicketKeys;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What the subscription's thread and the callers have in common.
+/// The state that the subscription's thread and the callers share.
 pub(super) struct Shared {
-    /// Tells the sockets of different links in one thread apart.
+    /// The number that distinguishes the sockets of different links in one thread.
     pub(super) number: u64,
     pub(super) path: PathBuf,
     pub(super) health: Health,

@@ -1,4 +1,4 @@
-//! The thread that holds the subscription: identities come in, and the keeper's health is seen.
+//! The thread that holds the subscription. It receives identities, and observes the keeper's health.
 
 use crate::keeper_client::call::dial;
 use crate::keeper_client::shared::Shared;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use zeroize::Zeroize;
 
-/// The first pause after a connection that did not help, and the longest. Before the first there is none.
+/// The first pause after an unsuccessful connection, and the longest pause. There is no pause before the first attempt.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// Why a subscription ended.
@@ -37,14 +37,14 @@ enum Lost {
 }
 
 impl Shared {
-    /// The keeper answers.
+    /// Records that the keeper answers.
     pub(super) fn found(&self) {
         if self.health.found() {
             tracing::info!("the keeper is back");
         }
     }
 
-    /// The keeper does not answer.
+    /// Records that the keeper does not answer.
     pub(super) fn lost(&self, since: Instant, why: impl std::fmt::Display) {
         if self.health.lost(since) {
             tracing::warn!("the keeper is lost: {why}");
@@ -52,7 +52,7 @@ impl Shared {
     }
 }
 
-/// Subscribes, and again whenever the subscription is lost, to the link's end.
+/// Subscribes, and subscribes again whenever the subscription is lost, until the link ends.
 pub(super) fn run(shared: &Shared) {
     let mut pause = Duration::ZERO;
     while !shared.health.has_ended() {
@@ -73,13 +73,13 @@ pub(super) fn run(shared: &Shared) {
 
 struct Subscription<'a> {
     shared: &'a Shared,
-    /// What has been named since the subscription began.
+    /// The identities that have been named since the subscription began.
     named: BTreeSet<String>,
     synced: bool,
 }
 
 impl Subscription<'_> {
-    /// Holds one subscription; ends well with the link.
+    /// Holds one subscription. Returns without an error when the link ends.
     fn run(&mut self) -> Result<(), Lost> {
         let path = &self.shared.path;
         let socket = dial(path).map_err(|errno| Lost::NoConnection { path: path.clone(), errno })?;
@@ -93,7 +93,8 @@ impl Subscription<'_> {
             if answer {
                 self.receive(&socket, &mut buffer)?;
             } else if alarm && self.synced {
-                // A new subscription finds out whether the keeper is alive; one that waits already does so.
+                // A new subscription finds out whether the keeper is alive. A subscription that is already waiting does
+                // so as well.
                 return Err(Lost::Silent);
             }
         }
@@ -108,7 +109,7 @@ impl Subscription<'_> {
             _ => {
                 let bytes = buffer.get_mut(..received.len).unwrap_or_default();
                 let taken = Answer::decode(bytes).map_err(Lost::from).and_then(|answer| self.take(answer));
-                // It may have held ticket keys.
+                // The buffer may have contained ticket keys.
                 bytes.zeroize();
                 taken
             }
@@ -122,7 +123,8 @@ impl Subscription<'_> {
                 self.named.insert(identity.name.to_owned());
                 match public(&identity) {
                     Ok(public) => self.shared.identities.put(public),
-                    // The keeper parses no certificate. The supervisor does before a push: whoever pushed this did not.
+                    // The keeper does not parse certificates. The supervisor parses them before a push, but the sender
+                    // of this push did not.
                     Err(why) => tracing::warn!(
                         "identity {:?} of generation {} is not taken, and the former one is used: {why}",
                         identity.name,
@@ -141,7 +143,7 @@ impl Subscription<'_> {
                 self.shared.found();
             }
             Answer::Tickets(tickets) => self.shared.tickets.put(&tickets),
-            // Nothing was asked for that has such an answer.
+            // No request of this thread has such an answer.
             Answer::Signature { .. } | Answer::Secret { .. } | Answer::Refused { .. } => {
                 return Err(Lost::Malformed(Malformed::Value));
             }

@@ -1,4 +1,4 @@
-//! Executing a request of a lock-step connection, and sending the answer.
+//! Executes a request of a lock-step connection, and sends the answer.
 
 use super::frame::whole;
 use super::session::{Answered, frame, invalid};
@@ -109,7 +109,7 @@ impl LockStep {
         }
     }
 
-    /// Goes on as the program has decided.
+    /// Continues the handshake with the program's decision.
     pub(super) fn decided(
         &mut self,
         context: Option<SslContext>,
@@ -124,7 +124,7 @@ impl LockStep {
         answered
     }
 
-    /// The same for another context, within the deadline of a handshake.
+    /// Continues the handshake with another context, which is built within the deadline of a handshake.
     pub(super) async fn decides(&mut self, number: u64, alpn: Option<String>, refuse: bool) -> Step {
         let deadline = self.authority.limits().handshake();
         let context = match &self.handshaking {
@@ -148,7 +148,7 @@ impl LockStep {
         self.step(answered)
     }
 
-    /// Sends the answer, and says what comes next.
+    /// Sends the answer, and returns the next transition.
     pub(super) async fn finish(&mut self, step: Step) -> Transition {
         let step = match step {
             Step::Decides { context, alpn, refuse } => self.decides(context, alpn, refuse).await,
@@ -158,10 +158,10 @@ impl LockStep {
             Step::Reply(reply) => reply,
             Step::NeedsSignature => return Transition::Sign,
             Step::Wait => return Transition::Ask,
-            // It has been seen to.
+            // `Step::Decides` has already been handled.
             Step::Decides { .. } | Step::Gone => return Transition::Over,
         };
-        // It fits at once, but for a client that does not read.
+        // The frame fits at once, unless the client does not read.
         let sent = match self.send_some(&reply.frame) {
             Ok(count) if count == reply.frame.len() => true,
             Ok(count) => {
@@ -173,7 +173,7 @@ impl LockStep {
         if reply.last || !sent { Transition::Over } else { Transition::Ask }
     }
 
-    /// Sends what the socket has room for; returns how much that was.
+    /// Sends what the socket has room for. Returns the number of bytes sent.
     pub(super) fn send_some(&self, frame: &[u8]) -> Result<usize, Errno> {
         let socket = self.lua.registered().ok_or(Errno::NOTCONN)?;
         match send(socket.get_ref(), frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
@@ -193,13 +193,13 @@ impl LockStep {
         Ok(())
     }
 
-    /// What the control socket asks, between a question and the next.
+    /// Executes a command from the control socket, between two requests.
     pub(super) fn command(&mut self, command: Command) -> Transition {
         match command {
             Command::Ask(question) => question(self.session.ssl(), Some(self.session.fd())),
             Command::Renegotiate(reply) => {
                 let message = "a connection in lock-step mode is not renegotiated";
-                // The principal may have gone.
+                // The principal may have disconnected.
                 let _ = reply.send(Err(Failure::new(ErrorCode::Invalid, message)));
             }
             Command::Close(reply) => {

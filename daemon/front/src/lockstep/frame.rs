@@ -2,10 +2,10 @@
 
 use luassl_protocol::{FRAME_HEADER, MAX_LOCK_STEP_FRAME};
 
-/// The body of the frame that `bytes` begin with, where it is there whole.
+/// Returns the body of the frame that `bytes` begin with; `None` if the frame is incomplete.
 ///
 /// # Errors
-/// A frame above the bound.
+/// Returns an error if the frame exceeds the limit.
 pub(super) fn whole(bytes: &[u8]) -> Result<Option<&[u8]>, ()> {
     let Some(header) = bytes.first_chunk::<FRAME_HEADER>() else { return Ok(None) };
     let length = u32::from_be_bytes(*header) as usize;

@@ -1,8 +1,8 @@
-//! Connections in lock-step mode: Lua keeps its TCP socket and polls it; the front works on a duplicate, only between a
-//! question on the connection's socket and its answer, and never waits for the network in between.
+//! Connections in lock-step mode. Lua keeps its TCP socket and polls it. The front works on a duplicate, only between a
+//! request on the connection's socket and its answer, and never waits for the network in between.
 //!
-//! A handshake lives on a thread that may wait for the keeper, an established connection on one that may not; what
-//! signs later moves to the first and back.
+//! A handshake runs on a thread that may wait for the keeper, and an established connection on a thread that may not.
+//! An established connection that has to sign moves to the first thread and back.
 
 mod execute;
 mod frame;
@@ -43,31 +43,33 @@ pub(super) struct LockStep {
     connection: Arc<Connection>,
     session: Session,
     lua: Detachable<ClientSocket>,
-    /// A question that has not arrived whole, or that waits for another thread.
+    /// A request that is incomplete, or that waits for another thread.
     inbox: Vec<u8>,
     handshaking: Option<Handshaking>,
-    /// When a question that has not arrived whole has to be there.
+    /// The time by which an incomplete request has to be complete.
     whole_until: Option<Instant>,
-    /// When a handshake that has a thread of its own has to be over.
+    /// The time by which a handshake with a dedicated thread has to be complete.
     apart_until: Option<Instant>,
     spin: SpinPolicy,
 }
 
-/// What is held while the handshake lasts.
+/// The state that is held during the handshake.
 pub(super) struct Handshaking {
-    /// Its part of the bound on handshakes.
+    /// Its part of the limit on handshakes.
     pub(super) _slot: QuotaGuard,
-    /// The contexts that may be decided on.
+    /// The contexts that the program may choose.
     pub(super) contexts: ContextTable,
-    /// What the grant of the context demands that it began with.
+    /// The floors of the grant of the context with which the handshake began.
     pub(super) floors: Floors,
-    /// Its part of the bound on handshakes with a thread of their own; none where it has no such thread.
+    /// Its part of the limit on handshakes with dedicated threads; `None` if it has no such thread.
     pub(super) dedicated_thread: Option<QuotaGuard>,
 }
 
 impl LockStep {
+    /// Creates a lock-step connection.
+    ///
     /// # Errors
-    /// When OpenSSL has no memory left.
+    /// Returns an error if OpenSSL has no memory left.
     pub(super) fn new(
         (authority, runtime): (Arc<Authority>, Arc<ConnectionRuntime>),
         connection: Arc<Connection>,
@@ -94,10 +96,10 @@ impl LockStep {
         })
     }
 
-    /// Runs the connection to its end, beginning on a thread that may sign.
+    /// Runs the connection to its end. It begins on a thread that may sign.
     ///
     /// # Errors
-    /// When there are no descriptors or threads left for a handshake that needs a thread of its own.
+    /// Returns an error if no descriptor or thread is left for a handshake that needs a dedicated thread.
     pub(super) fn start(self) -> Result<(), Failure> {
         if self.handshaking.as_ref().is_some_and(|handshaking| handshaking.dedicated_thread.is_some()) {
             return self.start_apart();
@@ -107,7 +109,7 @@ impl LockStep {
         Ok(())
     }
 
-    /// The handshake may ask the client, and wait.
+    /// Starts a handshake on a dedicated thread. The handshake may ask the client, and wait.
     fn start_apart(mut self) -> Result<(), Failure> {
         let until = Instant::now() + self.authority.limits().handshake();
         self.apart_until = Some(until);
@@ -126,17 +128,17 @@ impl LockStep {
     }
 }
 
-/// What comes next for a connection.
+/// The next transition of a connection.
 enum Transition {
-    /// The next question, on this thread.
+    /// Wait for the next request, on this thread.
     Ask,
-    /// The present question, on a thread that may sign.
+    /// Execute the present request, on a thread that may sign.
     Sign,
-    /// The connection is over.
+    /// End the connection.
     Over,
 }
 
-/// What has to be seen to.
+/// An event that has to be handled.
 enum Event {
     Readable,
     Command(Command),
@@ -149,17 +151,17 @@ struct Reply {
     last: bool,
 }
 
-/// What a receive came to.
+/// The outcome of a receive.
 enum Step {
     Reply(Reply),
     NeedsSignature,
-    /// The decision at the ClientHello, for another context: that may have to be made first.
+    /// The decision at the ClientHello, for another context, which may have to be built first.
     Decides {
         context: u64,
         alpn: Option<String>,
         refuse: bool,
     },
-    /// The question is not there whole.
+    /// The request is incomplete.
     Wait,
     Gone,
 }
@@ -192,7 +194,7 @@ impl LockStep {
         self.runtime.connections.leave(&self.connection);
     }
 
-    /// As [`LockStep::serve`], within the deadline of a handshake that has this thread for itself.
+    /// Runs [`LockStep::serve`], within the deadline of a handshake if this thread is dedicated to it.
     async fn serve_in_time(&mut self, signing: bool) -> Transition {
         let Some(until) = self.apart_until else { return self.serve(signing).await };
         match timeout_at(until, self.serve(signing)).await {
@@ -206,10 +208,10 @@ impl LockStep {
         Transition::Over
     }
 
-    /// Answers questions as long as this thread is the right one.
+    /// Answers requests until the connection has to move to another thread, or ends.
     async fn serve(&mut self, signing: bool) -> Transition {
         if signing && let Ok(Some(_)) = whole(&self.inbox) {
-            // The question that this thread was needed for.
+            // The request that needs this thread.
             let step = self.execute_kept();
             match self.finish(step).await {
                 Transition::Ask => {}
@@ -246,7 +248,7 @@ impl LockStep {
         }
     }
 
-    /// A question that has begun to arrive has a deadline.
+    /// Sets the deadline of a request that has begun to arrive.
     fn arm_frame_deadline(&mut self, step: &Step) {
         let half = matches!(step, Step::Wait) && !self.inbox.is_empty();
         let until = || Instant::now() + self.authority.limits().request();

@@ -1,5 +1,5 @@
-//! The TCP socket under a lock-step session. Lua polls it, so nothing is taken from it but what is asked for: record by
-//! record where OpenSSL wants to read on its own, and for a read one batch, all of which OpenSSL decrypts at once.
+//! The TCP socket under a lock-step session. Lua polls the socket, so only the requested data is taken from it: one
+//! record at a time if OpenSSL reads by itself, and one batch for a read request, which OpenSSL decrypts completely.
 
 use crate::{
     runtime::tcp::Tcp,
@@ -12,21 +12,21 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-/// A socket that OpenSSL reads and writes itself, without ever waiting and without changing a flag of it.
+/// A socket that OpenSSL itself reads and writes. It never waits, and does not change a flag of the socket.
 pub(super) struct NonBlockingTcp {
     tcp: Tcp,
-    /// What a batch had left when the session was suspended in the middle of it.
+    /// The rest of a batch, if the session was suspended in the middle of it.
     saved: Leftover,
     batch: Option<Batch>,
-    /// The peer has ended TCP.
+    /// Whether the peer has ended TCP.
     pub(super) end_of_file: bool,
 }
 
-/// What one receive has brought, in the thread's buffer.
+/// The data of one receive, in the thread's buffer.
 struct Batch {
     buffers: Buffers,
     unread: Range<usize>,
-    /// How much may be received; 0 once that has been done.
+    /// The number of bytes that may be received; 0 after the receive.
     room: usize,
 }
 
@@ -39,30 +39,32 @@ impl NonBlockingTcp {
         self.tcp.as_fd()
     }
 
-    /// From here to [`NonBlockingTcp::end_batch`] one receive of at most `room` bytes serves all that OpenSSL reads.
+    /// Begins a batch. Until [`NonBlockingTcp::end_batch`] one receive of at most `room` bytes serves all reads of
+    /// OpenSSL.
     pub(super) fn begin_batch(&mut self, room: usize) {
         let buffers = buffers::lend();
         let room = room.min(buffers.cipher_in.len()).saturating_sub(self.saved.rest().len());
         self.batch = Some(Batch { buffers, unread: 0..0, room });
     }
 
-    /// Keeps what OpenSSL has not taken: all of it has been, unless the session is suspended or at its end.
+    /// Ends a batch, and keeps what OpenSSL has not taken. OpenSSL has taken all of it, unless the session is suspended
+    /// or at its end.
     pub(super) fn end_batch(&mut self) {
         if let Some(batch) = self.batch.take() {
             if !batch.unread.is_empty() {
-                // There is a batch only where nothing is saved any more.
+                // A batch has data only if no saved data is left.
                 self.saved.keep(&batch.buffers.cipher_in[batch.unread]);
             }
             buffers::give_back(batch.buffers);
         }
     }
 
-    /// Whether OpenSSL has something to read here that the readiness of the socket does not show.
+    /// Returns whether OpenSSL has data to read here that the readiness of the socket does not show.
     pub(super) fn has_more(&self) -> bool {
         !self.saved.is_empty() || self.batch.as_ref().is_some_and(|batch| !batch.unread.is_empty())
     }
 
-    /// Forgets what follows the end of the session.
+    /// Discards what follows the end of the session.
     pub(super) fn forget(&mut self) {
         self.saved.clear();
     }
@@ -125,7 +127,7 @@ mod tests {
         (NonBlockingTcp::new(ours), theirs)
     }
 
-    /// What is there, once it has arrived.
+    /// Reads the available data, after it has arrived.
     fn read(non_blocking_tcp: &mut NonBlockingTcp, into: &mut [u8]) -> usize {
         loop {
             match non_blocking_tcp.read(into) {

@@ -1,5 +1,5 @@
-//! The question for a key that two peers share, which comes in the middle of a handshake: libssl waits for its answer, and
-//! so does the thread, which is this handshake's own.
+//! The question for a pre-shared key, which occurs in the middle of a handshake. libssl waits for the answer, and so
+//! does the thread, which is dedicated to this handshake.
 
 use crate::lockstep::frame::whole;
 use crate::lockstep::session::{encode, invalid_frame};
@@ -16,22 +16,24 @@ use rustix::{
 use std::time::Instant;
 use zeroize::Zeroizing;
 
-/// Room for an answer, which is short: a name and a key.
+/// The size of the buffer for an answer. An answer is short: a name and a key.
 const ROOM: usize = MAX_PSK + MAX_PSK_IDENTITY + 256;
 
-/// Replies to one question that are no answer to it, and after which it is asked again; one more ends it.
+/// The number of unsuitable replies to one question after which it is asked again. One more unsuitable reply ends the
+/// question.
 const MAX_UNSUITABLE: usize = 4;
 
-/// Whom a handshake asks, and until when.
+/// The client that a handshake asks, and the deadline.
 pub(super) struct PskPrompt {
-    /// A copy of the socket to the program. No descriptor is received over it: one that lies there ends the question.
+    /// A copy of the socket to the program. No descriptor is received over it. A descriptor in the socket ends the
+    /// question.
     pub(super) lua: ClientSocket,
     pub(super) until: Instant,
 }
 
 impl PskPrompt {
-    /// Asks, and waits; `None` where there is no key, where nobody answers in time, and after too many replies
-    /// that are no answer.
+    /// Sends the question, and waits for the answer. Returns `None` if there is no key, if no answer arrives in time,
+    /// or after too many unsuitable replies.
     pub(super) fn ask(&self, question: PskQuestion) -> Option<PskKey> {
         let need = LockStepAnswer { psk: Some(question), ..LockStepAnswer::new(LockStepState::NeedPsk) };
         let need = encode(&need);
@@ -66,7 +68,7 @@ impl PskPrompt {
         Some(())
     }
 
-    /// The next question's body.
+    /// Receives the next frame, and returns its body.
     fn receive<'r>(&self, room: &'r mut [u8; ROOM]) -> Option<&'r [u8]> {
         let mut have = 0;
         loop {
@@ -118,7 +120,7 @@ mod tests {
         time::Duration,
     };
 
-    /// The socket of a connection, a handshake that asks over it, and the program's end.
+    /// Returns the socket of a connection, a handshake that asks over it, and the program's end.
     fn prompt() -> (ClientSocket, PskPrompt, OwnedFd) {
         let (ours, theirs) = stream_pair().unwrap();
         let (lua, until) = (ours.copy().unwrap(), Instant::now() + Duration::from_secs(60));
@@ -145,14 +147,14 @@ mod tests {
         assert_eq!(ours.receive_all(&mut [0; 256]).unwrap().descriptors.len(), 1, "it is still there");
     }
 
-    /// A program that replies so often with what is no answer, and then with a key.
+    /// Starts a program that sends `unsuitable` unsuitable replies, and then a key.
     fn program(theirs: OwnedFd, unsuitable: usize) -> JoinHandle<()> {
         let info = LockStepRequest::Info.to_frame().unwrap();
         let mut theirs = UnixStream::from(theirs);
         let replies = std::iter::repeat_n(info, unsuitable).chain([key()]);
         thread::spawn(move || {
             for reply in replies {
-                // The end, where there is no other question.
+                // The end of the stream, if there is no other question.
                 if theirs.read(&mut [0; 256]).unwrap() == 0 {
                     return;
                 }
@@ -181,7 +183,7 @@ mod tests {
         at_once(move || {
             assert!(prompt.ask(question()).is_none());
             drop(ours);
-            // The last descriptor of a socket in which the other one lies.
+            // The last descriptor of a socket that contains the other socket.
             drop(prompt);
         });
     }

@@ -1,4 +1,4 @@
-//! Waiting for the next request of a lock-step connection, and receiving it.
+//! Waits for the next request of a lock-step connection, and receives it.
 
 use super::frame::whole;
 use super::spin::SpinWait;
@@ -16,7 +16,7 @@ thread_local! {
     static SCRATCH: RefCell<Option<Box<[u8]>>> = const { RefCell::new(None) };
 }
 
-/// Runs `work` with this thread's buffer for questions.
+/// Runs `work` with this thread's buffer for requests.
 fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     let fresh = || vec![0; FRAME_HEADER + MAX_LOCK_STEP_FRAME].into_boxed_slice();
     let mut scratch = SCRATCH.with_borrow_mut(Option::take).unwrap_or_else(fresh);
@@ -26,7 +26,7 @@ fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 }
 
 impl LockStep {
-    /// The next thing to see to, after an answer.
+    /// Returns the next event to handle, after an answer.
     pub(super) async fn event(&mut self) -> Event {
         let answered = std::time::Instant::now();
         let event = match self.spin_wait(answered).await {
@@ -39,8 +39,8 @@ impl LockStep {
         event
     }
 
-    /// Spins for it if that is likely to pay. Every other connection of this thread, and every other process, runs between
-    /// two attempts.
+    /// Spins for the next event if that is likely to pay. Between two attempts the other connections of this thread,
+    /// and other processes, can run.
     pub(super) async fn spin_wait(&mut self, now: std::time::Instant) -> Option<Event> {
         let wait = SpinWait::begin(now, self.spin.spin_time()?)?;
         loop {
@@ -52,7 +52,7 @@ impl LockStep {
                 self.spin.was_in_vain();
                 return None;
             }
-            // The program may have to run here.
+            // The program may have to run on this core.
             thread::yield_now();
             yield_now().await;
         }
@@ -69,7 +69,7 @@ impl LockStep {
         })
     }
 
-    /// Receives what is there, and carries out the question once it is whole.
+    /// Receives the available data, and executes the request if it is complete.
     pub(super) fn receive(&mut self) -> Step {
         with_scratch(|scratch| {
             let room = FRAME_HEADER + MAX_LOCK_STEP_FRAME - self.inbox.len();
@@ -90,7 +90,7 @@ impl LockStep {
             }
             let step = match whole(bytes) {
                 Ok(Some(body)) if FRAME_HEADER + body.len() == count => self.execute(body),
-                // A second question before the answer to the first.
+                // A second request before the answer to the first.
                 Ok(Some(_)) | Err(()) => return Step::Gone,
                 Ok(None) => Step::Wait,
             };
@@ -101,8 +101,8 @@ impl LockStep {
         })
     }
 
-    /// One receive. What comes is one question, so that the socket is empty behind it: the readiness goes before the
-    /// answer lets the next one come.
+    /// Receives once. One request arrives at a time, so the socket is empty after it. The readiness is cleared before
+    /// the answer lets the next request arrive.
     pub(super) fn take(&self, room: &mut [u8]) -> Result<usize, Errno> {
         let socket = self.lua.registered().ok_or(Errno::NOTCONN)?;
         let received = socket.get_ref().receive(room);

@@ -1,4 +1,4 @@
-//! The session of a lock-step connection: one question, one answer, and never a wait.
+//! The session of a lock-step connection: one request, one answer, and never a wait.
 
 use crate::lockstep::non_blocking_tcp::NonBlockingTcp;
 use crate::{
@@ -18,29 +18,29 @@ use rustix::net::{Shutdown, shutdown};
 use serde_bytes::Bytes;
 use std::os::fd::BorrowedFd;
 
-/// SSL_ERROR_WANT_X509_LOOKUP: the certificate callback has put a signature off (`tls::may_sign`).
+/// SSL_ERROR_WANT_X509_LOOKUP: the certificate callback has postponed a signature (`tls::may_sign`).
 const WANT_X509_LOOKUP: i32 = 4;
 /// SSL_ERROR_WANT_CLIENT_HELLO_CB: the session has stopped at the ClientHello.
 const WANT_CLIENT_HELLO: i32 = 11;
 
-/// OpenSSL's words for a connection that ends without close_notify (`SSL_R_UNEXPECTED_EOF_WHILE_READING`).
+/// OpenSSL's message for a connection that ends without close_notify (`SSL_R_UNEXPECTED_EOF_WHILE_READING`).
 const UNEXPECTED_EOF: &str = "unexpected eof while reading";
 
-/// The most plaintext of a record (RFC 8446, 5.1), and so what one call writes.
+/// The maximum plaintext of a record (RFC 8446, 5.1), and thus of one write call, in bytes.
 const RECORD: usize = 16 * 1024;
-/// The most ciphertext of a record, its header included, and some room.
+/// The maximum ciphertext of a record, with its header and some reserve, in bytes.
 const SEALED_RECORD: usize = RECORD + 2048 + 64;
 
-/// How far a session has come.
+/// The stage of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Handshaking,
     Open,
-    /// Failed for good, with or without an established session.
+    /// The session has failed permanently, whether it was established or not.
     Failed,
 }
 
-/// What a call of OpenSSL came to, other than success.
+/// The outcome of an OpenSSL call that does not succeed.
 enum Blocked {
     WantRead,
     WantWrite,
@@ -48,14 +48,14 @@ enum Blocked {
     WantSignature,
     WantDecision,
     Failed,
-    /// The peer's close_notify.
+    /// The peer has sent close_notify.
     Closed,
 }
 
 /// An answer, as a frame.
 pub(super) enum Answered {
     Frame(Vec<u8>),
-    /// Ask again on a thread that may sign.
+    /// The request has to be executed again on a thread that may sign.
     NeedsSignature,
 }
 
@@ -64,17 +64,19 @@ pub(super) struct Session {
     tls: SslStream<NonBlockingTcp>,
     stage: Stage,
     established: bool,
-    /// What every later question is answered with.
+    /// The failure that answers each later request.
     end: Option<(Failure, Option<String>)>,
     peer_closed: bool,
     close_sent: bool,
-    /// The plaintext of a record that is not wholly in the kernel.
+    /// The plaintext of a record that the kernel has not completely accepted.
     unsent: Vec<u8>,
 }
 
 impl Session {
+    /// Creates a session over `tcp`.
+    ///
     /// # Errors
-    /// When OpenSSL has no memory left.
+    /// Returns an error if OpenSSL has no memory left.
     pub(super) fn new(ssl: Ssl, tcp: Tcp) -> Result<Self, ErrorStack> {
         Ok(Self {
             tls: SslStream::new(ssl, NonBlockingTcp::new(tcp))?,
@@ -87,12 +89,12 @@ impl Session {
         })
     }
 
-    /// Whether the handshake is still under way.
+    /// Returns whether the handshake is still in progress.
     pub(super) fn is_handshaking(&self) -> bool {
         self.stage == Stage::Handshaking
     }
 
-    /// Whether a handshake has been finished, whatever came afterwards.
+    /// Returns whether a handshake has finished, whatever happened afterwards.
     pub(super) fn is_established(&self) -> bool {
         self.established
     }
@@ -105,13 +107,13 @@ impl Session {
         self.tls.get_ref().fd()
     }
 
-    /// How the connection failed, where it did.
+    /// Returns how the connection failed; `None` if it did not fail.
     pub(super) fn failure(&self) -> Option<&Failure> {
         self.end.as_ref().map(|(failure, _)| failure)
     }
 
-    /// Runs a call of OpenSSL; what another session of this thread left in its queue of errors would be taken for this
-    /// one's.
+    /// Runs an OpenSSL call. An error that another session of this thread left in OpenSSL's error queue would be
+    /// attributed to this session.
     fn call<T>(
         &mut self,
         call: impl FnOnce(&mut SslStream<NonBlockingTcp>) -> Result<T, ssl::Error>,
@@ -120,7 +122,7 @@ impl Session {
         call(&mut self.tls).map_err(|error| self.blocked(&error))
     }
 
-    /// Goes on with the handshake. One that has ended well in spite of an excess has failed all the same.
+    /// Continues the handshake. A handshake that succeeds but exceeds a limit is a failure.
     fn advance_handshake(&mut self) -> Result<(), Blocked> {
         self.call(SslStream::do_handshake)?;
         let excess = tls::excess(self.tls.ssl());
@@ -145,7 +147,7 @@ impl Session {
             _ => {}
         }
         let failure = tls::failure(error, self.tls.ssl());
-        // The crate's BIO cannot tell OpenSSL of an end of file, so that OpenSSL does not say this itself.
+        // The crate's BIO cannot report an end of file to OpenSSL, so OpenSSL does not report this error itself.
         let ended = self.tls.get_ref().end_of_file && error.io_error().is_none();
         let at_end = || ended.then(|| UNEXPECTED_EOF.to_owned());
         let reason = tls::reason(error).or_else(at_end);
@@ -159,7 +161,7 @@ impl Session {
         Blocked::Failed
     }
 
-    /// The answer to a question that could not be carried out.
+    /// Returns the answer to a request that could not be executed.
     fn blocked_answer(&mut self, blocked: Blocked, answer: LockStepAnswer<'_>) -> Answered {
         let state = match blocked {
             Blocked::WantSignature => return Answered::NeedsSignature,
@@ -211,7 +213,7 @@ impl Session {
         self.tls.ssl().pending() > 0
     }
 
-    /// Goes on after [`LockStepState::NeedClientHello`].
+    /// Continues after [`LockStepState::NeedClientHello`].
     pub(super) fn decided(&mut self, decision: Decision) -> Answered {
         if self.stage != Stage::Handshaking {
             return invalid("no handshake waits for a decision");
@@ -220,10 +222,10 @@ impl Session {
         self.handshake()
     }
 
-    /// Why a question about data cannot be answered now.
+    /// Returns why a request about data cannot be answered now; `None` if it can.
     fn refusal(&mut self) -> Option<Answered> {
         match self.stage {
-            // A renegotiation computes; what it has sent is answered with this question at the earliest.
+            // A renegotiation computes. The peer's reply to its message is processed with this request at the earliest.
             Stage::Open if !self.tls.ssl().is_init_finished() && !tls::signing_is_allowed() => {
                 Some(Answered::NeedsSignature)
             }
@@ -243,7 +245,8 @@ impl Session {
         let max = (max as usize).clamp(MIN_LOCK_STEP_READ, MAX_LOCK_STEP_DATA);
         buffers::with_plain(|plain| {
             let max = max.min(plain.len());
-            // What is received is decrypted at once, and has to fit: the batch, and one record's beginning before it.
+            // The received data is decrypted at once, and has to fit: the batch, and the beginning of one record before
+            // it.
             if let Some(room) = max.checked_sub(SEALED_RECORD).filter(|room| *room >= SEALED_RECORD) {
                 self.tls.get_mut().begin_batch(room);
             }
@@ -251,7 +254,7 @@ impl Session {
             self.tls.get_mut().end_batch();
             let data = Some(Bytes::new(&plain[..count]));
             match blocked {
-                // What was decrypted comes first; the rest is found again with the next question.
+                // The decrypted data comes first. The next request encounters the rest again.
                 _ if count > 0 => {
                     frame(&LockStepAnswer { data, pending: self.is_reportable(blocked.as_ref()), ..ok() })
                 }
@@ -261,7 +264,7 @@ impl Session {
         })
     }
 
-    /// Whether there is something to tell that the readiness of the socket does not show.
+    /// Returns whether there is something to report that the readiness of the socket does not show.
     fn is_reportable(&self, blocked: Option<&Blocked>) -> bool {
         self.has_pending()
             || match blocked {
@@ -271,7 +274,7 @@ impl Session {
             }
     }
 
-    /// Decrypts what there is.
+    /// Decrypts the available data.
     fn read_into(&mut self, plain: &mut [u8]) -> (usize, Option<Blocked>) {
         let mut count = 0;
         while count < plain.len() {
@@ -301,7 +304,7 @@ impl Session {
         }
         let mut taken = 0;
         while taken < data.len() {
-            // A record that is half sent goes on as it began.
+            // A partly sent record continues as it began.
             let length = if self.unsent.is_empty() { RECORD } else { self.unsent.len() };
             let record = &data[taken..data.len().min(taken + length)];
             match self.call(|tls| tls.ssl_write(record)) {
@@ -334,7 +337,7 @@ impl Session {
             };
         }
         while !self.peer_closed {
-            // What the peer sent before its close_notify is thrown away.
+            // What the peer sent before its close_notify is discarded.
             let thrown = buffers::with_plain(|plain| self.call(|tls| tls.ssl_read(plain)));
             match thrown {
                 Ok(_) | Err(Blocked::Closed) => {}
@@ -356,17 +359,17 @@ impl Session {
         frame(&LockStepAnswer { facts: Some(facts), ..ok() })
     }
 
-    /// Ends it without a word to the peer; every later question is answered with `failure`. The program has the TCP socket,
-    /// too, and learns from it that there is something to ask.
+    /// Ends the session without a message to the peer. Each later request is answered with `failure`. The program also
+    /// has the TCP socket, and its shutdown causes the program to send a request.
     pub(super) fn withdraw(&mut self, failure: Failure) {
-        // Fails only where the peer has gone already.
+        // Fails only if the peer has already gone.
         let _ = shutdown(self.fd(), Shutdown::Both);
         self.stage = Stage::Failed;
         self.tls.get_mut().forget();
         self.end = Some((failure, None));
     }
 
-    /// Sends close_notify where that can go at once.
+    /// Sends close_notify if this is possible at once.
     pub(super) fn close(&mut self) -> Vec<u8> {
         if self.stage == Stage::Open && !self.close_sent && self.unsent.is_empty() {
             self.close_sent = self.call(SslStream::shutdown).is_ok();
@@ -387,7 +390,7 @@ fn ok<'a>() -> LockStepAnswer<'a> {
     LockStepAnswer::new(LockStepState::Ok)
 }
 
-/// The answer to a question that cannot be asked now; it changes nothing.
+/// Returns the answer to a request that is not possible now. The request changes nothing.
 pub(super) fn invalid(message: &str) -> Answered {
     frame(&LockStepAnswer::failed(Failure::new(ErrorCode::Invalid, message)))
 }
@@ -396,7 +399,7 @@ pub(super) fn frame(answer: &LockStepAnswer<'_>) -> Answered {
     Answered::Frame(encode(answer))
 }
 
-/// The answer to what cannot be read.
+/// Returns the answer to a frame that cannot be decoded.
 pub(super) fn invalid_frame(error: &DecodeError) -> Vec<u8> {
     encode(&LockStepAnswer::failed(Failure::from(error)))
 }

@@ -1,5 +1,6 @@
-//! Whether a thread spins briefly for a connection's next request before it sleeps. Many programs write as soon as they
-//! have read. A connection earns spin waits by requests that arrive soon after an answer, and spends them in vain ones.
+//! Decides whether a thread spins briefly for a connection's next request before it sleeps. Many programs write as soon
+//! as they have read. A connection's budget increases with each request that arrives soon after an answer, and
+//! decreases with each spin wait that ends without a request.
 
 use luassl_protocol::{SPIN_TIME, SpinBudget};
 use std::{
@@ -11,7 +12,7 @@ use std::{
 /// wake-up on either side.
 const SOON: Duration = Duration::from_micros(100);
 
-/// What was answered last. Each kind has a budget of its own.
+/// The kind of the last answer. Each kind has a separate budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum After {
     Read,
@@ -24,35 +25,35 @@ pub(super) enum After {
 /// The budgets of one connection.
 #[derive(Debug)]
 pub(super) struct SpinPolicy {
-    /// After each but [`After::Bulk`].
+    /// One budget for each kind except [`After::Bulk`].
     budgets: [SpinBudget; 3],
     after: After,
 }
 
 impl SpinPolicy {
-    /// A read is followed by a write, until shown otherwise.
+    /// Creates a policy which assumes that a write follows a read, until requests show otherwise.
     pub(super) fn new() -> Self {
         Self { budgets: [SpinBudget::ONE, SpinBudget::default(), SpinBudget::default()], after: After::Other }
     }
 
-    /// A request of this kind is about to be answered.
+    /// Records that a request of this kind is about to be answered.
     pub(super) fn answers(&mut self, after: After) {
         self.after = after;
     }
 
-    /// How long to spin for the next request; `None` to sleep at once.
+    /// Returns how long to spin for the next request; `None` to sleep at once.
     pub(super) fn spin_time(&self) -> Option<Duration> {
         self.budgets.get(self.after as usize).is_some_and(|budget| budget.allows_spin()).then_some(SPIN_TIME)
     }
 
-    /// The next request arrived this long after the answer.
+    /// Records that the next request arrived this long after the answer.
     pub(super) fn came(&mut self, later: Duration) {
         if later < SOON {
             self.change(SpinBudget::earn);
         }
     }
 
-    /// A spin wait ended without a request.
+    /// Records that a spin wait ended without a request.
     pub(super) fn was_in_vain(&mut self) {
         self.change(SpinBudget::spend);
     }
@@ -68,13 +69,14 @@ thread_local! {
     static SPINNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// This thread's spin wait. There is one at a time: an event for another connection of the thread ends it as well.
+/// The spin wait of this thread. Only one exists at a time, and an event for another connection of the thread also ends
+/// it.
 pub(super) struct SpinWait {
     until: Instant,
 }
 
 impl SpinWait {
-    /// `None` if this thread spins already.
+    /// Begins a spin wait. Returns `None` if this thread already spins.
     pub(super) fn begin(now: Instant, length: Duration) -> Option<Self> {
         (!SPINNING.replace(true)).then(|| Self { until: now + length })
     }

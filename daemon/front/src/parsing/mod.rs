@@ -1,8 +1,8 @@
-//! Threads that parse what programs bring, and build their contexts.
+//! Threads that parse data from programs, and build their contexts.
 //!
-//! How long such work lasts is up to whoever sent the bytes. So none of it runs on the thread of the control sockets or
-//! on one that holds connections. One owner has at most one of these threads at a time, owners take turns, and the CPU
-//! time that an owner may take of them is bounded.
+//! The sender of the data determines how long this work takes. So it never runs on the thread of the control sockets or
+//! on a thread that runs connections. One owner has at most one of these threads at a time, owners take turns, and the
+//! CPU time of these threads for one owner is limited.
 
 #[cfg(test)]
 mod tests;
@@ -23,26 +23,26 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// How many threads there are, whatever the number of cores: one owner holds one of them at most.
+/// The number of threads, independently of the number of cores. One owner holds at most one of them.
 pub(super) const THREADS: usize = 3;
 
-/// How long the CPU time of `[limits] parsing_cpu_per_owner` lasts.
+/// The period to which the CPU time of `[limits] parsing_cpu_per_owner` applies.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Owners are swept out when there are this many: those that have no job and have used none of their CPU time.
+/// The number of owners at which those that have no job and have used none of their CPU time are removed.
 const SWEEP_AT: usize = 64;
 
-/// A job that took this much of libcrypto's memory at a time returns to the system what is free after it. Its thread would
-/// keep as much as the largest job took, for each of the threads.
+/// The peak of libcrypto's memory above which the free memory is returned to the system after a job, in bytes.
+/// Otherwise each of the threads would keep as much as its largest job took.
 const TRIM_AT: u64 = 1 << 20;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// CPU time that comes back at a steady rate.
+/// CPU time that is refilled at a steady rate.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
     whole: Duration,
-    /// Negative time is what the last job took beyond it.
+    /// Negative time is the excess of the last job.
     left_ns: i64,
     at: Instant,
 }
@@ -52,7 +52,7 @@ impl Budget {
         Self { whole, left_ns: nanoseconds(whole), at: now }
     }
 
-    /// Gives back what has come back by `now`.
+    /// Adds the time that has been refilled by `now`.
     fn refill(&mut self, whole: Duration, now: Instant) {
         let since = now.saturating_duration_since(self.at).min(WINDOW * 60);
         let back = since.as_secs_f64() * whole.as_secs_f64() / WINDOW.as_secs_f64();
@@ -61,7 +61,7 @@ impl Budget {
         (self.whole, self.at) = (whole, now);
     }
 
-    /// How long until there is some again; none where there is.
+    /// Returns how long to wait until there is time again; `None` if there is time now.
     fn wait(&self) -> Option<Duration> {
         let lacking =
             u64::try_from(1_i64.saturating_sub(self.left_ns)).ok().filter(|lacking| *lacking > 0)?;
@@ -86,24 +86,24 @@ struct Account {
     budget: Budget,
 }
 
-/// Who is next; the time is an argument.
+/// The order of the owners. The time is passed as an argument.
 #[derive(Default)]
 struct Queues {
     accounts: HashMap<Owner, Account>,
-    /// Owners with jobs that no thread has, in their order.
+    /// The owners with jobs that no thread has begun, in their order.
     turns: VecDeque<Owner>,
     ended: bool,
 }
 
-/// What a thread is to do.
+/// The next action of a thread.
 enum Next {
     Run(Owner, Job),
-    /// Nothing; after this time there may be something, without another word.
+    /// No job. After this time there may be one, without a further wake-up.
     Wait(Option<Duration>),
 }
 
 impl Queues {
-    /// Enters a job, unless `most` of this owner's wait already.
+    /// Adds a job, unless `most` jobs of this owner already wait.
     fn submit(
         &mut self,
         owner: &Owner,
@@ -138,7 +138,7 @@ impl Queues {
         Ok(())
     }
 
-    /// The next owner's next job, where one has CPU time left.
+    /// Returns the next job of the next owner that has CPU time left.
     fn next(&mut self, now: Instant) -> Next {
         let mut soonest: Option<Duration> = None;
         for place in 0..self.turns.len() {
@@ -158,7 +158,7 @@ impl Queues {
         Next::Wait(soonest)
     }
 
-    /// A job is over that took `spent` of CPU time.
+    /// Records that a job is done, which took `spent` of CPU time.
     fn done(&mut self, owner: Owner, spent: Duration) {
         let Some(account) = self.accounts.get_mut(&owner) else { return };
         account.busy = false;
@@ -187,7 +187,7 @@ impl Shared {
         self.queues.lock()
     }
 
-    /// Waits for a job; none when there will be no more.
+    /// Waits for a job. Returns `None` if there will be no more jobs.
     fn take(&self) -> Option<(Owner, Job)> {
         let mut queues = self.lock();
         while !queues.ended {
@@ -219,21 +219,21 @@ impl Shared {
     }
 }
 
-/// The CPU time of this thread.
+/// Returns the CPU time of this thread.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
     Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
 }
 
-/// See the module.
+/// The parsing threads, as the module documentation describes.
 pub(super) struct Parsing(Arc<Shared>);
 
 impl Parsing {
     /// Starts [`THREADS`] threads.
     ///
     /// # Errors
-    /// When the kernel gives no thread.
+    /// Returns an error if the kernel supplies no thread.
     pub(super) fn start() -> io::Result<Self> {
         let parsing = Self(Arc::default());
         for _ in 0..THREADS {
@@ -246,10 +246,11 @@ impl Parsing {
         Ok(parsing)
     }
 
-    /// Does some work of `owner`'s, in its turn; not at all where nobody waits for it any more.
+    /// Runs a job of `owner` in its turn. The job does not run if its caller no longer waits for it.
     ///
     /// # Errors
-    /// [`ErrorCode::Limit`] where too much of that owner's waits already, [`ErrorCode::Internal`] where it panics.
+    /// Returns [`ErrorCode::Limit`] if too many jobs of this owner already wait, and [`ErrorCode::Internal`] if the job
+    /// panics.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         owner: &Owner,
@@ -259,11 +260,11 @@ impl Parsing {
         self.run_among(limits.parsing_jobs_per_owner as usize, owner, limits, work).await
     }
 
-    /// As [`Parsing::run`], for a large request before it is known what it asks for. However many of one owner's wait, none
-    /// is refused: each control connection has one at most.
+    /// Runs a job as [`Parsing::run`] does, for a large request before its kind is known. The number of waiting jobs of
+    /// an owner is not limited here, because each control connection has at most one.
     ///
     /// # Errors
-    /// [`ErrorCode::Internal`] where it panics.
+    /// Returns [`ErrorCode::Internal`] if the job panics.
     pub(super) async fn run_frame<T: Send + 'static>(
         &self,
         owner: &Owner,
@@ -273,7 +274,7 @@ impl Parsing {
         self.run_among(usize::MAX, owner, limits, work).await
     }
 
-    /// How many jobs of `owner`'s no thread has begun.
+    /// Returns the number of jobs of `owner` that no thread has begun.
     #[cfg(test)]
     pub(super) fn waiting(&self, owner: &Owner) -> usize {
         self.0.lock().accounts.get(owner).map_or(0, |account| account.jobs.len())
@@ -289,7 +290,7 @@ impl Parsing {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(move || {
             if !reply.is_closed() {
-                // The principal may have gone in between.
+                // The principal may have disconnected in the meantime.
                 let _ = reply.send(work());
             }
         });

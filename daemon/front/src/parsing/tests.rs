@@ -14,7 +14,7 @@ fn submit(queues: &mut Queues, uid: u32, now: Instant) -> Result<(), Failure> {
     queues.submit(&owner(uid), Box::new(|| {}), limits.parsing_jobs_per_owner as usize, &limits, now)
 }
 
-/// The user whose job is next.
+/// Returns the user whose job is next.
 fn next(queues: &mut Queues, now: Instant) -> Option<u32> {
     match queues.next(now) {
         Next::Run(owner, _) => Some(owner.uid),
@@ -55,7 +55,8 @@ fn finding_4_who_has_used_up_its_cpu_time_waits_and_nobody_else_does() {
     submit(&mut queues, 1, now).unwrap();
     assert_eq!(next(&mut queues, now), Some(1));
     submit(&mut queues, 1, now).unwrap();
-    // Six seconds a minute: after seven it takes ten seconds until there is some again.
+    // The budget is six seconds per minute. After a use of seven seconds it takes ten seconds until there is time
+    // again.
     queues.done(owner(1), Duration::from_secs(7));
     submit(&mut queues, 2, now).unwrap();
     assert_eq!([next(&mut queues, now), next(&mut queues, now)], [Some(2), None]);

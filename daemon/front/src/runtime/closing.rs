@@ -1,12 +1,14 @@
-//! Closing what came from clients. A close can wait for as long as a client likes: a TCP socket that lingers, a file of a
-//! FUSE file system whose server does not answer, and also a Unix socket, when messages with such descriptors lie in it
-//! unread. So no thread that serves anybody closes such a thing, and what one owner sent waits for none of another's.
+//! Closes descriptors that came from clients. A client can make a close wait for any length of time. Examples are a TCP
+//! socket that lingers, a file of a FUSE file system whose server does not answer, and a Unix socket with unread
+//! messages that contain such descriptors. So no thread that serves clients closes such a descriptor, and the
+//! descriptors of one owner do not wait for those of another owner.
 //!
-//! Each owner has two threads at most. One closes descriptors that were received: close(2) asks a FUSE server, and waits
-//! for it without end. The other closes whole sockets with descriptors that nobody received: there the kernel asks no FUSE
-//! server (a message in flight has no open descriptor to flush), so that sockets which are reset do not pile up behind a
-//! file that never answers. What lingers is interrupted, again and again, until there is nothing left to close: signals that
-//! come close together are one, and nothing has to come after the last close.
+//! Each owner has at most two threads. One closes descriptors that were received: close(2) asks a FUSE server, and
+//! waits for it without a time limit. The other closes whole sockets with descriptors that were not received. For these
+//! the kernel asks no FUSE server, because a message in flight has no open descriptor to flush. So sockets that are
+//! reset do not accumulate behind a file that never answers. A close that lingers is interrupted repeatedly until
+//! nothing is left to close. Signals that arrive close together are merged, and no signal needs to follow the last
+//! close.
 
 use crate::authorization::owner::Owner;
 use crate::authorization::quota::{Account, QuotaGuard};
@@ -21,27 +23,27 @@ use std::{
     time::Duration,
 };
 
-/// What a thread closes.
+/// The kind of objects that a thread closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum What {
     /// Descriptors that were received.
     Received,
-    /// Unix sockets in which descriptors lie.
+    /// Unix sockets that contain descriptors.
     Sockets,
 }
 
-/// Whose things a thread closes; none stands for what is nobody's.
+/// The owner and the kind of the objects that a thread closes. `None` stands for objects without an owner.
 type Place = (Option<Owner>, What);
 
-/// What is to be closed, with its part of the owner's bound, and the thread that is at it. There is none where the kernel
-/// gave none: the next thing to be closed asks again.
+/// The objects to be closed, with their part of the owner's limit, and the thread that closes them. There is no thread
+/// if the kernel could not start one. The next object to be closed tries again.
 #[derive(Default)]
 struct Closer {
     queue: VecDeque<(Vec<OwnedFd>, Option<QuotaGuard>)>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Those that have something to close, and whether a thread interrupts them.
+/// The closers that have objects to close, and whether a thread interrupts them.
 struct Closers {
     by_place: BTreeMap<Place, Closer>,
     is_interrupted: bool,
@@ -49,20 +51,20 @@ struct Closers {
 
 static CLOSERS: Mutex<Closers> = Mutex::new(Closers { by_place: BTreeMap::new(), is_interrupted: false });
 
-/// How often threads that close are interrupted, until they have nothing left.
+/// The interval at which threads that close are interrupted, until they have nothing left to close.
 const INTERRUPT_EVERY: Duration = Duration::from_millis(5);
 
-/// A thread that closes needs next to nothing.
+/// The size of the stack of a thread that closes, in bytes. Such a thread needs very little.
 const STACK: usize = 64 * 1024;
 
-/// Closes descriptors of unknown kind on a thread of their owner's. Whoever brings them does not wait.
+/// Closes descriptors of unknown kind on a thread of their owner. The caller does not wait.
 pub(crate) fn close(fds: Vec<OwnedFd>, account: Option<&Account>) {
     if !fds.is_empty() {
         enter(fds, account, What::Received);
     }
 }
 
-/// Closes a Unix socket in which descriptors lie unread, likewise.
+/// Closes a Unix socket with unread descriptors, on a thread of its owner. The caller does not wait.
 pub(crate) fn close_socket(fd: OwnedFd, account: Option<&Account>) {
     enter(vec![fd], account, What::Sockets);
 }
@@ -75,7 +77,7 @@ fn enter(fds: Vec<OwnedFd>, account: Option<&Account>, what: What) {
     let closer = closers.by_place.entry(place.clone()).or_default();
     closer.queue.push_back((fds, slot));
     if let Some(busy) = &closer.thread {
-        // Ends the wait for a peer that does not read (SO_LINGER) before the other thread would.
+        // Ends the wait for a peer that does not read (SO_LINGER) before the other thread would end it.
         return interrupt::interrupt(busy);
     }
     match start(place) {
@@ -90,8 +92,8 @@ fn start(place: Place) -> io::Result<JoinHandle<()>> {
     thread.spawn(move || close_all(&place))
 }
 
-/// Starts the thread that interrupts, where there is none. Without it what lingers waits for the next thing to be closed,
-/// which asks again.
+/// Starts the thread that interrupts, if it does not run. If it cannot be started, a close that lingers waits for the
+/// next object to be closed, which tries again.
 fn interrupt_until_closed(closers: &mut Closers) {
     if closers.is_interrupted {
         return;
@@ -103,7 +105,7 @@ fn interrupt_until_closed(closers: &mut Closers) {
     }
 }
 
-/// Interrupts every thread that closes; false where there is none any more, and the caller ends.
+/// Interrupts each thread that closes. Returns false if there is no such thread, and the caller ends.
 fn interrupt_all() -> bool {
     thread::sleep(INTERRUPT_EVERY);
     let mut closers = closers();
@@ -113,7 +115,7 @@ fn interrupt_all() -> bool {
     closers.is_interrupted
 }
 
-/// A socket of any kind may linger, and only the options of sockets are touched by this.
+/// Closes the objects of a place. A socket of any kind may linger, and this affects only the options of sockets.
 fn close_all(place: &Place) {
     while let Some((fds, slot)) = next(place) {
         fds.into_iter().for_each(|fd| drop(Tcp::new(fd)));
@@ -121,7 +123,8 @@ fn close_all(place: &Place) {
     }
 }
 
-/// The next thing to close; without one the thread ends, and is forgotten while the lock is held.
+/// Returns the next objects to close. If there are none, the thread ends, and its entry is removed while the lock is
+/// held.
 fn next(place: &Place) -> Option<(Vec<OwnedFd>, Option<QuotaGuard>)> {
     let mut closers = closers();
     let next = closers.by_place.get_mut(place)?.queue.pop_front();
@@ -131,7 +134,7 @@ fn next(place: &Place) -> Option<(Vec<OwnedFd>, Option<QuotaGuard>)> {
     next
 }
 
-/// Every change under the lock is one insertion, removal or assignment.
+/// Locks the closers. Each change under the lock is one insertion, removal or assignment.
 fn closers() -> MutexGuard<'static, Closers> {
     CLOSERS.lock()
 }
@@ -147,10 +150,10 @@ mod tests {
         time::Instant,
     };
 
-    /// How many come at once.
+    /// The number of sockets in one burst.
     const BURST: usize = 32;
 
-    /// A socket in which a TCP socket lies that lingers, the peers of both.
+    /// Returns a socket that contains a lingering TCP socket, and the peers of both.
     fn unread(linger: Duration) -> (OwnedFd, (UnixStream, TcpStream)) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (socket, peer) = lingering();

@@ -1,4 +1,5 @@
-//! Connections by token: what the control socket can ask of them, and how it reaches the pump that has them.
+//! Connections by token: what the control socket can request of them, and how a request reaches the pump that runs
+//! them.
 
 use crate::authorization::{
     owner::Owner,
@@ -17,27 +18,28 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Ended connections whose verdict can still be asked for, in all. Beyond it the oldest of the owner with the most goes.
+/// The number of ended connections whose verdict can still be queried, for all owners. Above it the oldest verdict of
+/// the owner with the most verdicts is dropped.
 const REMEMBERED_ENDS: usize = 4096;
 
-/// The same of one owner.
+/// The number of such connections of one owner.
 const REMEMBERED_ENDS_PER_OWNER: usize = 1024;
 
-/// Requests that may wait for one connection's pump.
+/// The number of requests that may wait for one connection's pump.
 const INBOX_LIMIT: usize = 64;
 
-/// A question that is answered where the connection lives.
+/// A question that is answered on the thread that runs the connection.
 pub(crate) type Question = Box<dyn FnOnce(&SslRef, Option<BorrowedFd<'_>>) + Send>;
 
-/// What the control socket asks of a pump.
+/// A command from the control socket to a pump.
 pub(crate) enum Command {
-    /// Look at the session or its socket.
+    /// Inspect the session or its socket.
     Ask(Question),
-    /// Send close_notify after everything that Lua wrote.
+    /// Send close_notify after all data that Lua wrote.
     Close(oneshot::Sender<Result<Done, Failure>>),
-    /// Renegotiate, update keys or ask for a certificate, whichever fits.
+    /// Renegotiate, update keys or request a certificate, depending on the session.
     Renegotiate(oneshot::Sender<Result<Done, Failure>>),
-    /// End it at once, without close_notify: no grant allows it any more.
+    /// End the connection at once, without close_notify, because no grant allows it any more.
     Withdraw(Failure),
 }
 
@@ -46,24 +48,24 @@ struct Inbox {
     commands: VecDeque<Command>,
     waker: Option<Waker>,
     ended: bool,
-    /// Why no grant allows it any more.
+    /// Why no grant allows the connection any more.
     withdrawn: Option<Failure>,
-    /// That has been said to whoever has the connection.
+    /// Whether the withdrawal has been reported to the task that runs the connection.
     withdrawal_told: bool,
 }
 
-/// What a connection rests on.
+/// The basis of a connection.
 #[derive(Default)]
 struct Basis {
     standing: Option<Arc<Standing>>,
-    /// None as long as the handshake lasts.
+    /// `None` during the handshake.
     negotiated: Option<Negotiated>,
 }
 
-/// How far a connection has come, for those who count.
+/// The stage of a connection, for the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Before the end of the handshake, or not taken by anybody.
+    /// Before the end of the handshake, or not taken by any program.
     Early,
     /// In stream mode.
     Stream,
@@ -71,11 +73,11 @@ pub(crate) enum Stage {
     LockStep,
 }
 
-/// One connection, as the control socket sees it.
+/// One connection, as the control socket uses it.
 pub(crate) struct Connection {
     pub(crate) token: Token,
     pub(crate) owner: Owner,
-    /// Whether the server role is played.
+    /// Whether it has the server role.
     pub(crate) server: bool,
     basis: Mutex<Basis>,
     stage: Mutex<Stage>,
@@ -102,17 +104,17 @@ impl Connection {
         }
     }
 
-    /// Notes what it rests on.
+    /// Records the basis of the connection.
     pub(crate) fn rests_on(&self, standing: Arc<Standing>) {
         lock(&self.basis).standing = Some(standing);
     }
 
-    /// Notes what its handshake has come to.
+    /// Records the result of the handshake.
     pub(crate) fn negotiated(&self, negotiated: Negotiated) {
         lock(&self.basis).negotiated = Some(negotiated);
     }
 
-    /// What it rests on, and what its handshake has come to.
+    /// Returns the basis of the connection, and the result of its handshake.
     pub(crate) fn standing(&self) -> (Option<Arc<Standing>>, Option<Negotiated>) {
         let basis = lock(&self.basis);
         (basis.standing.clone(), basis.negotiated)
@@ -126,7 +128,7 @@ impl Connection {
         *lock(&self.stage)
     }
 
-    /// Ends it: no grant allows it any more.
+    /// Ends the connection, because no grant allows it any more.
     pub(crate) fn withdraw(&self, failure: Failure) {
         self.record_end(failure.clone());
         let mut inbox = lock(&self.inbox);
@@ -136,12 +138,12 @@ impl Connection {
         }
     }
 
-    /// Whether no grant allows it any more.
+    /// Returns whether no grant allows the connection any more.
     pub(crate) fn is_withdrawn(&self) -> bool {
         lock(&self.inbox).withdrawn.is_some()
     }
 
-    /// Waits until no grant allows it any more, where nobody hears its commands yet.
+    /// Waits until no grant allows the connection any more. Used while no task receives its commands yet.
     pub(crate) async fn withdrawn(&self) -> Failure {
         std::future::poll_fn(|cx| {
             let mut inbox = lock(&self.inbox);
@@ -154,15 +156,15 @@ impl Connection {
         .await
     }
 
-    /// Where what its owner sends is closed.
+    /// Returns the account on which descriptors from its owner are closed.
     pub(crate) fn account(&self) -> Account {
         self.slot.account()
     }
 
-    /// Hands a command to the pump.
+    /// Sends a command to the pump.
     ///
     /// # Errors
-    /// When the connection has ended, or too much waits for it already.
+    /// Returns an error if the connection has ended, or if too many commands already wait for it.
     pub(crate) fn send(&self, command: Command) -> Result<(), Failure> {
         let mut inbox = lock(&self.inbox);
         if inbox.ended {
@@ -178,7 +180,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The next command; the waker is kept for the one after.
+    /// Returns the next command. The waker is kept for the command after it.
     pub(crate) fn next_command(&self, waker: &Waker) -> Option<Command> {
         let mut inbox = lock(&self.inbox);
         if !inbox.withdrawal_told
@@ -194,12 +196,12 @@ impl Connection {
         command
     }
 
-    /// Records how the peer's side ended; the first verdict stays.
+    /// Records how the peer's side ended. The first verdict is kept.
     pub(crate) fn record_end(&self, end: Failure) {
         lock(&self.end).get_or_insert(end);
     }
 
-    /// How the connection stands.
+    /// Returns the state of the connection.
     pub(crate) fn status(&self) -> Status {
         let end = lock(&self.end).clone();
         Status { open: end.is_none(), end }
@@ -223,7 +225,7 @@ struct Table {
     ended: Ends,
 }
 
-/// Verdicts of ended connections, each owner's in the order in which they came.
+/// The verdicts of ended connections, those of each owner in the order in which they were recorded.
 #[derive(Default)]
 struct Ends {
     verdicts: HashMap<[u8; 16], (Owner, Status)>,
@@ -264,10 +266,10 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Makes the token unguessable and enters the connection.
+    /// Creates an unguessable token and adds the connection.
     ///
     /// # Errors
-    /// When the kernel gives no random bytes.
+    /// Returns an error if the kernel returns no random bytes.
     pub(crate) fn enter(
         &self,
         owner: Owner,
@@ -282,7 +284,8 @@ impl Connections {
         Ok(connection)
     }
 
-    /// Takes an ended connection out; its verdict stays for a while. What has left already stays as it is.
+    /// Removes an ended connection. Its verdict is kept for some time. A connection that is already removed is
+    /// unchanged.
     pub(crate) fn leave(&self, connection: &Connection) {
         connection.close_inbox();
         connection.record_end(Failure::new(ErrorCode::Cut, "the connection was given up here"));
@@ -294,15 +297,15 @@ impl Connections {
         table.ended.remember(token, &connection.owner, connection.status());
     }
 
-    /// All that are live.
+    /// Returns all live connections.
     pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
         lock(&self.table).live.values().cloned().collect()
     }
 
-    /// The live connection of that token, for its owner alone.
+    /// Returns the live connection with this token, to its owner only.
     ///
     /// # Errors
-    /// The same for an unknown token and for another owner's.
+    /// Returns the same error for an unknown token and for a token of another owner.
     pub(crate) fn find(&self, token: &Token, owner: &Owner) -> Result<Arc<Connection>, Failure> {
         match lock(&self.table).live.get(&**token) {
             Some(connection) if connection.owner == *owner => Ok(Arc::clone(connection)),
@@ -310,10 +313,10 @@ impl Connections {
         }
     }
 
-    /// How a live or lately ended connection stands.
+    /// Returns the state of a live or recently ended connection.
     ///
     /// # Errors
-    /// As [`Connections::find`].
+    /// The same as [`Connections::find`].
     pub(crate) fn status(&self, token: &Token, owner: &Owner) -> Result<Status, Failure> {
         let table = lock(&self.table);
         match (table.live.get(&**token), table.ended.verdicts.get(&**token)) {
@@ -324,7 +327,7 @@ impl Connections {
     }
 }
 
-/// Fills in the addresses of a connection's socket.
+/// Adds the addresses of a connection's socket.
 pub(crate) fn with_addresses(mut info: Info, fd: Option<BorrowedFd<'_>>) -> Info {
     let Some(fd) = fd else { return info };
     info.peer = rustix::net::getpeername(fd).ok().flatten().as_ref().map(address_text).unwrap_or_default();
@@ -332,7 +335,7 @@ pub(crate) fn with_addresses(mut info: Info, fd: Option<BorrowedFd<'_>>) -> Info
     info
 }
 
-/// `address:port`, with brackets around an IPv6 address; IPv4 in IPv6 is shown as IPv4.
+/// Returns `address:port`, with brackets around an IPv6 address. An IPv4 address in an IPv6 address is shown as IPv4.
 pub(crate) fn address_text(address: &rustix::net::SocketAddrAny) -> String {
     match std::net::SocketAddr::try_from(address.clone()) {
         Ok(address) => std::net::SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
@@ -369,7 +372,7 @@ mod tests {
         remember(&mut ends, 2, 10_000..10_000 + 2 * REMEMBERED_ENDS);
         assert_eq!(remembered(&ends, 0..1), 1);
         assert_eq!(ends.verdicts.len(), 1 + REMEMBERED_ENDS_PER_OWNER);
-        // Positive control: its own verdicts go, the oldest first.
+        // Positive control: its own verdicts are dropped, the oldest first.
         let last = 10_000 + 2 * REMEMBERED_ENDS;
         assert_eq!(remembered(&ends, last - REMEMBERED_ENDS_PER_OWNER..last), REMEMBERED_ENDS_PER_OWNER);
     }

@@ -1,4 +1,4 @@
-//! Interrupting a thread that a system call may hold: a signal whose handler does nothing and lacks SA_RESTART.
+//! Interrupts a thread that a system call may block, by a signal whose handler does nothing and lacks SA_RESTART.
 #![allow(unsafe_code)]
 
 use std::{io, os::unix::thread::JoinHandleExt, sync::OnceLock, thread::JoinHandle};
@@ -7,10 +7,11 @@ const SIGNAL: libc::c_int = libc::SIGUSR1;
 
 extern "C" fn nothing(_: libc::c_int) {}
 
-/// Installs the handler, before the first thread that may have to be interrupted; a second call does nothing.
+/// Installs the handler. It must be called before the start of the first thread that may have to be interrupted. A
+/// second call does nothing.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// Returns an error if the kernel refuses.
 pub(crate) fn install() -> io::Result<()> {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     if INSTALLED.get().is_none() {
@@ -24,13 +25,13 @@ fn install_now() -> io::Result<()> {
     // SAFETY: an all-zero sigaction is a valid value (no flags: no SA_RESTART, empty mask).
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = nothing as *const () as usize;
-    // SAFETY: `action` is a valid sigaction, whose handler is async-signal-safe since it does nothing.
+    // SAFETY: `action` is a valid sigaction, whose handler is async-signal-safe because it does nothing.
     let outcome = unsafe { libc::sigaction(SIGNAL, &raw const action, std::ptr::null_mut()) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Interrupts the system call that the thread is in, if it is in one.
+/// Interrupts the system call that the thread is in, if any.
 pub(crate) fn interrupt(thread: &JoinHandle<()>) {
-    // SAFETY: the thread has not been joined, since its handle is borrowed here: its pthread_t is valid.
+    // SAFETY: the thread has not been joined, because its handle is borrowed here. So its pthread_t is valid.
     unsafe { libc::pthread_kill(thread.as_pthread_t(), SIGNAL) };
 }

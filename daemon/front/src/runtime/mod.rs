@@ -1,4 +1,4 @@
-//! Where established connections live: the threads that have them, and the table by which they are found.
+//! The runtime of established connections: the threads that run them, and the table that contains them.
 
 pub(crate) mod closing;
 pub(crate) mod connection;
@@ -12,18 +12,18 @@ use std::io;
 
 /// The threads and the table of a front's connections.
 pub(crate) struct ConnectionRuntime {
-    /// Threads that pump, and never wait for the keeper.
+    /// The threads that pump. They never wait for the keeper.
     pub(crate) pumps: Workers,
-    /// Threads that may: handshakes, and whatever else signs.
+    /// The threads that may wait for the keeper, for handshakes and for other operations that sign.
     pub(crate) handshake_workers: Workers,
     pub(crate) connections: Connections,
 }
 
 impl ConnectionRuntime {
-    /// Starts as many threads of each kind as there are cores, and two at least that may sign.
+    /// Starts as many threads of each kind as there are cores, and at least two threads that may sign.
     ///
     /// # Errors
-    /// When the kernel gives no thread or no epoll instance.
+    /// Returns an error if the kernel supplies no thread or no epoll instance.
     pub(crate) fn start(cores: usize) -> io::Result<Self> {
         Ok(Self {
             pumps: Workers::start("pump", cores, false)?,

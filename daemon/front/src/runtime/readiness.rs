@@ -1,4 +1,4 @@
-//! Registration of descriptors with a runtime's epoll.
+//! Registers descriptors with a runtime's epoll.
 #![allow(unsafe_code)]
 
 use std::{
@@ -7,7 +7,7 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// What owns a descriptor: it stays open and the same for as long as the value lives.
+/// An owner of a descriptor. The descriptor stays open and the same as long as the value lives.
 pub(crate) trait Owns: AsRawFd + AsFd {}
 
 impl Owns for OwnedFd {}
@@ -17,27 +17,27 @@ impl Owns for crate::runtime::sockets::ClientSocket {}
 /// Registers a descriptor for reading and writing.
 ///
 /// # Errors
-/// The kernel's: no watches left, or a descriptor that epoll does not take.
+/// Returns the error of the kernel: no watches are left, or epoll does not accept the descriptor.
 pub(crate) fn register<T: Owns>(fd: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: what owns its descriptor keeps it open and the same for as long as the AsyncFd holds it (`Owns`), and
-    // the AsyncFd deregisters it before it gives it back or drops it.
+    // SAFETY: the owner of a descriptor keeps it open and the same as long as the AsyncFd holds the owner (`Owns`), and
+    // the AsyncFd deregisters the descriptor before it returns or drops the owner.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::WRITABLE) }?)
 }
 
 /// Registers a borrowed descriptor for reading.
 ///
 /// # Errors
-/// As [`register`].
+/// The same as [`register`].
 pub(crate) fn register_borrowed(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     // SAFETY: the borrow keeps the descriptor open and the same for longer than the AsyncFd lives.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
-/// A socket that moves between runtimes: an AsyncFd that is awaited on another one's thread hangs.
+/// A socket that moves between runtimes. An AsyncFd that is awaited on the thread of another runtime hangs.
 pub(crate) enum Detachable<T: Owns> {
-    /// With no runtime.
+    /// Registered with no runtime.
     Parked(T),
-    /// With the runtime of the thread that registered it.
+    /// Registered with the runtime of the thread that registered it.
     Registered(AsyncFd<T>),
     Closed,
 }
@@ -46,7 +46,7 @@ impl<T: Owns> Detachable<T> {
     /// Registers the socket with the runtime of this thread.
     ///
     /// # Errors
-    /// As [`register`]; the socket is then closed.
+    /// The same as [`register`]. In this case the socket is closed.
     pub(crate) fn register(&mut self) -> io::Result<()> {
         *self = match std::mem::replace(self, Self::Closed) {
             Self::Parked(fd) => Self::Registered(register(fd)?),
@@ -55,7 +55,7 @@ impl<T: Owns> Detachable<T> {
         Ok(())
     }
 
-    /// Takes the socket from this thread's runtime, so that another thread's may have it.
+    /// Deregisters the socket from this thread's runtime, so that another thread's runtime may register it.
     pub(crate) fn detach(&mut self) {
         *self = match std::mem::replace(self, Self::Closed) {
             Self::Registered(fd) => Self::Parked(fd.into_inner()),
@@ -63,12 +63,12 @@ impl<T: Owns> Detachable<T> {
         };
     }
 
-    /// Closes the socket, which is taken from epoll first: a copy that a client holds would keep a live entry there.
+    /// Closes the socket, after it is removed from epoll. A copy in a client would otherwise keep a live entry there.
     pub(crate) fn close(&mut self) {
         *self = Self::Closed;
     }
 
-    /// The socket, as long as it is open.
+    /// Returns the socket; `None` if it is closed.
     pub(crate) fn get(&self) -> Option<&T> {
         match self {
             Self::Parked(fd) => Some(fd),
@@ -77,7 +77,7 @@ impl<T: Owns> Detachable<T> {
         }
     }
 
-    /// The socket with its readiness, while it is registered.
+    /// Returns the socket with its readiness; `None` if it is not registered.
     pub(crate) fn registered(&self) -> Option<&AsyncFd<T>> {
         match self {
             Self::Registered(fd) => Some(fd),

@@ -1,4 +1,5 @@
-//! Descriptors that come from clients: hostile until looked at, and closed with care ([`closing`]).
+//! Descriptors that come from clients. They are treated as hostile until they are checked, and are closed with care
+//! ([`closing`]).
 
 use crate::{
     authorization::quota::Account,
@@ -17,48 +18,49 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
-/// How much of an unread queue is thrown away at a time before a socket is closed, in bytes.
+/// The number of bytes of an unread queue that are discarded at a time before a socket is closed.
 const SCRATCH: usize = 8 * 1024;
 
-/// A Unix socket at whose other end is a client, which may send descriptors where none belong.
+/// A Unix socket whose peer is a client. The client may send descriptors at points where none are expected.
 ///
-/// A message whose descriptors have no room is not received, since the kernel would close them on this thread: it is looked
-/// at (MSG_PEEK, which leaves descriptors in the message), and stays in the socket, which somebody else closes.
+/// A message whose descriptors have no room is not received, because the kernel would close them on this thread. The
+/// message is peeked at (MSG_PEEK, which leaves descriptors in the message), and stays in the socket, which another
+/// thread closes.
 #[derive(Debug)]
 pub(crate) struct ClientSocket {
     fd: ManuallyDrop<OwnedFd>,
-    /// On which what the client sends is closed; none before it is known who that is.
+    /// The account on which the client's descriptors are closed; `None` until the client is known.
     account: Option<Account>,
     takes: Takes,
-    /// SOCK_SEQPACKET: an empty message looks like the end.
+    /// Whether it is a SOCK_SEQPACKET socket, on which an empty message looks like the end.
     has_messages: bool,
-    /// Of a socket that is another value's: its drop ends nothing.
+    /// Whether it is a copy of the socket of another value. The drop of a copy does not shut the socket down.
     is_copy: bool,
-    /// How much of what nobody has read its drop throws away itself, in bytes. A socket with more is closed as one with
-    /// descriptors in it.
+    /// The number of unread bytes that the drop itself discards. A socket with more unread bytes is closed like a
+    /// socket that contains descriptors.
     thrown_away_here: usize,
 }
 
-/// Whether descriptors are received at all.
+/// Whether descriptors are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Takes {
-    /// As far as there is room for them.
+    /// Descriptors are received if there is room for them.
     Descriptors,
     Nothing,
 }
 
-/// What lies in a socket.
+/// What a socket contains.
 struct Peeked {
     count: usize,
     has_descriptors: bool,
 }
 
-/// What one receive from a client brought.
+/// The result of one receive from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Received {
-    /// How many bytes; 0 at the end.
+    /// The number of bytes; 0 at the end.
     pub(crate) count: usize,
-    /// Whether descriptors came along. They are being closed; the receive has stopped behind them.
+    /// Whether descriptors arrived with the bytes. They are being closed, and the receive has stopped behind them.
     pub(crate) had_descriptors: bool,
 }
 
@@ -75,10 +77,11 @@ impl ClientSocket {
         }
     }
 
-    /// Another descriptor of the same socket. No descriptor is received over it, and the connection goes on without it.
+    /// Returns another descriptor of the same socket. No descriptor is received over it, and the connection does not
+    /// depend on it.
     ///
     /// # Errors
-    /// When the descriptors are used up.
+    /// Returns an error if no descriptor is left.
     pub(crate) fn copy(&self) -> io::Result<Self> {
         let fd = ManuallyDrop::new(self.fd.try_clone()?);
         let (account, has_messages) = (self.account.clone(), self.has_messages);
@@ -86,33 +89,34 @@ impl ClientSocket {
         Ok(Self { fd, account, takes: Takes::Nothing, has_messages, is_copy: true, thrown_away_here })
     }
 
-    /// Its drop takes next to no time, whatever lies in it: for a thread that others wait for.
+    /// Limits the time of the drop, whatever the socket contains. Used on a thread that other tasks wait for.
     pub(crate) fn dropped_in_passing(mut self) -> Self {
         self.thrown_away_here = SCRATCH;
         self
     }
 
-    /// No descriptor is received over it.
+    /// Disables the receipt of descriptors.
     pub(crate) fn without_descriptors(mut self) -> Self {
         self.takes = Takes::Nothing;
         self
     }
 
-    /// From now on descriptors are received, as far as there is room for them.
+    /// Enables the receipt of descriptors from now on, if there is room for them.
     pub(crate) fn take_descriptors(&mut self) {
         self.takes = Takes::Descriptors;
     }
 
-    /// What comes over it is closed on that account.
+    /// Sets the account on which descriptors received over the socket are closed.
     pub(crate) fn with_account(mut self, account: Account) -> Self {
         self.account = Some(account);
         self
     }
 
-    /// Receives, without waiting, where descriptors have no business.
+    /// Receives without waiting, where no descriptors are expected.
     ///
     /// # Errors
-    /// The system's; [`Errno::AGAIN`] where there is nothing, [`Errno::CONNRESET`] as for [`Self::receive_all`].
+    /// Returns the error of the system: [`Errno::AGAIN`] if there is nothing to receive, [`Errno::CONNRESET`] as for
+    /// [`Self::receive_all`].
     pub(crate) fn receive(&self, room: &mut [u8]) -> Result<Received, Errno> {
         let received = self.receive_all(room)?;
         let had_descriptors = !received.descriptors.is_empty();
@@ -120,11 +124,11 @@ impl ClientSocket {
         Ok(Received { count: received.len, had_descriptors })
     }
 
-    /// Receives, without waiting, with the descriptors that come along.
+    /// Receives without waiting, with the descriptors that arrived.
     ///
     /// # Errors
-    /// The system's; [`Errno::AGAIN`] where there is nothing, and [`Errno::CONNRESET`] where descriptors came that there is
-    /// no room for: they stay unread, and the connection has to end.
+    /// Returns the error of the system: [`Errno::AGAIN`] if there is nothing to receive, and [`Errno::CONNRESET`] if
+    /// descriptors arrived for which there is no room. They stay unread, and the connection has to end.
     pub(crate) fn receive_all(&self, mut room: &mut [u8]) -> Result<transport::Received, Errno> {
         if !self.has_room_for_descriptors() {
             let peeked = self.peek(room)?;
@@ -134,13 +138,14 @@ impl ClientSocket {
             if peeked.count == 0 {
                 return Ok(transport::Received { len: 0, descriptors: Vec::new(), truncated: false });
             }
-            // What has come since may have descriptors.
+            // Data that has arrived since may have descriptors.
             room = &mut room[..peeked.count];
         }
         match transport::recv(&*self.fd, room, DESCRIPTORS_MAX, RecvFlags::DONTWAIT) {
             Ok(received) => Ok(received),
             Err(RecvError::System(error)) => Err(error),
-            // The table of descriptors is full; what was to come is closed already, and its bytes are gone.
+            // The table of descriptors is full. The kernel has already closed the descriptors, and their bytes are
+            // lost.
             Err(RecvError::DescriptorsLost) => Err(Errno::MFILE),
         }
     }
@@ -150,7 +155,7 @@ impl ClientSocket {
         self.takes == Takes::Descriptors && has_room()
     }
 
-    /// Looks at what the next receive would bring, and leaves it in the socket.
+    /// Peeks at the next message, and leaves it in the socket.
     fn peek(&self, room: &mut [u8]) -> Result<Peeked, Errno> {
         match transport::recv(&*self.fd, room, 0, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
             Ok(received) => Ok(Peeked { count: received.len, has_descriptors: false }),
@@ -159,21 +164,21 @@ impl ClientSocket {
         }
     }
 
-    /// Whether nothing with descriptors lies in a copy. Where the socket is closed already but for this copy, it is shut
-    /// down, and what had no descriptors has been thrown away.
+    /// Returns whether a copy contains no message with descriptors. If this copy is the last descriptor of the socket,
+    /// the socket is already shut down, and the messages without descriptors are discarded.
     fn has_no_descriptors(&self) -> bool {
         matches!(self.peek(&mut [0]), Ok(Peeked { has_descriptors: false, .. }) | Err(Errno::AGAIN))
     }
 
-    /// Takes nothing more from the client, whose writes fail from now on, and throws away what it sent.
+    /// Stops receiving from the client, whose writes fail from now on, and discards what it sent.
     pub(crate) fn refuse(&self) {
-        // Fails only where the other end has gone already.
+        // Fails only if the other end has already gone.
         let _ = shutdown(&*self.fd, Shutdown::Read);
         self.throw_away(usize::MAX);
     }
 
-    /// Throws away what lies in a socket that is shut down, up to the first descriptor, or so many bytes and no more than
-    /// [`SCRATCH`] above; false where there may be a descriptor.
+    /// Discards the content of a socket that is shut down, up to the first descriptor, or `most` bytes and at most
+    /// [`SCRATCH`] more. Returns false if there may be a descriptor.
     fn throw_away(&self, most: usize) -> bool {
         let mut scratch = [0; SCRATCH];
         let mut thrown = 0;
@@ -182,11 +187,11 @@ impl ClientSocket {
                 Ok(Peeked { has_descriptors: true, .. }) => return false,
                 Ok(Peeked { count: 0, .. }) => return !self.has_messages,
                 Ok(Peeked { count, .. }) => {
-                    // Exactly what was looked at: it has no descriptors.
+                    // The receive takes exactly the bytes that were peeked at, which have no descriptors.
                     let _ = transport::recv(&*self.fd, &mut scratch[..count], 0, RecvFlags::DONTWAIT);
                     thrown += count;
                 }
-                // It is told once, that the other end has left something unread.
+                // The kernel reports once that the other end has left data unread.
                 Err(Errno::CONNRESET) => {}
                 Err(_) => return false,
             }
@@ -196,7 +201,7 @@ impl ClientSocket {
 }
 
 impl Drop for ClientSocket {
-    /// Closes the socket here only where no descriptor lies in it. Nothing can come in once it is shut down.
+    /// Closes the socket here only if it contains no descriptor. After the shutdown nothing more can arrive.
     #[allow(unsafe_code)]
     fn drop(&mut self) {
         let is_empty = if self.is_copy {
@@ -225,18 +230,18 @@ impl AsRawFd for ClientSocket {
     }
 }
 
-/// Takes the connected TCP socket that came with a request, and nothing else.
+/// Takes the connected TCP socket that arrived with a request, and no other descriptor.
 ///
 /// # Errors
-/// [`ErrorCode::Descriptor`]; what came is then left where it is.
+/// Returns [`ErrorCode::Descriptor`]. In this case the descriptors stay in `came`.
 pub(crate) fn connected_tcp(came: &mut Vec<OwnedFd>) -> Result<Tcp, Failure> {
     take_tcp(came, false)
 }
 
-/// Takes the listening TCP socket that came with a request, and nothing else.
+/// Takes the listening TCP socket that arrived with a request, and no other descriptor.
 ///
 /// # Errors
-/// As [`connected_tcp`].
+/// The same as [`connected_tcp`].
 pub(crate) fn listening_tcp(came: &mut Vec<OwnedFd>) -> Result<Tcp, Failure> {
     take_tcp(came, true)
 }
@@ -286,42 +291,43 @@ fn check_connected(fd: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
-/// What tells a listening socket from all others of the system (SO_COOKIE).
+/// Returns the number that distinguishes a listening socket from all others of the system (SO_COOKIE).
 ///
 /// # Errors
-/// When the kernel cannot tell.
+/// Returns an error if the kernel cannot supply it.
 pub(crate) fn cookie(fd: BorrowedFd<'_>) -> Result<u64, Failure> {
     sockopt::socket_cookie(fd)
         .map_err(|error| Failure::new(ErrorCode::Internal, format!("no SO_COOKIE of the listener: {error}")))
 }
 
-/// Where a TCP socket is connected to; an address has one form, whichever sort of socket has it.
+/// Returns the address that a TCP socket is connected to. An address has one form, independently of the kind of the
+/// socket.
 pub(crate) fn peer(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
     let address = SocketAddr::try_from(rustix::net::getpeername(fd).ok()??).ok()?;
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-/// What each end of a stream is asked to hold until the other reads, in bytes: what a system allows everybody unless
-/// told otherwise (`net.core.wmem_max`). The kernel doubles it, and counts its own structures; so a batch fits in.
+/// The size of the buffer at each end of a stream, in bytes. It is the default maximum of a system
+/// (`net.core.wmem_max`). The kernel doubles it, and includes its own structures, so a batch fits.
 const STREAM_BUFFER: usize = 208 * 1024;
 
-/// A pair of connected stream sockets: the front's end, then Lua's.
+/// Returns a pair of connected stream sockets: the front's end, then Lua's.
 ///
 /// # Errors
-/// When the descriptors are used up.
+/// Returns an error if no descriptor is left.
 pub(crate) fn stream_pair() -> Result<(ClientSocket, OwnedFd), Failure> {
     let (ours, theirs) = pair(SocketType::STREAM)?;
     for end in [ours.as_fd(), theirs.as_fd()] {
-        // Without it a stream is slower, and no less right.
+        // If this fails, the stream is slower, but correct.
         let _ = sockopt::set_socket_send_buffer_size(end, STREAM_BUFFER);
     }
     Ok((ours, theirs))
 }
 
-/// A pair of connected SOCK_SEQPACKET sockets: the front's end, then Lua's.
+/// Returns a pair of connected SOCK_SEQPACKET sockets: the front's end, then Lua's.
 ///
 /// # Errors
-/// As [`stream_pair`].
+/// The same as [`stream_pair`].
 pub(crate) fn delivery_pair() -> Result<(ClientSocket, OwnedFd), Failure> {
     pair(SocketType::SEQPACKET)
 }

@@ -3,21 +3,22 @@
 use rustix::net::sockopt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-/// A TCP socket, a connected or a listening one; closed without waiting, whatever SO_LINGER its client has set.
+/// A connected or listening TCP socket. It is closed without waiting, whatever SO_LINGER its client has set.
 #[derive(Debug)]
 pub(crate) struct Tcp(OwnedFd);
 
 impl Tcp {
-    /// A socket that the front accepted itself, or that has been looked at.
+    /// Wraps a socket that the front itself accepted, or that has been checked.
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self(fd)
     }
 }
 
 impl Drop for Tcp {
-    /// A client that sets the option again in between holds a copy, and then this close is not the last.
+    /// Resets SO_LINGER. If a client sets the option again before the close, it has a copy, and this close is not the
+    /// last.
     fn drop(&mut self) {
-        // A socket that is beyond options is beyond lingering too.
+        // If the option cannot be set on a socket, the socket cannot linger either.
         let _ = sockopt::set_socket_linger(&self.0, None);
     }
 }

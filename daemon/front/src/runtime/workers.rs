@@ -1,5 +1,5 @@
-//! The threads of the front that hold connections: one current-thread runtime each, so that a connection stays on
-//! the core that it began on.
+//! The threads of the front that run connections. Each has a current-thread runtime, so a connection stays on the core
+//! on which it began.
 
 use std::{
     io,
@@ -8,36 +8,36 @@ use std::{
     thread,
 };
 
-/// A connection's life on a thread.
+/// The task of a connection on a thread.
 pub(crate) type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A set of like threads.
+/// A set of threads of the same kind.
 pub(crate) struct Workers {
     handles: Vec<tokio::runtime::Handle>,
     next: AtomicUsize,
 }
 
 impl Workers {
-    /// Starts `count` threads; `signing` says whether they may wait for the keeper.
+    /// Starts `count` threads. `signing` determines whether they may wait for the keeper.
     ///
     /// # Errors
-    /// When the kernel gives no thread or no epoll instance.
+    /// Returns an error if the kernel supplies no thread or no epoll instance.
     pub(crate) fn start(name: &str, count: usize, signing: bool) -> io::Result<Self> {
         let handles = (0..count).map(|_| start_thread(name, signing)).collect::<io::Result<_>>()?;
         Ok(Self { handles, next: AtomicUsize::new(0) })
     }
 
-    /// Runs a job on one of the threads, each in its turn.
+    /// Runs a job on one of the threads, which take turns.
     pub(crate) fn spawn(&self, job: Job) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         self.handles[turn % self.handles.len()].spawn(job);
     }
 }
 
-/// Runs a job on a thread of its own, which may wait for the keeper and for more, and ends with it.
+/// Runs a job on a dedicated thread, which ends with the job. It may wait for the keeper and for other events.
 ///
 /// # Errors
-/// When the kernel gives no thread.
+/// Returns an error if the kernel supplies no thread.
 pub(crate) fn run_apart(name: &str, job: Job) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         luassl_tls::may_sign(true);

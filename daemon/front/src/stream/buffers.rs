@@ -2,23 +2,23 @@
 
 use std::cell::RefCell;
 
-/// How much ciphertext one receive takes, in bytes.
+/// The number of bytes of ciphertext that one receive takes.
 const CIPHER_BATCH: usize = 128 * 1024;
 
-/// How much plaintext one pass moves, in bytes. More than one receive brings: each pass towards Lua is a wake-up of its
-/// process, often on another core, and that costs more than what a smaller batch saves in the cache
+/// The number of bytes of plaintext that one pass moves. It is more than one receive returns. Each pass towards Lua is
+/// a wake-up of its process, often on another core, and that costs more than a smaller batch saves in the cache
 /// (`docs/decisions/0009-batches.md`).
 const PLAIN_BATCH: usize = 256 * 1024;
 
-/// What OpenSSL adds to each record at most (RFC 5246, 6.2.3: 2,048; in practice some 30), for the capacity of the
-/// outgoing buffer alone.
+/// The overhead that OpenSSL adds to each record, used only for the capacity of the outgoing buffer. RFC 5246, 6.2.3
+/// permits at most 2,048 bytes; in practice it is about 30.
 const RECORD_OVERHEAD: usize = 256;
 
 /// One thread's buffers for ciphertext.
 pub(crate) struct Buffers {
-    /// As received.
+    /// The received ciphertext.
     pub(crate) cipher_in: Box<[u8]>,
-    /// To be sent.
+    /// The ciphertext to be sent.
     pub(crate) cipher_out: Vec<u8>,
 }
 
@@ -31,7 +31,7 @@ impl Buffers {
     }
 }
 
-/// Bytes that could not go on at once, and how many of them have gone since.
+/// Bytes that could not be passed on at once, and the number of them that have been passed on since.
 #[derive(Default)]
 pub(crate) struct Leftover {
     bytes: Vec<u8>,
@@ -39,7 +39,7 @@ pub(crate) struct Leftover {
 }
 
 impl Leftover {
-    /// Keeps a copy of `bytes`, in place of what was there.
+    /// Keeps a copy of `bytes`, which replaces the previous content.
     pub(crate) fn keep(&mut self, bytes: &[u8]) {
         self.bytes = bytes.to_vec();
         self.done = 0;
@@ -49,12 +49,12 @@ impl Leftover {
         self.done == self.bytes.len()
     }
 
-    /// What has not gone yet.
+    /// Returns the bytes that have not been passed on yet.
     pub(crate) fn rest(&self) -> &[u8] {
         &self.bytes[self.done..]
     }
 
-    /// Marks `count` more bytes as gone; the last one takes the memory with it.
+    /// Marks `count` more bytes as passed on. The memory is freed with the last byte.
     pub(crate) fn advance(&mut self, count: usize) {
         self.done += count;
         if self.is_empty() {
@@ -62,7 +62,7 @@ impl Leftover {
         }
     }
 
-    /// Forgets everything.
+    /// Discards all bytes.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -73,7 +73,7 @@ thread_local! {
     static PLAIN: RefCell<Option<Box<[u8]>>> = const { RefCell::new(None) };
 }
 
-/// Lends this thread's buffers for one activation of a connection; they come back by [`give_back`].
+/// Lends this thread's buffers for one activation of a connection. [`give_back`] returns them.
 pub(crate) fn lend() -> Buffers {
     BUFFERS.with_borrow_mut(Option::take).unwrap_or_else(Buffers::new)
 }

@@ -1,7 +1,7 @@
 //! The plaintext side of a connection: the front's end of the Unix socket that a Lua program holds.
 //!
-//! Writes are tried first and wait for readiness only where the socket is full, so that readiness for writing can
-//! also be waited for to learn that the other end has gone ([`PlaintextSocket::watch_hangup`]).
+//! Writes are tried first and wait for readiness only if the socket is full. So a wait for writability can also detect
+//! that the other end has gone ([`PlaintextSocket::watch_hangup`]).
 
 use crate::runtime::{readiness::Detachable, sockets::ClientSocket};
 use rustix::{
@@ -17,20 +17,20 @@ use std::{
 /// How Lua's side ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// shutdown(SHUT_WR): Lua may still read.
+    /// By shutdown(SHUT_WR). Lua may still read.
     HalfClosed,
-    /// The last descriptor has gone.
+    /// The last descriptor is closed.
     Lost,
 }
 
-/// What a receive brought.
+/// The result of a receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// So many bytes.
+    /// This number of bytes.
     Data(usize),
     /// The end of Lua's side.
     End(End),
-    /// Nothing yet.
+    /// No data yet.
     Nothing,
 }
 
@@ -39,11 +39,11 @@ pub(crate) struct PlaintextSocket {
     socket: Detachable<ClientSocket>,
     reads: bool,
     gone: bool,
-    /// Lua's side was seen to end while its descriptor was there.
+    /// Whether Lua's side was seen to end while its descriptor was open.
     half_closed: bool,
-    /// The front has shut its writing side down.
+    /// Whether the front has shut its writing side down.
     finished: bool,
-    /// The front takes nothing more.
+    /// Whether the front receives nothing more.
     refusing: bool,
 }
 
@@ -62,27 +62,27 @@ impl PlaintextSocket {
     /// Registers the socket with the runtime of this thread.
     ///
     /// # Errors
-    /// When epoll does not take it; it is then closed.
+    /// Returns an error if epoll does not accept the socket. In this case the socket is closed.
     pub(crate) fn register(&mut self) -> io::Result<()> {
         self.socket.register()
     }
 
-    /// Takes the socket from this thread's runtime, so that another thread's may have it.
+    /// Deregisters the socket from this thread's runtime, so that another thread's runtime may register it.
     pub(crate) fn detach(&mut self) {
         self.socket.detach();
     }
 
-    /// Whether Lua may still read what is sent to it.
+    /// Returns whether Lua may still read what is sent to it.
     pub(crate) fn reads(&self) -> bool {
         self.reads && !self.gone
     }
 
-    /// Whether the last descriptor of the other end has gone (or is as good as gone: neither side can write).
+    /// Returns whether the last descriptor of the other end is closed. The same is returned if neither side can write.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// Sends what the socket has room for; returns how much that was.
+    /// Sends what the socket has room for. Returns the number of bytes sent.
     pub(crate) fn send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> usize {
         let Some(fd) = self.socket.registered() else { return 0 };
         let mut sent = 0;
@@ -109,7 +109,7 @@ impl PlaintextSocket {
         let closed = guard.ready().is_read_closed();
         match fd.get_ref().receive(room) {
             Ok(received) if received.count > 0 => {
-                // A short read has emptied the socket, and the next data raises a new event (epoll(7)); but a
+                // A short read has emptied the socket, and the next data raises a new event (epoll(7)). However, a
                 // receive also stops behind descriptors.
                 if received.count < room.len() && !received.had_descriptors {
                     guard.clear_ready();
@@ -121,7 +121,8 @@ impl PlaintextSocket {
             }
             Err(Errno::WOULDBLOCK) => {
                 guard.clear_ready();
-                // The cleared readiness leaves no waker behind: this does, or finds the event that came since.
+                // The cleared readiness leaves no waker registered. This call registers one, or finds the event that
+                // arrived since.
                 match fd.poll_read_ready(cx) {
                     Poll::Pending => Arrival::Nothing,
                     Poll::Ready(_) => self.receive_now(room),
@@ -141,7 +142,8 @@ impl PlaintextSocket {
         }
     }
 
-    /// Tells a half-close from a lost last descriptor, whose error says that unread data went with it.
+    /// Distinguishes a half-close from the close of the last descriptor. The error of the latter shows that unread data
+    /// was lost.
     fn ended(&mut self, error: bool) -> Arrival {
         self.note_half_close();
         let up = !error && self.revents().is_some_and(|revents| !revents.contains(PollFlags::HUP));
@@ -149,8 +151,8 @@ impl PlaintextSocket {
         Arrival::End(if self.half_closed || up { End::HalfClosed } else { End::Lost })
     }
 
-    /// Remembers a half-close while it can be told from a lost descriptor: after the front's own SHUT_WR the kernel
-    /// shows both alike, and only a close message counts.
+    /// Records a half-close while it can be distinguished from a closed descriptor. After the front's own SHUT_WR the
+    /// kernel reports both alike, and only a close message counts.
     fn note_half_close(&mut self) {
         if !self.half_closed
             && !self.finished
@@ -167,7 +169,7 @@ impl PlaintextSocket {
         Some(polled[0].revents())
     }
 
-    /// Whether the other end has gone altogether; otherwise the task is woken when it does.
+    /// Returns whether the other end has gone completely. If not, the task is woken when it does.
     pub(crate) fn watch_hangup(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(fd) = self.socket.registered() else { return true };
         loop {
@@ -182,7 +184,8 @@ impl PlaintextSocket {
         }
     }
 
-    /// Lets Lua read to an end of file, behind what has been sent; true when that was news.
+    /// Lets Lua read to an end of file, behind the data that has been sent. Returns true if the socket was not shut
+    /// down before.
     pub(crate) fn finish(&mut self) -> bool {
         if self.finished {
             return false;
@@ -190,13 +193,13 @@ impl PlaintextSocket {
         self.note_half_close();
         self.finished = true;
         if let Some(fd) = self.socket.get() {
-            // Fails only where the other end has gone already.
+            // Fails only if the other end has already gone.
             let _ = shutdown(fd, Shutdown::Write);
         }
         true
     }
 
-    /// Takes nothing more from Lua: what it writes from now on fails with EPIPE, what it wrote is thrown away.
+    /// Stops receiving from Lua. Its writes fail with EPIPE from now on, and its earlier data is discarded.
     pub(crate) fn refuse(&mut self) {
         if !std::mem::replace(&mut self.refusing, true)
             && let Some(fd) = self.socket.get()

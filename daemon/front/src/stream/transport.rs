@@ -1,12 +1,12 @@
 //! The ciphertext side of a connection: batches between OpenSSL and the TCP socket.
 //!
-//! Every call on the socket is non-blocking by call (MSG_DONTWAIT): O_NONBLOCK belongs to the open file, which the
-//! client may share. While a connection is active it works in the thread's buffers; what is left over when it
-//! pauses stays here.
+//! Each call on the socket is non-blocking by a flag of the call (MSG_DONTWAIT), because O_NONBLOCK belongs to the open
+//! file, which the client may share. While a connection is active it works in the thread's buffers. The bytes that are
+//! left over when it pauses stay here.
 //!
-//! OpenSSL itself never sends: whoever drives it calls [`Transport::poll_send`] afterwards. So a flush never has to
-//! wait inside of OpenSSL (where it would be an error: the crate's BIO sets no retry flag for it), and what the peer
-//! still said is read even when nothing more can be sent.
+//! OpenSSL itself never sends. The caller of OpenSSL calls [`Transport::poll_send`] afterwards. So a flush never has to
+//! wait inside OpenSSL, where it would be an error, because the crate's BIO sets no retry flag for it. In addition,
+//! what the peer has sent is read even if nothing more can be sent.
 
 use crate::{
     runtime::{readiness::Detachable, tcp::Tcp},
@@ -24,30 +24,32 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Ciphertext that waits for the peer to read, in bytes; above it OpenSSL gets no further answer through (a peer
-/// that asks for key updates and reads none of them).
+/// The limit on ciphertext that waits for the peer to read, in bytes. Above it OpenSSL cannot write further responses
+/// (to a peer that requests key updates and reads none of them).
 pub(crate) const MAX_BACKLOG: usize = 512 * 1024;
 
 /// A batching transport under an SSL object.
 pub(crate) struct Transport {
     socket: Detachable<Tcp>,
-    /// The thread's buffers, while active.
+    /// The thread's buffers, while the connection is active.
     loan: Option<Buffers>,
-    /// Unread part of the loaned `cipher_in`.
+    /// The unread part of the lent `cipher_in`.
     window: std::ops::Range<usize>,
-    /// Ciphertext received and not yet taken by OpenSSL when the connection last paused; the window is behind it.
+    /// The ciphertext that was received and not yet taken by OpenSSL when the connection last paused. The window
+    /// follows it.
     saved_in: Leftover,
-    /// The outgoing buffer of a connection that paused with a backlog: its own, in place of the thread's.
+    /// The outgoing buffer of a connection that paused with a backlog. It belongs to the connection and replaces the
+    /// thread's buffer.
     saved_out: Vec<u8>,
-    /// The loan has this connection's own outgoing buffer, and `saved_out` the thread's.
+    /// Whether the loan contains this connection's own outgoing buffer, and `saved_out` the thread's.
     swapped: bool,
-    /// How much of the outgoing buffer has been sent.
+    /// The number of bytes of the outgoing buffer that have been sent.
     sent: usize,
-    /// Bytes that the kernel took, in all; tells progress.
+    /// The total number of bytes that the kernel accepted. It shows progress.
     pub(crate) bytes_sent: u64,
-    /// Set at the end of file from TCP.
+    /// Whether TCP has reached the end of file.
     pub(crate) end_of_file: bool,
-    /// Why nothing can be sent any more.
+    /// Why nothing more can be sent.
     send_error: Option<Errno>,
 }
 
@@ -70,26 +72,26 @@ impl Transport {
     /// Registers the socket with the runtime of this thread.
     ///
     /// # Errors
-    /// When epoll does not take it; it is then closed.
+    /// Returns an error if epoll does not accept the socket. In this case the socket is closed.
     pub(crate) fn register(&mut self) -> io::Result<()> {
         self.socket.register()
     }
 
-    /// Ready when the peer has sent something, has ended its side or has gone; reads nothing.
+    /// Waits until the peer has sent data, has ended its side or has gone. Reads nothing.
     ///
     /// # Errors
-    /// When the runtime of this thread ends.
+    /// Returns an error if the runtime of this thread ends.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(fd) = self.socket.registered() else { return Poll::Ready(Err(not_connected())) };
         fd.poll_read_ready(cx).map_ok(drop)
     }
 
-    /// Takes the socket from this thread's runtime, so that another thread's may have it.
+    /// Deregisters the socket from this thread's runtime, so that another thread's runtime may register it.
     pub(crate) fn detach(&mut self) {
         self.socket.detach();
     }
 
-    /// Closes the socket and forgets what it had not taken.
+    /// Closes the socket and discards what it had not taken.
     pub(crate) fn close(&mut self) {
         self.socket.close();
         self.forget_outgoing();
@@ -115,11 +117,11 @@ impl Transport {
         self.loan = Some(buffers);
     }
 
-    /// Ends an activation: what is left over is kept here, the buffers go back to the thread.
+    /// Ends an activation. The bytes that are left over are kept here, and the buffers return to the thread.
     pub(crate) fn deactivate(&mut self) -> Option<Buffers> {
         let mut buffers = self.loan.take()?;
         if !self.window.is_empty() {
-            // There is a window only where nothing was saved any more.
+            // The window is non-empty only if no saved bytes are left.
             self.saved_in.keep(&buffers.cipher_in[self.window.clone()]);
             self.window = 0..0;
         }
@@ -135,7 +137,7 @@ impl Transport {
         Some(buffers)
     }
 
-    /// Whether ciphertext waits for the peer to read.
+    /// Returns whether ciphertext waits for the peer to read.
     pub(crate) fn is_backlogged(&self) -> bool {
         self.backlog() > 0
     }
@@ -145,7 +147,7 @@ impl Transport {
         outgoing.len() - self.sent
     }
 
-    /// The socket, as long as it is open.
+    /// Returns the socket; `None` if it is closed.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.socket.get().map(AsFd::as_fd)
     }
@@ -153,15 +155,15 @@ impl Transport {
     /// Sends TCP's FIN.
     pub(crate) fn finish_sending(&self) {
         if let Some(fd) = self.fd() {
-            // Fails only where the connection has gone already.
+            // Fails only if the connection has already gone.
             let _ = shutdown(fd, Shutdown::Write);
         }
     }
 
-    /// Sends what OpenSSL has written; ready when the kernel has all of it, or will never have.
+    /// Sends what OpenSSL has written. Ready when the kernel has accepted all of it, or will never accept it.
     ///
     /// # Errors
-    /// The socket's, now and ever after: what has not been sent is forgotten.
+    /// Returns the error of the socket, now and on each later call. The bytes that have not been sent are discarded.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let sent = match self.send_error {
             None => ready!(self.poll_send_all(cx)),
@@ -184,8 +186,8 @@ impl Transport {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => match ready!(fd.poll_write_ready(cx)) {
-                    // A full socket that counts as closed has something in its queue of errors (timestamps, which
-                    // a client asked for): that never clears, and nothing else could be waited for.
+                    // If a full socket is reported as closed for writing, its error queue has an entry (timestamps,
+                    // which a client requested). The entry is never cleared, and there is no other event to wait for.
                     Ok(guard) if guard.ready().is_write_closed() => return Poll::Ready(Err(Errno::IO)),
                     Ok(mut guard) => guard.clear_ready(),
                     Err(_) => return Poll::Ready(Err(Errno::CANCELED)),
@@ -196,7 +198,7 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and throws away what the peer still sends; ready at its end or at an error.
+    /// Reads and discards what the peer still sends. Ready at the end of the stream or at an error.
     pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.window = 0..0;
         self.saved_in.clear();
@@ -214,7 +216,7 @@ impl Transport {
         }
     }
 
-    /// Copies saved or windowed ciphertext into `out`; false when there is none.
+    /// Copies saved or windowed ciphertext into `out`. Returns false if there is none.
     fn take_buffered(&mut self, out: &mut ReadBuf<'_>) -> bool {
         if !self.saved_in.is_empty() {
             let take = out.remaining().min(self.saved_in.rest().len());
@@ -238,7 +240,7 @@ impl Transport {
             let mut guard = ready!(fd.poll_read_ready(cx))?;
             match recv(fd.get_ref(), &mut buffers.cipher_in[..], RecvFlags::DONTWAIT) {
                 Ok((_, count)) => {
-                    // A short read has emptied the socket: the next data raises a new event (epoll(7)).
+                    // A short read has emptied the socket. The next data raises a new event (epoll(7)).
                     if count > 0 && count < buffers.cipher_in.len() {
                         guard.clear_ready();
                     }
@@ -253,7 +255,7 @@ impl Transport {
     }
 }
 
-/// Not ErrorKind::NotConnected, which the openssl crate would try again for ever.
+/// Returns an error that is not ErrorKind::NotConnected, which the openssl crate would retry forever.
 fn not_connected() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the socket is closed")
 }
@@ -277,7 +279,7 @@ impl AsyncRead for Transport {
 }
 
 impl AsyncWrite for Transport {
-    /// Takes everything, up to the bound; a socket that has failed is told by [`Transport::poll_send`] alone.
+    /// Accepts all bytes, up to the limit. Only [`Transport::poll_send`] reports a socket that has failed.
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         if self.backlog() > MAX_BACKLOG {
             let _ = ready!(self.poll_send(cx));
@@ -291,12 +293,12 @@ impl AsyncWrite for Transport {
         Poll::Ready(Ok(data.len()))
     }
 
-    /// Nothing: see the module's first lines.
+    /// Does nothing, as the module documentation explains.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// Nothing: TCP's FIN follows when both directions have ended, and the pump decides that.
+    /// Does nothing. TCP's FIN follows when both directions have ended, and the pump decides that.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! What clients may pass, and how it is closed.
+//! The descriptors that clients may pass, and how they are closed.
 
 use crate::authorization::owner::Owner;
 use crate::authorization::quota::{QuotaGuard, Quotas};
@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-/// Runs what must not wait, and fails where it does.
+/// Runs work that must not wait, and fails if it waits.
 pub(crate) fn at_once(work: impl FnOnce() + Send + 'static) {
     let (sender, done) = mpsc::channel();
     thread::spawn(move || {
@@ -32,7 +32,7 @@ pub(crate) fn at_once(work: impl FnOnce() + Send + 'static) {
     done.recv_timeout(BOUND).expect("a close waits");
 }
 
-/// A TCP socket whose close waits for a peer that does not read, and that peer.
+/// Returns a TCP socket whose close waits for a peer that does not read, and this peer.
 pub(crate) fn lingering() -> (OwnedFd, TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -69,7 +69,7 @@ fn sockets_of_the_right_kind_are_taken_and_nothing_else() {
     assert!(connected_tcp(&mut connected).is_ok());
     assert!(connected_tcp(&mut connected).unwrap_err().message.contains("no descriptor came"));
     assert!(listening_tcp(&mut listener).is_ok());
-    // Nobody had accepted it.
+    // The connection had not been accepted.
     assert_eq!(connected_tcp(&mut reset).unwrap_err().code, ErrorCode::Cut, "the peer's fault");
 }
 
@@ -112,7 +112,7 @@ fn descriptors_on_a_delivery_socket_are_told_and_closed() {
     });
 }
 
-/// A socket with an account that has no room for descriptors any more, its other end, and what takes the room.
+/// Returns a socket with an account that has no room for descriptors, its other end, and the guard that takes the room.
 fn without_room() -> (sockets::ClientSocket, OwnedFd, QuotaGuard) {
     let (ours, theirs) = sockets::stream_pair().unwrap();
     let account = Quotas::default().account(&Owner { socket: "hostile".into(), uid: 1 });
@@ -131,12 +131,12 @@ fn finding_5_descriptors_without_room_stay_unread_and_plain_bytes_are_read() {
     drop(writing);
     assert_eq!(ours.receive(&mut room), Err(Errno::CONNRESET));
     assert_eq!(ours.receive(&mut room), Err(Errno::CONNRESET), "it is still there");
-    // With the socket goes what lies in it.
+    // The content of the socket is dropped with it.
     drop(ours);
     assert_eq!(rustix::io::read(&reading, &mut [0; 1]).unwrap(), 0);
 }
 
-/// Positive control of the test above: with room they are received, and closed.
+/// Positive control of the test above: if there is room, descriptors are received, and closed.
 #[test]
 fn descriptors_with_room_are_received_and_closed() {
     let (ours, theirs, waiting) = without_room();
@@ -155,7 +155,7 @@ fn finding_5_a_socket_that_takes_none_is_not_received_from_where_one_lies() {
     let (_reading, writing) = rustix::pipe::pipe().unwrap();
     transport::send(&theirs, b"before", &[], SendFlags::empty()).unwrap();
     transport::send(&theirs, b"x", &[writing.as_fd()], SendFlags::empty()).unwrap();
-    // The kernel may look at the second message together with the first.
+    // The kernel may examine the second message together with the first.
     let refused = loop {
         match ours.receive_all(&mut [0; 10]) {
             Ok(received) => assert!(received.len > 0 && received.descriptors.is_empty()),
@@ -165,7 +165,7 @@ fn finding_5_a_socket_that_takes_none_is_not_received_from_where_one_lies() {
     assert_eq!(refused, Errno::CONNRESET);
 }
 
-/// How much lies in a socket after its drop, of 100,000 bytes.
+/// Returns how many of 100,000 bytes remain in a socket after its drop.
 fn left_after_drop(kind: fn(sockets::ClientSocket) -> sockets::ClientSocket) -> u64 {
     let (ours, theirs) = sockets::stream_pair().unwrap();
     transport::send(&theirs, &[7; 100_000], &[], SendFlags::empty()).unwrap();
@@ -177,11 +177,11 @@ fn left_after_drop(kind: fn(sockets::ClientSocket) -> sockets::ClientSocket) -> 
 #[test]
 fn finding_7_what_a_control_connection_leaves_unread_costs_its_thread_next_to_nothing() {
     assert!(left_after_drop(sockets::ClientSocket::dropped_in_passing) >= 100_000 - 2 * 8 * 1024);
-    // Positive control: elsewhere all of it is thrown away.
+    // Positive control: otherwise all bytes are discarded.
     assert_eq!(left_after_drop(|socket| socket), 0);
 }
 
-/// Each is interrupted by the next one, so that no more than one of them waits.
+/// Each close is interrupted by the next one, so at most one of them waits.
 #[test]
 fn finding_5_lingering_descriptors_in_unread_messages_do_not_pile_up() {
     let quotas = Quotas::default();

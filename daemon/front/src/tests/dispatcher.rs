@@ -40,7 +40,7 @@ impl Process {
         Self { id, delivery: theirs, streams: Vec::new() }
     }
 
-    /// What has been delivered and not read yet.
+    /// Returns the deliveries that have not been read yet.
     fn read(&mut self) -> Vec<Delivery> {
         let mut room = [0; 16 * 1024];
         let mut read = Vec::new();
@@ -62,7 +62,7 @@ impl Process {
     }
 }
 
-/// A connection that is to be delivered, and its token.
+/// Returns a connection that is to be delivered, and its token.
 fn finished(info: Info) -> (Finished, Token) {
     let (tcp, _) = peers::tcp_pair();
     let tls = SslStream::new(peers::session(SslVersion::TLS1_3), Transport::new(tcp)).unwrap();
@@ -74,7 +74,7 @@ fn finished(info: Info) -> (Finished, Token) {
     (Finished { connection, established: Established { tls, info }, _slot: slot }, token)
 }
 
-/// Adds so many connections; returns their tokens in their order.
+/// Adds `count` connections. Returns their tokens in order.
 fn add(dispatcher: &mut Dispatcher, count: usize) -> Vec<Token> {
     let mut add_one = || {
         let (finished, token) = finished(Info::default());

@@ -31,7 +31,7 @@ fn both_roles_shake_hands() {
     }
 }
 
-/// How a handshake of the front's as a server ends with a peer that does `behave`.
+/// Returns how a handshake ends, with the front as the server and a peer that does `behave`.
 fn failing(deadline: Duration, behave: impl FnOnce(TcpStream) + Send + 'static) -> Failure {
     let (tcp, peer) = peers::tcp_pair();
     let peer = thread::spawn(move || behave(peer));
@@ -48,7 +48,7 @@ fn failing(deadline: Duration, behave: impl FnOnce(TcpStream) + Send + 'static) 
     failure
 }
 
-/// Reads to the end; returns what came.
+/// Reads to the end of the stream. Returns the received bytes.
 fn read_all(mut peer: &TcpStream) -> Vec<u8> {
     let mut came = Vec::new();
     peer.read_to_end(&mut came).unwrap();
@@ -79,7 +79,8 @@ fn a_peer_that_never_answers_meets_the_deadline_and_an_end() {
 #[test]
 fn a_failed_handshakes_alert_arrives_before_the_end() {
     let http = |mut peer: TcpStream| {
-        // More than is read for OpenSSL: a close with unread data would reset the connection, and take the alert along.
+        // More than is read for OpenSSL. A close with unread data would reset the connection, and the alert would be
+        // lost.
         peer.write_all(&b"GET / HTTP/1.1\r\nHost: localhost\r\n".repeat(20_000)).unwrap();
         read_all(&peer);
     };

@@ -1,5 +1,5 @@
-//! What the front's tests share: certificates, sessions, sockets. Everything waits within a bound, and no peer is
-//! anything but OpenSSL itself.
+//! What the front's tests share: certificates, sessions, sockets. Each wait has a time limit, and each peer is OpenSSL
+//! itself.
 
 pub(super) mod descriptors;
 mod dispatcher;

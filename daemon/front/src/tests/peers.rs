@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-/// The bound of every wait in these tests; reached only where something is broken.
+/// The time limit of each wait in these tests. It is reached only if something is broken.
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
 
 static PAIR: LazyLock<(PKey<Private>, X509)> = LazyLock::new(|| {
@@ -40,11 +40,11 @@ static PAIR: LazyLock<(PKey<Private>, X509)> = LazyLock::new(|| {
     (key, certificate.build())
 });
 
-/// A context of either role, as the front's are: moving write buffers, buffers released.
+/// Returns a context for either role, configured as the front's contexts are: moving write buffers, buffers released.
 pub(crate) fn context(version: SslVersion) -> SslContextBuilder {
     let mut context = SslContext::builder(SslMethod::tls()).unwrap();
     context.set_mode(SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::RELEASE_BUFFERS | SslMode::AUTO_RETRY);
-    // Tickets would lie unread at a client that only writes, whose close then is a reset.
+    // Tickets would stay unread at a client that only writes, and its close would then be a reset.
     context.set_num_tickets(0).unwrap();
     context.set_min_proto_version(Some(version)).unwrap();
     context.set_max_proto_version(Some(version)).unwrap();
@@ -54,12 +54,13 @@ pub(crate) fn context(version: SslVersion) -> SslContextBuilder {
     context
 }
 
-/// A session for the front's side.
+/// Returns a session for the front's side.
 pub(crate) fn session(version: SslVersion) -> Ssl {
     Ssl::new(&context(version).build()).unwrap()
 }
 
-/// Both ends of a loopback TCP connection: the front's, then the peer's, whose reads and writes are bounded.
+/// Returns both ends of a loopback TCP connection: the front's, then the peer's, whose reads and writes have a time
+/// limit.
 pub(crate) fn tcp_pair() -> (Tcp, TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -69,7 +70,7 @@ pub(crate) fn tcp_pair() -> (Tcp, TcpStream) {
     (Tcp::new(front.into()), peer)
 }
 
-/// As [`tcp_pair`], with small buffers.
+/// Returns a pair as [`tcp_pair`] does, with small buffers.
 pub(crate) fn tight_tcp_pair() -> (Tcp, TcpStream) {
     let (front, peer) = tcp_pair();
     let sockets = [front.as_fd(), peer.as_fd()];
@@ -80,21 +81,22 @@ pub(crate) fn tight_tcp_pair() -> (Tcp, TcpStream) {
     (front, peer)
 }
 
-/// The peer's side as a client, established.
+/// Returns the established session of a peer that is a client.
 pub(crate) fn client(version: SslVersion, tcp: TcpStream) -> SslStream<TcpStream> {
     let mut stream = SslStream::new(session(version), tcp).unwrap();
     stream.connect().unwrap();
     stream
 }
 
-/// The peer's side as a server, established.
+/// Returns the established session of a peer that is a server.
 pub(crate) fn server(version: SslVersion, tcp: TcpStream) -> SslStream<TcpStream> {
     let mut stream = SslStream::new(session(version), tcp).unwrap();
     stream.accept().unwrap();
     stream
 }
 
-/// Bytes in the kernel for a connection: written by the peer and not arrived, arrived and not read by the front.
+/// Returns the number of bytes of a connection in the kernel: written by the peer and not arrived, and arrived and not
+/// read by the front.
 pub(crate) fn on_the_way(peer: &TcpStream) -> (usize, usize) {
     let port = |address: std::net::SocketAddr| format!("0100007F:{:04X}", address.port());
     let (peers, fronts) = (port(peer.local_addr().unwrap()), port(peer.peer_addr().unwrap()));

@@ -1,4 +1,4 @@
-//! How the ends of Lua's socket are told apart.
+//! How the kinds of end of Lua's socket are distinguished.
 
 use crate::tests::rig::block_on;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{io::Write, net::Shutdown, os::unix::net::UnixStream};
 
-/// The front's end, registered, and Lua's, which has written five bytes.
+/// Returns the registered front's end, and Lua's end, which has written five bytes.
 fn pair() -> (PlaintextSocket, UnixStream) {
     let (ours, theirs) = sockets::stream_pair().unwrap();
     let mut end = PlaintextSocket::new(ours);
@@ -17,7 +17,7 @@ fn pair() -> (PlaintextSocket, UnixStream) {
     (end, theirs)
 }
 
-/// Takes the words, and then the end.
+/// Receives the data, and then the end.
 fn end_of(end: &mut PlaintextSocket) -> Arrival {
     let mut room = [0; 10];
     assert_eq!(end.receive_now(&mut room), Arrival::Data(5));

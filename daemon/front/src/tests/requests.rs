@@ -32,17 +32,17 @@ use tokio::{
     task::yield_now,
 };
 
-/// A named control socket each, so that they are two owners.
+/// The names of two control sockets, so that their clients are two owners.
 const NAMES: [&str; 2] = ["greedy", "other"];
 
-/// A front that serves them.
+/// A front that serves these sockets.
 struct Served {
     front: Services,
     directory: TempDir,
 }
 
 impl Served {
-    /// Within [`block_on`], whose thread is that of the control sockets.
+    /// Starts a front. It must be called within [`block_on`], whose thread is that of the control sockets.
     fn start(limits: Limits) -> Self {
         let front = whole::front();
         let own = TrustSettings { certificates: vec![ByteBuf::from(Authority::root().pem())], crls: vec![] };
@@ -62,7 +62,7 @@ impl Served {
         Self { front, directory }
     }
 
-    /// A control connection that has said hello.
+    /// Returns a control connection that has sent `hello`.
     async fn client(&self, name: &str) -> Client {
         let stream = UnixStream::connect(self.directory.path().join(name)).await.unwrap();
         let mut client = Client { stream, buffer: BytesMut::new(), id: 0 };
@@ -71,13 +71,13 @@ impl Served {
         client
     }
 
-    /// The bytes of what is parsed that are on an owner's account.
+    /// Returns the number of parsed bytes on an owner's account.
     fn parsed_bytes(&self, name: &str) -> u64 {
         let held = self.front.authority.quotas.held(Kind::ParsedBytes).into_iter();
         held.filter(|(own, _)| *own == owner(name)).map(|(_, bytes)| bytes).sum()
     }
 
-    /// Waits until so many jobs of an owner wait for their turn.
+    /// Waits until `jobs` jobs of an owner wait for their turn.
     async fn until_waiting(&self, name: &str, jobs: usize) {
         while self.front.parsing.waiting(&owner(name)) != jobs {
             yield_now().await;
@@ -89,9 +89,9 @@ fn owner(name: &str) -> Owner {
     Owner { socket: name.into(), uid: rustix::process::getuid().as_raw() }
 }
 
-/// A grant to be a client, for whoever connects to a socket.
+/// Returns a grant to be a client, for all programs that connect to a socket.
 fn grant(socket: &str) -> Grant {
-    // TLSA records need it without required verification.
+    // TLSA records need a grant without required verification.
     Grant { grantee: Grantee::Socket(socket.to_owned()), verify_required: false, ..context::tests::grant() }
 }
 
@@ -113,7 +113,7 @@ impl Client {
         self.stream.write_all(&request.to_frame(self.id).unwrap()).await.unwrap();
     }
 
-    /// Asks for a connection over a TCP socket whose far end is returned, and says nothing.
+    /// Requests a connection over a TCP socket, and returns the far end of this socket, which sends nothing.
     fn send_connect(&mut self, connect: Connect) -> TcpStream {
         let listening = TcpListener::bind("127.0.0.1:0").unwrap();
         let tcp = TcpStream::connect(listening.local_addr().unwrap()).unwrap();
@@ -124,7 +124,7 @@ impl Client {
         listening.accept().unwrap().0
     }
 
-    /// Connects; the stream to the front is closed with the answer.
+    /// Connects. The stream to the front is closed with the answer.
     async fn connect(&mut self, connect: Connect) -> Result<Connecting, Failure> {
         let _peer = self.send_connect(connect);
         self.answer().await
@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Whether nothing of an answer has come.
+    /// Returns whether no part of an answer has arrived.
     fn has_no_answer(&mut self) -> bool {
         let came = self.stream.try_read_buf(&mut self.buffer);
         came.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) && self.buffer.is_empty()
@@ -153,7 +153,7 @@ impl Client {
     }
 }
 
-/// A context with so many application protocols of 250 bytes.
+/// Returns a context with `protocols` application protocols of 250 bytes.
 fn described(protocols: usize) -> Request {
     let alpn = (0..protocols).map(|number| format!("{number:0>250}")).collect();
     let trust = TrustSpec { named: vec!["own".to_owned()], ..TrustSpec::default() };
@@ -185,18 +185,18 @@ fn finding_6_a_large_description_is_charged_for_as_long_as_its_context_lasts() {
         assert_eq!(refused.code, ErrorCode::Limit);
         assert!(refused.message.contains("parsed_bytes_per_owner"), "{refused}");
         assert_eq!((made.len() as u64, served.parsed_bytes("greedy")), (most, most * 4 * size));
-        // Positive controls: another owner has its own account, and what is small has room on this one.
+        // Positive controls: another owner has its own account, and a small context has room on this one.
         other.context(&large).await.unwrap();
         assert_eq!(served.parsed_bytes("other"), 4 * size);
         greedy.context(&small).await.unwrap();
-        // What is freed can be taken again, and no more than that.
+        // Freed bytes can be taken again, and no more than these.
         let before = served.parsed_bytes("greedy");
         let free = Request::FreeContext(FreeContext { context: made[0] });
         greedy.ask::<Done>(&free).await.unwrap();
         assert_eq!(served.parsed_bytes("greedy"), before - 4 * size);
         greedy.context(&large).await.unwrap();
         assert_eq!(greedy.context(&large).await.unwrap_err().code, ErrorCode::Limit);
-        // A connection's contexts end with it.
+        // A connection's contexts are dropped with it.
         drop(greedy);
         while served.parsed_bytes("greedy") > 0 {
             yield_now().await;
@@ -205,7 +205,7 @@ fn finding_6_a_large_description_is_charged_for_as_long_as_its_context_lasts() {
     });
 }
 
-/// A job of an owner's that lasts until it is told to end.
+/// A job of an owner that lasts until the test ends it.
 struct Held {
     begun: oneshot::Receiver<()>,
     _release: mpsc::Sender<()>,
@@ -236,12 +236,12 @@ fn finding_4_a_large_request_waits_for_its_owners_turn_and_nobody_else_does() {
     block_on(async {
         let served = Served::start(Limits::default());
         let (mut greedy, mut other) = (served.client("greedy").await, served.client("other").await);
-        // Positive control: where nothing is in its way it is answered.
+        // Positive control: if the turn is free, the request is answered.
         greedy.ask::<BlobStored>(&blob(200_000)).await.unwrap();
         let mut first = Held::submit(&served.front, "greedy");
         first.has_begun().await;
         greedy.send(&blob(300_000)).await;
-        // It has come whole, and is not decoded.
+        // The frame has arrived completely, and is not decoded.
         served.until_waiting("greedy", 1).await;
         other.ask::<BlobStored>(&blob(100)).await.unwrap();
         other.ask::<BlobStored>(&blob(300_000)).await.unwrap();
@@ -250,20 +250,20 @@ fn finding_4_a_large_request_waits_for_its_owners_turn_and_nobody_else_does() {
         served.until_waiting("greedy", 2).await;
         drop(first);
         second.has_begun().await;
-        // It is decoded, and its bytes are not hashed.
+        // The frame is decoded, and its bytes are not hashed.
         served.until_waiting("greedy", 1).await;
         other.ask::<BlobStored>(&blob(200)).await.unwrap();
         assert!(greedy.has_no_answer());
         drop(second);
         greedy.answer::<BlobStored>().await.unwrap();
-        // What is small waits for no turn, not even its owner's.
+        // A small request waits for no turn, not even that of its owner.
         let mut third = Held::submit(&served.front, "greedy");
         third.has_begun().await;
         greedy.ask::<BlobStored>(&blob(100)).await.unwrap();
     });
 }
 
-/// A context whose clients may bring TLSA records, or may not.
+/// Returns a context whose clients may or may not supply TLSA records.
 fn verifying(dane: Option<DaneSpec>) -> Request {
     let trust = TrustSpec { named: vec!["own".to_owned()], ..TrustSpec::default() };
     Request::Context(Box::new(MakeContext {
@@ -272,13 +272,13 @@ fn verifying(dane: Option<DaneSpec>) -> Request {
     }))
 }
 
-/// A client's connection.
+/// Returns a request for a client's connection.
 fn plain(context: u64, mode: Mode) -> Connect {
     let host = Some("www.example.org".to_owned());
     Connect { host, ..Connect::new(context, Role::Client, mode) }
 }
 
-/// One that brings a whole certificate in a TLSA record.
+/// Returns a request for a connection that supplies a whole certificate in a TLSA record.
 fn by_records(context: u64, mode: Mode) -> Connect {
     let data = ByteBuf::from(Authority::root().certificate.to_der().unwrap());
     let records = vec![TlsaRecord { usage: 2, selector: 0, matching: 0, data }];
@@ -296,22 +296,22 @@ fn finding_4_tlsa_records_wait_for_their_owners_turn_and_nobody_else_does() {
         let context = greedy.context(&allowed).await.unwrap();
         let (seconds, others) =
             (second.context(&allowed).await.unwrap(), other.context(&allowed).await.unwrap());
-        // The records are those of the request: a context without them refuses it.
+        // The records are those of the request. A context without records refuses them.
         let without = greedy.context(&verifying(None)).await.unwrap();
         let refused = greedy.connect(by_records(without, Mode::Stream)).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::Invalid, "{refused}");
         for mode in [Mode::Stream, Mode::LockStep] {
-            // Positive control: where nothing is in its way it is answered.
+            // Positive control: if the turn is free, the request is answered.
             greedy.connect(by_records(context, mode)).await.unwrap();
             second.connect(plain(seconds, mode)).await.unwrap();
             let mut held = Held::submit(&served.front, "greedy");
             held.has_begun().await;
             let _peer = greedy.send_connect(by_records(context, mode));
-            // It is small, and decoded: what waits are its records.
+            // The request is small, and decoded. Only its records wait.
             served.until_waiting("greedy", 1).await;
             other.ask::<BlobStored>(&blob(100)).await.unwrap();
             other.connect(by_records(others, mode)).await.unwrap();
-            // Without records it waits for no turn, not even its owner's.
+            // A request without records waits for no turn, not even that of its owner.
             second.connect(plain(seconds, mode)).await.unwrap();
             assert!(greedy.has_no_answer());
             drop(held);
@@ -324,7 +324,7 @@ fn finding_4_tlsa_records_wait_for_their_owners_turn_and_nobody_else_does() {
 fn finding_4_what_keying_material_is_exported_from_is_bounded() {
     block_on(async {
         let mut client = Served::start(Limits::default()).client("other").await;
-        // Positive control: what is within the bound is looked for its connection, which is none.
+        // Positive control: for a request within the limit the connection is looked up, but does not exist.
         for (label, context, within) in
             [(4_000, Some(96), true), (4_000, Some(97), false), (4_096, None, true), (4_097, None, false)]
         {

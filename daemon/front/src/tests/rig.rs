@@ -33,14 +33,14 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// One for all tests, since its threads last as long as the process.
+/// One runtime for all tests, because its threads last as long as the process.
 static HOME: LazyLock<Arc<ConnectionRuntime>> =
     LazyLock::new(|| Arc::new(ConnectionRuntime::start(2).unwrap()));
 
-/// How long a connection of these tests may drain without progress, where nothing else is said.
+/// The default time that a connection of these tests may drain without progress.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The far ends of a connection, and what can be seen of it.
+/// The far ends of a connection, and its observable state.
 pub(crate) struct Rig {
     pub(crate) peer: SslStream<TcpStream>,
     pub(crate) lua: UnixStream,
@@ -49,7 +49,7 @@ pub(crate) struct Rig {
     ended: Receiver<()>,
 }
 
-/// Counts activations, and tells the end by dropping the sender.
+/// Counts activations, and signals the end by dropping the sender.
 struct Watched<F> {
     job: F,
     polls: Arc<AtomicUsize>,
@@ -70,7 +70,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(BOUND, future).await.unwrap() })
 }
 
-/// An entry of the table of connections, with a quota of its own.
+/// Returns an entry of the table of connections, with a separate quota.
 pub(crate) fn connection(runtime: &ConnectionRuntime) -> Arc<Connection> {
     let owner = Owner { socket: "control".into(), uid: 1 };
     let bound = Bound { owner: 10, all: None };
@@ -83,12 +83,12 @@ impl Rig {
         Self::with(version, PATIENCE, peers::tcp_pair())
     }
 
-    /// A connection that may drain for so long without progress.
+    /// Returns a connection that may drain for `spin` without progress.
     pub(crate) fn with_patience(spin: Duration) -> Self {
         Self::with(SslVersion::TLS1_3, spin, peers::tcp_pair())
     }
 
-    /// A connection whose TCP sockets have small buffers, so that a peer that does not read is soon noticed.
+    /// Returns a connection whose TCP sockets have small buffers, so that a peer that does not read is detected soon.
     pub(crate) fn tight(spin: Duration) -> Self {
         Self::with(SslVersion::TLS1_3, spin, peers::tight_tcp_pair())
     }
@@ -97,7 +97,7 @@ impl Rig {
         Self::over(peers::session(version), version, spin, pair)
     }
 
-    /// A connection with a session of the front's own.
+    /// Returns a connection over a given session of the front.
     pub(crate) fn over(
         session: Ssl,
         version: SslVersion,
@@ -126,31 +126,31 @@ impl Rig {
         tell(&self.connection, Command::Close);
     }
 
-    /// Asks for a renegotiation or a key update, and waits for its end.
+    /// Requests a renegotiation or a key update, and waits for its end.
     pub(crate) fn renegotiate(&self) {
         tell(&self.connection, Command::Renegotiate);
     }
 
-    /// How the connection stands, by the table, whether it is over or not.
+    /// Returns how the connection ended, from the table, whether it is live or not.
     pub(crate) fn end(&self) -> Option<ErrorCode> {
         let status = HOME.connections.status(&self.connection.token, &self.connection.owner).unwrap();
         assert_eq!(status.open, status.end.is_none());
         status.end.map(|end| end.code)
     }
 
-    /// Waits until the pump is no more.
+    /// Waits until the pump has ended.
     pub(crate) fn wait_for_end(&self) {
         let ended = self.ended.recv_timeout(BOUND);
         assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected), "the connection does not end");
     }
 
-    /// Whether the pump is still there.
+    /// Returns whether the pump still runs.
     pub(crate) fn is_pumped(&self) -> bool {
         self.ended.try_recv() == Err(mpsc::TryRecvError::Empty)
     }
 
-    /// Asserts that a connection in which nothing happens costs nothing. A pump that spins is activated as often as
-    /// the machine can; one that rests has at most what was on its way when this began.
+    /// Asserts that a connection without events costs nothing. A pump that spins is activated as often as the machine
+    /// permits. An idle pump has at most the activations that were pending when this function began.
     pub(crate) fn assert_idle(&self, state: &str) {
         thread::sleep(Duration::from_millis(100));
         let before = self.polls.load(Ordering::SeqCst);
@@ -160,7 +160,7 @@ impl Rig {
         assert!(self.is_pumped(), "over: {state}");
     }
 
-    /// Writes for Lua until nothing goes any more; returns how many bytes went.
+    /// Writes for Lua until no more bytes are accepted. Returns the number of bytes written.
     pub(crate) fn fill_from_lua(&self) -> usize {
         self.lua.set_nonblocking(true).unwrap();
         let went = fill(|bytes| (&self.lua).write(bytes));
@@ -168,7 +168,7 @@ impl Rig {
         went
     }
 
-    /// Writes for the peer until nothing goes any more; returns how many bytes went.
+    /// Writes for the peer until no more bytes are accepted. Returns the number of bytes written.
     pub(crate) fn fill_from_peer(&mut self) -> usize {
         self.peer.get_ref().set_nonblocking(true).unwrap();
         let went = fill(|bytes| match self.peer.ssl_write(&bytes[..bytes.len().min(16_384)]) {
@@ -181,7 +181,7 @@ impl Rig {
     }
 }
 
-/// Sends a command, and waits for its good answer.
+/// Sends a command, and waits until it has succeeded.
 pub(crate) fn tell(
     connection: &Connection,
     command: impl FnOnce(oneshot::Sender<Result<Done, Failure>>) -> Command,
@@ -191,7 +191,7 @@ pub(crate) fn tell(
     block_on(answer).unwrap().unwrap();
 }
 
-/// Writes the pattern until a write would block for a while.
+/// Writes the pattern until a write would block for some time.
 fn fill(mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> usize {
     let mut went = 0;
     let mut last = Instant::now();
@@ -210,19 +210,19 @@ fn fill(mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> usize {
     went
 }
 
-/// `length` bytes of an endless text in which a lost, doubled or moved byte shows, from `at` on.
+/// Returns `length` bytes, from `at` on, of an endless text in which a lost, duplicated or moved byte is detectable.
 pub(crate) fn pattern(at: usize, length: usize) -> Vec<u8> {
     (at..at + length).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (i >> 16) as u8).collect()
 }
 
-/// How a stream ended, with what came before.
+/// How a stream ended, with the data before the end.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub(crate) enum Ended {
     CloseNotify,
     WithoutCloseNotify,
 }
 
-/// Reads for the peer to the end and checks every byte; returns how many came and how it ended.
+/// Reads for the peer to the end and checks each byte. Returns the number of bytes and how the stream ended.
 pub(crate) fn read_peer(peer: &mut SslStream<TcpStream>) -> (usize, Ended) {
     let mut room = vec![0; 65_536];
     let mut came = 0;
@@ -246,7 +246,7 @@ fn timed_out(error: &openssl::ssl::Error) -> bool {
     error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Reads for Lua to the end of file and checks every byte; returns how many came.
+/// Reads for Lua to the end of file and checks each byte. Returns the number of bytes.
 pub(crate) fn read_lua(lua: &UnixStream) -> usize {
     let mut lua = lua;
     let mut room = vec![0; 65_536];
@@ -261,7 +261,7 @@ pub(crate) fn read_lua(lua: &UnixStream) -> usize {
     }
 }
 
-/// Ends the peer's side of TCP without a word of TLS.
+/// Ends the peer's side of TCP without a TLS message.
 pub(crate) fn cut(peer: &SslStream<TcpStream>) {
     peer.get_ref().shutdown(Shutdown::Write).unwrap();
 }

@@ -3,7 +3,7 @@
 use crate::{keeper_client::KeeperLink, services::Services};
 use luassl_settings::Limits;
 
-/// A front that nothing has been pushed to.
+/// Returns a front to which nothing has been pushed.
 pub(crate) fn front() -> Services {
     let keeper = KeeperLink::start("/nonexistent/keeper".into(), Limits::default().keeper()).unwrap();
     Services::start(keeper, 1).unwrap()

@@ -3,9 +3,9 @@
 use std::pin::Pin;
 use tokio::time::{Instant, Sleep};
 
-/// Runs while a connection drains.
+/// The deadline, which applies while a connection drains.
 pub(super) struct Drain {
-    /// Bytes that had been sent at the last progress, and when that was.
+    /// The number of bytes that had been sent at the last progress, and the time of that progress.
     pub(super) progress: u64,
     pub(super) since: Instant,
     /// The timer, which belongs to the thread's runtime.
@@ -17,7 +17,7 @@ impl Drain {
         Self { progress, since: Instant::now(), sleep: None }
     }
 
-    /// Takes the timer from this thread's runtime.
+    /// Drops the timer, which belongs to this thread's runtime.
     pub(super) fn detach(&mut self) {
         self.sleep = None;
     }

@@ -1,4 +1,4 @@
-//! The end of a connection: TCP's FIN when both directions have ended, and a deadline for what drains.
+//! The end of a connection: TCP's FIN when both directions have ended, and a deadline for a connection that drains.
 
 use crate::stream::pump::{Next, Outbound, Pump, drain::Drain};
 use luassl_protocol::{ErrorCode, Failure};
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tokio::time::sleep_until;
 
 impl Pump {
-    /// Takes the next step towards the end that is due; false when none is.
+    /// Takes the next step towards the end. Returns false if no step is due.
     pub(super) fn conclude(&mut self, cx: &mut Context<'_>) -> bool {
         if self.send_close_notify(cx) || self.lua_has_just_gone(cx) {
             return true;
@@ -25,7 +25,7 @@ impl Pump {
         false
     }
 
-    /// Looks for Lua's hang-up, where no receive does.
+    /// Checks for Lua's hang-up if no receive does.
     fn lua_has_just_gone(&mut self, cx: &mut Context<'_>) -> bool {
         let hears = self.outbound == Outbound::Open
             && !self.tls.get_ref().is_backlogged()
@@ -33,7 +33,7 @@ impl Pump {
         !hears && !self.lua.is_gone() && self.lua.watch_hangup(cx)
     }
 
-    /// After TCP has gone: Lua may still read what is left, and ask how it ended.
+    /// Ends the connection after TCP has ended. Lua may still read what is left, and query how the connection ended.
     fn end_with_lua(&mut self) -> bool {
         if self.lua.is_gone() && self.next.is_none() {
             self.next = Some(Next::Over);
@@ -59,15 +59,16 @@ impl Pump {
         }
     }
 
-    /// Whether the connection only waits for its end: nobody at Lua's side, both sides over, or a close message
-    /// whose close_notify the peer has not taken. A half-close alone is no such end: a peer may be slow to read.
+    /// Returns whether the connection only waits for its end. This is so if Lua's side has gone, if both sides have
+    /// ended, or after a close message whose close_notify the peer has not taken. A half-close alone is no such end,
+    /// because a peer may be slow to read.
     fn is_draining(&self) -> bool {
         let closing = self.close_requested && !self.has_sent_everything();
         let over = self.outbound == Outbound::Ended && self.inbound_ended;
         !self.tcp_closed && (self.lua.is_gone() || over || closing)
     }
 
-    /// While a connection drains, it has a deadline from its last progress.
+    /// Returns whether the deadline has passed. While a connection drains, its deadline starts at its last progress.
     pub(super) fn deadline_has_passed(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.is_draining() {
             self.drain = None;
@@ -86,7 +87,7 @@ impl Pump {
         matches!(sleep.as_mut().poll(cx), Poll::Ready(()))
     }
 
-    /// The peer takes nothing more: TCP ends. What it had sent for Lua stays Lua's to read.
+    /// Ends TCP, because the peer takes nothing more. Lua may still read what the peer had sent.
     pub(super) fn give_up(&mut self) {
         tracing::debug!("a connection was closed in the middle of draining: no progress");
         self.close_tcp();

@@ -10,7 +10,8 @@ use std::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The largest plaintext of one TLS record (RFC 8446, 5.1), in bytes: less room than this is no room for another.
+/// The largest plaintext of one TLS record (RFC 8446, 5.1), in bytes. A buffer with less room than this cannot take
+/// another record.
 const RECORD: usize = 16 * 1024;
 
 impl Pump {
@@ -30,7 +31,7 @@ impl Pump {
         self.tell_lua_the_end() | moved
     }
 
-    /// True when nothing is left over for Lua.
+    /// Sends what is left over for Lua. Returns true if nothing is left.
     fn send_leftover(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.to_lua.is_empty() {
             let sent = self.lua.send(cx, self.to_lua.rest());
@@ -49,7 +50,7 @@ impl Pump {
         }
     }
 
-    /// Decrypts up to a batch; records the peer's end where it comes.
+    /// Decrypts up to a batch. Records the peer's end if it is reached.
     fn decrypt(&mut self, cx: &mut Context<'_>, plain: &mut [u8]) -> usize {
         let mut filled = 0;
         while plain.len() - filled >= RECORD {
@@ -84,7 +85,7 @@ impl Pump {
         }
     }
 
-    /// Records how the peer's side ended; the first verdict stays.
+    /// Records how the peer's side ended. The first verdict is kept.
     pub(super) fn peer_ended(&mut self, failure: Failure) {
         if let Some(reply) = self.renegotiation.take() {
             let _ = reply.send(Err(failure.clone()));
@@ -93,7 +94,7 @@ impl Pump {
         self.inbound_ended = true;
     }
 
-    /// Shuts Lua's socket down once everything has been delivered and the verdict is recorded.
+    /// Shuts Lua's socket down after all data has been delivered and the verdict is recorded.
     fn tell_lua_the_end(&mut self) -> bool {
         self.inbound_ended && self.to_lua.is_empty() && self.lua.finish()
     }

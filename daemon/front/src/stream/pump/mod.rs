@@ -1,10 +1,11 @@
-//! The pump of one established connection in stream mode: plaintext between TLS and the connection's Unix socket.
+//! The pump of one established connection in stream mode: it moves plaintext between TLS and the connection's Unix
+//! socket.
 //!
-//! Ends are told, not guessed: how the peer's side ended is recorded before the Unix socket is shut down, and
-//! close_notify goes to the peer for a half-close or a close message of Lua's and for nothing else.
+//! Ends are reported explicitly: how the peer's side ended is recorded before the Unix socket is shut down.
+//! close_notify is sent to the peer only after a half-close or a close message from Lua.
 //!
-//! The two directions end apart. What the peer has sent is read to its end even when nothing can be sent to it any
-//! more, and what Lua has written is sent even when Lua reads no more.
+//! The two directions end independently. What the peer has sent is read to its end even if nothing more can be sent to
+//! it, and what Lua has written is sent even if Lua no longer reads.
 
 mod drain;
 mod ending;
@@ -40,17 +41,18 @@ use std::{
 use tokio::sync::oneshot;
 use tokio_openssl::SslStream;
 
-/// SSL_ERROR_WANT_X509_LOOKUP: the certificate callback has put a signature off (`tls::may_sign`).
+/// SSL_ERROR_WANT_X509_LOOKUP: the certificate callback has postponed a signature (`tls::may_sign`).
 const WANT_X509_LOOKUP: i32 = 4;
 
-/// Passes over both directions, each of up to a batch, after which the thread's other connections have their turn.
+/// The number of passes over both directions, each of up to a batch, before the thread's other connections get their
+/// turn.
 const PASSES: usize = 4;
 
-/// How far Lua's side has come.
+/// The state of Lua's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outbound {
     Open,
-    /// Everything that Lua wrote has been encrypted; close_notify is due.
+    /// All data that Lua wrote has been encrypted. close_notify is due.
     Closing,
     /// Nothing more will be encrypted.
     Ended,
@@ -60,9 +62,9 @@ enum Outbound {
 enum Next {
     /// The connection is over.
     Over,
-    /// A signature is needed: to a thread that may wait for the keeper.
+    /// A signature is needed. The pump moves to a thread that may wait for the keeper.
     Sign,
-    /// The signature is made: back to a pump thread.
+    /// The signature is made. The pump moves back to a pump thread.
     Pump,
 }
 
@@ -75,14 +77,14 @@ pub(crate) struct Pump {
     shutdown_after: Duration,
     /// Plaintext for Lua that its socket had no room for.
     to_lua: Leftover,
-    /// Plaintext of Lua's that OpenSSL has not taken.
+    /// Plaintext from Lua that OpenSSL has not taken.
     from_lua: Leftover,
-    /// The peer's side has ended.
+    /// Whether the peer's side has ended.
     inbound_ended: bool,
     outbound: Outbound,
     close_requested: bool,
     renegotiation: Option<oneshot::Sender<Result<Done, Failure>>>,
-    /// The peer's last Finished before it was asked for a certificate: its answer ends with another one.
+    /// The peer's last Finished before a certificate was requested from it. Its answer ends with another one.
     answer_before: Option<Vec<u8>>,
     fin_sent: bool,
     tcp_closed: bool,
@@ -91,8 +93,8 @@ pub(crate) struct Pump {
 }
 
 impl Pump {
-    /// Joins an established session with the front's end of a connection's Unix socket. `shutdown_after` is how long
-    /// the connection may drain without progress.
+    /// Joins an established session with the front's end of a connection's Unix socket. `shutdown_after` is the time
+    /// that the connection may drain without progress.
     pub(crate) fn new(
         runtime: Arc<ConnectionRuntime>,
         connection: Arc<Connection>,
@@ -122,7 +124,7 @@ impl Pump {
         }
     }
 
-    /// Runs the connection on one of the front's pump threads, to its end.
+    /// Runs the connection on one of the front's pump threads until it ends.
     pub(crate) fn start(self) {
         let runtime = Arc::clone(&self.runtime);
         runtime.pumps.spawn(self.into_job());
@@ -164,9 +166,10 @@ impl Pump {
         }
     }
 
-    /// One activation: everything that can move without waiting moves, within bounds.
+    /// Performs one activation: moves all data that can move without waiting, within limits.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        // What another session of this thread left in OpenSSL's queue of errors would be taken for this one's.
+        // An error that another session of this thread left in OpenSSL's error queue would be attributed to this
+        // session.
         drop(ErrorStack::get());
         self.tls.get_mut().activate(buffers::lend());
         self.take_commands(cx);
@@ -190,11 +193,12 @@ impl Pump {
                 return;
             }
         }
-        // Woken again behind the other tasks and a look at the sockets; a plain wake would come before the latter.
+        // The task is woken again after the other tasks and a check of the sockets. A plain wake would come before this
+        // check.
         let _ = pin!(tokio::task::yield_now()).poll(cx);
     }
 
-    /// One pass over both directions; false when nothing moved.
+    /// Performs one pass over both directions. Returns false if nothing moved.
     fn step(&mut self, cx: &mut Context<'_>) -> bool {
         let moved = self.move_inbound(cx) | self.move_outbound(cx);
         self.flush(cx);
@@ -209,7 +213,7 @@ impl Pump {
                 Command::Ask(question) => question(self.tls.ssl(), self.tls.get_ref().fd()),
                 Command::Close(reply) => {
                     self.close_requested = true;
-                    // The principal may have gone: then nobody needs the answer.
+                    // If the principal has disconnected, the answer is not needed.
                     let _ = reply.send(Ok(Done {}));
                 }
                 Command::Renegotiate(reply) => self.begin_renegotiation(cx, reply),
@@ -237,8 +241,8 @@ impl Pump {
             }
         };
         self.renegotiation = Some(reply);
-        // A client's renegotiation begins with the next read: data of the peer's may come before its answer, and only
-        // a read takes that.
+        // A client's renegotiation begins with the next read. Data from the peer may arrive before its answer, and only
+        // a read takes that data.
         if renewal == Renewal::KeyUpdate || self.connection.server {
             self.send_handshake_message(cx);
             let before = tls::peer_finished(self.tls.ssl());
@@ -251,7 +255,7 @@ impl Pump {
         }
     }
 
-    /// Sends the message that has been prepared; none of them waits for the peer.
+    /// Sends the message that has been prepared. No such message waits for the peer.
     fn send_handshake_message(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Err(error)) = Pin::new(&mut self.tls).poll_do_handshake(cx) {
             let failure = tls::failure(&error, self.tls.ssl());
@@ -259,10 +263,11 @@ impl Pump {
         }
     }
 
-    /// Answers a request to renegotiate once the handshake that it began is over. What it computes is the business of a
-    /// signing thread: goes there with a handshake that has begun, and back when it is over. A client's has only sent its
-    /// ClientHello by then, since nothing of the peer's that answers it can have come before it was flushed. In TLS 1.3 a
-    /// handshake is never taken up again: a key update that cannot be sent yet looks like one, and computes nothing.
+    /// Answers a request to renegotiate after the handshake that it began is complete. The computation of a handshake
+    /// is done on a signing thread: the pump moves there with a handshake that has begun, and back when it is complete.
+    /// A client has only sent its ClientHello by then, because no answer of the peer to it can have arrived before it
+    /// was flushed. In TLS 1.3 a handshake is never resumed. A key update that cannot be sent yet looks like a
+    /// handshake, but computes nothing.
     fn settle_renegotiation(&mut self) {
         let at_rest = self.inbound_ended || self.tls.ssl().is_init_finished();
         if at_rest && tls::signing_is_allowed() && self.next.is_none() {
@@ -285,7 +290,7 @@ impl Pump {
 
     // -- TLS's failures ------------------------------------------------------------------------------------------
 
-    /// An error of OpenSSL's, or a pause that looks like one.
+    /// Handles an error of OpenSSL, or a pause that looks like one.
     fn tls_error(&mut self, error: &io::Error) {
         if let Some(excess) = tls::excess(self.tls.ssl()) {
             return self.break_off(excess);
@@ -302,7 +307,7 @@ impl Pump {
         }
     }
 
-    /// TLS is over both ways.
+    /// Ends TLS in both directions.
     fn break_off(&mut self, failure: Failure) {
         self.stop_sending();
         self.peer_ended(failure);
@@ -310,7 +315,7 @@ impl Pump {
 }
 
 impl Drop for Pump {
-    /// Whatever ends a pump, its connection leaves the table before its socket ends.
+    /// Removes the connection from the table before its socket is closed, whatever ends the pump.
     fn drop(&mut self) {
         self.runtime.connections.leave(&self.connection);
     }
@@ -324,7 +329,7 @@ fn cut_by(error: &io::Error) -> Failure {
     Failure::new(ErrorCode::Cut, format!("the connection was cut: {error}"))
 }
 
-/// The OpenSSL error inside of what tokio-openssl returns, where it is one.
+/// Returns the OpenSSL error inside an error from tokio-openssl; `None` if there is none.
 fn ssl_error(error: &io::Error) -> Option<&openssl::ssl::Error> {
     error.get_ref()?.downcast_ref()
 }

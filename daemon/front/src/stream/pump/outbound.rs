@@ -12,7 +12,7 @@ use std::{
 use tokio::io::AsyncWrite;
 
 impl Pump {
-    /// Encrypts what Lua wrote, a batch at a time, and not before the last batch has left.
+    /// Encrypts what Lua wrote, one batch at a time, and not before the previous batch has been sent.
     pub(super) fn move_outbound(&mut self, cx: &mut Context<'_>) -> bool {
         self.flush(cx);
         if self.outbound != Outbound::Open || self.next.is_some() || self.tls.get_ref().is_backlogged() {
@@ -42,7 +42,8 @@ impl Pump {
         })
     }
 
-    /// A close message comes by another socket than what was written before it, whose event may not have been seen.
+    /// Receives what Lua wrote. A close message arrives by another socket than the data that was written before it,
+    /// whose event may not have been seen.
     fn hear_lua(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Arrival {
         if self.close_requested { self.lua.receive_now(room) } else { self.lua.receive(cx, room) }
     }
@@ -56,7 +57,7 @@ impl Pump {
         self.from_lua.is_empty()
     }
 
-    /// Encrypts into the transport's buffer; returns how much was taken.
+    /// Encrypts into the transport's buffer. Returns the number of bytes taken.
     fn encrypt(&mut self, cx: &mut Context<'_>, plain: &[u8]) -> usize {
         let mut taken = 0;
         while taken < plain.len() {
@@ -76,22 +77,22 @@ impl Pump {
         if !self.tcp_closed
             && let Poll::Ready(Err(_)) = self.tls.get_mut().poll_send(cx)
         {
-            // What the peer said before it went is still to be read, and tells more than this error.
+            // What the peer sent before it went is still to be read, and gives more information than this error.
             self.stop_sending();
         }
     }
 
-    /// Nothing more reaches the peer: Lua's writes fail from now on.
+    /// Stops sending to the peer. Lua's writes fail from now on.
     pub(super) fn stop_sending(&mut self) {
         self.outbound = Outbound::Ended;
         self.from_lua.clear();
         self.lua.refuse();
     }
 
-    /// Sends close_notify where it is due; false where it is not, or cannot go yet. It is asked for once: OpenSSL
-    /// takes a second call for the wish to read the peer's.
+    /// Sends close_notify if it is due. Returns false if it is not due, or cannot be sent yet. OpenSSL is asked only
+    /// once, because it treats a second call as a request to read the peer's close_notify.
     pub(super) fn send_close_notify(&mut self, cx: &mut Context<'_>) -> bool {
-        // In the middle of a handshake it cannot be sent, and where the peer has ended that goes on no more.
+        // During a handshake close_notify cannot be sent. If the peer has ended, the handshake does not continue.
         let handshaking = !self.tls.ssl().is_init_finished() && !self.inbound_ended;
         if self.outbound != Outbound::Closing || handshaking || self.tls.get_ref().is_backlogged() {
             return false;

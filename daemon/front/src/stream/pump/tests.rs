@@ -1,4 +1,4 @@
-//! Promises of a pumped connection, with OpenSSL as the peer and a Unix socket as Lua's.
+//! Guarantees of a pumped connection, with OpenSSL as the peer and a Unix socket as Lua's.
 
 use crate::runtime::connection::Command;
 use crate::tests::{
@@ -26,13 +26,13 @@ use std::{
 
 const MIB: usize = 1 << 20;
 
-/// What one side writes in a test of bulk, in bytes.
+/// The number of bytes that one side writes in a test of bulk data.
 const BULK: usize = 6 * MIB;
 
-/// More than Lua's socket holds, and less than it and the front do, in bytes.
+/// A number of bytes that exceeds the capacity of Lua's socket, but not that of this socket and the front together.
 const MUCH: usize = 550_000;
 
-/// Waits for something that takes a moment; false where it does not come.
+/// Waits until `condition` holds. Returns false if it does not hold in time.
 fn wait(mut condition: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < BOUND {
@@ -54,8 +54,8 @@ fn write_peer(rig: &mut Rig, length: usize) {
     rig.peer.write_all(&pattern(0, length)).unwrap();
 }
 
-/// Writes the pattern for Lua, which does not read, until the front holds as much as it may and some waits in the TCP
-/// socket; returns how many bytes that is.
+/// Writes the pattern for Lua, which does not read, until the front holds its maximum and some bytes wait in the TCP
+/// socket. Returns the number of bytes written.
 fn write_peer_until_it_waits(rig: &mut Rig) -> usize {
     for went in (0..100).map(|step| step * 32_768) {
         let pause = Instant::now();
@@ -75,7 +75,7 @@ fn close_peer(rig: &mut Rig) {
     rig.peer.shutdown().unwrap();
 }
 
-/// A TCP stream to be put in the place of one that is to be closed.
+/// Returns a TCP stream that replaces a stream which is to be closed.
 fn unconnected() -> TcpStream {
     tcp_pair().1
 }
@@ -90,7 +90,7 @@ fn lose_peer(rig: &mut Rig) {
     drop(std::mem::replace(rig.peer.get_mut(), unconnected()));
 }
 
-/// Reads and writes for the peer at once, and pauses after each read.
+/// Reads and writes for the peer at the same time, and pauses after each read.
 fn exchange(rig: &mut Rig, pause: Duration) {
     rig.peer.get_ref().set_nonblocking(true).unwrap();
     let (text, mut room) = (pattern(0, BULK), vec![0; 65_536]);
@@ -123,7 +123,7 @@ fn count(outcome: Result<usize, openssl::ssl::Error>) -> usize {
     }
 }
 
-/// Bulk both ways at once, with a pause after each read of Lua's and of the peer's.
+/// Sends bulk data in both directions at the same time, with a pause after each read by Lua and by the peer.
 fn bulk(version: SslVersion, lua_pause: Duration, peer_pause: Duration) {
     let mut rig = Rig::new(version);
     let (lua, reading) = (rig.lua.try_clone().unwrap(), rig.lua.try_clone().unwrap());
@@ -195,7 +195,8 @@ fn after_the_peers_close_notify_lua_still_sends() {
 
 #[test]
 fn a_half_close_before_the_peers_end_is_a_clean_one() {
-    // Both ends come to the front at once: the peer's close_notify must not hide that Lua had ended well before.
+    // Both ends arrive at the front at the same time. The peer's close_notify must not hide that Lua had ended
+    // correctly before.
     for _ in 0..20 {
         let mut rig = Rig::new(SslVersion::TLS1_3);
         write_peer(&mut rig, MUCH);
@@ -298,7 +299,7 @@ fn what_the_peer_said_before_it_went_is_read_although_nothing_can_be_sent() {
     let arrived = wait(|| on_the_way(rig.peer.get_ref()).0 == 0);
     assert!(arrived && on_the_way(rig.peer.get_ref()).1 > 0, "{:?}", on_the_way(rig.peer.get_ref()));
     lose_peer(&mut rig);
-    // The first of these provokes a reset, the others meet it.
+    // The first of these causes a reset, and the others encounter it.
     for _ in 0..5 {
         let _ = (&rig.lua).write(b"are you still there?");
         thread::sleep(Duration::from_millis(20));
@@ -362,7 +363,7 @@ fn draining_goes_on_for_as_long_as_it_progresses() {
         let count = rig.peer.ssl_read(&mut room).unwrap();
         assert!(room[..count] == pattern(came, count), "wrong bytes behind {came}");
         came += count;
-        // All of it takes longer than the patience of the connection.
+        // The total time exceeds the drain deadline of the connection.
         thread::sleep(Duration::from_millis(150));
     }
     assert_eq!(read_peer(&mut rig.peer), (0, Ended::WithoutCloseNotify));
@@ -381,7 +382,7 @@ fn a_half_close_gives_a_slow_peer_all_the_time_it_needs() {
     assert_eq!(rig.end(), Some(ErrorCode::Closed));
 }
 
-/// A Lua that reads after pauses which are longer than the connection may drain.
+/// Reads for Lua after pauses that are longer than the connection may drain.
 fn read_with_pauses(length: usize) {
     let mut rig = Rig::with_patience(Duration::from_millis(200));
     rig.lua.shutdown(Shutdown::Write).unwrap();
@@ -402,7 +403,7 @@ fn read_with_pauses(length: usize) {
 
 #[test]
 fn a_slow_lua_gets_everything_after_tcp_has_gone() {
-    // In some of them the peer's end has been read, and something before it waits for Lua.
+    // In some of them the peer's end has been read, and earlier data waits for Lua.
     let lengths = (0..16).map(|n| 300_000 + 10_000 * n);
     let readers: Vec<_> = lengths.map(|length| thread::spawn(move || read_with_pauses(length))).collect();
     readers.into_iter().for_each(|reader| reader.join().unwrap());
@@ -535,7 +536,7 @@ fn a_peer_that_asks_for_new_keys_and_never_reads_is_bounded() {
     let mut asked = 0;
     let stuck = wait(|| {
         for _ in 0..1000 {
-            // Not possible as long as the last one has not been sent.
+            // Not possible until the last one has been sent.
             let _ = luassl_tls::renegotiate(Exclusive::of(&mut rig.peer, SslStream::ssl));
             let last = Instant::now();
             while rig.peer.do_handshake().is_err() {
