@@ -90,7 +90,7 @@ impl ScopeBase {
 }
 
 fn settings(fields: Fields, plan: &Plan, owner: &str, mode: SslVerifyMode, anchored: &Anchored) -> Fields {
-    // A client that verifies nothing has no trust in the scope of its sessions.
+    // If a session verifies nothing, its scope does not depend on the trust.
     let trust: &[u8] = if mode.is_empty() { &[] } else { &anchored.digest };
     fields
         .bytes(owner.as_bytes())
