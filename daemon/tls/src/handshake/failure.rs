@@ -213,8 +213,8 @@ fn alert_name(number: i32) -> String {
     }
 }
 
-/// Returns the failure of a callback. Only the choice of an identity and the check of a client's name can fail a
-/// handshake.
+/// Returns the failure of a callback. The choice of an identity for a client's name is the only callback that can fail
+/// a handshake.
 fn unknown_name(ssl: &SslRef) -> Failure {
     let message = match ssl.servername_raw(NameType::HOST_NAME) {
         Some(name) => {

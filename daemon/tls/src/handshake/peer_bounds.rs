@@ -37,7 +37,7 @@ const NEXT_REQUEST: Duration = Duration::from_secs(60);
 const MAX_MESSAGES: u32 = 64;
 /// The time until the peer may send one more of these messages.
 const NEXT_MESSAGE: Duration = Duration::from_millis(250);
-/// The maximum number of [`MAX_MESSAGES`] that one renegotiation by the program uses.
+/// The maximum part of [`MAX_MESSAGES`] that one renegotiation by the program uses.
 const MESSAGES_OF_A_HANDSHAKE: u32 = 16;
 /// The size of a prime that a server may choose for DHE, in bits. Smaller primes are broken. With a prime of 8,192
 /// bits, a client computes for a third of a second.
