@@ -179,7 +179,7 @@ fn from_parts(kind: KeyKind, parts: &[Part]) -> Result<PKey<Private>, ErrorStack
         openssl_sys::EVP_PKEY_CTX_new_from_name(ptr::null_mut(), kind.name().as_ptr(), PROPERTIES.as_ptr())
     };
     check(c_int::from(!context.is_null()))?;
-    // SAFETY: the context is alive; the array and what it points to outlive the call; `key` is filled in.
+    // SAFETY: the context is alive; the array and the data that it points to outlive the call; `key` is filled in.
     let made = unsafe {
         check(openssl_sys::EVP_PKEY_fromdata_init(context)).and_then(|()| {
             let selection = openssl_sys::EVP_PKEY_KEYPAIR;

@@ -55,7 +55,8 @@ fn load() -> Result<(), ErrorStack> {
         check(c_int::from(!provider.is_null()))?;
     }
     // SAFETY: null is the default library context, the properties are a C string.
-    // What a program fetches by an algorithm's name is OpenSSL's own; ours is found through its keys.
+    // A fetch by an algorithm's name finds OpenSSL's own algorithm. This provider's algorithms are found through its
+    // keys.
     check(unsafe { ffi::EVP_set_default_properties(ptr::null_mut(), c"?provider=default".as_ptr()) })
 }
 

@@ -73,8 +73,8 @@ pub(crate) fn charged<T>(
     Ok((parsed, charge))
 }
 
-/// Decoded extensions are charged when they have taken this many bytes more. What is beyond an owner's bound is noticed by
-/// then, and not when everything is decoded: names take up to thirty times their text.
+/// The step in which decoded extensions are charged, in bytes. This detects an exceeded limit of the owner early, and
+/// not after all extensions are decoded: names take up to thirty times the size of their text.
 const STEP: u64 = 256 << 10;
 
 /// Does the same as [`decode_extensions`], and charges the memory for it.

@@ -57,7 +57,7 @@ const CERTIFICATE: &str = "CERTIFICATE";
 const X509_CERTIFICATE: &str = "X509 CERTIFICATE";
 
 /// Returns the block of a certificate as DER, so that the parsed bytes are the checked bytes. A trusted certificate is
-/// not accepted, because the information for what it is trusted would be lost.
+/// not accepted, because its trust settings would be lost.
 fn der(label: &str, block: &[u8]) -> Option<Vec<u8>> {
     if ![CERTIFICATE, X509_CERTIFICATE].contains(&label) {
         return None;

@@ -56,7 +56,7 @@ pub struct Loaded<'a> {
     pub name: &'a str,
     /// The generation of the identity, now or from the commit.
     pub generation: u64,
-    /// Whether key, chain or staple differ from what is in service.
+    /// Whether key, chain or staple differ from those in service.
     pub changed: bool,
     /// For people: `RSA 2048`, `P-256`, `P-384`, `P-521`, `Ed25519`, `Ed448`.
     pub key_type: &'a str,
