@@ -1,9 +1,9 @@
 //! The process that holds private keys and signs handshakes.
 //!
-//! It gets its sockets when it starts and opens nothing: key files come as descriptors over the admin socket, each
-//! front has a socket of its own and reaches its own identities only, and what is signed must be a handshake message
-//! of TLS ([`handshake_message`]). It never reads the network, and has neither TOML, tokio nor a self-describing decoder.
-//! libcrypto's memory, with every key in it, is closed to all other processes (`arena`).
+//! It gets its sockets when it starts and opens no files. Key files arrive as descriptors over the admin socket. Each
+//! front has its own socket and reaches only its own identities. The keeper signs only handshake messages of TLS
+//! ([`handshake_message`]). It never reads the network, and has no TOML parser, no tokio and no self-describing
+//! decoder. No other process can read the memory of libcrypto, which contains every key (`arena`).
 
 #![deny(unsafe_code)]
 
@@ -37,15 +37,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-/// Why the keeper does not serve.
+/// The reason why the keeper does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Not how it is started.
+    /// The command line is not valid.
     #[error(
         "the only options are --user UID:GID, neither of them 0, --isolation root or user-namespace, and --log-format text or journal"
     )]
     Arguments,
-    /// No suitable memory for keys.
+    /// There is no suitable memory for keys.
     #[error(transparent)]
     Arena(#[from] ArenaError),
     /// libcrypto does not start.
@@ -57,7 +57,7 @@ pub enum StartError {
     /// The inherited sockets are not usable.
     #[error(transparent)]
     Sockets(#[from] InheritedSocketError),
-    /// Without an admin socket no keys can be pushed.
+    /// Without an admin socket, no keys can be pushed.
     #[error("no socket is named admin, so this keeper could not receive any keys")]
     NoAdmin,
     /// The signing threads cannot be started.
@@ -85,7 +85,7 @@ fn start() -> Result<(), StartError> {
     let options = Options::read(std::env::args().skip(1))?;
     log::start(options.format);
     arena::kind().into_iter().filter_map(Kind::warning).for_each(log::warning);
-    // Both read files.
+    // Both functions read files.
     let start = Start { cores: cores(), sd_notify: sd_notify() };
     if let Some(isolation) = options.isolation {
         isolation::enter(isolation, None)?;
@@ -103,7 +103,7 @@ fn start() -> Result<(), StartError> {
 
 /// The command-line options.
 struct Options {
-    /// Who to become.
+    /// The user to run as.
     user: Option<User>,
     /// How to leave the file system and the network.
     isolation: Option<Isolation>,
@@ -128,7 +128,7 @@ impl Options {
     }
 }
 
-/// The service manager to notify.
+/// Returns the service manager to notify.
 fn sd_notify() -> Option<SdNotify> {
     let connected = SdNotify::from_environment();
     connected
@@ -137,7 +137,7 @@ fn sd_notify() -> Option<SdNotify> {
         .flatten()
 }
 
-/// The first thing of all: libcrypto must not have allocated anything yet.
+/// Takes the memory. Must run first: libcrypto must not have allocated memory before it.
 fn take_memory() -> Result<(), ArenaError> {
     if cfg!(feature = "without-arena") {
         return Ok(());
@@ -145,16 +145,16 @@ fn take_memory() -> Result<(), ArenaError> {
     arena::start()
 }
 
-/// Serves the sockets. Returns when the last admin connection that was passed as such has ended, which means that
-/// the supervisor has; with a listening admin socket, never.
+/// Serves the sockets. Returns when the last inherited admin connection has ended, which means that the supervisor has
+/// ended. With a listening admin socket, it never returns.
 ///
 /// # Errors
-/// [`StartError`] before anything was served.
+/// [`StartError`] if the keeper cannot start to serve.
 pub fn serve(sockets: Vec<InheritedSocket>) -> Result<(), StartError> {
     Start { cores: cores(), sd_notify: None }.serve(sockets)
 }
 
-/// What must be read before files are locked away.
+/// The values that must be read before files become inaccessible.
 struct Start {
     cores: usize,
     sd_notify: Option<SdNotify>,
@@ -225,7 +225,8 @@ fn spawn(serve: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>
     thread::Builder::new().spawn(serve).map_err(StartError::Thread)
 }
 
-/// Fronts may have more connections than the usual soft limit; the hard one is the operator's.
+/// Raises the soft limit on descriptors to the hard limit, because fronts may have more connections than the usual soft
+/// limit. The operator sets the hard limit.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {

@@ -1,14 +1,15 @@
-//! What the keeper gives up once it has its sockets: files, the network, and every system call but those that it makes.
+//! Drops the rights that the keeper does not need after it has its sockets: files, the network, and every system call
+//! that it does not make.
 //!
-//! A call that is not on the list ends the process: the supervisor starts another and says so, and whoever made the call
-//! has nothing.
+//! A system call that is not on the list ends the process. The supervisor starts another keeper and reports it, and an
+//! attacker who made the call gains nothing.
 
 use crate::log;
 use luassl_sandbox::SandboxError;
 use luassl_sandbox::calls::{self, Call, Otherwise, any};
 use luassl_sandbox::files::{self, Enforced, UnixSockets};
 
-/// Restricts this thread, which has to be the only one, and those that it starts.
+/// Restricts this thread, which must be the only one, and the threads that it starts.
 ///
 /// # Errors
 /// [`SandboxError`].
@@ -21,7 +22,7 @@ pub(crate) fn lock_down() -> Result<(), SandboxError> {
             );
         }
     }
-    // libc's malloc reads vm.overcommit_memory before it frees memory, and works without it.
+    // The malloc of libc reads vm.overcommit_memory before it frees memory, and works without it.
     calls::refuse(OPENING)?;
     calls::restrict(&needed(), Otherwise::Kill)
 }
@@ -31,17 +32,17 @@ const OPENING: &[i64] = &[libc::SYS_openat, libc::SYS_open];
 #[cfg(not(target_arch = "x86_64"))]
 const OPENING: &[i64] = &[libc::SYS_openat];
 
-/// Every call that the keeper makes.
+/// Returns every system call that the keeper makes.
 fn needed() -> Vec<Call> {
     let mut calls = calls::of_threads();
     calls.extend(OPENING.iter().copied().map(any));
     #[cfg(target_arch = "x86_64")]
     calls.push(any(libc::SYS_poll));
-    // Debug builds of Rust's library look whether a descriptor is open before they close it.
+    // Debug builds of Rust's library check whether a descriptor is open before they close it.
     calls.push(any(libc::SYS_fcntl).with(1, libc::F_GETFD));
     calls.extend(
         [
-            // Sockets of fronts and of the supervisor; READY=1.
+            // For the sockets of fronts and of the supervisor, and for READY=1.
             libc::SYS_accept4,
             libc::SYS_ppoll,
             libc::SYS_recvmsg,
@@ -50,11 +51,11 @@ fn needed() -> Vec<Call> {
             libc::SYS_getsockopt,
             libc::SYS_geteuid,
             libc::SYS_close,
-            // What tells a connection of a change.
+            // For notifying a connection of a change.
             libc::SYS_eventfd2,
             libc::SYS_read,
             libc::SYS_write,
-            // Files of identities.
+            // For the files of identities.
             libc::SYS_fstat,
             libc::SYS_pread64,
         ]

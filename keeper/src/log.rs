@@ -7,12 +7,12 @@ use std::io::Write;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
-/// How a line begins: as the front's do.
+/// The format of the beginning of a line, which is the same as for the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// With the time and the level.
+    /// Begins with the time and the level.
     Text,
-    /// With the priority that the journal takes off (sd-daemon(3)).
+    /// Begins with the priority that the journal removes (sd-daemon(3)).
     Journal,
 }
 
@@ -30,19 +30,19 @@ impl std::str::FromStr for Format {
 
 static FORMAT: OnceLock<Format> = OnceLock::new();
 
-/// Chooses how lines begin, once; until then they have the time.
+/// Sets the format of the beginning of lines. Only the first call has an effect. Until then lines begin with the time.
 pub(crate) fn start(format: Format) {
-    // A second choice is none.
+    // A second call has no effect.
     let _ = FORMAT.set(format);
 }
 
-/// Writes one line about what is as it should be, or is the front's doing; a standard error that is closed must not end
-/// the keeper.
+/// Writes one line about normal operation or about an action of the front. A closed standard error must not end the
+/// keeper.
 pub(crate) fn line(text: impl Display) {
     write(("INFO", 6), text);
 }
 
-/// Writes one line that the operator should look at.
+/// Writes one line that needs the operator's attention.
 pub(crate) fn warning(text: impl Display) {
     write(("WARN", 4), text);
 }
@@ -55,30 +55,30 @@ fn write((level, priority): (&str, u8), text: impl Display) {
     };
 }
 
-/// Text from outside, made safe for a log: no control characters, bounded.
+/// Returns text from outside in a form that is safe for a log: without control characters, and of bounded length.
 pub(crate) fn quoted(text: &str) -> String {
     let cut: String = text.chars().take(64).collect();
     format!("\"{}\"", cut.escape_debug())
 }
 
-/// The audit log of one front, whose refusals are written as far as [`Throttle`] lets them.
+/// The audit log of one front. [`Throttle`] limits the lines about refusals.
 pub(crate) struct Audit {
     front: String,
     throttle: Mutex<Throttle>,
 }
 
 impl Audit {
-    /// A log with no suppressed lines.
+    /// Returns a log with no suppressed lines.
     pub(crate) fn new(front: &str) -> Self {
         Self { front: front.to_owned(), throttle: Mutex::new(Throttle::new(Instant::now())) }
     }
 
-    /// The beginning of a line.
+    /// Returns the beginning of a line.
     pub(crate) fn of(&self, event: &str) -> Line {
         Line::new("keeper", event).text("front", &self.front)
     }
 
-    /// Writes a line that a front can cause at will, or counts it.
+    /// Writes a line that a front can cause at will, or counts it as suppressed.
     pub(crate) fn throttled(&self, make: impl FnOnce() -> Line) {
         let admitted = self.throttle().admit(Instant::now());
         if let Some(held) = admitted {
@@ -87,7 +87,7 @@ impl Audit {
         }
     }
 
-    /// Reports how many lines were suppressed, once a flood has ended.
+    /// Reports the number of suppressed lines after a flood has ended.
     pub(crate) fn catch_up(&self) {
         let held = self.throttle().ended(Instant::now());
         self.suppressed(held.unwrap_or(0));

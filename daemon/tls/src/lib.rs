@@ -1,6 +1,6 @@
-//! TLS of the front: contexts and sessions of OpenSSL whose private keys lie in the keeper.
+//! TLS of the front: OpenSSL contexts and sessions whose private keys are in the keeper.
 //!
-//! Nothing here does I/O or reads a private key. Unsafe code lives in `ffi` and `provider`.
+//! This crate does no I/O and reads no private key. Unsafe code is only in `ffi` and `provider`.
 #![deny(unsafe_code)]
 
 #[cfg(all(feature = "kit", not(debug_assertions)))]
@@ -52,27 +52,28 @@ pub use verify::{chain, peer_keys};
 
 use crate::identity::SharedSigner;
 
-/// Prepares OpenSSL for this process: no openssl.cnf, and a provider for keys of the keeper. Must be called before
-/// anything else touches OpenSSL.
+/// Prepares OpenSSL for this process: without openssl.cnf, and with a provider for keys of the keeper. Must be called
+/// before any other use of OpenSSL.
 ///
 /// # Errors
-/// [`TlsError::OpenSsl`] when OpenSSL is not usable.
+/// [`TlsError::OpenSsl`] if OpenSSL is not usable.
 pub fn prepare() -> Result<(), TlsError> {
     Ok(provider::prepare()?)
 }
 
-/// As [`prepare`], for a process that parses certificates and makes no session.
+/// Does the same as [`prepare`], for a process that parses certificates and creates no session.
 ///
 /// # Errors
-/// [`TlsError::OpenSsl`] when OpenSSL is not usable.
+/// [`TlsError::OpenSsl`] if OpenSSL is not usable.
 pub fn prepare_to_parse() -> Result<(), TlsError> {
     Ok(provider::initialise()?)
 }
 
-/// Has every key of the keeper sign by `signer`; does what [`prepare`] does, where nobody has. Must be called once.
+/// Sets `signer` as the signer for every key of the keeper. Calls [`prepare`] if it was not called before. Must be
+/// called once.
 ///
 /// # Errors
-/// [`TlsError`] when it was called before, or when OpenSSL is not usable.
+/// [`TlsError`] if it was called before, or if OpenSSL is not usable.
 pub fn install(signer: SharedSigner) -> Result<(), TlsError> {
     provider::install(signer)
 }

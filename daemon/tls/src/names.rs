@@ -1,4 +1,4 @@
-//! Host names: how they are written, and which identity answers to the one that a client asks for (SNI, RFC 6066).
+//! Host names: their syntax, and the identity for the name that a client requests (SNI, RFC 6066).
 
 use crate::ffi::safe_ffi;
 use openssl::nid::Nid;
@@ -7,10 +7,10 @@ use openssl::x509::{GeneralNameRef, X509Ref};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A host that a peer's certificate may have to carry.
+/// A host that the certificate of a peer may have to carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Host {
-    /// A DNS name, in lower case and without the root's dot.
+    /// A DNS name, in lower case and without the trailing dot.
     Name(String),
     /// An IP address.
     Address(IpAddr),
@@ -21,11 +21,11 @@ pub(super) enum Host {
 #[error("{0:?} is neither a host name nor an IP address (names beyond ASCII are given as xn--...)")]
 pub(super) struct NoHost(String);
 
-/// The longest name of the DNS.
+/// The length of the longest DNS name.
 const LONGEST: usize = 253;
 
 impl Host {
-    /// Reads a host as programs give it: brackets around an IPv6 address and its zone are taken off.
+    /// Parses a host as programs specify it. Removes brackets around an IPv6 address, and its zone.
     pub(super) fn parse(text: &str) -> Result<Self, NoHost> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         let address = bare.split_once('%').map_or(bare, |(address, _zone)| address);
@@ -34,7 +34,7 @@ impl Host {
         }
         let name = normal(text);
         let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'/' | b':' | b'@');
-        // OpenSSL takes a leading dot for "any name below".
+        // OpenSSL treats a leading dot as "any name below".
         let labels = name.split('.').all(|label| !label.is_empty());
         if !labels || name.len() > LONGEST || !name.bytes().all(allowed) {
             return Err(NoHost(text.chars().take(LONGEST).collect()));
@@ -43,25 +43,25 @@ impl Host {
     }
 }
 
-/// A name as it is compared: in lower case, without the root's dot.
+/// Returns a name in its form for comparison: in lower case, without the trailing dot.
 pub(super) fn normal(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Whether a server can be asked for by this name, or for names that this wildcard stands for: `www.example.org`,
+/// Returns whether a client can request this server name, or names that this wildcard matches: `www.example.org`,
 /// `*.example.org`.
 pub(super) fn is_server_name(text: &str) -> bool {
     matches!(Host::parse(text.strip_prefix("*.").unwrap_or(text)), Ok(Host::Name(_)))
 }
 
-/// From names and wildcards to what answers to them.
+/// A map from names and wildcards to answers.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     by_name: HashMap<String, Vec<usize>>,
 }
 
 impl Index {
-    /// Adds what answers to a name or a wildcard such as `*.example.org`.
+    /// Adds an answer for a name or a wildcard such as `*.example.org`.
     pub(super) fn add(&mut self, name: &str, answer: usize) {
         let answers = self.by_name.entry(normal(name)).or_default();
         if !answers.contains(&answer) {
@@ -69,8 +69,8 @@ impl Index {
         }
     }
 
-    /// Everything that answers to a name, in the order in which it was added. The name itself wins over a wildcard,
-    /// which stands for one whole label (RFC 9525, 6.3).
+    /// Returns all answers for a name, in the order in which they were added. The name itself takes precedence over a
+    /// wildcard, which stands for one whole label (RFC 9525, 6.3).
     pub(super) fn find(&self, name: &str) -> &[usize] {
         let name = normal(name);
         let exact = self.by_name.get(&name);
@@ -82,11 +82,12 @@ impl Index {
     }
 }
 
-/// The names are compared as RFC 9525 has it: alternative names alone, wildcards for whole labels alone.
+/// The flags for a comparison of names as RFC 9525 specifies: only alternative names, and wildcards only for whole
+/// labels.
 pub(super) const HOST_FLAGS: X509CheckFlags =
     X509CheckFlags::NO_PARTIAL_WILDCARDS.union(X509CheckFlags::NEVER_CHECK_SUBJECT);
 
-/// The dNSName and iPAddress entries of a certificate.
+/// Returns the dNSName and iPAddress entries of a certificate.
 pub(super) fn alternative_names(certificate: &X509Ref) -> Vec<String> {
     let names = safe_ffi::without_error_queue(|| certificate.subject_alt_names());
     names.into_iter().flatten().filter_map(|name| text(&name)).collect()
@@ -103,7 +104,7 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     v4().or_else(|_| v6()).ok()
 }
 
-/// The names that a certificate stands for, in lower case; its common name where it has no others.
+/// Returns the names that a certificate is valid for, in lower case. If it has no other names, returns its common name.
 pub(super) fn host_names(certificate: &X509Ref) -> Vec<String> {
     let names = alternative_names(certificate);
     if !names.is_empty() {
@@ -113,7 +114,7 @@ pub(super) fn host_names(certificate: &X509Ref) -> Vec<String> {
     common.filter_map(|entry| Some(normal(&entry.data().to_string().ok()?))).collect()
 }
 
-/// The host name of a server_name extension (RFC 6066, 3), which is a list with one name of each type.
+/// Returns the host name of a server_name extension (RFC 6066, 3), which is a list with one name of each type.
 pub(super) fn name_in(extension: &[u8]) -> Option<&[u8]> {
     let (length, list) = extension.split_first_chunk()?;
     let ([0], entry) = list.get(..usize::from(u16::from_be_bytes(*length)))?.split_first_chunk()? else {

@@ -1,15 +1,16 @@
-//! Rate limits of a front at the keeper, and its counters.
+//! The rate limits of a front at the keeper, and its counters.
 
 use crate::front::Refusal;
 use crate::wire::{Malformed, Reader, TooLong, Writer};
 
-/// Requests for signatures and for pre-master secrets that a front may make in one second; beyond them it is refused
-/// until tokens have come in, as many in a second as the rate says. A bucket holds one second's.
+/// The number of requests for signatures and for pre-master secrets that a front may make in one second. Further
+/// requests are refused until tokens are available again, at the given rate per second. A bucket holds the tokens of
+/// one second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
-    /// About one identity.
+    /// The rate for one identity.
     pub identity: u32,
-    /// For the whole front, refused requests included.
+    /// The rate for the whole front, including refused requests.
     pub front: u32,
 }
 
@@ -30,18 +31,18 @@ impl Rates {
     }
 }
 
-/// An account.
+/// The counters of a front and one identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count<'a> {
     /// The front's name.
     pub front: &'a str,
-    /// The identity's; `*` for all names that are out of the front's reach.
+    /// The identity's name; `*` for all names that the front does not reach.
     pub identity: &'a str,
-    /// Signatures that were made.
+    /// The number of signatures.
     pub signed: u64,
-    /// Pre-master secrets that were made.
+    /// The number of pre-master secrets.
     pub decrypted: u64,
-    /// Requests that were refused, by reason, where there were any.
+    /// The number of refused requests by reason, for the reasons that occurred.
     pub refused: Vec<(Refusal, u64)>,
 }
 

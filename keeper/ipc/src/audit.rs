@@ -1,38 +1,39 @@
-//! Lines of the audit log, one format for keeper and front (`docs/audit.md`): the word `audit`, then fields `key=value`
-//! behind one space each, one for each fact. A value is a bare word of `a`-`z`, `0`-`9` and `-`, or a text in double quotes
-//! in which `"` and `\` stand behind a `\`, and control characters are `\n`, `\r`, `\t` or `\u{HEX}`.
+//! Lines of the audit log, in one format for keeper and front (`docs/audit.md`). A line is the word `audit`, then
+//! fields `key=value`, each after one space, one for each fact. A value is a bare word of `a`-`z`, `0`-`9` and `-`, or
+//! a text in double quotes. In a text, `"` and `\` follow a `\`, and control characters are `\n`, `\r`, `\t` or
+//! `\u{HEX}`.
 
 use std::fmt::{self, Display, Write};
 use std::time::{Duration, Instant};
 
-/// The longest text of one field, in characters: what comes from outside is cut there.
+/// The length of the longest text of one field, in characters. Text from outside is cut to this length.
 pub const TEXT_MAX: usize = 255;
 
-/// One line.
+/// One line of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line(String);
 
 impl Line {
-    /// A line of process `by` (`keeper`, `front`) about `event`.
+    /// Returns a line of the process `by` (`keeper`, `front`) about `event`.
     #[must_use]
     pub fn new(by: &str, event: &str) -> Self {
         Self("audit".to_owned()).word("by", by).word("event", event)
     }
 
-    /// A field with a bare word, or a number.
+    /// Adds a field with a bare word, or a number.
     #[must_use]
     pub fn word(mut self, key: &str, value: impl Display) -> Self {
-        // A String takes whatever is written.
+        // Writing to a String cannot fail.
         let _ = write!(self.0, " {key}={value}");
         self
     }
 
-    /// A field with a text, whatever is in it.
+    /// Adds a field with any text.
     #[must_use]
     pub fn text(mut self, key: &str, value: &str) -> Self {
         let cut: String = value.chars().take(TEXT_MAX).collect();
         let _ = write!(self.0, " {key}=\"");
-        // As escape_debug, but letters of all scripts stay as they are, so that a reader needs one rule only.
+        // As escape_debug, but letters of all scripts are not escaped, so that a reader needs only one rule.
         for letter in cut.chars() {
             let _ = match letter {
                 '"' | '\\' => write!(self.0, "\\{letter}"),
@@ -47,7 +48,7 @@ impl Line {
         self
     }
 
-    /// A field that is only there where its fact is known.
+    /// Adds a field if its value is known.
     #[must_use]
     pub fn known(self, key: &str, value: Option<impl Display>) -> Self {
         match value {
@@ -63,13 +64,13 @@ impl Display for Line {
     }
 }
 
-/// Lines that one party may cause within [`WINDOW`]; what is beyond them is counted.
+/// The number of lines that one party may cause within [`WINDOW`]. Further lines are counted.
 pub const LINES: u32 = 10;
 
-/// See [`LINES`].
+/// The window of time for [`LINES`].
 pub const WINDOW: Duration = Duration::from_secs(10);
 
-/// Lets a bounded number of lines through in each window of time, and counts those that it held back.
+/// Admits a bounded number of lines in each window of time, and counts the suppressed lines.
 #[derive(Debug, Clone, Copy)]
 pub struct Throttle {
     start: Instant,
@@ -78,13 +79,13 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// An empty window, from `now` on.
+    /// Returns an empty window that starts at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self { start: now, lines: 0, held: 0 }
     }
 
-    /// Whether a line may be written now, and how many were not since the last one.
+    /// Returns the number of lines suppressed since the last admitted line, or `None` if a line may not be written now.
     pub fn admit(&mut self, now: Instant) -> Option<u64> {
         self.renew(now);
         if self.lines >= LINES {
@@ -95,13 +96,13 @@ impl Throttle {
         Some(std::mem::take(&mut self.held))
     }
 
-    /// How many lines were held back and nobody was told of, once their window has ended.
+    /// Returns the number of suppressed lines that were not yet reported, after their window has ended.
     pub fn ended(&mut self, now: Instant) -> Option<u64> {
         self.renew(now);
         (self.lines < LINES && self.held > 0).then(|| std::mem::take(&mut self.held))
     }
 
-    /// Whether there is nothing to remember.
+    /// Returns whether there is no state to keep.
     #[must_use]
     pub fn is_idle(&self, now: Instant) -> bool {
         self.held == 0 && now.saturating_duration_since(self.start) >= WINDOW

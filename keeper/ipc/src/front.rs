@@ -1,35 +1,35 @@
-//! What a front and the keeper say to each other.
+//! The messages between a front and the keeper.
 //!
-//! A front is known by the socket it came in on, so no message names it. [`Request::Subscribe`] asks for the public
-//! half of every identity that this front has: one [`Answer::Identity`] each, then [`Answer::Synced`], then each
-//! change as it is made. Until the keeper has had its first push neither comes. A second one is answered by what the
-//! front does not know yet and [`Answer::Synced`], so it also asks whether the keeper is alive. A front that has
-//! subscribed also gets [`Answer::Tickets`], before the first `Synced` and again with each epoch. [`Request::Sign`] is
-//! answered by
-//! [`Answer::Signature`], [`Request::Decrypt`] by [`Answer::Secret`], and both by [`Answer::Refused`] where the keeper
-//! does not; with the same call number, in the order of the requests of that socket.
+//! The keeper identifies a front by the socket of the connection, so no message names the front. [`Request::Subscribe`]
+//! requests the public half of every identity of this front. The answers are one [`Answer::Identity`] for each, then
+//! [`Answer::Synced`], then each change as it occurs. The keeper sends none of these before its first push. The answers
+//! to a second `Subscribe` are the changes that the front does not have yet and [`Answer::Synced`], so it also checks
+//! whether the keeper is alive. A front that has subscribed also gets [`Answer::Tickets`], before the first `Synced`
+//! and again with each epoch. The answer to [`Request::Sign`] is [`Answer::Signature`], the answer to
+//! [`Request::Decrypt`] is [`Answer::Secret`], and the answer to both is [`Answer::Refused`] if the keeper refuses. An
+//! answer has the call number of its request, and answers have the order of the requests on that socket.
 
 use crate::wire::{Malformed, Reader, TooLong, Writer};
 
-/// Longest message that a front may have signed, in bytes, except for TLS 1.2 client authentication.
+/// The length of the longest message that a front may have signed, in bytes, except for TLS 1.2 client authentication.
 pub const MESSAGE_MAX: usize = 4 << 10;
 
-/// Longest transcript that a front with the client role may have signed, in bytes.
+/// The length of the longest transcript that a front with the client role may have signed, in bytes.
 pub const TRANSCRIPT_MAX: usize = 64 << 10;
 
-/// What a request has beside the message to be signed, in bytes, at most.
+/// The maximum size of a request without the message to be signed, in bytes.
 const REQUEST_HEADER_MAX: usize = 1 + 4 + 32 + 2 + crate::NAME_MAX + 2 + 4;
 
-/// Longest request, in bytes: a receive buffer of this size never cuts one.
+/// The length of the longest request, in bytes. A receive buffer of this size never truncates a request.
 pub const REQUEST_MAX: usize = REQUEST_HEADER_MAX + TRANSCRIPT_MAX;
 
-/// Chain, public key and staple of one identity together, in bytes, at most.
+/// The maximum size of chain, public key and staple of one identity together, in bytes.
 pub const PUBLIC_MAX: usize = 64 << 10;
 
-/// Certificates in a chain, at most.
+/// The maximum number of certificates in a chain.
 pub const CHAIN_MAX: usize = 16;
 
-/// Longest answer, in bytes: a receive buffer of this size never cuts one.
+/// The length of the longest answer, in bytes. A receive buffer of this size never truncates an answer.
 pub const ANSWER_MAX: usize = PUBLIC_MAX + 1024;
 
 const SUBSCRIBE: u8 = 0x01;
@@ -44,55 +44,55 @@ const REFUSED: u8 = 0x85;
 const SECRET: u8 = 0x86;
 const TICKETS: u8 = 0x87;
 
-/// From a front to the keeper.
+/// A request from a front to the keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Asks for all identities and every change to them.
+    /// Requests all identities and every change to them.
     Subscribe,
-    /// Asks for a signature.
+    /// Requests a signature.
     Sign(Sign<'a>),
-    /// Asks for the pre-master secret of TLS 1.2's RSA key exchange.
+    /// Requests the pre-master secret of TLS 1.2's RSA key exchange.
     Decrypt(Decrypt<'a>),
 }
 
 /// A request for a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sign<'a> {
-    /// Comes back with the answer.
+    /// The call number. The answer has the same number.
     pub call: u32,
-    /// SHA-256 of the DER SubjectPublicKeyInfo: which generation of the identity.
+    /// SHA-256 of the DER SubjectPublicKeyInfo, which selects the generation of the identity.
     pub key_id: [u8; 32],
-    /// Name of the identity.
+    /// The name of the identity.
     pub name: &'a str,
-    /// TLS SignatureScheme (RFC 8446, 4.2.3).
+    /// The TLS SignatureScheme (RFC 8446, 4.2.3).
     pub scheme: u16,
-    /// What to sign: the whole message, not a digest.
+    /// The whole message to be signed, not a digest.
     pub message: &'a [u8],
 }
 
-/// A pre-master secret, in bytes (RFC 5246, 8.1.1). No answer to [`Request::Decrypt`] is of another length.
+/// The length of a pre-master secret, in bytes (RFC 5246, 8.1.1). Every answer to [`Request::Decrypt`] has this length.
 pub const PRE_MASTER: usize = 48;
 
 /// A request for a pre-master secret (RFC 5246, 7.4.7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decrypt<'a> {
-    /// Comes back with the answer.
+    /// The call number. The answer has the same number.
     pub call: u32,
-    /// SHA-256 of the DER SubjectPublicKeyInfo: which generation of the identity.
+    /// SHA-256 of the DER SubjectPublicKeyInfo, which selects the generation of the identity.
     pub key_id: [u8; 32],
-    /// Name of the identity.
+    /// The name of the identity.
     pub name: &'a str,
-    /// The version that the ClientHello offered, which the secret has to begin with.
+    /// The version that the ClientHello offered. The secret must begin with it.
     pub version: u16,
-    /// EncryptedPreMasterSecret, as long as the modulus.
+    /// The EncryptedPreMasterSecret, which is as long as the modulus.
     pub ciphertext: &'a [u8],
 }
 
 impl<'a> Request<'a> {
-    /// Reads one datagram.
+    /// Decodes one datagram.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are not a request.
+    /// [`Malformed`] if the bytes are not a request.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let request = match reader.u8()? {
@@ -117,10 +117,10 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    /// Writes the datagram into `out`, whose former content is lost.
+    /// Writes the datagram into `out`, and replaces the former content.
     ///
     /// # Errors
-    /// [`TooLong`] when it would be longer than [`REQUEST_MAX`] or the name is none.
+    /// [`TooLong`] if the datagram would be longer than [`REQUEST_MAX`] or the name is not valid.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         match self {
             Self::Subscribe => {
@@ -155,7 +155,7 @@ impl Decrypt<'_> {
     }
 }
 
-/// From the keeper to a front.
+/// An answer from the keeper to a front.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer<'a> {
     /// An identity that this front has, or a new generation of one.
@@ -165,30 +165,31 @@ pub enum Answer<'a> {
         /// Its name.
         name: &'a str,
     },
-    /// Every identity that there was has been sent.
+    /// Every current identity has been sent.
     Synced,
-    /// A signature, as it goes into the handshake message.
+    /// A signature, in the form of the handshake message.
     Signature {
-        /// Of the request.
+        /// The call number of the request.
         call: u32,
-        /// DER for ECDSA, else raw.
+        /// DER for ECDSA, else raw bytes.
         bytes: &'a [u8],
     },
-    /// A pre-master secret, or bytes in its place that follow from key, version and ciphertext: nothing tells which.
+    /// A pre-master secret, or replacement bytes that depend on key, version and ciphertext. The front cannot
+    /// distinguish the two.
     Secret {
-        /// Of the request.
+        /// The call number of the request.
         call: u32,
-        /// Wipe every copy.
+        /// The secret. Wipe every copy.
         secret: PreMaster<'a>,
     },
-    /// Refusal of a signature or a secret.
+    /// The refusal of a signature or a secret.
     Refused {
-        /// Of the request.
+        /// The call number of the request.
         call: u32,
-        /// Why.
+        /// The reason of the refusal.
         reason: Refusal,
     },
-    /// The keys that session tickets are sealed with.
+    /// The keys that seal session tickets.
     Tickets(Tickets<'a>),
 }
 
@@ -202,18 +203,19 @@ impl std::fmt::Debug for PreMaster<'_> {
     }
 }
 
-/// The ticket keys of three epochs in a row. An epoch is `length` seconds of the clock; its number counts from 1970.
+/// The ticket keys of three consecutive epochs. An epoch has `length` seconds of the clock, and epochs are numbered
+/// from 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tickets<'a> {
-    /// How long an epoch is, in seconds; never 0.
+    /// The length of an epoch, in seconds; never 0.
     pub length: u32,
-    /// Number of the epoch that the second key is for; never 0.
+    /// The number of the epoch of the second key; never 0.
     pub number: u64,
-    /// Of the epoch before, of this one, and of the one after it.
+    /// The keys of the previous, the current and the next epoch.
     pub keys: [EpochKey<'a>; 3],
 }
 
-/// The key of one epoch, from which a front derives those of its contexts.
+/// The key of one epoch, from which a front derives the keys of its contexts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EpochKey<'a>(pub &'a [u8; 32]);
 
@@ -228,35 +230,35 @@ impl std::fmt::Debug for EpochKey<'_> {
 pub struct Identity<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Counts up with each change, from 1, over the keeper's life.
+    /// The number of the generation. It increases with each change, from 1, during the life of the keeper.
     pub generation: u64,
     /// SHA-256 of `public_key`.
     pub key_id: [u8; 32],
     /// DER SubjectPublicKeyInfo.
     pub public_key: &'a [u8],
-    /// Certificates that the keeper has not parsed: one with the public key in it first, the others as the file has them;
-    /// empty for a bare key.
+    /// Certificates that the keeper has not parsed: the one with the public key first, the others in the order of the
+    /// file. Empty for a bare key.
     pub chain: Vec<&'a [u8]>,
-    /// DER OCSP response; empty where there is none.
+    /// The OCSP response in DER. Empty if there is none.
     pub staple: &'a [u8],
 }
 
-/// Why the keeper does not sign.
+/// The reason why the keeper does not sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum Refusal {
-    /// The keeper has had no push since its start: ask again.
+    /// The keeper has had no push since its start. The front can ask again.
     #[error("the keeper has not been given its keys yet")]
     NotYet,
-    /// No such identity for this front.
+    /// The front has no such identity.
     #[error("no such identity")]
     UnknownIdentity,
-    /// The identity has (or has again) no key with this id.
+    /// The identity has no key with this id, or no longer has one.
     #[error("the identity has no such key any more")]
     UnknownKey,
     /// The message is not a handshake message that a TLS peer signs.
     #[error("not a handshake message")]
     NotHandshake,
-    /// A handshake message of a role that this front does not have.
+    /// The handshake message belongs to a role that this front does not have.
     #[error("this front does not have this role")]
     Role,
     /// The scheme does not fit the key, or the protocol version of the message.
@@ -265,7 +267,7 @@ pub enum Refusal {
     /// libcrypto could not sign.
     #[error("signing failed")]
     Failed,
-    /// RSA key exchange is not allowed for this front or not possible with this key.
+    /// RSA key exchange is not allowed for this front, or not possible with this key.
     #[error("no RSA key exchange for this front and this key")]
     KeyExchange,
     /// The front exceeded its rate for this identity.
@@ -274,7 +276,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Every one; a refusal's code on the wire is its index, counted from 1.
+    /// All refusals. The code of a refusal on the wire is its index, counted from 1.
     pub const ALL: [Self; 9] = [
         Self::NotYet,
         Self::UnknownIdentity,
@@ -287,7 +289,7 @@ impl Refusal {
         Self::Rate,
     ];
 
-    /// Its name in the audit log.
+    /// Returns the name of the refusal in the audit log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -315,10 +317,10 @@ impl Refusal {
 }
 
 impl<'a> Answer<'a> {
-    /// Reads one datagram.
+    /// Decodes one datagram.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are not an answer.
+    /// [`Malformed`] if the bytes are not an answer.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let answer = match reader.u8()? {
@@ -335,10 +337,10 @@ impl<'a> Answer<'a> {
         Ok(answer)
     }
 
-    /// Writes the datagram into `out`, whose former content is lost.
+    /// Writes the datagram into `out`, and replaces the former content.
     ///
     /// # Errors
-    /// [`TooLong`] when it would be longer than [`ANSWER_MAX`].
+    /// [`TooLong`] if the datagram would be longer than [`ANSWER_MAX`].
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         match self {
             Self::Identity(identity) => identity.encode(out),

@@ -1,14 +1,15 @@
-//! Fixed-layout messages of the key process, and the way they travel.
+//! The fixed-layout messages of the key process, and their transport.
 //!
-//! Each message is one datagram of an AF_UNIX SOCK_SEQPACKET socket: a byte that says which message it is, then its
-//! fields in a fixed order, integers little-endian, byte strings behind their length, and nothing after the last
-//! field. There is no self-describing format here on purpose: the keeper holds keys, and what reads bytes from a
-//! process that reads the network must be small enough to be read whole. Decoders check every length against what is
-//! there before they use it, allocate nothing that a sender chose the size of, and never panic.
+//! Each message is one datagram of an AF_UNIX SOCK_SEQPACKET socket. It consists of a byte that identifies the message,
+//! then its fields in a fixed order: integers are little-endian, byte strings follow their length, and no bytes follow
+//! the last field. There is no self-describing format on purpose: the keeper holds keys, and code that reads bytes from
+//! a process that reads the network must be small enough to be reviewed completely. Decoders check every length against
+//! the remaining bytes before they use it, allocate nothing of a size that the sender chooses, and never panic.
 //!
-//! [`front`] is what fronts and keeper say to each other, [`admin`] what supervisor and keeper do, [`transport`]
-//! sends and receives datagrams with descriptors (for the front's admin socket, too), [`sd_notify`] tells whoever started
-//! keeper or front how it is, [`audit`] is the format of what both log of uses and refusals.
+//! [`front`] contains the messages between fronts and keeper, and [`admin`] the messages between supervisor and keeper.
+//! [`transport`] sends and receives datagrams with descriptors (also for the front's admin socket). [`sd_notify`]
+//! reports the state of keeper or front to the process that started it. [`audit`] is the format in which both log uses
+//! and refusals.
 
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// How long to wait for a service manager that does not read. The notification is dropped after that.
+/// How long to wait for a service manager that does not read. After that, the notification is dropped.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connected NOTIFY_SOCKET. Connect it before the process gives up files and system calls; it works afterwards.
@@ -17,12 +17,12 @@ pub struct SdNotify {
 }
 
 impl SdNotify {
-    /// Connects to the socket that NOTIFY_SOCKET names; none where the variable is not set.
+    /// Connects to the socket that NOTIFY_SOCKET names. `None` if the variable is not set.
     ///
     /// # Errors
-    /// When the connection fails.
+    /// The error of the system if the connection fails.
     pub fn from_environment() -> io::Result<Option<Self>> {
-        // On first use rustix looks up the clock with system calls that the process may not be allowed to make later.
+        // On first use, rustix looks up the clock with system calls that the process may not be allowed to make later.
         monotonic_microseconds();
         env::var("NOTIFY_SOCKET").ok().map(|path| Self::connect(&path)).transpose()
     }
@@ -38,18 +38,18 @@ impl SdNotify {
         Ok(Self { socket })
     }
 
-    /// Sends `READY=1`: the process serves, or serves again.
+    /// Sends `READY=1`: the process serves requests, or serves them again.
     ///
     /// # Errors
-    /// The system's, also when the manager does not read.
+    /// The error of the system, also if the manager does not read.
     pub fn ready(&self) -> io::Result<()> {
         self.tell("READY=1")
     }
 
-    /// Sends `RELOADING=1`: the process takes a push. Includes the time, which systemd 253 and later need.
+    /// Sends `RELOADING=1`: the process applies a push. Includes the time, which systemd 253 and later need.
     ///
     /// # Errors
-    /// As [`SdNotify::ready`].
+    /// As for [`SdNotify::ready`].
     pub fn reloading(&self) -> io::Result<()> {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_microseconds()))
     }

@@ -1,9 +1,10 @@
-//! Reading and writing fields. Every read is checked against what is left; every write against the field's bound.
+//! Reading and writing of fields. Every read is checked against the remaining bytes, and every write against the limit
+//! of the field.
 
-/// Longest name of an identity or a front, in bytes.
+/// The length of the longest name of an identity or a front, in bytes.
 pub const NAME_MAX: usize = 255;
 
-/// Why bytes are not a message.
+/// The reason why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// A field extends beyond the end.
@@ -12,7 +13,7 @@ pub enum Malformed {
     /// Bytes follow the last field.
     #[error("the message has bytes after its last field")]
     Trailing,
-    /// No message of this direction has this kind.
+    /// No message in this direction has this kind.
     #[error("no message has kind {0:#04x}")]
     Kind(u8),
     /// A text is not UTF-8.
@@ -26,12 +27,12 @@ pub enum Malformed {
     Value,
 }
 
-/// A field or the whole message is longer than it may be.
+/// A field or the whole message is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the message or a field of it is too long")]
 pub struct TooLong;
 
-/// Takes fields off the front of a datagram.
+/// Reads fields from the start of a datagram.
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -51,7 +52,7 @@ impl<'a> Reader<'a> {
         self.array_ref().copied()
     }
 
-    /// As [`Reader::array`], without a copy.
+    /// Reads like [`Reader::array`], without a copy.
     pub(crate) fn array_ref<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
         let (field, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed::Truncated)?;
         self.rest = rest;
@@ -74,7 +75,7 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// A byte that is 0 or 1.
+    /// Reads a byte that is 0 or 1.
     pub(crate) fn bool(&mut self) -> Result<bool, Malformed> {
         match self.u8()? {
             0 => Ok(false),
@@ -83,25 +84,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A byte string behind a 32-bit length.
+    /// Reads a byte string after a 32-bit length.
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let len = usize::try_from(self.u32()?).map_err(|_| Malformed::Truncated)?;
         self.take(len)
     }
 
-    /// UTF-8 behind a 16-bit length.
+    /// Reads UTF-8 text after a 16-bit length.
     pub(crate) fn text(&mut self) -> Result<&'a str, Malformed> {
         let len = self.u16()?;
         str::from_utf8(self.take(usize::from(len))?).map_err(|_| Malformed::Text)
     }
 
-    /// The name of an identity or a front.
+    /// Reads the name of an identity or a front.
     pub(crate) fn name(&mut self) -> Result<&'a str, Malformed> {
         let name = self.text()?;
         if is_name(name) { Ok(name) } else { Err(Malformed::Name) }
     }
 
-    /// Items behind a 16-bit count. Nothing is allocated for the count: the sender chooses it.
+    /// Reads items after a 16-bit count. Allocates nothing for the count, because the sender chooses it.
     pub(crate) fn list<T>(
         &mut self,
         item: impl Fn(&mut Self) -> Result<T, Malformed>,
@@ -127,7 +128,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Starts a message of at most `max` bytes; what the buffer held is gone.
+    /// Starts a message of at most `max` bytes, and discards the former content of the buffer.
     pub(crate) fn new(out: &'a mut Vec<u8>, max: usize, kind: u8) -> Self {
         out.clear();
         out.push(kind);

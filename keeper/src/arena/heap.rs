@@ -1,31 +1,31 @@
-//! Which bytes of the arena are taken: pages, and blocks of one size within a page. It knows offsets alone, and keeps its
-//! metadata outside the arena, so that a block overrun cannot reach it.
+//! Tracks which bytes of the arena are allocated: pages, and blocks of one size within a page. It works with offsets
+//! only, and keeps its metadata outside the arena, so that a block overrun cannot reach the metadata.
 
-/// Bytes of a page, the unit in which the arena is handed out.
+/// The bytes of a page, the unit in which the arena is allocated.
 pub(super) const PAGE: usize = 4096;
 
-/// Sizes of blocks that share a page, all multiples of 16. What is larger gets pages of its own.
+/// The sizes of blocks that share a page, all multiples of 16. Larger blocks get pages of their own.
 const SIZES: [usize; 13] = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048];
 
-/// Blocks of a page, at most.
+/// The maximum number of blocks in a page.
 const SLOTS: usize = PAGE / SIZES[0];
 
 /// An allocated part of the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block {
-    /// Where it begins.
+    /// The offset of its first byte.
     pub(super) offset: usize,
-    /// Its size in bytes; no less than what was asked for.
+    /// Its size in bytes, which is at least the requested size.
     pub(super) len: usize,
 }
 
-/// What a page is used for.
+/// The use of a page.
 #[derive(Clone)]
 enum Page {
     Free,
-    /// The first of so many that are one block.
+    /// The first of the given number of pages that form one block.
     Head(usize),
-    /// Another one of such a block.
+    /// Another page of such a block.
     Body,
     /// Blocks of one size.
     Slots(Slots),
@@ -40,31 +40,31 @@ struct Slots {
 
 /// The allocator's metadata.
 pub(super) struct Heap {
-    /// Pages that were ever used; those behind them are free.
+    /// Pages that were ever used. The pages after them are free.
     pages: Vec<Page>,
-    /// Pages in all.
+    /// The total number of pages.
     limit: usize,
-    /// Pages that are in use.
+    /// The number of pages in use.
     used: usize,
     /// No page before this one is free.
     lowest_free: usize,
-    /// For each size the pages with a free block, the one to be filled first at the end.
+    /// The pages with a free block, for each size. The page to be filled first is at the end.
     partial: [Vec<usize>; SIZES.len()],
 }
 
 impl Heap {
-    /// All free.
+    /// Returns a heap with all pages free.
     pub(super) fn new(bytes: usize) -> Self {
         let partial = std::array::from_fn(|_| Vec::new());
         Self { pages: Vec::new(), limit: bytes / PAGE, used: 0, lowest_free: 0, partial }
     }
 
-    /// Bytes of all unused pages.
+    /// Returns the number of bytes in all unused pages.
     pub(super) fn free_bytes(&self) -> usize {
         (self.limit - self.used) * PAGE
     }
 
-    /// Takes a block of at least `size` bytes, aligned to 16; none when there is not enough free memory.
+    /// Takes a block of at least `size` bytes, aligned to 16. `None` if there is not enough free memory.
     pub(super) fn take(&mut self, size: usize) -> Option<Block> {
         match SIZES.iter().position(|fits| size <= *fits) {
             Some(class) => self.take_slot(class),
@@ -72,7 +72,7 @@ impl Heap {
         }
     }
 
-    /// The block that begins at `offset`; none where no block was taken.
+    /// Returns the block that begins at `offset`. `None` if no block was taken there.
     pub(super) fn block(&self, offset: usize) -> Option<Block> {
         let within = offset % PAGE;
         match self.pages.get(offset / PAGE)? {
@@ -86,7 +86,7 @@ impl Heap {
         }
     }
 
-    /// Gives a block back, and says what it was; none where there is none.
+    /// Gives a block back, and returns it. `None` if there is no such block.
     pub(super) fn give(&mut self, offset: usize) -> Option<Block> {
         let block = self.block(offset)?;
         let page = offset / PAGE;
@@ -121,7 +121,8 @@ impl Heap {
         Some(page)
     }
 
-    /// A page that was full has a free block again; one that is empty is free, unless it is the only one of its size.
+    /// Handles the return of a block. A page that was full has a free block again. A page that is empty becomes free,
+    /// unless it is the only page of its size.
     fn slot_came_back(&mut self, page: usize, class: usize, taken: usize) {
         let partial = &mut self.partial[class];
         if taken + 1 == PAGE / SIZES[class] {
@@ -133,7 +134,7 @@ impl Heap {
         }
     }
 
-    /// The first run of `count` free pages.
+    /// Takes the first run of `count` free pages.
     fn take_pages(&mut self, count: usize) -> Option<Block> {
         let first = self.find_run(count)?;
         if self.pages.len() < first + count {
@@ -252,7 +253,7 @@ mod tests {
                 }
             }
             taken.keys().for_each(|offset| assert!(heap.give(*offset).is_some()));
-            // Of each size one empty page is kept.
+            // The heap keeps one empty page of each size.
             prop_assert!(heap.free_bytes() >= CAPACITY - SIZES.len() * PAGE);
         }
     }

@@ -1,9 +1,9 @@
-//! The memory of libcrypto: all that it allocates lies in a `memfd_secret` mapping, which the kernel gives to no other
-//! process, root's included, and to no core dump.
+//! The memory of libcrypto. All its allocations are in a `memfd_secret` mapping, which the kernel does not expose to
+//! any other process, including those of root, or to core dumps.
 //!
-//! [`start`] has to come before libcrypto's first allocation. Whatever is given back is wiped. When the arena is full,
-//! the allocation fails: there is no other memory to use. A kernel without `memfd_secret` (ENOSYS, and nothing else)
-//! gives locked memory that is left out of core dumps, and [`Kind`] says so.
+//! [`start`] must run before libcrypto's first allocation. Memory that is given back is wiped. If the arena is full,
+//! the allocation fails, because there is no other memory to use. On a kernel without `memfd_secret` (ENOSYS only), the
+//! arena is locked memory that is left out of core dumps, and [`Kind`] reports it.
 
 mod heap;
 
@@ -21,17 +21,17 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Where keys lie.
+/// The kind of memory that holds keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// In memory that no other process can read.
+    /// Memory that no other process can read.
     Secret,
-    /// In memory that is not swapped and not dumped, but that root can read.
+    /// Memory that is not swapped and not dumped, but that root can read.
     Locked,
 }
 
 impl Kind {
-    /// A warning for the operator, with cause and remedy.
+    /// Returns a warning for the operator, with cause and remedy.
     pub(crate) fn warning(self) -> Option<&'static str> {
         match self {
             Self::Secret => None,
@@ -43,7 +43,7 @@ impl Kind {
     }
 }
 
-/// Why there is no arena.
+/// The reason why there is no arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ArenaError {
     /// RLIMIT_MEMLOCK is too low.
@@ -52,7 +52,7 @@ pub enum ArenaError {
          (LimitMEMLOCK= of the unit, or ulimit -l)"
     )]
     Limit(u64),
-    /// The kernel refuses. Only ENOSYS would mean that it has none.
+    /// The kernel refuses the system call. Only ENOSYS would mean that the kernel does not have it.
     #[error(
         "the kernel refuses secret memory: {0} (does a seccomp filter block memfd_secret, and is RLIMIT_MEMLOCK really that \
          large?)"
@@ -61,7 +61,7 @@ pub enum ArenaError {
     /// The arena cannot hold a thread's stack, or its guard page cannot be set.
     #[error("no stack in secret memory for a signing thread: {0}")]
     Stack(Errno),
-    /// libcrypto has allocated already.
+    /// libcrypto has already allocated memory.
     #[error("libcrypto allocated memory before it was given the arena")]
     Late,
 }
@@ -74,7 +74,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// The one arena of the process.
+/// The only arena of the process.
 static ARENA: OnceLock<Arena> = OnceLock::new();
 
 struct Arena {
@@ -82,20 +82,20 @@ struct Arena {
     base: NonNull<u8>,
     len: usize,
     heap: Mutex<Heap>,
-    /// Failed allocations.
+    /// The number of failed allocations.
     refused: AtomicU64,
 }
 
-// SAFETY: the mapping is shared by all threads for the life of the process, and the heap's lock decides who has which
-// part of it.
+// SAFETY: the mapping is shared by all threads for the life of the process, and the heap's lock decides which thread
+// owns which part of it.
 unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
-/// Gives libcrypto the arena. Has to come before anything of libcrypto, and once.
+/// Makes libcrypto use the arena. Must be called once, before any other call to libcrypto.
 ///
 /// # Errors
-/// [`ArenaError`]; libcrypto must not be used then.
+/// [`ArenaError`]; libcrypto must not be used after an error.
 pub(crate) fn start() -> Result<(), ArenaError> {
     let len = size()?;
     let (kind, base) = match secret(len) {
@@ -107,47 +107,48 @@ pub(crate) fn start() -> Result<(), ArenaError> {
     if ARENA.set(Arena { kind, base, len, heap, refused: AtomicU64::new(0) }).is_err() {
         return Err(ArenaError::Late);
     }
-    // SAFETY: the three functions keep to the contract of malloc, realloc and free, by any number of threads.
+    // SAFETY: the three functions keep the contract of malloc, realloc and free, for any number of threads.
     match unsafe { CRYPTO_set_mem_functions(allocate, reallocate, release) } {
         1 => Ok(()),
         _ => Err(ArenaError::Late),
     }
 }
 
-/// Where keys lie; none in a process that has not called [`start`].
+/// Returns the kind of memory that holds keys. `None` if the process has not called [`start`].
 pub(crate) fn kind() -> Option<Kind> {
     ARENA.get().map(|arena| arena.kind)
 }
 
-/// Bytes that are free, and bytes in all; none in a process that has not called [`start`].
+/// Returns the number of free bytes and the total number of bytes. `None` if the process has not called [`start`].
 pub(crate) fn capacity() -> Option<(usize, usize)> {
     ARENA.get().map(|arena| (arena.heap().free_bytes(), arena.len))
 }
 
-/// A part of the arena that is a thread's stack. It is never given back.
+/// A part of the arena that is the stack of a thread. It is never given back.
 pub(crate) struct Stack {
     base: NonNull<u8>,
     len: usize,
 }
 
 impl Stack {
-    /// Its lowest address, above a guard page.
+    /// Returns its lowest address, above a guard page.
     pub(crate) fn base(&self) -> *mut u8 {
         self.base.as_ptr()
     }
 
-    /// Its size in bytes.
+    /// Returns its size in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 }
 
-/// How many stacks the arena has room for beside keys; no bound in a process that has not called [`start`].
+/// Returns the number of stacks that the arena has room for beside keys. There is no bound if the process has not
+/// called [`start`].
 pub(crate) fn stacks() -> usize {
     ARENA.get().map_or(usize::MAX, |arena| arena.len / STACKS_SHARE / SIGNER_STACK)
 }
 
-/// Takes a stack, with a guard page below it; none in a process that has not called [`start`].
+/// Takes a stack, with a guard page below it. `None` if the process has not called [`start`].
 ///
 /// # Errors
 /// [`ArenaError::Stack`].
@@ -164,46 +165,47 @@ pub(crate) fn stack() -> Result<Option<Stack>, ArenaError> {
     Ok(Some(Stack { base, len: SIGNER_STACK - PAGE }))
 }
 
-/// How many allocations failed.
+/// Returns the number of failed allocations.
 pub(crate) fn refused() -> u64 {
     ARENA.get().map_or(0, |arena| arena.refused.load(Ordering::Relaxed))
 }
 
-/// As much as may be locked: the soft limit, raised to the hard one.
+/// Returns the number of bytes that may be locked: the soft limit, raised to the hard limit.
 fn size() -> Result<usize, ArenaError> {
     let limit = getrlimit(Resource::Memlock);
-    // Every process may raise its soft limit to the hard one; where that fails, the soft limit applies.
+    // Every process may raise its soft limit to the hard limit. If that fails, the soft limit applies.
     let _ = setrlimit(Resource::Memlock, Rlimit { current: limit.maximum, ..limit });
     let allowed = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
     let len = usize::try_from(allowed).unwrap_or(usize::MAX).min(ARENA_MAX) / PAGE * PAGE;
     if len < ARENA_MIN { Err(ArenaError::Limit(allowed)) } else { Ok(len) }
 }
 
-/// A mapping of memory that only this process has. Its descriptor is closed: nobody can take a copy of it.
+/// Returns a mapping of memory that only this process has. Its descriptor is closed, so that no other mapping of it can
+/// be made.
 fn secret(len: usize) -> Result<NonNull<u8>, Errno> {
     let memory = memfd_secret()?;
     rustix::fs::ftruncate(&memory, len as u64)?;
     let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping at a place of the kernel's choice; nobody else has the descriptor, or can truncate it.
+    // SAFETY: a new mapping at an address that the kernel chooses; no other code has the descriptor or can truncate it.
     let base = unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, &memory, 0)? };
     NonNull::new(base.cast()).ok_or(Errno::NOMEM)
 }
 
 fn memfd_secret() -> Result<OwnedFd, Errno> {
     const CLOEXEC: libc::c_uint = libc::O_CLOEXEC.cast_unsigned();
-    // SAFETY: takes flags alone.
+    // SAFETY: the system call takes only flags.
     let descriptor = unsafe { libc::syscall(libc::SYS_memfd_secret, CLOEXEC) };
     match c_int::try_from(descriptor) {
-        // SAFETY: a new descriptor, and nobody else's.
+        // SAFETY: the descriptor is new and has no other owner.
         Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
         _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::NOSYS)),
     }
 }
 
-/// Memory that is not swapped, and in no core dump.
+/// Returns memory that is not swapped and not part of core dumps.
 fn locked(len: usize) -> Result<NonNull<u8>, Errno> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping at a place of the kernel's choice; the advice is about it alone.
+    // SAFETY: a new mapping at an address that the kernel chooses; the advice applies only to it.
     unsafe {
         let base = mmap_anonymous(ptr::null_mut(), len, protection, MapFlags::PRIVATE)?;
         mlock_with(base, len, MlockFlags::ONFAULT)?;
@@ -213,7 +215,8 @@ fn locked(len: usize) -> Result<NonNull<u8>, Errno> {
 }
 
 impl Arena {
-    /// Code that holds the lock cannot panic with the metadata half written, except for a bug in the metadata itself.
+    /// Locks the heap. Code that holds the lock cannot panic with the metadata half written, except for a bug in the
+    /// metadata itself.
     fn heap(&self) -> MutexGuard<'_, Heap> {
         self.heap.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -243,15 +246,16 @@ impl Arena {
     fn release(&self, block: *mut u8) {
         let mut heap = self.heap();
         let Some(Block { len, .. }) = heap.give(self.offset(block)) else { no_such_block() };
-        // SAFETY: the block is `len` bytes of the mapping, its owner has done with it, and nobody else gets it before
-        // the heap's lock is given back. The compiler cannot leave the writes out, since other threads read the
+        // SAFETY: the block is `len` bytes of the mapping, its owner no longer uses it, and no other thread gets it
+        // before the heap's lock is released. The compiler cannot remove the writes, because other threads read the
         // mapping.
         unsafe { ptr::write_bytes(block, 0, len) };
         drop(heap);
     }
 }
 
-/// A block that is given back twice, or is none: the memory of a process that holds keys is not what it should be.
+/// Aborts after a block is given back twice, or was never allocated. The memory of a process that holds keys is then
+/// corrupt.
 fn no_such_block() -> ! {
     crate::log::line("libcrypto freed memory that it did not allocate");
     std::process::abort();
@@ -285,7 +289,7 @@ unsafe extern "C" fn reallocate(
     }
     let larger = arena.allocate(size);
     if !larger.is_null() {
-        // SAFETY: both are blocks of the arena, the new one the longer.
+        // SAFETY: both are blocks of the arena, and the new one is longer.
         unsafe { ptr::copy_nonoverlapping(block.cast::<u8>(), larger, len) };
         arena.release(block.cast());
     }

@@ -1,4 +1,4 @@
-//! The keeper; `luassld run` gives it the one option that it has. Everything is in the library.
+//! The keeper. `luassld run` gives it its one option. All code is in the library.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
-//! RSA key exchange of TLS 1.2 (RFC 5246, 7.4.7.1) with implicit rejection: out come 48 bytes, which are the secret, or
-//! where padding or version are wrong, bytes that follow from the key, the version and the ciphertext alone. The same
-//! request has the same answer for ever, and every answer begins with the version, so that neither one answer nor the
-//! comparison of several tells good padding from bad. The raw RSA result stays in libcrypto's memory, and is looked at
-//! without a branch.
+//! RSA key exchange of TLS 1.2 (RFC 5246, 7.4.7.1) with implicit rejection. The result has 48 bytes. They are the
+//! secret, or, if the padding or the version is wrong, bytes that depend only on the key, the version and the
+//! ciphertext. The same request always has the same answer, and every answer begins with the version, so that neither
+//! one answer nor the comparison of several answers reveals whether the padding is good. The raw RSA result stays in
+//! libcrypto's memory, and is examined without a branch.
 
 use crate::crypto::key::PrivateKey;
 use crate::crypto::object::{CryptoError, Owned};
@@ -31,27 +31,27 @@ unsafe extern "C" {
     ) -> *mut u8;
 }
 
-/// Separates what is derived from the private exponent here from whatever else might be.
+/// Separates the values that are derived from the private exponent here from any other values derived from it.
 const LABEL: &[u8] = b"luassl implicit rejection 1";
 
-/// HMAC-SHA-256's length, in bytes.
+/// The length of HMAC-SHA-256, in bytes.
 const MAC: usize = 32;
 
-/// What stands before the secret in a good block: 0, 2, padding without a zero, 0 (RFC 8017, 7.2.1). The least has 8
-/// bytes of padding.
+/// The shortest header before the secret in a good block: 0, 2, padding without a zero, 0 (RFC 8017, 7.2.1). The
+/// padding has at least 8 bytes.
 const HEAD_MIN: usize = 11;
 
 impl PrivateKey {
-    /// Bytes of what is encrypted to an RSA key.
+    /// Returns the number of bytes in a ciphertext for an RSA key.
     pub(crate) fn modulus_len(&self) -> usize {
         // SAFETY: the key is live.
         usize::try_from(unsafe { ffi::EVP_PKEY_get_size(self.as_ptr()) }).unwrap_or(0)
     }
 
-    /// The pre-master secret in `ciphertext`, whose first bytes have to be `version`; or bytes in its place.
+    /// Returns the pre-master secret in `ciphertext`, whose first bytes must be `version`, or replacement bytes.
     ///
     /// # Errors
-    /// [`CryptoError`] for a key that is not RSA, and for a ciphertext that is no number below the modulus.
+    /// [`CryptoError`] for a key that is not RSA, and for a ciphertext that is not an integer below the modulus.
     pub(crate) fn pre_master(
         &self,
         version: u16,
@@ -64,15 +64,15 @@ impl PrivateKey {
         Ok(())
     }
 
-    /// The RSA operation without a look at the padding.
+    /// Performs the RSA operation without checking the padding.
     fn raw_block(&self, ciphertext: &[u8]) -> Result<SecretFile, CryptoError> {
-        // SAFETY: the key is live; the context takes a reference of its own, and is freed by its function.
+        // SAFETY: the key is live; the context takes its own reference, and is freed by its function.
         let context = unsafe {
             Owned::new(ffi::EVP_PKEY_CTX_new(self.as_ptr(), ptr::null_mut()), ffi::EVP_PKEY_CTX_free)?
         };
         SecretFile::filled(self.modulus_len(), |block| {
             let mut length = block.len();
-            // SAFETY: the context is live; `length` says how much room there is; both slices are live.
+            // SAFETY: the context is live; `length` is the size of the buffer; both slices are live.
             let done = unsafe {
                 ffi::EVP_PKEY_decrypt_init(context.as_ptr()) == 1
                     && ffi::EVP_PKEY_CTX_set_rsa_padding(context.as_ptr(), ffi::RSA_NO_PADDING) == 1
@@ -88,7 +88,7 @@ impl PrivateKey {
         })
     }
 
-    /// What is answered for a ciphertext that is not good.
+    /// Returns the answer for a bad ciphertext.
     fn replacement(
         &self,
         version: u16,
@@ -109,7 +109,7 @@ impl PrivateKey {
         Ok(secret)
     }
 
-    /// The key of what is answered for ciphertexts that are not good: it follows from the private exponent.
+    /// Returns the key from which the answers for bad ciphertexts are derived. It is derived from the private exponent.
     fn rejection_key(&self) -> Result<&SecretFile, CryptoError> {
         if let Some(key) = self.rejection.get() {
             return Ok(key);
@@ -121,17 +121,17 @@ impl PrivateKey {
         Ok(self.rejection.get_or_init(|| key))
     }
 
-    /// The private exponent, as long as the modulus.
+    /// Returns the private exponent, padded to the length of the modulus.
     fn exponent(&self) -> Result<SecretFile, CryptoError> {
         let mut number = ptr::null_mut();
-        // SAFETY: the key is live; the number that it gives is new, and freed by its function.
+        // SAFETY: the key is live; the call returns a new number, which is freed by its function.
         let number = unsafe {
             let found = EVP_PKEY_get_bn_param(self.as_ptr(), c"d".as_ptr(), &raw mut number) == 1;
             Owned::new(if found { number } else { ptr::null_mut() }, ffi::BN_clear_free)?
         };
         SecretFile::filled(self.modulus_len(), |bytes| {
             let length = c_int::try_from(bytes.len()).unwrap_or(0);
-            // SAFETY: the number is live, and writes `length` bytes, which is how many there are.
+            // SAFETY: the number is live; the call writes `length` bytes, which is the size of the buffer.
             unsafe { ffi::BN_bn2binpad(number.as_ptr(), bytes.as_mut_ptr(), length) == length }
         })
     }
@@ -139,7 +139,8 @@ impl PrivateKey {
 
 fn hmac(key: &[u8], message: &[u8], mac: &mut [u8; MAC]) -> bool {
     let key_len = c_int::try_from(key.len()).unwrap_or(0);
-    // SAFETY: both slices are live, and SHA-256 writes 32 bytes, which is what there is; the length is not asked for.
+    // SAFETY: both slices are live, and SHA-256 writes 32 bytes, which is the size of the buffer; the length is not
+    // requested.
     let written = unsafe {
         HMAC(
             ffi::EVP_sha256(),
@@ -154,7 +155,7 @@ fn hmac(key: &[u8], message: &[u8], mac: &mut [u8; MAC]) -> bool {
     !written.is_null()
 }
 
-/// The end of `block` where it is good, else `other`; the time does not depend on which.
+/// Copies the end of `block` to `secret` if the block is good, else `other`. The time does not depend on the choice.
 fn choose(block: &[u8], version: u16, other: &[u8; PRE_MASTER], secret: &mut [u8; PRE_MASTER]) {
     let Some((head, end)) = block.split_last_chunk::<PRE_MASTER>().filter(|(head, _)| head.len() >= HEAD_MIN)
     else {
@@ -169,7 +170,7 @@ fn choose(block: &[u8], version: u16, other: &[u8; PRE_MASTER], secret: &mut [u8
     }
 }
 
-/// 0xff for a block whose padding and version are right, else 0.
+/// Returns 0xff for a block whose padding and version are right, else 0.
 fn good(head: &[u8], end: &[u8; PRE_MASTER], version: u16) -> u8 {
     let [major, minor] = version.to_be_bytes();
     let mut wrong = (end[0] ^ major) | (end[1] ^ minor);
@@ -185,7 +186,7 @@ fn good(head: &[u8], end: &[u8; PRE_MASTER], version: u16) -> u8 {
     zero(wrong)
 }
 
-/// 0xff for 0, and 0 for all else.
+/// Returns 0xff for 0, and 0 for every other byte.
 fn zero(byte: u8) -> u8 {
     let [_, _, borrowed, _] = u32::from(black_box(byte)).wrapping_sub(1).to_be_bytes();
     borrowed
@@ -197,7 +198,7 @@ mod tests {
 
     const OTHER: [u8; PRE_MASTER] = [0xee; PRE_MASTER];
 
-    /// A good block of a 2,048-bit key.
+    /// Returns a good block of a 2,048-bit key.
     fn block() -> Vec<u8> {
         let head = [&[0, 2], [0x77; 256 - PRE_MASTER - 3].as_slice(), &[0]];
         [head.concat().as_slice(), &[3, 3], &[0x5a; PRE_MASTER - 2]].concat()

@@ -1,8 +1,8 @@
-//! Why a file gave no private key.
+//! The reasons why a file provides no private key.
 
 use crate::crypto::object::CryptoError;
 
-/// Why no private key could be loaded from a file.
+/// The reason why no private key could be loaded from a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyFault {
     /// The file contains no private key.
@@ -11,13 +11,13 @@ pub(crate) enum KeyFault {
     /// The private key cannot be read.
     #[error("the private key cannot be read: {0}")]
     Unreadable(CryptoError),
-    /// It is encrypted, and no passphrase was configured.
+    /// The key is encrypted, and no passphrase was configured.
     #[error("the private key needs a passphrase: set password_file to the file that contains it")]
     NeedsPassphrase,
-    /// It is encrypted, and the passphrase does not decrypt it.
+    /// The key is encrypted, and the passphrase does not decrypt it.
     #[error("the passphrase does not decrypt the private key")]
     WrongPassphrase,
-    /// An unsupported kind or size.
+    /// The kind or the size is not supported.
     #[error(
         "{0}: use an RSA key of 2048 to 4096 bits, or one of P-256, P-384, P-521, Ed25519 or \
              Ed448"

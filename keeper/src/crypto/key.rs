@@ -1,4 +1,4 @@
-//! Private keys: read from PEM, looked at, signed with. They are never written out.
+//! Private keys: reading from PEM, checking, and signing. They are never written out.
 
 use crate::crypto::fault::KeyFault;
 use crate::crypto::load;
@@ -24,38 +24,39 @@ unsafe extern "C" {
 /// Supported RSA moduli, in bits.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=4096;
 
-/// Longest signature: RSA 4096.
+/// The length of the longest signature: RSA 4096.
 const SIGNATURE_MAX: usize = 512;
 
-/// Signed once when a key is loaded, to see that its halves belong together.
+/// The message that is signed once when a key is loaded, to check that the two halves match.
 const PROOF: &[u8] = b"luassl-keeper";
 
-/// Begins every sort of private key in PEM, encrypted ones as well; before it stands which sort.
+/// The part that every private key in PEM has in its first line, also an encrypted one. The kind of the key is before
+/// it.
 const PEM_MARK: &str = "PRIVATE KEY-----";
 
 /// A private key of a supported kind. The type has neither Debug nor Clone.
 pub(crate) struct PrivateKey {
     key: Owned<ffi::EVP_PKEY>,
     kind: KeyKind,
-    /// Contexts that have begun a signature, by scheme. To begin one takes libcrypto 2 us and 3 KiB of the arena, to
-    /// copy one next to nothing.
+    /// Contexts that have begun a signature, by scheme. Beginning a signature costs libcrypto 2 us and 3 KiB of the
+    /// arena; copying a context costs almost nothing.
     begun: [OnceLock<Owned<ffi::EVP_MD_CTX>>; SCHEMES],
-    /// Of an RSA key that has decrypted: what the answers for bad ciphertexts follow from.
+    /// The secret from which the answers for bad ciphertexts are derived. Set for an RSA key that has decrypted.
     pub(super) rejection: OnceLock<SecretFile>,
 }
 
-/// Schemes of one key for which a context is kept: two paddings of RSA, three digests each.
+/// The number of schemes of one key for which a context is kept: two paddings of RSA with three digests each.
 const SCHEMES: usize = 6;
 
-// SAFETY: an EVP_PKEY that is not changed any more may be used by many threads: its caches have locks of their own,
-// and what a signature changes is in the EVP_MD_CTX, which belongs to the call. One that is kept is only copied, which
-// counts references by atomic operations and writes nothing else of it. The bytes of `rejection` are only read.
+// SAFETY: an EVP_PKEY that is no longer changed may be used by many threads: its caches have their own locks, and a
+// signature changes only the EVP_MD_CTX, which belongs to the call. A kept EVP_MD_CTX is only copied, which counts
+// references with atomic operations and writes nothing else in it. The bytes of `rejection` are only read.
 unsafe impl Send for PrivateKey {}
 // SAFETY: as above.
 unsafe impl Sync for PrivateKey {}
 
 impl PrivateKey {
-    /// Reads the first private key (PKCS#8, PKCS#1, SEC1) of a PEM file; other blocks are passed over.
+    /// Reads the first private key (PKCS#8, PKCS#1, SEC1) of a PEM file. Other blocks are skipped.
     ///
     /// # Errors
     /// [`KeyFault`].
@@ -72,7 +73,7 @@ impl PrivateKey {
         if key.proves_itself() { Ok(key) } else { Err(KeyFault::Damaged) }
     }
 
-    /// What it is.
+    /// Returns the kind of the key.
     pub(crate) fn kind(&self) -> KeyKind {
         self.kind
     }
@@ -81,24 +82,24 @@ impl PrivateKey {
         self.key.as_ptr()
     }
 
-    /// The public half as DER SubjectPublicKeyInfo.
+    /// Returns the public half as DER SubjectPublicKeyInfo.
     ///
     /// # Errors
     /// [`CryptoError`].
     pub(crate) fn public_key(&self) -> Result<Vec<u8>, CryptoError> {
-        // SAFETY: the key is live, and `to_der` gives room for what was asked for.
+        // SAFETY: the key is live, and `to_der` provides room for the length that was returned.
         to_der(|out| unsafe { ffi::i2d_PUBKEY(self.as_ptr(), out) })
     }
 
     /// Signs a whole message.
     ///
     /// # Errors
-    /// [`CryptoError`] where libcrypto fails; a scheme that does not fit the key is one reason.
+    /// [`CryptoError`] if libcrypto fails, for example because the scheme does not fit the key.
     pub(crate) fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
         let context = self.begin(scheme)?;
         let mut signature = vec![0; SIGNATURE_MAX];
         let mut length = signature.len();
-        // SAFETY: `length` says how much room there is; both slices are live.
+        // SAFETY: `length` is the size of the buffer; both slices are live.
         let done = unsafe {
             ffi::EVP_DigestSign(
                 context.as_ptr(),
@@ -130,7 +131,7 @@ impl PrivateKey {
         Ok(verdict == 1)
     }
 
-    /// Whether the two halves belong together.
+    /// Returns whether the two halves match.
     fn proves_itself(&self) -> bool {
         let scheme = Scheme::usual(self.kind);
         let signature = self.sign(scheme, PROOF);
@@ -138,7 +139,7 @@ impl PrivateKey {
         good.unwrap_or(false)
     }
 
-    /// A context that has begun a signature.
+    /// Returns a context that has begun a signature.
     fn begin(&self, scheme: Scheme) -> Result<Owned<ffi::EVP_MD_CTX>, CryptoError> {
         let begin = || self.start(scheme, ffi::EVP_DigestSignInit);
         let Some(kept) = index_of(scheme).and_then(|index| self.begun.get(index)) else { return begin() };
@@ -149,7 +150,7 @@ impl PrivateKey {
                 kept.get_or_init(|| first)
             }
         };
-        // SAFETY: a new context, freed by its function; a live one is copied to it.
+        // SAFETY: a new context, freed by its function; a live context is copied to it.
         unsafe {
             let context = Owned::new(ffi::EVP_MD_CTX_new(), ffi::EVP_MD_CTX_free)?;
             let copied = EVP_MD_CTX_copy_ex(context.as_ptr(), first.as_ptr()) == 1;
@@ -161,7 +162,8 @@ impl PrivateKey {
         // SAFETY: a new context, freed by its function.
         let context = unsafe { Owned::new(ffi::EVP_MD_CTX_new(), ffi::EVP_MD_CTX_free)? };
         let mut parameters = ptr::null_mut();
-        // SAFETY: context and key are live; `parameters` is set to a part of the context, and not kept beyond it.
+        // SAFETY: context and key are live; `parameters` is set to a part of the context, and is not kept longer than
+        // the context.
         let mut good = unsafe {
             init(context.as_ptr(), &raw mut parameters, digest(scheme), ptr::null_mut(), self.as_ptr()) == 1
         };
@@ -201,14 +203,14 @@ fn digest(scheme: Scheme) -> *const ffi::EVP_MD {
     }
 }
 
-/// Where a scheme's context is kept; none for one whose hash is part of the signature, since libcrypto copies only what
-/// has a digest.
+/// Returns the index of the context of a scheme. `None` for a scheme whose hash is part of the signature algorithm,
+/// because libcrypto can copy only a context with a digest.
 fn index_of(scheme: Scheme) -> Option<usize> {
     let padding = if matches!(scheme, Scheme::RsaPss(_)) { SCHEMES / 2 } else { 0 };
     scheme.digest().map(|digest| padding + digest as usize)
 }
 
-/// What a file without a private key may be instead.
+/// Returns a hint about the content of a file without a private key.
 fn hint(file: &SecretFile) -> &'static str {
     if file.is_empty() {
         ": it is empty"
@@ -254,11 +256,11 @@ fn curve(key: &Owned<ffi::EVP_PKEY>) -> Result<KeyKind, KeyFault> {
     }
 }
 
-/// A parameter of the public half, as text.
+/// Returns a parameter of the public half, as text.
 fn text(key: &Owned<ffi::EVP_PKEY>, parameter: &CStr) -> Option<String> {
     let mut text = [0_u8; 64];
     let mut length = 0;
-    // SAFETY: the text is written with its zero byte, or not at all where it does not fit.
+    // SAFETY: the text is written with its zero byte, or not at all if it does not fit.
     let done = unsafe {
         let buffer = text.as_mut_ptr().cast();
         ffi::EVP_PKEY_get_utf8_string_param(

@@ -1,4 +1,4 @@
-//! From PEM to a private key. libcrypto gets nothing to decode or decrypt before [`key_shape`] has looked at it.
+//! Loads a private key from PEM. libcrypto does not decode or decrypt anything before [`key_shape`] has checked it.
 
 use crate::crypto::fault::KeyFault;
 use crate::crypto::object::{CryptoError, Owned};
@@ -10,9 +10,9 @@ use openssl_sys as ffi;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 
-/// An EncryptedPrivateKeyInfo as libcrypto has it.
+/// The EncryptedPrivateKeyInfo type of libcrypto.
 enum EncryptedKey {}
-/// A PrivateKeyInfo as libcrypto has it; the key in it is not decoded.
+/// The PrivateKeyInfo type of libcrypto. The key in it is not decoded.
 enum KeyInfo {}
 /// `OSSL_DECODER_CTX`.
 enum Decoder {}
@@ -53,7 +53,7 @@ impl From<ShapeFault> for KeyFault {
     }
 }
 
-/// Reads the first private key of a file; none where it has no block of that label.
+/// Reads the first private key of a file. `None` if the file has no block with such a label.
 ///
 /// # Errors
 /// [`KeyFault`].
@@ -82,7 +82,7 @@ fn first_key(file: &SecretFile) -> Result<Option<Block>, CryptoError> {
     Ok(None)
 }
 
-/// Looks at the bytes of a key, and has libcrypto decode them as what they are, and as nothing else.
+/// Checks the bytes of a key, and has libcrypto decode them as the form that they have, and as no other form.
 fn decode(form: Form, block: &Block) -> Result<Owned<ffi::EVP_PKEY>, KeyFault> {
     let algorithm = key_shape::check(form, block.bytes())?;
     bounded(block)?;
@@ -90,7 +90,7 @@ fn decode(form: Form, block: &Block) -> Result<Owned<ffi::EVP_PKEY>, KeyFault> {
     decode_as(structure, name(algorithm), block.bytes()).map_err(KeyFault::Unreadable)
 }
 
-/// Attributes or a salt may be of any length; libcrypto copies them several times.
+/// Checks the length. Attributes or a salt may have any length, and libcrypto copies them several times.
 fn bounded(block: &Block) -> Result<(), KeyFault> {
     if block.bytes().len() <= KEY_MAX {
         return Ok(());
@@ -128,7 +128,7 @@ fn decode_as(structure: &CStr, kind: &CStr, bytes: &[u8]) -> Result<Owned<ffi::E
     }
 }
 
-/// Decrypts a PKCS#8 key: `block`, which is the first encrypted one of the file.
+/// Decrypts a PKCS#8 key: `block`, which is the first encrypted block of the file.
 fn open(
     file: &SecretFile,
     block: &Block,
@@ -145,13 +145,13 @@ fn open(
     decode(Form::Pkcs8, &opened)
 }
 
-/// The bytes of the PrivateKeyInfo within the first encrypted key.
+/// Returns the bytes of the PrivateKeyInfo in the first encrypted key.
 fn decrypt(bio: &Owned<ffi::BIO>, passphrase: &[u8]) -> Result<Block, CryptoError> {
     let length = c_int::try_from(passphrase.len()).map_err(|_| CryptoError("too long".to_owned()))?;
     let mut asked = Asked { passphrase: None, times: 0 };
     let mut data = ptr::null_mut();
-    // SAFETY: each object is new and is freed by its function; the passphrase is live and as long as said; the callback
-    // gets `asked`, which outlives the call; libcrypto allocates `data`, which is the block's then.
+    // SAFETY: each object is new and is freed by its function; the passphrase is live and has the given length; the
+    // callback gets `asked`, which outlives the call; libcrypto allocates `data`, which the block then owns.
     unsafe {
         let user = (&raw mut asked).cast();
         let key = PEM_read_bio_PKCS8(bio.as_ptr(), ptr::null_mut(), Some(give_passphrase), user);
@@ -164,7 +164,7 @@ fn decrypt(bio: &Owned<ffi::BIO>, passphrase: &[u8]) -> Result<Block, CryptoErro
     }
 }
 
-/// Decrypts and decodes a block that is encrypted by the means of PEM.
+/// Decrypts and decodes a block that is encrypted as PEM specifies.
 fn decrypted(
     form: Form,
     block: &mut Block,
@@ -179,20 +179,20 @@ fn decrypted(
         (_, None) => KeyFault::NeedsPassphrase,
         (_, Some(_)) => KeyFault::WrongPassphrase,
     })?;
-    // One wrong passphrase in 256 leaves bytes that look like padding at the end.
+    // One wrong passphrase in 256 produces bytes that end in valid padding.
     decode(form, block).map_err(|fault| match fault {
         KeyFault::Unreadable(_) => KeyFault::WrongPassphrase,
         fault => fault,
     })
 }
 
-/// What the passphrase callback has to give, and whether it was called.
+/// The passphrase for the callback, and whether the callback was called.
 struct Asked<'a> {
     passphrase: Option<&'a [u8]>,
     times: u32,
 }
 
-/// libcrypto's default would ask at the terminal; this one gives what the operator named, or nothing.
+/// Provides the configured passphrase, or nothing. libcrypto's default callback would ask at the terminal.
 unsafe extern "C" fn give_passphrase(buffer: *mut c_char, size: c_int, _: c_int, user: *mut c_void) -> c_int {
     // SAFETY: `user` is the `Asked` that the caller keeps alive during the call that runs this.
     let asked = unsafe { &mut *user.cast::<Asked<'_>>() };
@@ -200,7 +200,7 @@ unsafe extern "C" fn give_passphrase(buffer: *mut c_char, size: c_int, _: c_int,
     let Some(passphrase) = asked.passphrase else { return -1 };
     match c_int::try_from(passphrase.len()) {
         Ok(length) if length <= size => {
-            // SAFETY: `buffer` has room for `size` bytes, and is libcrypto's own.
+            // SAFETY: `buffer` has room for `size` bytes, and belongs to libcrypto.
             unsafe { ptr::copy_nonoverlapping(passphrase.as_ptr(), buffer.cast(), passphrase.len()) };
             length
         }

@@ -1,8 +1,8 @@
-//! libcrypto: the only place of the keeper that calls it, and (beside `sockets`) the only one with unsafe code.
+//! The only module of the keeper that calls libcrypto, and (with `sockets`) the only one with unsafe code.
 //!
-//! Key bytes live in memory that libcrypto allocated, from the read of the file on ([`SecretFile`]); no Rust `Vec` or
-//! `String` ever has them. So the allocator that libcrypto is given decides where keys lie, and [`start`], which runs
-//! before anything else, is the place to give it one.
+//! Key bytes stay in memory that libcrypto allocated, from the moment when the file is read ([`SecretFile`]). No Rust
+//! `Vec` or `String` ever contains them. Therefore the allocator that libcrypto uses decides where keys are stored, and
+//! [`start`], which runs before any other function, is the place to set it.
 
 mod decrypt;
 mod fault;
@@ -38,26 +38,26 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// `<openssl/crypto.h>`: openssl.cnf, and with it OPENSSL_CONF, is not read.
+/// `<openssl/crypto.h>`: openssl.cnf is not read, and therefore OPENSSL_CONF has no effect.
 const OPENSSL_INIT_NO_LOAD_CONFIG: u64 = 0x80;
 
-/// Starts libcrypto, without a configuration file. Must be the first call of the process: nothing else may have made
-/// libcrypto allocate.
+/// Starts libcrypto without a configuration file. Must be the first call of the process: libcrypto must not have
+/// allocated memory before it.
 ///
 /// # Errors
-/// [`CryptoError`] when libcrypto does not start.
+/// [`CryptoError`] if libcrypto does not start.
 pub(crate) fn start() -> Result<(), CryptoError> {
-    // SAFETY: the options need no settings, and a null pointer stands for none.
+    // SAFETY: the options need no settings, and a null pointer stands for no settings.
     match unsafe { OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, ptr::null()) } {
         1 => Ok(()),
         _ => Err(CryptoError::last()),
     }
 }
 
-/// SHA-256 of public bytes.
+/// Returns the SHA-256 of public bytes.
 pub(crate) fn sha256(bytes: &[u8]) -> Result<[u8; 32], CryptoError> {
     let mut digest = [0; 32];
-    // SAFETY: SHA-256 writes 32 bytes, which is what there is; the input is a live slice.
+    // SAFETY: SHA-256 writes 32 bytes, which is the size of the buffer; the input is a live slice.
     let done = unsafe {
         EVP_Digest(
             bytes.as_ptr().cast(),

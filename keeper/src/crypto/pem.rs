@@ -1,4 +1,5 @@
-//! The blocks of a PEM file, and its certificates as opaque bytes: libcrypto undoes the text form, and parses none of them.
+//! The blocks of a PEM file, and its certificates as opaque bytes. libcrypto decodes the text form, and does not parse
+//! the certificates.
 
 use crate::crypto::object::{CryptoError, Owned};
 use crate::crypto::secret::CRYPTO_clear_free;
@@ -33,30 +34,30 @@ struct CipherInfo {
     iv: [u8; 16],
 }
 
-/// Certificates that one file may have.
+/// The maximum number of certificates in one file.
 const CERTIFICATES_MAX: usize = 64;
 
-/// Labels of certificates.
+/// The labels of certificates.
 const LABELS: [&CStr; 2] = [c"CERTIFICATE", c"X509 CERTIFICATE"];
 
-/// Why the certificates of a file are rejected.
+/// The reason why the certificates of a file are rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PemFault {
-    /// libcrypto cannot undo the text form.
+    /// libcrypto cannot decode the text form.
     #[error("{0}")]
     Text(#[from] CryptoError),
     /// The block has a header.
     #[error("it is encrypted")]
     Encrypted,
-    /// The bytes are something else.
+    /// The bytes are not a certificate.
     #[error("{0}")]
     Other(#[from] NoCertificate),
-    /// More than [`CERTIFICATES_MAX`].
+    /// The file has more than [`CERTIFICATES_MAX`] certificates.
     #[error("more than {CERTIFICATES_MAX} certificates")]
     TooMany,
 }
 
-/// The certificates of a PEM file, which may have other blocks as well.
+/// Returns the certificates of a PEM file, which may also contain other blocks.
 ///
 /// # Errors
 /// [`PemFault`].
@@ -84,12 +85,12 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// The next block; none at the end of the file.
+    /// Returns the next block. `None` at the end of the file.
     pub(super) fn next(bio: &Owned<ffi::BIO>) -> Result<Option<Self>, CryptoError> {
         let mut block =
             Self { name: ptr::null_mut(), header: ptr::null_mut(), data: ptr::null_mut(), len: 0 };
         let mut len = 0;
-        // SAFETY: the BIO is live, and there are places for what the block consists of, which is ours then.
+        // SAFETY: the BIO is live, and there is a place for each part of the block, which this code then owns.
         let read = unsafe {
             let (name, header) = (&raw mut block.name, &raw mut block.header);
             PEM_read_bio(bio.as_ptr(), name, header, &raw mut block.data, &raw mut len)
@@ -105,10 +106,10 @@ impl Block {
         LABELS.contains(&self.label())
     }
 
-    /// Takes bytes that libcrypto has allocated.
+    /// Takes ownership of bytes that libcrypto has allocated.
     ///
     /// # Safety
-    /// `data` is null or has `len` bytes, and is nobody else's.
+    /// `data` is null or has `len` bytes, and has no other owner.
     pub(super) unsafe fn of(data: *mut u8, len: usize) -> Self {
         Self { name: ptr::null_mut(), header: ptr::null_mut(), data, len }
     }
@@ -117,15 +118,15 @@ impl Block {
         self.text(self.name)
     }
 
-    /// Whether there is a header, which encrypted blocks have.
+    /// Returns whether the block has a header, as encrypted blocks do.
     pub(super) fn has_header(&self) -> bool {
         !self.text(self.header).is_empty()
     }
 
-    /// Decrypts the bytes in their place, as the header says.
+    /// Decrypts the bytes in place, as the header specifies.
     ///
     /// # Errors
-    /// [`CryptoError`]; the bytes are nothing then.
+    /// [`CryptoError`]; the content of the bytes is then undefined.
     ///
     /// # Safety
     /// `callback` may be called with `user`.
@@ -136,7 +137,8 @@ impl Block {
     ) -> Result<(), CryptoError> {
         let mut info = CipherInfo { cipher: ptr::null(), iv: [0; 16] };
         let mut len = c_long::try_from(self.len).unwrap_or(0);
-        // SAFETY: header and bytes are the block's own, and `len` says how many there are; the rest is the caller's.
+        // SAFETY: header and bytes belong to the block, and `len` is the number of bytes; the caller guarantees the
+        // rest.
         let done = unsafe {
             PEM_get_EVP_CIPHER_INFO(self.header, &raw mut info) == 1
                 && PEM_do_header(&raw mut info, self.data, &raw mut len, callback, user) == 1
@@ -145,16 +147,16 @@ impl Block {
         if done { Ok(()) } else { Err(CryptoError::last()) }
     }
 
-    /// The bytes. Never to be copied into Rust's memory before they are known to be public.
+    /// Returns the bytes. They must not be copied into Rust's memory before they are known to be public.
     pub(super) fn bytes(&self) -> &[u8] {
         if self.data.is_null() {
             return &[];
         }
-        // SAFETY: libcrypto has written so many bytes there, and they live as long as `self`.
+        // SAFETY: libcrypto has written that many bytes there, and they live as long as `self`.
         unsafe { std::slice::from_raw_parts(self.data, self.len) }
     }
 
-    /// The bytes, where they are built as a certificate; nothing of them was copied otherwise.
+    /// Returns a copy of the bytes if they have the structure of a certificate. Otherwise copies nothing.
     fn public(&self) -> Result<Vec<u8>, PemFault> {
         if self.has_header() {
             return Err(PemFault::Encrypted);
@@ -163,7 +165,7 @@ impl Block {
         Ok(self.bytes().to_vec())
     }
 
-    /// One of the block's own texts.
+    /// Returns one of the texts of the block.
     fn text(&self, own: *const c_char) -> &CStr {
         if own.is_null() {
             return c"";
@@ -176,7 +178,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let file = c"keeper".as_ptr();
-        // SAFETY: libcrypto has allocated the three for us, or left them null; they are freed here alone.
+        // SAFETY: libcrypto has allocated all three for this value, or left them null; only this code frees them.
         unsafe {
             ffi::CRYPTO_free(self.name.cast(), file, 0);
             ffi::CRYPTO_free(self.header.cast(), file, 0);
@@ -185,9 +187,9 @@ impl Drop for Block {
     }
 }
 
-/// Whether the newest error says that no PEM block is left; forgets it then.
+/// Returns whether the newest error means that no PEM block is left. If so, discards the error.
 fn is_end_of_pem() -> bool {
-    // SAFETY: works on the thread's own queue.
+    // SAFETY: the calls work on the thread's own queue.
     unsafe {
         let error = ffi::ERR_peek_last_error();
         let end = ffi::ERR_GET_LIB(error) == ffi::ERR_LIB_PEM

@@ -1,4 +1,4 @@
-//! A file's content in memory that libcrypto allocated, wiped when it is dropped.
+//! The content of a file, in memory that libcrypto allocated. It is wiped when it is dropped.
 
 use crate::crypto::object::{CryptoError, Owned};
 use crate::identities::staple::{self, NoStaple};
@@ -21,28 +21,29 @@ pub(crate) struct SecretFile {
     capacity: usize,
 }
 
-/// Why a file was not read.
+/// The reason why a file was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReadFault {
-    /// A pipe, a socket or a device: reading it could block forever.
+    /// The file is a pipe, a socket or a device. Reading it could block forever.
     #[error("it is not a regular file")]
     NotRegular,
-    /// More bytes than such a file has.
+    /// The file has more bytes than allowed.
     #[error("it has more than {0} bytes")]
     TooLong(usize),
-    /// Bytes were added meanwhile.
+    /// Bytes were added during the read.
     #[error("it changed while it was read: try again")]
     Changed,
-    /// libcrypto has no memory for it.
+    /// libcrypto has no memory for the content.
     #[error("not enough memory for it")]
     Memory,
-    /// The system's answer.
+    /// The system returned an error.
     #[error("it cannot be read: {0}")]
     System(#[from] Errno),
 }
 
 impl SecretFile {
-    /// Reads a regular file of at most `max` bytes whole, from its start, wherever the descriptor stands.
+    /// Reads a whole regular file of at most `max` bytes, from its start, independent of the position of the
+    /// descriptor.
     ///
     /// # Errors
     /// [`ReadFault`].
@@ -64,22 +65,23 @@ impl SecretFile {
         Err(ReadFault::Changed)
     }
 
-    /// Random bytes.
+    /// Returns random bytes.
     ///
     /// # Errors
-    /// [`CryptoError`] when libcrypto has no memory or no randomness.
+    /// [`CryptoError`] if libcrypto has no memory or no randomness.
     pub(super) fn random(len: usize) -> Result<Self, CryptoError> {
         Self::filled(len, |bytes| {
             let count = c_int::try_from(bytes.len()).unwrap_or_default();
-            // SAFETY: writes `count` bytes, which is how many there are.
+            // SAFETY: the call writes `count` bytes, which is the size of the buffer.
             unsafe { ffi::RAND_priv_bytes(bytes.as_mut_ptr(), count) == 1 }
         })
     }
 
-    /// What `fill` writes into `len` bytes of libcrypto's memory; it says whether libcrypto did.
+    /// Returns the bytes that `fill` writes into `len` bytes of libcrypto's memory. `fill` returns whether libcrypto
+    /// succeeded.
     ///
     /// # Errors
-    /// [`CryptoError`] when libcrypto has no memory or did not.
+    /// [`CryptoError`] if libcrypto has no memory or `fill` fails.
     pub(super) fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> Result<Self, CryptoError> {
         let none = |_| CryptoError("not enough memory for it".to_owned());
         let mut content = Self::zeroed(len).map_err(none)?;
@@ -91,49 +93,50 @@ impl SecretFile {
     }
 
     fn zeroed(capacity: usize) -> Result<Self, ReadFault> {
-        // SAFETY: allocates `capacity` bytes, or returns null; the place of the call is for debugging alone.
+        // SAFETY: the call allocates `capacity` bytes, or returns null; the source location is for debugging only.
         let bytes = unsafe { CRYPTO_zalloc(capacity, c"keeper".as_ptr(), 0) };
         let bytes = NonNull::new(bytes.cast()).ok_or(ReadFault::Memory)?;
         Ok(Self { bytes, len: 0, capacity })
     }
 
     fn unfilled(&mut self) -> &mut [u8] {
-        // SAFETY: `capacity` bytes are allocated and zeroed, `len` never exceeds it, and `self` is borrowed alone.
+        // SAFETY: `capacity` bytes are allocated and zeroed, `len` never exceeds it, and `self` is borrowed
+        // exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr().add(self.len), self.capacity - self.len) }
     }
 
-    /// The content. Never to be copied into Rust's memory before it is known to be public.
+    /// Returns the content. It must not be copied into Rust's memory before it is known to be public.
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: `len` bytes are initialised and live as long as `self`.
         unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.len) }
     }
 
-    /// The content as a passphrase: without the newline that editors and `echo` put at the end.
+    /// Returns the content as a passphrase, without the newline that editors and `echo` add at the end.
     pub(super) fn passphrase(&self) -> &[u8] {
         let bytes = self.bytes();
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         bytes.strip_suffix(b"\r").unwrap_or(bytes)
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether the content is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether `text` is somewhere in it.
+    /// Returns whether the content contains `text`.
     pub(crate) fn contains(&self, text: &str) -> bool {
         self.bytes().windows(text.len()).any(|part| part == text.as_bytes())
     }
 
-    /// The content, where it begins as a staple does.
+    /// Returns a copy of the content if it begins as a staple does.
     ///
     /// # Errors
-    /// [`NoStaple`] where it does not; nothing of it was copied then.
+    /// [`NoStaple`] if it does not. In that case nothing is copied.
     pub(crate) fn staple(&self) -> Result<Vec<u8>, NoStaple> {
         staple::check(self.bytes()).map(|()| self.bytes().to_vec())
     }
 
-    /// A BIO that reads the content in place.
+    /// Returns a BIO that reads the content in place.
     pub(super) fn bio(&self) -> Result<Owned<ffi::BIO>, CryptoError> {
         let length = c_int::try_from(self.len).map_err(|_| CryptoError("too long".to_owned()))?;
         // SAFETY: a memory BIO only reads these bytes; callers drop it before `self`.
@@ -143,7 +146,7 @@ impl SecretFile {
 
 impl Drop for SecretFile {
     fn drop(&mut self) {
-        // SAFETY: allocated by CRYPTO_zalloc with this capacity, and freed here alone.
+        // SAFETY: allocated by CRYPTO_zalloc with this capacity, and freed only here.
         unsafe { CRYPTO_clear_free(self.bytes.as_ptr().cast(), self.capacity, c"keeper".as_ptr(), 0) }
     }
 }

@@ -1,4 +1,4 @@
-//! The root of ticket keys, and what is derived from it.
+//! The root of ticket keys, and the keys that are derived from it.
 
 use crate::crypto::object::{CryptoError, Owned};
 use crate::crypto::secret::SecretFile;
@@ -6,40 +6,40 @@ use openssl_sys as ffi;
 use std::ffi::c_int;
 use std::ptr;
 
-/// Drawn by the keeper, where no file gives one, in bytes.
+/// The length of a root that the keeper generates if no file provides one, in bytes.
 const DRAWN: usize = 32;
 
-/// Separates these keys from whatever else might be derived from the same file.
+/// Separates these keys from any other keys derived from the same file.
 const SALT: &[u8] = b"luassl ticket epochs 1";
 
-/// Secret bytes from which the keys of epochs follow; machines with the same ones have the same keys.
+/// The secret bytes from which the keys of epochs are derived. Machines with the same root have the same keys.
 pub(crate) struct TicketRoot(SecretFile);
 
-// SAFETY: the bytes are written before the value is made, and only read from then on; libcrypto's memory may be freed
-// by any thread.
+// SAFETY: the bytes are written before the value is created, and only read after that; any thread may free libcrypto's
+// memory.
 unsafe impl Send for TicketRoot {}
 // SAFETY: as above.
 unsafe impl Sync for TicketRoot {}
 
 impl TicketRoot {
-    /// The shortest file that can be a root, in bytes.
+    /// The length of the shortest file that can be a root, in bytes.
     pub(crate) const MIN_LEN: usize = 32;
 
-    /// A root of this process alone.
+    /// Returns a root for this process only.
     pub(crate) fn draw() -> Result<Self, CryptoError> {
         SecretFile::random(DRAWN).map(Self)
     }
 
-    /// The content of a file; none where it is too short to be secret.
+    /// Returns a root with the content of a file. `None` if the file is too short to be secret.
     pub(crate) fn from_file(file: SecretFile) -> Option<Self> {
         (file.bytes().len() >= Self::MIN_LEN).then_some(Self(file))
     }
 
-    /// HKDF-SHA-256 (RFC 5869) of the root for `purpose`.
+    /// Derives a key from the root for `purpose` with HKDF-SHA-256 (RFC 5869).
     pub(crate) fn derive(&self, purpose: &[u8], key: &mut [u8; 32]) -> Result<(), CryptoError> {
         let mode = ffi::EVP_KDF_HKDF_MODE_EXTRACT_AND_EXPAND;
-        // SAFETY: each is a live object of libcrypto or the error that it left; the parameters point at live bytes
-        // that libcrypto only reads, and end with their mark; `key` has the length that is given.
+        // SAFETY: each value is a live object of libcrypto or the error that it left; the parameters point to live
+        // bytes that libcrypto only reads, and end with their terminator; `key` has the given length.
         unsafe {
             let kdf = ffi::EVP_KDF_fetch(ptr::null_mut(), c"HKDF".as_ptr(), ptr::null());
             let kdf = Owned::new(kdf, ffi::EVP_KDF_free)?;

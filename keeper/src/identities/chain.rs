@@ -1,8 +1,8 @@
-//! Certificates are handed out as they are: the supervisor and fronts parse them. Looked at here is only how one is built
-//! at its fixed places (RFC 5280, 4.1), so that no private key that is called a certificate reaches a front, and whether
-//! a public key is somewhere in it.
+//! The keeper sends certificates as they are, and the supervisor and the fronts parse them. This module checks only the
+//! structure of a certificate at fixed positions (RFC 5280, 4.1), so that no private key labelled as a certificate
+//! reaches a front. It also checks whether a certificate contains a given public key.
 
-/// The bytes are no certificate.
+/// The bytes are not a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its encoding is invalid")]
 pub(crate) struct NoCertificate;
@@ -10,12 +10,12 @@ pub(crate) struct NoCertificate;
 pub(crate) const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 pub(crate) const SEQUENCE: u8 = 0x30;
-/// The tag of the version, which certificates of version 1 do not have.
+/// The tag of the version, which is absent in certificates of version 1.
 const VERSION: u8 = 0xa0;
 
-/// Whether `bytes` are a sequence of what is signed, an algorithm and a signature, and what is signed begins with a
-/// number, an algorithm and a name. A private key (PKCS#8, PKCS#1, SEC1, encrypted or not) has a number or an algorithm's
-/// identifier where that is.
+/// Checks whether `bytes` are a sequence of a signed part, an algorithm and a signature, and whether the signed part
+/// begins with an integer, an algorithm and a name. A private key (PKCS#8, PKCS#1 or SEC1, encrypted or not) has an
+/// integer or an algorithm identifier at that position.
 ///
 /// # Errors
 /// [`NoCertificate`].
@@ -27,8 +27,8 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), NoCertificate> {
     elements(numbered, &[INTEGER, SEQUENCE, SEQUENCE]).map(drop).ok_or(NoCertificate)
 }
 
-/// The certificates with the one first that has the public key in it; the others stay in their order. None where no
-/// certificate has it.
+/// Returns the certificates with the one that contains the public key first. The others keep their order. Returns
+/// `None` if no certificate contains the public key.
 pub(crate) fn leaf_first(public_key: &[u8], mut certificates: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
     let has = |bytes: &Vec<u8>| bytes.windows(public_key.len()).any(|part| part == public_key);
     let index = certificates.iter().position(has)?;
@@ -36,22 +36,23 @@ pub(crate) fn leaf_first(public_key: &[u8], mut certificates: Vec<Vec<u8>>) -> O
     Some(certificates)
 }
 
-/// The content of a sequence that ends with `bytes`.
+/// Returns the content of a sequence that ends with `bytes`.
 pub(crate) fn whole(bytes: &[u8]) -> Option<&[u8]> {
     element(SEQUENCE, bytes).filter(|(_, rest)| rest.is_empty()).map(|(content, _)| content)
 }
 
-/// What is behind elements with these tags.
+/// Returns the bytes after elements with these tags.
 fn elements<'a>(bytes: &'a [u8], tags: &[u8]) -> Option<&'a [u8]> {
     tags.iter().try_fold(bytes, |rest, tag| Some(element(*tag, rest)?.1))
 }
 
-/// The content of an element with this tag, and what is behind it. Lengths are the shortest, as DER has them.
+/// Returns the content of an element with this tag, and the bytes after it. Lengths must have the shortest form, as DER
+/// requires.
 pub(crate) fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (first, behind) = bytes.strip_prefix(&[tag])?.split_first()?;
     let octets = match first {
         0..=0x7f => return behind.split_at_checked(usize::from(*first)),
-        // No file is as long as four octets can say.
+        // No file is long enough for a length of four octets.
         0x81..=0x83 => usize::from(first & 0x7f),
         _ => return None,
     };
@@ -78,7 +79,7 @@ mod tests {
         [bytes, content.to_vec()].concat()
     }
 
-    /// Built as a certificate, with nothing of one in it.
+    /// Returns bytes with the structure of a certificate and no other content of one.
     fn certificate(start: &[u8], end: &[u8]) -> Vec<u8> {
         let named = [start, &der(INTEGER, &[7]), &der(SEQUENCE, b"?"), &der(SEQUENCE, b"?"), end].concat();
         der(SEQUENCE, &[der(SEQUENCE, &named), der(SEQUENCE, b"?"), der(BIT_STRING, b"?")].concat())
@@ -106,7 +107,7 @@ mod tests {
             // SEC1 and PKCS#1
             der(SEQUENCE, &[der(INTEGER, &[1]), secret.clone()].concat()),
             der(SEQUENCE, &[der(INTEGER, &[0]), der(INTEGER, &[0x5a; 256]), der(INTEGER, &[3])].concat()),
-            // Each where the signed part of a certificate is.
+            // Each of these is at the position of the signed part of a certificate.
             der(SEQUENCE, &[pkcs8, algorithm.clone(), signed.clone()].concat()),
             der(SEQUENCE, &[encrypted, algorithm, signed].concat()),
             b"-----BEGIN PRIVATE KEY-----\n".to_vec(),
@@ -123,7 +124,7 @@ mod tests {
             assert_eq!(check(&good[..len]), Err(NoCertificate), "{len}");
         }
         assert_eq!(check(&[&good[..], &[0][..]].concat()), Err(NoCertificate));
-        // A length that is longer than it has to be.
+        // A length that does not have the shortest form.
         assert_eq!(check(&[&[SEQUENCE, 0x83, 0][..], &good[2..]].concat()), Err(NoCertificate));
     }
 

@@ -1,6 +1,6 @@
-//! From an identity's open files to a key that can sign and the public half that fronts get.
+//! Builds an identity from its open files: a key that can sign, and the public half that fronts get.
 //!
-//! All or nothing: if any file has an error, the identity is not loaded, and the previous generation stays in service.
+//! If any file has an error, the identity is not loaded, and the previous generation stays in service.
 
 use crate::crypto::{CryptoError, KeyFault, PrivateKey, ReadFault, SecretFile, certificates, sha256};
 use crate::identities::chain;
@@ -10,35 +10,35 @@ use luassl_keeper_ipc::front::{CHAIN_MAX, PUBLIC_MAX};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-/// The part that fronts get. Nothing in it is secret.
+/// The part of an identity that fronts get. It contains no secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Public {
     /// SHA-256 of `public_key`.
     pub(crate) key_id: [u8; 32],
     /// DER SubjectPublicKeyInfo.
     pub(crate) public_key: Vec<u8>,
-    /// Certificates, not parsed: one with the public key in it first, the others as the file has them; empty for a bare
-    /// key.
+    /// The certificates, not parsed: the one with the public key first, the others in the order of the file. Empty for
+    /// a bare key.
     pub(crate) chain: Vec<Vec<u8>>,
-    /// DER OCSP response; empty where there is none.
+    /// The OCSP response in DER. Empty if there is none.
     pub(crate) staple: Vec<u8>,
 }
 
 /// A loaded identity.
 pub(crate) struct Identity {
-    /// Signs.
+    /// The private key.
     pub(crate) key: Arc<PrivateKey>,
-    /// The rest.
+    /// The public part.
     pub(crate) public: Arc<Public>,
 }
 
-/// Why an identity was not loaded.
+/// The reason why an identity was not loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub(crate) struct LoadFault {
     /// The file that caused the failure.
     pub(crate) file: Blamed,
-    /// What sort of fault.
+    /// The kind of fault.
     pub(crate) kind: Fault,
     /// Cause and remedy.
     pub(crate) reason: String,
@@ -46,7 +46,7 @@ pub(crate) struct LoadFault {
 
 /// The open files of an identity.
 pub(crate) struct Files {
-    /// Key, perhaps with certificates.
+    /// The key, optionally with certificates.
     pub(crate) key: OwnedFd,
     /// Certificates.
     pub(crate) certificate: Option<OwnedFd>,
@@ -60,7 +60,7 @@ impl Files {
     /// Reads and checks the files, and builds the identity.
     ///
     /// # Errors
-    /// [`LoadFault`] for the first thing that is wrong.
+    /// [`LoadFault`] for the first error.
     pub(crate) fn load(self) -> Result<Identity, LoadFault> {
         let file = read(&self.key, Blamed::Key, FILE_MAX)?;
         let key = self.key(&file)?;
@@ -79,7 +79,7 @@ impl Files {
         PrivateKey::read(file, password.as_ref()).map_err(LoadFault::from)
     }
 
-    /// The chain of the certificate's file, else of the key's; empty where the latter has none.
+    /// Returns the chain of the certificate file if there is one, else the chain of the key file, which may be empty.
     fn chain(&self, key_file: &SecretFile, public_key: &[u8]) -> Result<Vec<Vec<u8>>, LoadFault> {
         let Some(descriptor) = &self.certificate else {
             let given = pick(key_file, Blamed::Key)?;
@@ -123,7 +123,7 @@ impl Public {
     }
 }
 
-/// Reads an identity's files as a push does, and returns the kind of its key. Keeps nothing.
+/// Reads the files of an identity as a push does, and returns the kind of its key. Keeps no data.
 ///
 /// # Errors
 /// The error that a push would report, as text.

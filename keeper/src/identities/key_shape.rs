@@ -1,13 +1,14 @@
-//! How a private key is built, read before libcrypto decodes it. libcrypto computes while it decodes: the public half of
-//! a DSA key, or the key of a PBKDF2 count, whatever their size. Only kinds that may be loaded pass, and their numbers
-//! and counts are bounded. The bytes are read in place, and nothing of them is copied.
+//! Checks the encoding of a private key before libcrypto decodes it. libcrypto computes while it decodes: for example
+//! the public half of a DSA key, or a key from a PBKDF2 iteration count, without a bound on their size. The check
+//! accepts only supported kinds of keys, and bounds their integers and counts. It reads the bytes in place and copies
+//! none.
 
 use crate::identities::chain::{INTEGER, SEQUENCE, element, whole};
 use crate::limits::{
     EC_KEY_MAX, PBKDF2_ITERATIONS_MAX, RSA_INTEGER_MAX, SCRYPT_MEMORY_MAX, SCRYPT_PARALLEL_MAX,
 };
 
-/// What a PEM block says that it is.
+/// The form of a private key, as its PEM label names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// RFC 5958.
@@ -29,12 +30,12 @@ pub(crate) enum Algorithm {
     Ed448,
 }
 
-/// Why a key is not decoded.
+/// The reason why a key is not decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ShapeFault {
     /// Its encoding does not match its label.
     Malformed,
-    /// A kind or a size that is not supported.
+    /// The kind or the size is not supported.
     Unsupported(String),
 }
 
@@ -49,19 +50,19 @@ const DSA: &[u8] = b"\x2a\x86\x48\xce\x38\x04\x01";
 const EC: &[u8] = b"\x2a\x86\x48\xce\x3d\x02\x01";
 const ED25519: &[u8] = b"\x2b\x65\x70";
 const ED448: &[u8] = b"\x2b\x65\x71";
-/// Of PKCS#5 (RFC 8018): PBES1's algorithms are numbered here.
+/// The arc of PKCS#5 (RFC 8018), which includes the algorithms of PBES1.
 const PKCS5: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x05";
 const PBKDF2: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0c";
 const PBES2: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d";
-/// Of PKCS#12 (RFC 7292, appendix C): built as PBES1.
+/// The arc of PKCS#12 (RFC 7292, appendix C), whose algorithms are encoded as those of PBES1.
 const PKCS12: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01";
 const SCRYPT: &[u8] = b"\x2b\x06\x01\x04\x01\xda\x47\x04\x0b";
 
-/// The numbers of an RSA key of two primes, behind the version.
+/// The number of integers of a two-prime RSA key after the version.
 const RSA_INTEGERS: usize = 8;
 
 impl Form {
-    /// What a label of PEM stands for.
+    /// Returns the form that a PEM label stands for.
     ///
     /// # Errors
     /// [`ShapeFault::Unsupported`] for a kind that is not supported.
@@ -77,7 +78,7 @@ impl Form {
     }
 }
 
-/// Whether a key that is not encrypted may be decoded, and as what.
+/// Returns the algorithm of an unencrypted key if the key may be decoded.
 ///
 /// # Errors
 /// [`ShapeFault`].
@@ -90,7 +91,7 @@ pub(crate) fn check(form: Form, bytes: &[u8]) -> Result<Algorithm, ShapeFault> {
     }
 }
 
-/// Whether an encrypted PKCS#8 key may be decrypted: what its passphrase is made into a key with is bounded.
+/// Checks whether an encrypted PKCS#8 key may be decrypted. The cost of deriving a key from its passphrase is bounded.
 ///
 /// # Errors
 /// [`ShapeFault`].
@@ -118,7 +119,7 @@ fn derives(name: &[u8], parameters: &[u8]) -> Result<(), ShapeFault> {
     }
 }
 
-/// Salt and count, which is where PBES1 and PBKDF2 have them.
+/// Checks the salt and the iteration count, which have the same place in PBES1 and PBKDF2.
 fn iterates(parameters: &[u8]) -> Result<(), ShapeFault> {
     let (_, rest) = take(OCTET_STRING, parameters)?;
     let (count, _) = number(rest)?;
@@ -166,7 +167,7 @@ fn pkcs8(bytes: &[u8]) -> Result<Algorithm, ShapeFault> {
     }
 }
 
-/// A version and eight numbers, none of which is long.
+/// Checks a version and eight integers, each of bounded length.
 fn rsa(bytes: &[u8]) -> Result<Algorithm, ShapeFault> {
     let (version, mut rest) = number(take_whole(bytes)?)?;
     if version != 0 {
@@ -182,7 +183,7 @@ fn rsa(bytes: &[u8]) -> Result<Algorithm, ShapeFault> {
     if rest.is_empty() { Ok(Algorithm::Rsa) } else { Err(ShapeFault::Malformed) }
 }
 
-/// The first number is the modulus: its size is what the key is known by.
+/// The first integer is the modulus, whose size is the size of the key.
 fn long_integer(index: usize, integer: &[u8]) -> ShapeFault {
     let zeros = integer.iter().take_while(|byte| **byte == 0).count();
     let first = integer.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);
@@ -193,7 +194,7 @@ fn long_integer(index: usize, integer: &[u8]) -> ShapeFault {
     })
 }
 
-/// A version, the private half, and the curve, which may be missing where the algorithm has it.
+/// Checks a version, the private half, and the curve. The curve may be missing if the algorithm identifier has it.
 fn ec(bytes: &[u8], alone: bool) -> Result<Algorithm, ShapeFault> {
     if bytes.len() > EC_KEY_MAX {
         return Err(ShapeFault::Unsupported(format!(
@@ -210,7 +211,7 @@ fn ec(bytes: &[u8], alone: bool) -> Result<Algorithm, ShapeFault> {
     Ok(Algorithm::Ec)
 }
 
-/// Whether parameters are the name of a curve and nothing else.
+/// Checks whether the parameters are the name of a curve and nothing else.
 fn named(parameters: &[u8]) -> Result<(), ShapeFault> {
     match element(OBJECT, parameters) {
         Some((_, [])) => Ok(()),
@@ -218,7 +219,7 @@ fn named(parameters: &[u8]) -> Result<(), ShapeFault> {
     }
 }
 
-/// A number that is not negative, and what is behind it. One that is too large is the largest there is.
+/// Returns a non-negative integer and the bytes after it. An integer that is too large becomes the largest `u64`.
 fn number(bytes: &[u8]) -> Result<(u64, &[u8]), ShapeFault> {
     let (integer, rest) = take(INTEGER, bytes)?;
     if integer.first().is_none_or(|first| *first >= 0x80) {
@@ -256,7 +257,7 @@ mod tests {
         [&[tag, 0x82, high, low], content].concat()
     }
 
-    /// Elements with shortest lengths, so that what is random gets past the first of them.
+    /// Generates elements with shortest-form lengths, so that random input gets past the first checks.
     fn nested() -> impl Strategy<Value = Vec<u8>> {
         let tag = || prop::sample::select(vec![INTEGER, OCTET_STRING, OBJECT, SEQUENCE, PARAMETERS]);
         let names = [RSA, RSA_PSS, DSA, EC, ED25519, ED448, PBKDF2, PBES2, PKCS5, PKCS12, SCRYPT];

@@ -1,4 +1,4 @@
-//! Identities as they are pushed: keys with their certificates, and the roots of tickets.
+//! Identities as a push contains them: keys with their certificates, and the roots of ticket keys.
 
 pub(crate) mod chain;
 pub(crate) mod identity;

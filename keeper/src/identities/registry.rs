@@ -1,4 +1,5 @@
-//! What is in service: identities by name, and what each front may reach. A commit makes it anew and swaps it whole.
+//! The state in service: the identities by name, and the rights of each front. A commit builds a new state and replaces
+//! the old one in one step.
 
 use crate::crypto::{PrivateKey, TicketRoot};
 use crate::identities::identity::{Identity, Public};
@@ -15,14 +16,14 @@ use std::time::{Duration, Instant};
 /// One generation of an identity in service.
 #[derive(Clone)]
 pub(crate) struct Generation {
-    /// Counts changes of the identity from 1.
+    /// The number of the generation. It counts the changes of the identity, from 1.
     pub(crate) number: u64,
-    /// What fronts get.
+    /// The part that fronts get.
     pub(crate) public: Arc<Public>,
     key: Arc<PrivateKey>,
 }
 
-/// An identity in service. Handshakes that began with a former generation can be signed until their deadline has passed.
+/// An identity in service. A handshake that began with a former generation can be signed until its deadline has passed.
 #[derive(Clone)]
 struct Entry {
     current: Generation,
@@ -33,7 +34,7 @@ struct Entry {
 #[derive(Clone)]
 struct Former {
     generation: Generation,
-    /// When the last handshake that may have begun with it has ended: from then on it is not kept.
+    /// The end of the last handshake that may have begun with this generation. The generation is dropped at this time.
     until: Instant,
 }
 
@@ -43,17 +44,17 @@ pub(crate) struct Holder {
     pub(crate) publics: Vec<Arc<Public>>,
 }
 
-/// What a front may reach.
+/// The rights of a front.
 #[derive(Clone, Default)]
 struct Reach {
-    /// Of every identity.
+    /// The rights for every identity.
     all: Option<Rights>,
-    /// Of these, besides.
+    /// The additional rights for these identities.
     identities: BTreeMap<String, Rights>,
 }
 
 impl Reach {
-    /// None for an identity that is out of reach.
+    /// Returns `None` if the identity is out of reach.
     fn rights(&self, name: &str) -> Option<Rights> {
         let own = self.identities.get(name).copied();
         own.into_iter().chain(self.all).reduce(Rights::or)
@@ -71,28 +72,28 @@ impl Reach {
     }
 }
 
-/// Everything that is in service.
+/// The complete state in service.
 #[derive(Default)]
 pub(crate) struct Service {
     identities: BTreeMap<String, Entry>,
     fronts: BTreeMap<String, Reach>,
-    /// What each front may ask for.
+    /// The rate limits of each front.
     pub(crate) rates: Rates,
-    /// None where libcrypto could not draw a root.
+    /// `None` if libcrypto could not generate a root.
     pub(crate) tickets: Option<Arc<Tickets>>,
 }
 
-/// Why there is no key.
+/// The reason why no key is available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoKey {
-    /// No identity of that name for that front, for whatever reason.
+    /// The front reaches no identity of that name, for any reason.
     Identity,
     /// The identity has no such key.
     Generation,
 }
 
 impl Service {
-    /// What `front` has of an identity that it reaches, and the key.
+    /// Returns the rights of `front` for an identity that it reaches, and the key.
     pub(crate) fn holder(
         &self,
         front: &str,
@@ -113,24 +114,24 @@ impl Service {
         Some((rights, self.identities.get(name)?))
     }
 
-    /// Whether there is such an identity for `front`.
+    /// Returns whether `front` reaches an identity of this name.
     pub(crate) fn reaches(&self, front: &str, name: &str) -> bool {
         self.entry(front, name).is_some()
     }
 
-    /// The identities that a front reaches, by name.
+    /// Returns the identities that a front reaches, by name.
     pub(crate) fn reached<'a>(&'a self, front: &str) -> impl Iterator<Item = (&'a str, &'a Generation)> {
         let reach = self.fronts.get(front).cloned().unwrap_or_default();
         let entries = self.identities.iter().filter(move |(name, _)| reach.rights(name).is_some());
         entries.map(|(name, entry)| (name.as_str(), &entry.current))
     }
 
-    /// When the next former generation goes.
+    /// Returns the time when the next former generation ends.
     fn next_end(&self) -> Option<Instant> {
         self.identities.values().flat_map(|entry| &entry.former).map(|former| former.until).min()
     }
 
-    /// The same without the former generations whose time has passed.
+    /// Returns the same state without the former generations that have ended.
     fn at(&self, now: Instant) -> Self {
         let mut identities = self.identities.clone();
         identities.values_mut().for_each(|entry| entry.former.retain(|former| now < former.until));
@@ -143,16 +144,16 @@ impl Service {
 #[derive(Default)]
 pub(crate) struct Push {
     fronts: BTreeMap<String, Reach>,
-    /// None where loading failed: the previous generation stays in service.
+    /// `None` if loading failed. The previous generation then stays in service.
     identities: BTreeMap<String, Option<Identity>>,
     tickets: Plan,
     rates: Rates,
-    /// How long a handshake may last; none where nothing was said of it.
+    /// The deadline of a handshake. `None` if the push does not set it.
     handshake: Option<Duration>,
 }
 
 impl Push {
-    /// Names a front, or more of what it has; false beyond the bound on fronts.
+    /// Adds a front, or adds rights to it. Returns `false` if the limit on fronts is exceeded.
     pub(crate) fn front(&mut self, name: &str, rights: Rights, all: bool, identities: &[&str]) -> bool {
         if self.fronts.len() >= FRONTS_MAX && !self.fronts.contains_key(name) {
             return false;
@@ -161,12 +162,12 @@ impl Push {
         true
     }
 
-    /// Names an identity, loaded or failed.
+    /// Adds an identity, loaded or failed.
     pub(crate) fn identity(&mut self, name: &str, identity: Option<Identity>) {
         self.identities.insert(name.to_owned(), identity);
     }
 
-    /// Sets how ticket keys are derived.
+    /// Sets the derivation of ticket keys.
     pub(crate) fn tickets(&mut self, plan: Plan) {
         self.tickets = plan;
     }
@@ -176,18 +177,18 @@ impl Push {
         self.rates = rates;
     }
 
-    /// Says how long a handshake may last, so long as [`FORMER_MAX`] at most.
+    /// Sets the deadline of a handshake, at most [`FORMER_MAX`].
     pub(crate) fn handshake(&mut self, deadline: Duration) {
         self.handshake = Some(deadline.min(FORMER_MAX));
     }
 
-    /// Whether one more name fits.
+    /// Returns whether one more name fits.
     pub(crate) fn has_capacity_for(&self, name: &str) -> bool {
         self.identities.len() < IDENTITIES_MAX || self.identities.contains_key(name)
     }
 }
 
-/// What a front has used, and its audit log; both outlive what is in service.
+/// The usage of a front and its audit log. Both stay when the state in service is replaced.
 #[derive(Clone)]
 pub(crate) struct FrontUsage {
     pub(crate) counts: Arc<Usage>,
@@ -200,32 +201,32 @@ impl FrontUsage {
     }
 }
 
-/// The service, the threads that wait for its first push, and the subscribers to changes.
+/// The state in service, the threads that wait for the first push, and the subscribers to changes.
 pub(crate) struct Registry {
     state: Mutex<State>,
     first_push: Condvar,
-    /// Tells [`Registry::drop_former`] of a commit.
+    /// Notifies [`Registry::drop_former`] of a commit.
     committed: Condvar,
-    /// By front.
+    /// The usage by front.
     usage: Mutex<BTreeMap<String, FrontUsage>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// None before the first push.
+    /// `None` before the first push.
     service: Option<Arc<Service>>,
-    /// When the next former generation of the service goes; none where there is no such generation.
+    /// The time when the next former generation in service ends. `None` if there is no former generation.
     next_end: Option<Instant>,
-    /// The last generation of every name that there was: numbers are not used twice.
+    /// The last generation number of every name that was ever in service. No number is used twice.
     numbers: BTreeMap<String, u64>,
-    /// The root of ticket keys for pushes that bring none.
+    /// The root of ticket keys for pushes without a root.
     root: Option<Arc<TicketRoot>>,
     /// An eventfd of each connection that has subscribed.
     subscribers: Vec<Weak<OwnedFd>>,
 }
 
 impl Registry {
-    /// Nothing in service, no push yet.
+    /// Returns a registry with nothing in service and no push.
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::default(),
@@ -235,30 +236,31 @@ impl Registry {
         }
     }
 
-    /// The usage of a front.
+    /// Returns the usage of a front.
     pub(crate) fn usage_of(&self, front: &str) -> FrontUsage {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         usage.entry(front.to_owned()).or_insert_with(|| FrontUsage::new(front)).clone()
     }
 
-    /// The usage of all fronts, by name.
+    /// Returns the usage of all fronts, by name.
     pub(crate) fn usage(&self) -> Vec<(String, FrontUsage)> {
         let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         usage.iter().map(|(front, usage)| (front.clone(), usage.clone())).collect()
     }
 
-    /// Every change under the lock is one assignment or insertion, so the state stays consistent when a thread panics.
+    /// Locks the state. Every change under the lock is one assignment or insertion, so the state stays consistent if a
+    /// thread panics.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is in service; none before the first push.
+    /// Returns the state in service. `None` before the first push.
     pub(crate) fn service(&self) -> Option<Arc<Service>> {
         self.lock().service.clone()
     }
 
-    /// What is in service; before the first push, waits for it a bounded time. Former generations whose time has passed
-    /// are not part of it.
+    /// Returns the state in service. Before the first push, waits for it for a bounded time. The result does not
+    /// include former generations that have ended.
     pub(crate) fn service_soon(&self) -> Option<Arc<Service>> {
         let before = |state: &mut State| state.service.is_none();
         let waited = self.first_push.wait_timeout_while(self.lock(), FIRST_PUSH_WAIT, before);
@@ -267,14 +269,14 @@ impl Registry {
         state.service.clone()
     }
 
-    /// Drops former generations when their time has passed, for as long as the process runs.
+    /// Drops former generations when they have ended. Runs until the process ends.
     pub(crate) fn drop_former(&self) {
         loop {
             self.wait_for_end();
         }
     }
 
-    /// Drops what has ended, else waits for the next end or for a commit.
+    /// Drops the generations that have ended. If there are none, waits for the next end or for a commit.
     fn wait_for_end(&self) {
         let mut state = self.lock();
         let now = Instant::now();
@@ -285,19 +287,19 @@ impl Registry {
         drop(self.committed.wait_timeout(state, left));
     }
 
-    /// From now on each commit writes to the eventfd, until it is dropped.
+    /// Registers an eventfd. Each commit writes to it until it is dropped.
     pub(crate) fn subscribe(&self, subscriber: &Arc<OwnedFd>) {
         let subscribers = &mut self.lock().subscribers;
         subscribers.retain(|other| other.strong_count() > 0);
         subscribers.push(Arc::downgrade(subscriber));
     }
 
-    /// Whether there is a generation of an identity in service.
+    /// Returns whether a generation of an identity is in service.
     pub(crate) fn serves(&self, name: &str) -> bool {
         self.service().is_some_and(|service| service.identities.contains_key(name))
     }
 
-    /// Whether an identity differs from what is in service, and the number that it has or will have.
+    /// Returns whether an identity differs from the one in service, and the number that it has or will have.
     pub(crate) fn preview(&self, name: &str, public: &Public) -> (bool, u64) {
         let state = self.lock();
         let current = state.service.as_ref().and_then(|service| service.identities.get(name));
@@ -307,7 +309,7 @@ impl Registry {
         }
     }
 
-    /// Puts a push into service; what it did not name is withdrawn.
+    /// Puts a push into service. Names that are not part of the push are withdrawn.
     pub(crate) fn commit(&self, push: Push, now: Instant) {
         let mut state = self.lock();
         let former = state.service.clone().unwrap_or_default();
@@ -324,7 +326,7 @@ impl Registry {
         state.service = Some(Arc::new(service));
         state.end_former(now);
         for subscriber in state.subscribers.iter().filter_map(Weak::upgrade) {
-            // A full counter also wakes the reader; no other error is possible.
+            // A full counter also wakes the reader. No other error is possible.
             let _ = rustix::io::write(&*subscriber, &1_u64.to_ne_bytes());
         }
         drop(state);
@@ -344,8 +346,8 @@ impl State {
         self.root.as_ref().map(|own| Arc::new(Tickets::new(plan, own, former)))
     }
 
-    /// Takes former generations whose time has passed out of service, and says whether there were any. What was in
-    /// service lives as long as a request that is under way has it.
+    /// Removes former generations that have ended from service, and returns whether there were any. A request in
+    /// progress keeps the state that it uses alive.
     fn end_former(&mut self, now: Instant) -> bool {
         if self.next_end.is_none_or(|end| now < end) {
             return false;
@@ -374,9 +376,9 @@ impl State {
     }
 }
 
-/// What stays usable beside a new generation: the last one. Where that has the same key (a new staple, a certificate
-/// renewed for the old key), the key before it stays as well, for as long as it was to stay: it was not the key that
-/// changed.
+/// Returns the former generations that stay usable beside a new generation. The last generation stays. If it has the
+/// same key as the new one (a new staple, or a certificate renewed for the old key), the key before it also stays,
+/// until its own end, because the key did not change.
 fn former(entry: &Entry, new: &Generation, until: Instant) -> Vec<Former> {
     let other_key = |former: &&Former| former.generation.public.key_id != new.public.key_id;
     let older = match entry.current.public.key_id == new.public.key_id {
@@ -396,7 +398,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(30);
     const FRONT: &str = "web";
 
-    /// A new key without a certificate.
+    /// Returns a new key without a certificate.
     fn identity() -> Identity {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let mut command = Command::new("openssl");
@@ -415,7 +417,8 @@ mod tests {
         push
     }
 
-    /// A registry whose identity `a` was replaced at `now`; the id of the former key, and whether it is still there.
+    /// Returns a registry whose identity `a` was replaced at `now`, the id of the former key, and a weak reference to
+    /// that key.
     fn replaced(now: Instant, deadline: Duration) -> (Registry, [u8; 32], Weak<PrivateKey>) {
         let registry = Registry::new();
         let first = identity();

@@ -1,7 +1,7 @@
-//! A staple is handed out as it is: fronts parse it. Looked at here is only what its first bytes must be, at their fixed
-//! places (RFC 6960, 4.2.1), so that nothing else that lies in the file, such as a private key, reaches a front.
+//! The keeper sends a staple as it is, and fronts parse it. This module checks only the first bytes, at their fixed
+//! positions (RFC 6960, 4.2.1), so that no other content of the file, such as a private key, reaches a front.
 
-/// Why a file is not a staple.
+/// The reason why a file is not a staple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoStaple {
     /// The first bytes do not match.
@@ -10,28 +10,28 @@ pub(crate) enum NoStaple {
     /// The length in its header does not match.
     #[error("its length does not match its header")]
     Length,
-    /// The responder had no answer.
+    /// The response has an error status.
     #[error("the responder answered with error status {0}")]
     Status(u8),
 }
 
 const SEQUENCE: u8 = 0x30;
 const ENUMERATED: u8 = 0x0a;
-/// The tag of the response's bytes, which come with the status `successful` alone.
+/// The tag of the response bytes, which are present only with the status `successful`.
 const RESPONSE_BYTES: u8 = 0xa0;
 
-/// Whether `bytes` are a sequence of a successful status and something else, and nothing behind it.
+/// Checks whether `bytes` are a sequence of a successful status and one more element, with nothing after it.
 ///
 /// # Errors
 /// [`NoStaple`].
 pub(crate) fn check(bytes: &[u8]) -> Result<(), NoStaple> {
-    // A response with its signature has at least 128 bytes, and a file at most 16 KiB.
+    // A response with its signature has at least 128 bytes, and a file has at most 16 KiB.
     let (length, content) = match bytes {
         [SEQUENCE, 0x81, length, content @ ..] => (usize::from(*length), content),
         [SEQUENCE, 0x82, high, low, content @ ..] => {
             (usize::from(u16::from_be_bytes([*high, *low])), content)
         }
-        // An error status alone.
+        // An error status without response bytes.
         [SEQUENCE, length @ 0..=0x7f, content @ ..] => (usize::from(*length), content),
         _ => return Err(NoStaple::Start),
     };
@@ -49,7 +49,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), NoStaple> {
 mod tests {
     use super::*;
 
-    /// A status and what follows it, with a length of two bytes.
+    /// Returns a status and the content after it, with a length of two bytes.
     fn of(content: &[u8]) -> Vec<u8> {
         let length = u16::try_from(content.len()).expect("short").to_be_bytes();
         [&[SEQUENCE, 0x82], length.as_slice(), content].concat()
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn finding_17_no_private_key_is_handed_out_as_a_staple() {
-        // PKCS#8 and PKCS#1 begin with a version, SEC1 too.
+        // PKCS#8, PKCS#1 and SEC1 begin with a version.
         let der = of(&[[2, 1, 0, 0x30].as_slice(), &[0x5a; 300]].concat());
         for file in [der.as_slice(), b"-----BEGIN PRIVATE KEY-----\n", b"", &[SEQUENCE, 0x84, 0, 0, 0, 1, 0]]
         {

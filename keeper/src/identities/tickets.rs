@@ -1,6 +1,6 @@
-//! Keys for session tickets: nothing is stored, each follows from the root, the domain of the front and the number of
-//! the epoch. A front has those of three epochs in a row, so that a ticket is good for at least one whole epoch, and a
-//! clock may be wrong by one.
+//! Keys for session tickets. They are not stored: each key is derived from the root, the domain of the front and the
+//! number of the epoch. A front has the keys of three consecutive epochs, so that a ticket is valid for at least one
+//! whole epoch, and a clock may be wrong by one epoch.
 
 use crate::crypto::{CryptoError, TicketRoot};
 use luassl_keeper_ipc::admin::EPOCH;
@@ -10,21 +10,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// The source of a push's root.
+/// The source of the root of a push.
 pub(crate) enum Root {
-    /// The keeper generates it once at its start.
+    /// The keeper generates the root once, at its start.
     Own,
-    /// The operator configured it.
+    /// The operator configured the root.
     Given(Arc<TicketRoot>),
-    /// The operator's root was not usable: the previous one stays in service.
+    /// The configured root is not usable. The previous root stays in service.
     Failed,
 }
 
-/// A push's settings for ticket keys.
+/// The settings of a push for ticket keys.
 pub(crate) struct Plan {
     pub(crate) epoch: u32,
     pub(crate) root: Root,
-    /// Domains of fronts that do not have their own name's.
+    /// The ticket domains of fronts whose domain is not their own name.
     pub(crate) domains: BTreeMap<String, String>,
 }
 
@@ -42,7 +42,8 @@ pub(crate) struct Tickets {
 }
 
 impl Tickets {
-    /// What `plan` gives, with `own` for a root of the keeper's own and after `former`.
+    /// Returns the tickets of `plan`. `own` is used if the root is the keeper's own, and `former` is the previous
+    /// state.
     pub(crate) fn new(plan: Plan, own: &Arc<TicketRoot>, former: Option<&Self>) -> Self {
         let root = match plan.root {
             Root::Given(root) => root,
@@ -52,7 +53,7 @@ impl Tickets {
         Self { root, epoch: plan.epoch, domains: plan.domains }
     }
 
-    /// The keys that `front` has at a moment.
+    /// Returns the keys of `front` at a given time.
     pub(crate) fn keys(&self, front: &str, now: SystemTime) -> Result<Keys, CryptoError> {
         let domain = self.domains.get(front).map_or(front, String::as_str);
         let number = (seconds(now) / u64::from(self.epoch)).max(1);
@@ -63,7 +64,7 @@ impl Tickets {
         Ok(keys)
     }
 
-    /// How long the keys of a moment are the right ones.
+    /// Returns how long the keys of a given time stay current.
     pub(crate) fn left(&self, now: SystemTime) -> Duration {
         let epoch = u64::from(self.epoch);
         Duration::from_secs(epoch - seconds(now) % epoch)
@@ -74,7 +75,8 @@ fn seconds(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Unlike for any two (domain, length, number): the domain comes last, and the others have one length.
+/// Returns a value that is unique for each (domain, length, number): the domain comes last, and the other fields have a
+/// fixed length.
 fn purpose(domain: &str, epoch: u32, number: u64) -> Vec<u8> {
     let mut purpose = Vec::with_capacity(12 + domain.len());
     purpose.extend_from_slice(&epoch.to_be_bytes());
@@ -83,7 +85,7 @@ fn purpose(domain: &str, epoch: u32, number: u64) -> Vec<u8> {
     purpose
 }
 
-/// The keys of three epochs; wiped when dropped.
+/// The keys of three epochs. They are wiped when dropped.
 pub(crate) struct Keys {
     length: u32,
     number: u64,
@@ -91,7 +93,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// As they are sent.
+    /// Returns the keys as a message.
     pub(crate) fn message(&self) -> front::Tickets<'_> {
         let [previous, current, next] = &*self.keys;
         let keys = [previous, current, next].map(front::EpochKey);
@@ -171,7 +173,7 @@ mod tests {
         let tickets = tickets(&root(), HOUR, &[]);
         assert_eq!(tickets.left(at(5 * HOUR)), Duration::from_secs(HOUR));
         assert_eq!(tickets.left(at(5 * HOUR - 1)), Duration::from_secs(1));
-        // Before 1970 there is no epoch; keys there are all the same.
+        // There is no epoch before 1970. The keys exist in spite of that.
         assert_eq!(keys(&tickets, "a", 0).0, 1);
     }
 }

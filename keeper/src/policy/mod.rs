@@ -1,4 +1,4 @@
-//! What is signed, how much of it, and for whom.
+//! The rules for signing: which messages, how many, and for which fronts.
 
 pub mod handshake_message;
 pub(crate) mod permits;

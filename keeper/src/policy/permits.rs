@@ -1,8 +1,8 @@
-//! A bounded number of permits: connections of a front, signatures at once.
+//! A bounded number of permits, for the connections of a front and for concurrent signatures.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Available permits, and waiting threads.
+/// The available permits, and the waiting threads.
 pub(crate) struct Permits {
     state: Mutex<State>,
     returned: Condvar,
@@ -10,21 +10,21 @@ pub(crate) struct Permits {
 
 struct State {
     left: usize,
-    /// Waiting threads. Without it, each release would make a system call even when no thread waits.
+    /// The number of waiting threads. Without it, each release would make a system call even when no thread waits.
     waiting: usize,
 }
 
-/// One permit; it goes back when it is dropped.
+/// One permit. It is returned when it is dropped.
 pub(crate) struct Permit(Arc<Permits>);
 
 impl Permits {
-    /// So many in all.
+    /// Returns a set of `count` permits.
     pub(crate) fn new(count: usize) -> Arc<Self> {
         let state = Mutex::new(State { left: count, waiting: 0 });
         Arc::new(Self { state, returned: Condvar::new() })
     }
 
-    /// Takes a permit; waits until one is available.
+    /// Takes a permit. Waits until one is available.
     pub(crate) fn take(self: &Arc<Self>) -> Permit {
         let mut state = self.lock();
         if state.left == 0 {
@@ -38,7 +38,7 @@ impl Permits {
         Permit(Arc::clone(self))
     }
 
-    /// Nothing that holds the lock can panic between two changes.
+    /// Locks the state. Code that holds the lock cannot panic between two changes.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

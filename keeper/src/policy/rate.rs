@@ -1,11 +1,11 @@
-//! Limits requests per second: a token bucket without its own clock.
+//! Limits requests per second with a token bucket. The caller supplies the time.
 
 use std::time::Instant;
 
-/// One token, in the unit that a bucket counts in: a rate of one a second gives one unit each nanosecond.
+/// One token, in the unit that a bucket counts in. A rate of one token per second gives one unit each nanosecond.
 const TOKEN: u64 = 1_000_000_000;
 
-/// Holds as many tokens as one second brings, and starts full.
+/// A token bucket. It holds as many tokens as one second brings, and starts full.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bucket {
     left: u64,
@@ -13,12 +13,12 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// A full one.
+    /// Returns a full bucket.
     pub(crate) fn new(now: Instant) -> Self {
         Self { left: u64::MAX, since: now }
     }
 
-    /// Takes a token, where one is left at `rate` tokens a second.
+    /// Takes a token, if one is left at `rate` tokens per second.
     pub(crate) fn take(&mut self, rate: u32, now: Instant) -> bool {
         let elapsed = u64::try_from(now.saturating_duration_since(self.since).as_nanos()).unwrap_or(u64::MAX);
         let gained = elapsed.saturating_mul(rate.into());

@@ -1,4 +1,4 @@
-//! Kinds of keys, and the signature schemes of TLS that each can have.
+//! Kinds of keys, and the TLS signature schemes that each kind supports.
 
 use std::fmt;
 
@@ -48,7 +48,7 @@ pub enum Digest {
 pub enum Scheme {
     /// rsa_pkcs1: TLS 1.2 only.
     RsaPkcs1(Digest),
-    /// rsa_pss_rsae, the salt as long as the digest.
+    /// rsa_pss_rsae, with a salt as long as the digest.
     RsaPss(Digest),
     /// ECDSA; TLS 1.3 ties the digest to the curve.
     Ecdsa(Digest),
@@ -59,7 +59,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// The scheme of a code point; none for those that are not signed with.
+    /// Returns the scheme of a code point. `None` if the keeper does not sign with it.
     #[must_use]
     pub fn from_code(code: u16) -> Option<Self> {
         Some(match code {
@@ -78,7 +78,7 @@ impl Scheme {
         })
     }
 
-    /// Whether a key of this kind signs with it, in TLS 1.3 or in TLS 1.2.
+    /// Returns whether a key of this kind can sign with the scheme, in TLS 1.3 or in TLS 1.2.
     #[must_use]
     pub fn fits(self, key: KeyKind, tls13: bool) -> bool {
         match (self, key) {
@@ -93,7 +93,7 @@ impl Scheme {
         }
     }
 
-    /// A scheme that a key of this kind always can have.
+    /// Returns a scheme that every key of this kind supports.
     #[must_use]
     pub fn usual(key: KeyKind) -> Self {
         match key {
@@ -106,7 +106,7 @@ impl Scheme {
         }
     }
 
-    /// The hash; none where it is part of the signature.
+    /// Returns the hash. `None` if the hash is part of the signature algorithm.
     pub(crate) fn digest(self) -> Option<Digest> {
         match self {
             Self::RsaPkcs1(digest) | Self::RsaPss(digest) | Self::Ecdsa(digest) => Some(digest),

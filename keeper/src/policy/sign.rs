@@ -1,5 +1,5 @@
-//! The decision on one request for a signature or for a pre-master secret: a function of the service, the front and the
-//! request.
+//! The decision on one request for a signature or for a pre-master secret. It is a function of the service, the front
+//! and the request.
 
 use crate::crypto::{CryptoError, is_on_curve};
 use crate::identities::identity::Public;
@@ -11,34 +11,34 @@ use luassl_keeper_ipc::front::{Decrypt, PRE_MASTER, Refusal, Sign};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Why a request was denied, for the log. The front gets the [`Refusal`].
+/// The reason why a request was denied, for the log. The front gets the [`Refusal`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denied {
-    /// Unknown, or another front's: the answer does not tell which.
+    /// The identity is unknown, or it belongs to another front. The answer is the same in both cases.
     #[error("no such identity for this front")]
     Identity,
     /// No generation in service has that key.
     #[error("the identity does not have this key, or no longer has it")]
     Generation,
-    /// Not what a TLS peer signs.
+    /// The message is not one that a TLS peer signs.
     #[error("not a handshake message: {0}")]
     Message(#[from] NotAHandshakeMessage),
-    /// A message of a role or a protocol version that this front was not given for this identity.
+    /// The message has a role or a protocol version that this front may not use for this identity.
     #[error("a message of a {0}, which no grant allows for this front")]
     Role(&'static str),
-    /// A point that is not on its curve: no TLS peer sends one.
+    /// The point is not on its curve. No TLS peer sends such a point.
     #[error("an ECDHE point that is not on its curve")]
     Point,
-    /// A client's transcript with a certificate that is not the identity's.
+    /// The client's transcript has a certificate that is not the identity's.
     #[error("a transcript without the identity's own certificate")]
     ForeignLeaf,
-    /// Unknown, or not for this key or this version of TLS.
+    /// The scheme is unknown, or it does not fit this key or this version of TLS.
     #[error("signature scheme {0:#06x} does not fit")]
     Scheme(u16),
     /// RSA key exchange is not allowed for this front, or the key is not RSA.
     #[error("RSA key exchange is not allowed for this front, or not possible with this key")]
     KeyExchange,
-    /// A ciphertext whose length is not that of the key's modulus.
+    /// The length of the ciphertext is not that of the key's modulus.
     #[error("a ciphertext of {0} bytes, which is not the length of the modulus")]
     Ciphertext(usize),
     /// The front exceeded its rate.
@@ -50,7 +50,7 @@ pub(crate) enum Denied {
 }
 
 impl Denied {
-    /// What the front is told.
+    /// Returns the refusal that the front gets.
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
             Self::Identity => Refusal::UnknownIdentity,
@@ -74,10 +74,10 @@ impl From<NoKey> for Denied {
     }
 }
 
-/// The result, with what the audit log says about it.
+/// The result, with its details for the audit log.
 pub(crate) struct Done<T> {
     pub(crate) answer: T,
-    /// What was signed or decrypted, as named in the audit log.
+    /// The kind of message that was signed or decrypted, as named in the audit log.
     pub(crate) message: &'static str,
     /// Whether each use is logged.
     pub(crate) audit: bool,
@@ -103,7 +103,7 @@ pub(crate) fn sign(service: &Service, front: &str, request: &Sign<'_>) -> Result
 /// Checks a request and decrypts.
 ///
 /// # Errors
-/// [`Denied`]; never because of the ciphertext's content.
+/// [`Denied`]; never because of the content of the ciphertext.
 pub(crate) fn decrypt(
     service: &Service,
     front: &str,
@@ -132,7 +132,8 @@ fn check_rights(message: HandshakeMessage<'_>, rights: Rights) -> Result<(), Den
     if allowed { Ok(()) } else { Err(Denied::Role(what)) }
 }
 
-/// Half of all numbers are not a coordinate of a point, and messages of other protocols do not end with a point.
+/// Checks whether the point is on its curve. Half of all integers are not a coordinate of a point, and messages of
+/// other protocols do not end with a point.
 fn check_point(message: HandshakeMessage<'_>) -> Result<(), Denied> {
     match message {
         HandshakeMessage::Ecdhe12 { curve, point } if !is_on_curve(curve, point)? => Err(Denied::Point),

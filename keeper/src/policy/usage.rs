@@ -1,4 +1,5 @@
-//! A front's use of the keeper: a rate limit and counters for each of its identities, and for the front as a whole.
+//! The usage of the keeper by a front: a rate limit and counters for each of its identities, and for the front as a
+//! whole.
 
 use crate::limits::UNREACHED;
 use crate::policy::rate::Bucket;
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// What the keeper made for a front.
+/// The kind of result that the keeper made for a front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Made {
     Signature,
@@ -16,7 +17,7 @@ pub(crate) enum Made {
 }
 
 impl Made {
-    /// Its operation's name in the audit log.
+    /// Returns the name of the operation in the audit log.
     pub(crate) fn operation(self) -> &'static str {
         match self {
             Self::Signature => "sign",
@@ -32,18 +33,19 @@ pub(crate) struct Usage {
 
 struct State {
     all: Bucket,
-    /// By identity. All identities out of the front's reach share one account, since the front can make up names.
+    /// The accounts by identity. All identities that the front does not reach share one account, because the front can
+    /// invent names.
     accounts: BTreeMap<String, Account>,
 }
 
 struct Account {
     bucket: Bucket,
     tally: Tally,
-    /// Whether something was counted since the last call of [`Usage::changed`].
+    /// Whether a counter changed since the last call of [`Usage::changed`].
     changed: bool,
 }
 
-/// What was counted.
+/// The counters of one account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) signed: u64,
@@ -52,12 +54,12 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Refusals by reason; reasons that never occurred are left out.
+    /// Returns the refusals by reason. Reasons that never occurred are left out.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (Refusal, u64)> {
         Refusal::ALL.into_iter().zip(self.refused).filter(|(_, count)| *count > 0)
     }
 
-    /// The same for the supervisor.
+    /// Returns the counters as a message for the supervisor.
     pub(crate) fn message<'a>(&self, front: &'a str, identity: &'a str) -> Count<'a> {
         let refused = self.refused().collect();
         Count { front, identity, signed: self.signed, decrypted: self.decrypted, refused }
@@ -71,29 +73,30 @@ impl Account {
 }
 
 impl Usage {
-    /// Nothing counted, every bucket full.
+    /// Returns a usage with all counters at 0 and every bucket full.
     pub(crate) fn new(now: Instant) -> Self {
         Self { state: Mutex::new(State { all: Bucket::new(now), accounts: BTreeMap::new() }) }
     }
 
-    /// Only counters change under the lock, so they stay consistent when a thread panics.
+    /// Locks the state. Only counters change under the lock, so they stay consistent if a thread panics.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the rates admit one more request about `identity` (none: one out of the front's reach).
+    /// Returns whether the rates admit one more request about `identity`. `None` stands for an identity that the front
+    /// does not reach.
     pub(crate) fn admit(&self, identity: Option<&str>, rates: Rates, now: Instant) -> bool {
         let mut state = self.lock();
         let whole = state.all.take(rates.front, now);
         whole && state.account(identity, now).bucket.take(rates.identity, now)
     }
 
-    /// Whether the rate admits one more request about no identity: a connection, or a subscription.
+    /// Returns whether the rate admits one more request that concerns no identity: a connection, or a subscription.
     pub(crate) fn admit_front(&self, rates: Rates, now: Instant) -> bool {
         self.lock().all.take(rates.front, now)
     }
 
-    /// Counts what was made.
+    /// Counts a signature or a secret.
     pub(crate) fn made(&self, identity: &str, made: Made, now: Instant) {
         let mut state = self.lock();
         let account = state.account(Some(identity), now);
@@ -115,13 +118,13 @@ impl Usage {
         account.changed = true;
     }
 
-    /// All accounts, by identity.
+    /// Returns all accounts, by identity.
     pub(crate) fn tallies(&self) -> Vec<(String, Tally)> {
         let state = self.lock();
         state.accounts.iter().map(|(name, account)| (name.clone(), account.tally)).collect()
     }
 
-    /// The accounts that changed since the last call.
+    /// Returns the accounts that changed since the last call.
     pub(crate) fn changed(&self) -> Vec<(String, Tally)> {
         let mut state = self.lock();
         let accounts = state.accounts.iter_mut();

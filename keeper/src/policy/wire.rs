@@ -1,4 +1,4 @@
-//! Fields of TLS structures: big-endian, vectors behind their length.
+//! Fields of TLS structures. Integers are big-endian, and vectors follow their length.
 
 /// The bytes end inside a field, or a field has an invalid value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +10,7 @@ impl Cut {
     }
 }
 
-/// Takes fields off the front.
+/// Reads fields from the start of a byte slice.
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }

@@ -1,4 +1,4 @@
-//! Serving the supervisor: one push at a time, from root or from the keeper's own user alone.
+//! Serves the supervisor: one push at a time, only from root or from the keeper's own user.
 
 use crate::arena::{self, Kind};
 use crate::crypto::{SecretFile, TicketRoot};
@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Why the supervisor's connection was dropped.
+/// The reason why the connection of the supervisor was dropped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Broken {
     #[error("user {0} is neither root nor the keeper's own")]
@@ -40,7 +40,7 @@ enum Broken {
     System(#[from] Errno),
 }
 
-/// Serves the connections that come in, one after the other, for as long as the process runs.
+/// Accepts and serves connections, one after the other, until the process ends.
 pub(crate) fn listen(
     registry: &Registry,
     signers: &Signers,
@@ -58,7 +58,7 @@ pub(crate) fn listen(
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until it ends.
 pub(crate) fn serve(
     registry: &Registry,
     signers: &Signers,
@@ -76,7 +76,7 @@ pub(crate) fn serve(
 
 struct Session<'a> {
     registry: &'a Registry,
-    /// The threads for all work with keys.
+    /// The threads that do all work with keys.
     signers: &'a Signers,
     socket: &'a OwnedFd,
     idle: Option<Duration>,
@@ -85,7 +85,7 @@ struct Session<'a> {
     told: Told<'a>,
 }
 
-/// What the service manager was told about the current push.
+/// The last notification of the service manager about the current push.
 struct Told<'a> {
     sd_notify: Option<&'a SdNotify>,
     reloading: bool,
@@ -105,7 +105,7 @@ impl Told<'_> {
     }
 }
 
-/// An aborted push has ended, too.
+/// Notifies the service manager of the end of the push, even if the push was aborted.
 impl Drop for Told<'_> {
     fn drop(&mut self) {
         self.done();
@@ -123,7 +123,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Takes one request; false at the end of the connection.
+    /// Receives one request. Returns `false` at the end of the connection.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, Broken> {
         let [ready] = wait([self.socket.as_fd()], PollFlags::IN, self.idle)?;
         if !ready {
@@ -235,7 +235,7 @@ impl Session<'_> {
         let public = Arc::clone(&identity.public);
         let (changed, generation) = self.registry.preview(name, &public);
         let key_type = identity.key.kind().to_string();
-        // What is in service already is not kept twice.
+        // An identity that is already in service is not kept twice.
         self.push.identity(name, changed.then_some(identity));
         self.send(&Answer::Loaded(Loaded {
             name,
@@ -253,7 +253,7 @@ impl Session<'_> {
     }
 }
 
-/// Tries what the name of a front says: `hostile-keeper-ATTEMPT`.
+/// Performs the attempt that the name of a front selects: `hostile-keeper-ATTEMPT`.
 #[cfg(feature = "hostile")]
 fn attack(front: &str) {
     if let Some(attempt) = front.strip_prefix("hostile-keeper-") {
@@ -276,7 +276,7 @@ fn ticket_root(descriptors: Vec<OwnedFd>) -> Result<Arc<TicketRoot>, (Fault, Str
     })
 }
 
-/// Reading an identity must not take the memory that signatures need.
+/// Checks the free memory. Reading an identity must not use the memory that signatures need.
 fn check_memory() -> Result<(), LoadFault> {
     match arena::capacity() {
         Some((free, all)) if free < LOAD_MIN_FREE => Err(out_of_memory(all)),
@@ -284,7 +284,7 @@ fn check_memory() -> Result<(), LoadFault> {
     }
 }
 
-/// Loads the files. Does not blame the file when the keeper ran out of memory.
+/// Loads the files. Does not blame a file if the keeper ran out of memory.
 fn load(files: Files) -> Result<Identity, LoadFault> {
     let before = arena::refused();
     files.load().map_err(|fault| match arena::capacity() {
@@ -307,7 +307,7 @@ fn full() -> LoadFault {
     LoadFault { file: Blamed::None, kind: Fault::Limit, reason }
 }
 
-/// Gives each file its descriptor, in the order of the protocol.
+/// Assigns each descriptor to its file, in the order of the protocol.
 fn assign(files: admin::Files, descriptors: Vec<OwnedFd>) -> Result<Files, LoadFault> {
     let wrong = || LoadFault {
         file: Blamed::None,

@@ -1,6 +1,6 @@
-//! Serving a front: a thread accepts, and each connection has a thread, so that nobody's signature waits for
-//! another's answer to be read. What one front can take of the process is bounded: connections, and signatures at
-//! once.
+//! Serves a front. One thread accepts connections, and each connection has its own thread, so that a signature for one
+//! connection does not wait until another connection reads its answer. The resources of one front are bounded: the
+//! number of connections, and the number of concurrent signatures.
 
 use crate::crypto::sha256;
 use crate::identities::identity::Public;
@@ -32,14 +32,14 @@ use zeroize::{Zeroize, Zeroizing};
 pub(crate) struct Front {
     name: String,
     registry: Arc<Registry>,
-    /// The threads for all work with keys.
+    /// The threads that do all work with keys.
     signers: Arc<Signers>,
     connections: Arc<Permits>,
     signatures: Arc<Permits>,
     usage: FrontUsage,
 }
 
-/// Why a connection ended without being closed by the front.
+/// The reason why a connection ended without being closed by the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Broken {
     #[error("it sent an invalid request: {0}")]
@@ -65,7 +65,7 @@ impl From<Errno> for Broken {
 }
 
 impl Front {
-    /// A front without connections, which may have as many signatures made at once as there are cores.
+    /// Returns a front without connections. The number of concurrent signatures is at most the number of cores.
     pub(crate) fn new(
         name: &str,
         registry: &Arc<Registry>,
@@ -82,7 +82,7 @@ impl Front {
         })
     }
 
-    /// Serves the connections that come in, for as long as the process runs.
+    /// Accepts and serves connections until the process ends.
     pub(crate) fn listen(self: &Arc<Self>, listener: &OwnedFd) {
         loop {
             let permit = self.connections.take();
@@ -102,13 +102,13 @@ impl Front {
         }
     }
 
-    /// Whether the front's rate admits a request about no identity.
+    /// Returns whether the rate of the front admits a request that concerns no identity.
     fn admits(&self) -> bool {
         let rates = self.registry.service().map_or_else(Rates::default, |service| service.rates);
         self.usage.counts.admit_front(rates, Instant::now())
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection until it ends.
     pub(crate) fn serve(self: &Arc<Self>, socket: OwnedFd) {
         let connection = Connection {
             front: Arc::clone(self),
@@ -123,7 +123,7 @@ impl Front {
         if let Err(broken) = connection.run() {
             self.usage.audit.throttled(|| self.usage.audit.of("dropped").text("detail", &broken.to_string()));
             if !self.admits() {
-                // The number of its connections is bounded, and this one counts until then.
+                // The number of connections of the front is bounded, and this one counts until then.
                 thread::sleep(RETRY_PAUSE);
             }
         }
@@ -137,7 +137,7 @@ impl Front {
         self.attempt(request.name, Made::Secret, |service| decrypt(service, &self.name, request))
     }
 
-    /// Carries out a request about an identity, as far as the rates allow it, and counts the outcome.
+    /// Carries out a request about an identity if the rates admit it, and counts the outcome.
     fn attempt<T: Send>(
         &self,
         identity: &str,
@@ -184,13 +184,13 @@ impl Front {
 struct Connection {
     front: Arc<Front>,
     socket: OwnedFd,
-    /// An eventfd, once the front has subscribed.
+    /// An eventfd, if the front has subscribed.
     changes: Option<Arc<OwnedFd>>,
-    /// What the front knows.
+    /// The identities that were sent to the front.
     sent: BTreeMap<String, Arc<Public>>,
     /// SHA-256 of the ticket keys that the front has.
     tickets: Option<[u8; 32]>,
-    /// After how long without a change to look whether there are new ones; none for a front that gets none.
+    /// The interval of checks for new ticket keys when no change occurs. `None` for a front without ticket keys.
     recheck: Option<Duration>,
     /// Whether the front waits for `Synced`.
     asked: bool,
@@ -212,8 +212,8 @@ impl Connection {
         }
     }
 
-    /// Waits for a request or a change, or for the end of an epoch. Where requests are all that can come, receiving
-    /// waits for them: a signature is two system calls.
+    /// Waits for a request, a change, or the end of an epoch. If only requests are possible, receiving waits for them,
+    /// so that a signature takes two system calls.
     fn wait(&self) -> Result<(bool, bool), Errno> {
         let Some(changes) = &self.changes else { return Ok((true, false)) };
         let ready = wait([self.socket.as_fd(), changes.as_fd()], PollFlags::IN, self.recheck);
@@ -222,24 +222,24 @@ impl Connection {
 
     fn acknowledge_change(&self) {
         if let Some(changes) = &self.changes {
-            // Nothing to read means that a change was told of already.
+            // If there is nothing to read, the change was already handled.
             let _ = rustix::io::read(&**changes, &mut [0_u8; 8]);
         }
     }
 
-    /// Takes one request; false at the end of the connection.
+    /// Receives one request. Returns `false` at the end of the connection.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, Broken> {
         let alone = self.changes.is_none();
         let flags = if alone { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         let received = match recv(&self.socket, buffer, 0, flags) {
             Err(RecvError::System(Errno::AGAIN)) => {
-                // A socket that was passed may be set to non-blocking.
+                // An inherited socket may be non-blocking.
                 if alone {
                     wait([self.socket.as_fd()], PollFlags::IN, None)?;
                 }
                 return Ok(true);
             }
-            // A front that has ended with answers unread.
+            // The front has ended and left answers unread.
             Err(RecvError::System(Errno::CONNRESET)) => return Ok(false),
             Err(RecvError::System(error)) => return Err(error.into()),
             Err(RecvError::DescriptorsLost) => return Err(Broken::Descriptors),
@@ -315,7 +315,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends the front the current ticket keys, if it does not have them.
+    /// Sends the front the current ticket keys if it does not have them.
     fn tell_tickets(&mut self, service: &Service) -> Result<(), Broken> {
         let now = SystemTime::now();
         let Some(tickets) = &service.tickets else { return Ok(()) };
@@ -346,7 +346,7 @@ impl Connection {
     fn send(&mut self, answer: &Answer<'_>) -> Result<(), Broken> {
         answer.encode(&mut self.out)?;
         match socket::send_soon(&self.socket, &self.out) {
-            // The front has gone; the next receive says so.
+            // The front has ended. The next receive reports it.
             Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             sent => Ok(sent?),
         }

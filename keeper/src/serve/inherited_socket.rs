@@ -1,4 +1,4 @@
-//! The sockets that the keeper is started with (sd_listen_fds(3)).
+//! The sockets that the keeper inherits at its start (sd_listen_fds(3)).
 
 use crate::limits::FRONTS_MAX;
 use crate::log;
@@ -11,19 +11,19 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// SD_LISTEN_FDS_START.
 const FIRST: RawFd = 3;
 
-/// What a socket is for.
+/// The purpose of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
-    /// The supervisor's: `admin`.
+    /// The socket of the supervisor: `admin`.
     Admin,
-    /// A front's: `front.NAME`.
+    /// The socket of a front: `front.NAME`.
     Front(String),
 }
 
 /// A socket that the keeper inherited and serves.
 #[derive(Debug)]
 pub struct InheritedSocket {
-    /// What it is for.
+    /// The purpose of the socket.
     pub purpose: Purpose,
     /// The socket: AF_UNIX, SOCK_SEQPACKET.
     pub socket: OwnedFd,
@@ -31,10 +31,10 @@ pub struct InheritedSocket {
     pub listening: bool,
 }
 
-/// Why the keeper does not start.
+/// The reason why the keeper does not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InheritedSocketError {
-    /// No sockets: probably started by hand.
+    /// There are no sockets. The keeper was probably started by hand.
     #[error(
         "no sockets were passed: luassld run and systemd start luassl-keeper, by the LISTEN_FDS protocol"
     )]
@@ -42,21 +42,22 @@ pub enum InheritedSocketError {
     /// LISTEN_FDS and LISTEN_FDNAMES do not match.
     #[error("LISTEN_FDNAMES does not name each of the {0} sockets")]
     Names(usize),
-    /// More than one admin socket and one socket for each front.
+    /// There are more sockets than one admin socket and one socket for each front.
     #[error("{0} sockets are too many: at most {max} are allowed", max = FRONTS_MAX + 1)]
     TooMany(usize),
-    /// Not a name of this protocol.
+    /// The name is not one of this protocol.
     #[error("invalid socket name {0}: use admin or front.NAME")]
     Purpose(String),
-    /// Not a socket of the right type.
+    /// The socket does not have the right type.
     #[error("socket {0} is not an AF_UNIX socket of type SOCK_SEQPACKET (ListenSequentialPacket=)")]
     Sort(String),
-    /// Descriptor numbers that are not open.
+    /// A descriptor number is not open.
     #[error("socket {0} cannot be used: {1}")]
     System(String, Errno),
 }
 
-/// Takes the sockets that this process was started with. Call it once, before anything else: they are taken by number.
+/// Takes the sockets that this process was started with. Call it once, before any other function, because it takes the
+/// sockets by number.
 ///
 /// # Errors
 /// [`InheritedSocketError`].
@@ -94,9 +95,9 @@ fn purpose(name: &str) -> Result<Purpose, InheritedSocketError> {
 #[allow(unsafe_code)]
 fn take(number: RawFd, name: &str, purpose: Purpose) -> Result<InheritedSocket, InheritedSocketError> {
     let failed = |error| InheritedSocketError::System(log::quoted(name), error);
-    // SAFETY: the number is only asked about: a descriptor that is not open is an error here.
+    // SAFETY: the call only queries the number; a descriptor that is not open is an error here.
     fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC).map_err(failed)?;
-    // SAFETY: it is open, passed to this process by whoever started it, and taken here alone and once.
+    // SAFETY: the descriptor is open. The parent process passed it to this process, and only this code takes it, once.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
     InheritedSocket::new(purpose, socket).map_err(|error| match error {
         Errno::NOTSOCK | Errno::PROTOTYPE => InheritedSocketError::Sort(log::quoted(name)),
@@ -105,10 +106,10 @@ fn take(number: RawFd, name: &str, purpose: Purpose) -> Result<InheritedSocket, 
 }
 
 impl InheritedSocket {
-    /// Checks the socket's type.
+    /// Checks the type of the socket.
     ///
     /// # Errors
-    /// [`Errno::PROTOTYPE`] for a socket of another type; the system's.
+    /// [`Errno::PROTOTYPE`] for a socket of another type, else the error of the system.
     pub fn new(purpose: Purpose, socket: OwnedFd) -> Result<Self, Errno> {
         if socket_domain(&socket)? != AddressFamily::UNIX || socket_type(&socket)? != SocketType::SEQPACKET {
             return Err(Errno::PROTOTYPE);

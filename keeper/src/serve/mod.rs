@@ -1,4 +1,4 @@
-//! The sockets of the keeper, and who answers on them.
+//! The sockets of the keeper, and the code that serves them.
 
 pub(crate) mod admin;
 pub(crate) mod front;

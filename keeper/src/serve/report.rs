@@ -8,7 +8,7 @@ use luassl_keeper_ipc::audit::Line;
 use std::thread;
 use std::time::Instant;
 
-/// Reports for as long as the process runs.
+/// Writes the reports until the process ends.
 pub(crate) fn run(registry: &Registry) {
     let mut counted = Instant::now();
     loop {
@@ -22,7 +22,7 @@ pub(crate) fn run(registry: &Registry) {
     }
 }
 
-/// One line for each identity whose counters changed.
+/// Writes one line for each identity whose counters changed.
 fn write(usage: &FrontUsage) {
     for (identity, tally) in usage.counts.changed() {
         log::line(line(&usage.audit, &identity, &tally));

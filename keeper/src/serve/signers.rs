@@ -1,5 +1,6 @@
-//! The threads that touch keys. Their stacks lie in the arena, since libcrypto leaves there what is worth a key: a nonce
-//! of ECDSA, the salt of a PSS signature. Whoever has something to do with a key hands it to one of them and waits.
+//! The threads that use keys. Their stacks are part of the arena, because libcrypto leaves values there that reveal a
+//! key or are as sensitive as one: an ECDSA nonce, or the salt of a PSS signature. A caller that needs a key passes its
+//! task to one of these threads and waits.
 
 use crate::arena::{self, ArenaError, Stack};
 use std::collections::VecDeque;
@@ -11,13 +12,13 @@ use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Why the threads cannot be started.
+/// The reason why the threads cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SignersError {
     /// No stack is available for a thread.
     #[error(transparent)]
     Stack(#[from] ArenaError),
-    /// The system refuses one.
+    /// The system refuses to start a thread.
     #[error("a signing thread cannot be started: {0}")]
     Thread(#[from] io::Error),
 }
@@ -45,7 +46,7 @@ struct End {
 }
 
 impl Signers {
-    /// As many as there are cores, but no more than the arena has stacks for.
+    /// Starts as many threads as there are cores, but not more than the arena has stacks for.
     ///
     /// # Errors
     /// [`SignersError`].
@@ -58,13 +59,13 @@ impl Signers {
         Ok(Arc::new(Self(queue)))
     }
 
-    /// Does `work` on one of the threads, and waits for its end. Tasks begin in the order in which they came.
+    /// Runs `work` on one of the threads, and waits for its end. Tasks begin in the order of their arrival.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let mut result = None;
         let end = Arc::new(End::default());
         let store: Box<dyn FnOnce() + Send + '_> =
             Box::new(|| result = Some(catch_unwind(AssertUnwindSafe(work))));
-        // SAFETY: only the lifetime changes. `Queue::serve` tells the end after the box has been run and dropped, and
+        // SAFETY: only the lifetime changes. `Queue::serve` signals the end after the box has been run and dropped, and
         // this function does not return or unwind before that: what the box borrows outlives it.
         let work = unsafe {
             std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(store)
@@ -74,7 +75,7 @@ impl Signers {
         match result {
             Some(Ok(result)) => result,
             Some(Err(panic)) => resume_unwind(panic),
-            // The end is told of nothing that was not run.
+            // The end was signalled, but the task did not run.
             None => std::process::abort(),
         }
     }
@@ -86,20 +87,20 @@ impl Queue {
         self.added.notify_one();
     }
 
-    /// Runs one task after the other, for as long as the process runs.
+    /// Runs one task after the other until the process ends.
     fn serve(&self) {
         loop {
             let waited = self.added.wait_while(self.lock(), |tasks| tasks.is_empty());
             let next = waited.unwrap_or_else(PoisonError::into_inner).pop_front();
             if let Some(Task { work, end }) = next {
-                // It catches its own panics.
+                // The task catches its own panics.
                 work();
                 end.reach();
             }
         }
     }
 
-    /// Each change under the lock is one call, so the queue stays consistent.
+    /// Locks the queue. Each change under the lock is one call, so the queue stays consistent.
     fn lock(&self) -> MutexGuard<'_, VecDeque<Task>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,10 +118,10 @@ impl End {
     }
 }
 
-/// What a thread does.
+/// The main function of a thread.
 type Main = Box<dyn FnOnce() + Send>;
 
-/// Starts a thread on `stack`; without one, in a process without an arena, on one that the library makes.
+/// Starts a thread on `stack`. If there is no stack, because the process has no arena, the library allocates one.
 fn spawn(stack: Option<Stack>, main: Main) -> io::Result<()> {
     let Some(stack) = stack else { return thread::Builder::new().spawn(main).map(drop) };
     let argument = Box::into_raw(Box::new(main));
@@ -128,16 +129,16 @@ fn spawn(stack: Option<Stack>, main: Main) -> io::Result<()> {
     if errno == 0 {
         return Ok(());
     }
-    // SAFETY: no thread was started, so the box is still this function's.
+    // SAFETY: no thread was started, so this function still owns the box.
     drop(unsafe { Box::from_raw(argument) });
     Err(io::Error::from_raw_os_error(errno))
 }
 
-/// The errno of the first call that fails, or 0.
+/// Returns the errno of the first call that fails, or 0.
 fn start(stack: &Stack, argument: *mut c_void) -> libc::c_int {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
-    // SAFETY: the attributes are initialised before their use, and freed after it. The stack is nobody else's, and is
-    // never given back, so it outlives the thread. `run` takes the argument over.
+    // SAFETY: the attributes are initialised before their use, and freed after it. The stack has no other user and is
+    // never given back, so it outlives the thread. `run` takes ownership of the argument.
     unsafe {
         let errno = libc::pthread_attr_init(attributes.as_mut_ptr());
         if errno != 0 {
@@ -157,11 +158,11 @@ fn start(stack: &Stack, argument: *mut c_void) -> libc::c_int {
     }
 }
 
-/// What the thread runs first. Nothing may unwind out of it.
+/// The entry function of a thread. Nothing may unwind out of it.
 extern "C" fn run(argument: *mut c_void) -> *mut c_void {
-    // SAFETY: `spawn` made it of such a box, and gives it to one thread alone.
+    // SAFETY: `spawn` created the pointer from such a box, and passes it to exactly one thread.
     let main = unsafe { Box::from_raw(argument.cast::<Main>()) };
-    // A panic has said so itself; tasks catch their own.
+    // A panic has already reported itself. Tasks catch their own panics.
     let _ = catch_unwind(AssertUnwindSafe(main));
     ptr::null_mut()
 }

@@ -1,4 +1,4 @@
-//! Common code for the sockets of fronts and the supervisor: waiting, accepting, and sending with a deadline.
+//! Common code for the sockets of fronts and of the supervisor: waiting, accepting, and sending with a deadline.
 
 use crate::limits::SEND_DEADLINE;
 use luassl_keeper_ipc::transport::{PollFlags, SendFlags, send, wait};
@@ -7,7 +7,7 @@ use rustix::net::{SocketFlags, accept_with};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-/// Waits for a connection. Whether the listener is set to non-blocking does not matter.
+/// Waits for a connection. Works with a blocking and with a non-blocking listener.
 pub(crate) fn accept(listener: &OwnedFd) -> Result<OwnedFd, Errno> {
     loop {
         wait([listener.as_fd()], PollFlags::IN, None)?;
@@ -19,10 +19,10 @@ pub(crate) fn accept(listener: &OwnedFd) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Sends a datagram; a peer that does not read has [`SEND_DEADLINE`] to begin.
+/// Sends a datagram. If the peer does not read, waits up to [`SEND_DEADLINE`].
 ///
 /// # Errors
-/// The system's; [`Errno::TIMEDOUT`] at the deadline.
+/// The error of the system; [`Errno::TIMEDOUT`] at the deadline.
 pub(crate) fn send_soon(socket: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
     let deadline = Instant::now() + SEND_DEADLINE;
     loop {

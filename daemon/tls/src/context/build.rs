@@ -1,4 +1,4 @@
-//! The SSL_CTX of a context, from its plan and the identities and trusts of the moment.
+//! Builds the SSL_CTX of a context from its plan and the current identities and trusts.
 
 use crate::context::credentials::Credentials;
 use crate::context::plan::Plan;
@@ -21,18 +21,18 @@ use openssl::x509::verify::X509VerifyFlags;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What a context is at the moment.
+/// The current state of a context.
 pub(crate) struct Built {
     pub(crate) context: SslContext,
-    /// For the scopes of sessions; none where nothing is resumed.
+    /// The base for the scopes of sessions. `None` if sessions are not resumed.
     pub(crate) common: Option<ScopeBase>,
-    /// The identities in use by name.
+    /// The identities in use, by name.
     credentials: HashMap<String, Arc<Credentials>>,
     epochs: (u64, u64),
 }
 
 impl Built {
-    /// Builds for the first time: every identity and trust must be usable.
+    /// Builds the state for the first time. Every identity and trust must be usable.
     pub(crate) fn new(
         plan: &Plan,
         identities: &dyn IdentitySource,
@@ -47,12 +47,12 @@ impl Built {
         Self::assemble(plan, credentials, trusts, resuming, epochs)
     }
 
-    /// Whether nothing has changed since.
+    /// Returns whether nothing has changed since the build.
     pub(crate) fn is_fresh(&self, identities: &dyn IdentitySource, trusts: &TrustStores) -> bool {
         self.epochs == epochs(identities, trusts)
     }
 
-    /// Builds anew. What cannot be renewed stays as it is, and is logged.
+    /// Builds the state again. A part that cannot be renewed stays as it is, and the fault is logged.
     pub(crate) fn renewed(
         &self,
         plan: &Plan,
@@ -94,7 +94,7 @@ impl Built {
         let resumes = resuming.prepare(&mut builder, plan.resumption).map_err(internal)?;
         let own = plan.identity.as_ref().and_then(|name| credentials.get(name));
         let common = resumes.then(|| ScopeBase::new(plan, &resuming.owner, &anchored, own.map(|own| &**own)));
-        // Where there is no certificate, too: it comes before a server's key exchange.
+        // This also applies without a certificate: the callback comes before a server's key exchange.
         message_ffi::set_certificate_callback::<signing_guard::ByThread>(&mut builder);
         message_ffi::watch_peers::<peer_bounds::ByCounts>(&mut builder);
         safe_ffi::bound_certificates(&mut builder, peer_keys::MAX_MESSAGE);
@@ -111,7 +111,7 @@ impl Built {
 }
 
 impl Plan {
-    /// Every identity that the context may use, without repetition.
+    /// Returns every identity that the context may use, without repetition.
     fn all_identities(&self) -> impl Iterator<Item = &str> {
         let sni = self.sni.iter().map(|entry| &entry.identity);
         let additional = self.additional_identities.iter().map(|additional| &additional.identity);
@@ -155,7 +155,7 @@ fn renew(
 
 fn set_basics(plan: &Plan, builder: &mut SslContextBuilder) -> Result<(), Failure> {
     builder.set_options(plan.options);
-    // Chains go out as they are given, never completed from the trust.
+    // Chains are sent as they are given, and never completed from the trust.
     const NO_AUTO_CHAIN: SslMode = SslMode::from_bits_retain(8);
     builder.set_mode(SslMode::RELEASE_BUFFERS | SslMode::ACCEPT_MOVING_WRITE_BUFFER | NO_AUTO_CHAIN);
     let range = plan.versions;
@@ -225,7 +225,8 @@ fn set_certificates(
 }
 
 fn selection(plan: &Plan, credentials: &HashMap<String, Arc<Credentials>>) -> Selection {
-    // A certificate whose name several identities have is that of the first of them; `identity` comes first.
+    // If several identities have the same name in their certificates, the first of them is used; `identity` comes
+    // first.
     let order = plan.identity.iter().chain(&plan.identities);
     let order = order.chain(plan.sni.iter().map(|entry| &entry.identity));
     let mut all: Vec<Arc<Credentials>> = Vec::new();
@@ -258,7 +259,7 @@ fn set_protocols(plan: &Plan, builder: &mut SslContextBuilder) -> Result<(), Err
     }
     let ours = plan.alpn.clone();
     let none = if ours.is_empty() || plan.alpn_optional { AlpnError::NOACK } else { AlpnError::ALERT_FATAL };
-    // Every context has it: a session that a client has decided on may have come from another context.
+    // Every context has this callback, because a session with a decision from a client may come from another context.
     builder.set_alpn_select_callback(move |ssl: &mut SslRef, theirs| match hello::decided_protocol(ssl) {
         Some(decided) => {
             decided.and_then(|name| find_protocol(theirs, name.as_bytes())).ok_or(AlpnError::NOACK)
@@ -268,14 +269,14 @@ fn set_protocols(plan: &Plan, builder: &mut SslContextBuilder) -> Result<(), Err
     Ok(())
 }
 
-/// A protocol's name with its length, as ALPN has it.
+/// Returns a protocol's name after its length, as in ALPN.
 fn wire(name: &[u8]) -> impl Iterator<Item = u8> {
     // The plan has checked that no name is longer than 255 bytes.
     let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
     std::iter::once(length).chain(name.iter().copied())
 }
 
-/// Finds a name in a list of names with their lengths.
+/// Finds a name in a list of names with lengths.
 fn find_protocol<'a>(mut list: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     while let Some((&length, rest)) = list.split_first() {
         let (name, rest) = rest.split_at_checked(usize::from(length))?;

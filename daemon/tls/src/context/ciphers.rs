@@ -7,21 +7,21 @@ use openssl::ssl::{SslContextBuilder, SslContextRef, SslMethod};
 use std::ffi::CString;
 use std::sync::OnceLock;
 
-/// What no list brings back: nobody to authenticate, nothing encrypted.
+/// Ciphers that no list can enable: those without authentication or without encryption.
 const NEVER: &str = ":!aNULL:!eNULL";
-/// Switched off unless the grant allows it: it has no forward secrecy.
+/// Disabled unless the grant allows it, because it has no forward secrecy.
 const RSA_KEY_EXCHANGE: &str = ":!kRSA:!kRSAPSK";
 
 fn invalid(message: String) -> Failure {
     Failure::new(ErrorCode::Invalid, message)
 }
 
-/// The openssl crate panics on a text that C would cut short.
+/// Refuses a text with a zero byte, on which the openssl crate would panic because C would truncate it.
 fn refuse_nul(what: &str, text: &str) -> Result<(), Failure> {
     if text.contains('\0') { Err(invalid(format!("{what} {text:?} has a zero byte"))) } else { Ok(()) }
 }
 
-/// Sets the ciphers of TLS 1.2; OpenSSL's own default list where none is given.
+/// Sets the ciphers of TLS 1.2. Uses OpenSSL's own default list if none is given.
 pub(crate) fn set_ciphers(
     context: &mut SslContextBuilder,
     ciphers: Option<&str>,
@@ -38,8 +38,8 @@ pub(crate) fn set_ciphers(
     Err(invalid(format!("cipher string {given:?} selects no cipher; see openssl ciphers -v")))
 }
 
-/// Refuses ciphers that lower OpenSSL's own level of security (`@SECLEVEL=`): shorter keys and SHA-1 would do then, for
-/// peers and in what we show them.
+/// Refuses ciphers that lower OpenSSL's own security level (`@SECLEVEL=`). Shorter keys and SHA-1 would then be
+/// accepted from peers and used towards them.
 pub(crate) fn refuse_lower_level(context: &SslContextRef, ciphers: Option<&str>) -> Result<(), Failure> {
     let (level, least) = (context.security_level(), default_level().unwrap_or(0));
     if level >= least {
@@ -53,7 +53,7 @@ pub(crate) fn refuse_lower_level(context: &SslContextRef, ciphers: Option<&str>)
     Err(Failure::new(ErrorCode::Refused, message))
 }
 
-/// The level of a context that nobody has changed.
+/// Returns the security level of an unmodified context.
 fn default_level() -> Option<u32> {
     static LEVEL: OnceLock<Option<u32>> = OnceLock::new();
     let fresh = || SslContextBuilder::new(SslMethod::tls()).ok().map(|fresh| fresh.build().security_level());
@@ -83,8 +83,8 @@ pub(crate) fn set_suites(context: &mut SslContextBuilder, suites: Option<&str>) 
     Ok(())
 }
 
-/// Sets the groups of the key exchange. OpenSSL's own default has X25519MLKEM768 first from 3.5 on, with a share for
-/// X25519 beside it, which a list of ours would lose.
+/// Sets the groups of the key exchange. From 3.5 on, OpenSSL's own default has X25519MLKEM768 first, with a share for
+/// X25519 in addition. A list set here would lose that.
 pub(crate) fn set_groups(context: &mut SslContextBuilder, groups: Option<&str>) -> Result<(), Failure> {
     let Some(groups) = groups else { return Ok(()) };
     refuse_nul("groups", groups)?;
@@ -96,18 +96,18 @@ pub(crate) fn set_groups(context: &mut SslContextBuilder, groups: Option<&str>) 
     Ok(())
 }
 
-/// Where a context's parameters for DHE come from.
+/// The source of a context's parameters for DHE.
 pub(crate) enum DhParameters {
-    /// OpenSSL chooses what fits the key.
+    /// OpenSSL selects parameters that fit the key.
     Automatic,
-    /// These.
+    /// The given parameters.
     Given(PKey<Params>),
-    /// Nowhere: a server does not offer DHE. A client takes a server's parameters all the same.
+    /// No parameters: a server does not offer DHE. A client still accepts a server's parameters.
     None,
 }
 
 impl DhParameters {
-    /// The same, or none.
+    /// Returns these parameters if DHE is offered, else no parameters.
     pub(crate) fn offered_if(self, offered: bool) -> Self {
         if offered { self } else { Self::None }
     }
@@ -119,12 +119,12 @@ impl DhParameters {
 
 /// The groups of RFC 7919.
 const NAMED: [&str; 5] = ["ffdhe2048", "ffdhe3072", "ffdhe4096", "ffdhe6144", "ffdhe8192"];
-/// Smaller ones are broken.
+/// The minimum size of a prime in bits. Smaller primes are broken.
 const SMALLEST: u32 = 2048;
-/// Larger ones cost seconds in each handshake.
+/// The maximum size of a prime in bits. Larger primes take seconds in each handshake.
 const LARGEST: u32 = 8192;
 
-/// A group of RFC 7919 by its name.
+/// Returns a group of RFC 7919 by its name.
 pub(crate) fn named_dh(name: &str) -> Result<DhParameters, Failure> {
     let unknown = || invalid(format!("DH group {name:?} is unknown; known are {}", NAMED.join(", ")));
     if !NAMED.contains(&name) {
@@ -134,7 +134,7 @@ pub(crate) fn named_dh(name: &str) -> Result<DhParameters, Failure> {
     safe_ffi::named_dh_parameters(&group).map(DhParameters::Given).map_err(|_| unknown())
 }
 
-/// Parameters that a client brought.
+/// Returns parameters that a client supplied.
 pub(crate) fn given_dh(pem: &[u8]) -> Result<DhParameters, Failure> {
     let parameters = safe_ffi::read_dh_parameters(pem).map_err(|_| {
         invalid("the DH parameters are no PEM block of DH PARAMETERS; openssl dhparam makes one".to_owned())

@@ -1,4 +1,4 @@
-//! What a session proves itself with: a certificate, its chain and the key in the keeper.
+//! The credentials of a session: a certificate, its chain and the key in the keeper.
 
 use crate::identity::PublicIdentity;
 use crate::names::host_names;
@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 /// An identity, ready for use.
 pub(crate) struct Credentials {
-    /// The generation that this was made of.
+    /// The generation that these credentials were made from.
     pub(crate) identity: Arc<PublicIdentity>,
     /// The host names of the certificate, in lower case, wildcards included.
     pub(crate) host_names: Vec<String>,
-    /// SHA-256 of the leaf.
+    /// The SHA-256 of the leaf.
     pub(crate) leaf_digest: [u8; 32],
     leaf: X509,
     chain: Stack<X509>,
@@ -27,10 +27,11 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// From an identity's own chain, or the one that a client brought, which must carry the identity's public key.
+    /// Returns credentials from an identity's own chain, or from a chain that a client supplied, which must carry the
+    /// identity's public key.
     ///
     /// # Errors
-    /// `Invalid`, which names the identity, for a chain of another key, and for a bare key without one.
+    /// `Invalid`, which names the identity, for a chain of another key, and for a bare key without a chain.
     pub(crate) fn new(
         identity: Arc<PublicIdentity>,
         client_supplied: Option<&[X509]>,
@@ -58,12 +59,12 @@ impl Credentials {
         })
     }
 
-    /// The algorithm of the key: a session can have one certificate of each.
+    /// Returns the algorithm of the key. A session can have one certificate for each algorithm.
     pub(crate) fn algorithm(&self) -> Id {
         self.key.id()
     }
 
-    /// Makes this the certificate of a context.
+    /// Sets this certificate in a context.
     pub(crate) fn use_in_context(&self, context: &mut SslContextBuilder) -> Result<(), Failure> {
         safe_ffi::context_use(context, &self.leaf, &self.key, &self.chain)
             .map_err(|error| unusable(&self.identity, &error))
@@ -74,13 +75,13 @@ impl Credentials {
         safe_ffi::session_use(ssl, &self.leaf, &self.key, &self.chain)
     }
 
-    /// The OCSP response for `certificate`, where that is this one's and has one.
+    /// Returns the OCSP response for `certificate`, if it is this certificate and has a response.
     pub(crate) fn staple_for(&self, certificate: &X509Ref) -> Option<&[u8]> {
         self.identity.staple.as_deref().filter(|_| self.stapled && *certificate == *self.leaf)
     }
 }
 
-/// Whether an identity has a staple that can be used: OpenSSL 3.6 fails the handshake for one that cannot.
+/// Returns whether an identity has a usable staple. OpenSSL 3.6 fails the handshake for a staple that is not usable.
 fn is_stapled(identity: &PublicIdentity) -> bool {
     let Some(staple) = &identity.staple else { return false };
     let readable = OcspResponse::from_der(staple).is_ok();
@@ -90,14 +91,14 @@ fn is_stapled(identity: &PublicIdentity) -> bool {
     readable
 }
 
-/// Whether the first of some certificates carries the identity's public key.
+/// Returns whether the first certificate carries the identity's public key.
 pub(crate) fn is_chain_of(certificates: &[X509], identity: &PublicIdentity) -> bool {
     let public = public_key(identity);
     public.is_ok_and(|public| certificates.first().is_some_and(|leaf| carries(leaf, &public)))
 }
 
-/// Whether the first of some certificates can be one that chains end in: an authority's, or self-signed. A leaf that
-/// is neither is meant as a chain, be it a former one: no trust must come of it.
+/// Returns whether the first certificate can be a trust anchor: the certificate of an authority, or a self-signed one.
+/// Any other leaf is treated as a chain, perhaps a former one, and must not become trusted.
 pub(crate) fn is_anchor(certificates: &[X509]) -> bool {
     certificates.first().is_some_and(|first| {
         safe_ffi::without_error_queue(|| safe_ffi::is_authority(first) || is_self_issued(first))
@@ -108,7 +109,7 @@ fn is_self_issued(certificate: &X509Ref) -> bool {
     certificate.issuer_name().try_cmp(certificate.subject_name()).is_ok_and(std::cmp::Ordering::is_eq)
 }
 
-/// The certificates that a client brought, PEM.
+/// Returns the certificates that a client supplied in PEM.
 pub(crate) fn client_supplied_certificates(blob: &[u8], what: &str) -> Result<Vec<X509>, Failure> {
     pem::certificates(blob).all(what)
 }
@@ -140,7 +141,7 @@ fn bare(identity: &PublicIdentity) -> Failure {
     Failure::new(ErrorCode::Invalid, message)
 }
 
-/// The failure of a chain that is another key's.
+/// Returns the failure for a chain that belongs to another key.
 pub(crate) fn foreign_chain(identity: &PublicIdentity, chain: &[X509]) -> Failure {
     let subject = chain.first().map(|leaf| safe_ffi::name_text(leaf.subject_name())).unwrap_or_default();
     let name = &identity.name;

@@ -1,4 +1,4 @@
-//! The secrets of a session, for debugging, where its context's grant allows it (the format of NSS, RFC 9850).
+//! The secrets of a session, for debugging, if its context's grant allows it (in the format of NSS, RFC 9850).
 
 use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslContextBuilder, SslRef};
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use std::sync::LazyLock;
 use zeroize::Zeroizing;
 
-/// The most that is kept of one session, in bytes: key updates make no end of lines.
+/// The maximum size of the log of one session, in bytes. The number of lines from key updates has no limit.
 const MOST: usize = 16 * 1024;
 
 static LINES: LazyLock<Option<Index<Ssl, Mutex<Zeroizing<String>>>>> =
@@ -27,12 +27,12 @@ pub(crate) fn allow(context: &mut SslContextBuilder) {
 /// Prepares a session.
 pub(crate) fn keep(ssl: &mut SslRef) {
     if let Some(index) = *LINES {
-        // Growing would leave copies behind.
+        // Growth of the buffer would leave copies behind.
         ssl.set_ex_data(index, Mutex::new(Zeroizing::new(String::with_capacity(MOST))));
     }
 }
 
-/// What was kept.
+/// Returns the lines that were kept.
 pub(crate) fn lines(ssl: &SslRef) -> Option<String> {
     let lines = ssl.ex_data((*LINES)?)?;
     Some(lines.lock().to_string())

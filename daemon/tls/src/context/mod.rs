@@ -1,5 +1,5 @@
-//! A context: what a client asked for, checked once, and the SSL_CTX that follows from it and from the identities and
-//! trusts of the moment.
+//! A context: the description from a client, checked once, and the SSL_CTX that is built from it and from the current
+//! identities and trusts.
 
 pub(crate) mod build;
 pub(crate) mod ciphers;
@@ -26,10 +26,10 @@ use parking_lot::{Mutex, RwLock};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
-/// The charge for what a session brought.
+/// The charge for the data that a session supplied.
 static CHARGED: LazyLock<Option<Index<Ssl, Charge>>> = LazyLock::new(|| Ssl::new_ex_index().ok());
 
-/// An immutable context. It follows renewals of its identities and changes of its trusts when it is told to
+/// An immutable context. It applies renewals of its identities and changes of its trusts on request
 /// ([`Context::renew`]).
 pub struct Context {
     plan: Plan,
@@ -68,12 +68,12 @@ impl Context {
         })
     }
 
-    /// A session, ready for its handshake: `host` is the name or address that the peer's certificate must carry,
-    /// `sni` the server name to send (left out: `host`, where that is a name).
+    /// Returns a session that is ready for its handshake. `host` is the name or address that the peer's certificate
+    /// must carry. `sni` is the server name to send; if it is `None`, `host` is sent if it is a name.
     ///
     /// # Errors
-    /// `Invalid` for a host that is none and for a server without an identity, `Refused` for an outgoing connection
-    /// without a host where the grant requires verification.
+    /// `Invalid` for a host that is not valid and for a server without an identity, `Refused` for an outgoing
+    /// connection without a host if the grant requires verification.
     pub fn session(&self, role: Role, host: Option<&str>, sni: Option<&str>) -> Result<Ssl, Failure> {
         let built = self.current();
         match role {
@@ -82,12 +82,12 @@ impl Context {
         }
     }
 
-    /// A client's session that is verified by TLSA records. They are parsed, which takes its time, and charged for as long
-    /// as the session lasts.
+    /// Returns a client's session that is verified with TLSA records. Parsing the records takes time, and they are
+    /// charged until the session ends.
     ///
     /// # Errors
-    /// As [`Context::session`]; `Invalid` for a host that is no name, or where the context was made without; `Limit` where
-    /// the charge would pass a bound.
+    /// As for [`Context::session`]; `Invalid` for a host that is not a name, or if the context was made without TLSA
+    /// records; `Limit` if the charge would exceed a limit.
     pub fn session_by_records(
         &self,
         host: Option<&str>,
@@ -104,23 +104,23 @@ impl Context {
         Ok(ssl)
     }
 
-    /// What its grant demands.
+    /// Returns the requirements of the grant.
     #[must_use]
     pub fn floors(&self) -> Floors {
         self.floors
     }
 
-    /// The SSL_CTX of the moment, for a session that began in another context ([`super::Decision`]).
+    /// Returns the current SSL_CTX, for a session that began in another context ([`super::Decision`]).
     #[must_use]
     pub fn current_context(&self) -> SslContext {
         self.current().context.clone()
     }
 
-    /// A client's session as [`Context::session`] gives it, which takes up a former one with the same server where
-    /// there is one. `peer` is where the connection leads.
+    /// Returns a client's session as [`Context::session`] does. It resumes a former session with the same server if
+    /// there is one. `peer` is the address of the connection.
     ///
     /// # Errors
-    /// As [`Context::session`].
+    /// As for [`Context::session`].
     pub fn session_with(
         &self,
         host: Option<&str>,
@@ -135,16 +135,16 @@ impl Context {
         Ok(ssl)
     }
 
-    /// Whether identities or trusts have changed since it was built.
+    /// Returns whether identities or trusts have changed since the build.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         !self.current().is_fresh(&*self.identities, &self.trusts)
     }
 
-    /// Builds anew where identities or trusts have changed. Where that fails, what there is stays. It takes its time, and
-    /// is not for a thread that others need.
+    /// Builds the context again if identities or trusts have changed. If that fails, the current state stays. It takes
+    /// time, so it must not run on a thread that others need.
     pub fn renew(&self) {
-        // One thread builds; the others go on with what there is.
+        // One thread builds. The other threads continue with the current state.
         let Some(_rebuilding) = self.rebuilding.try_lock() else { return };
         let built = self.current();
         if !built.is_fresh(&*self.identities, &self.trusts) {
@@ -153,7 +153,7 @@ impl Context {
         }
     }
 
-    /// What was built last.
+    /// Returns the state of the last build.
     fn current(&self) -> Arc<Built> {
         Arc::clone(&self.built.read())
     }

@@ -1,4 +1,4 @@
-//! From luassl's `OP_` constants, by name, to OpenSSL's bits (which are the same in every OpenSSL 3).
+//! Maps luassl's `OP_` constants, by name, to OpenSSL's bits (which are the same in every OpenSSL 3).
 
 use luassl_protocol::{ErrorCode, Failure};
 use openssl::ssl::SslOptions;
@@ -7,8 +7,8 @@ const fn bit(bit: u32) -> u64 {
     1 << bit
 }
 
-/// Options that mean something to a TLS session of the daemon. The others (DTLS, kernel TLS, which the pump does not
-/// use) are taken and have no effect: here their bits would mean something else, or nothing.
+/// Options that have an effect on a TLS session of the daemon. The others (DTLS, and kernel TLS, which the pump does
+/// not use) are accepted and have no effect, because their bits would have a different meaning here, or no meaning.
 const BITS: &[(&str, u64)] = &[
     ("OP_ALL", bit(4) | bit(6) | bit(11) | bit(31)),
     ("OP_NO_SSL_MASK", bit(25) | bit(26) | bit(27) | bit(28) | bit(29)),
@@ -59,22 +59,22 @@ const WITHOUT_EFFECT: &[&str] = &[
     "OP_ENABLE_KTLS_TX_ZEROCOPY_SENDFILE",
 ];
 
-/// A peer's compressed certificates would be unpacked and parsed before anybody could look at them.
+/// Without this option, a peer's compressed certificates would be unpacked and parsed before they could be checked.
 const NO_COMPRESSED_CERTIFICATES: SslOptions = SslOptions::from_bits_retain(bit(33) as _);
 
-/// Every context has these: no compression, no compressed certificates of peers, and a renegotiation, which is made for new keys or a client's certificate,
-/// takes nothing up.
+/// The options of every context: no compression, no compressed certificates of peers, and no resumption in a
+/// renegotiation, because its purpose is new keys or a client's certificate.
 const ALWAYS: SslOptions = SslOptions::NO_COMPRESSION
     .union(SslOptions::NO_SESSION_RESUMPTION_ON_RENEGOTIATION)
     .union(NO_COMPRESSED_CERTIFICATES);
 
-/// Lets a peer ask for a renegotiation. To OpenSSL it means something in a server alone, here in both roles.
+/// Allows a peer to request a renegotiation. OpenSSL uses it only in a server; here it applies to both roles.
 pub(crate) const ALLOW_RENEGOTIATION: SslOptions = SslOptions::from_bits_retain(bit(8) as _);
 
-/// OpenSSL's options for a sum of luassl's constants, and those that every context has.
+/// Returns OpenSSL's options for a sum of luassl's constants, and the options of every context.
 ///
 /// # Errors
-/// `Invalid`, which names the bit, for a sum that is none of luassl's.
+/// `Invalid`, which names the bit, for a sum that is not one of luassl's.
 pub(crate) fn options(sum: Option<u64>) -> Result<SslOptions, Failure> {
     let names = luassl_protocol::option_names(sum.unwrap_or(0))
         .map_err(|error| Failure::new(ErrorCode::Invalid, error.to_string()))?;

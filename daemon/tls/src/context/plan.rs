@@ -1,4 +1,4 @@
-//! The checked form of a context's description: everything in it that does not change with identities and trusts.
+//! The checked form of a context's description: the parts that do not change with identities and trusts.
 
 use crate::context::ciphers::{self, DhParameters};
 use crate::context::credentials::{client_supplied_certificates, foreign_chain, is_anchor, is_chain_of};
@@ -19,28 +19,29 @@ use openssl::x509::X509;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A chain that a client brought for its identity.
+/// A chain that a client supplied for its identity.
 pub(crate) struct BroughtChain {
     pub(crate) certificates: Vec<X509>,
-    /// The generation of the identity that it was brought for.
+    /// The generation of the identity that the chain was supplied for.
     made_for: Arc<PublicIdentity>,
 }
 
 impl BroughtChain {
-    /// Whether it still is the chain to use. Once the identity was renewed with a chain of its own, that one is.
+    /// Returns whether the chain is still in use. After a renewal of the identity with its own chain, that chain is
+    /// used.
     pub(crate) fn holds_for(&self, identity: &PublicIdentity) -> bool {
         identity.chain.is_empty()
             || (identity.key_id == self.made_for.key_id && identity.chain == self.made_for.chain)
     }
 }
 
-/// One more identity that goes with the context's own.
+/// An additional identity of the context.
 pub(crate) struct PlannedIdentity {
     pub(crate) identity: String,
     pub(crate) chain: Option<BroughtChain>,
 }
 
-/// See the module.
+/// A plan as the module documentation describes it.
 pub(crate) struct Plan {
     pub(crate) identity: Option<String>,
     pub(crate) identities: Vec<String>,
@@ -71,11 +72,11 @@ pub(crate) struct Plan {
     pub(crate) dane: Option<DaneSpec>,
     pub(crate) staple: bool,
     pub(crate) key_log: bool,
-    /// Of the memory that brought chains take.
+    /// The charges for the memory of supplied chains.
     _charges: Vec<Charge>,
 }
 
-/// What a grant demands, and what goes on without it.
+/// Refuses a description that does not meet the requirements of the grant.
 fn refuse_below(spec: &ContextSpec, floors: Floors) -> Result<(), Failure> {
     let refused = |message: String| Err(Failure::new(ErrorCode::Refused, message));
     let without = [
@@ -109,7 +110,7 @@ impl Plan {
         source.check_sizes()?;
         let mut charges = Vec::new();
         let (chain, anchors) = source.certificates(identities, trusts, &mut charges)?;
-        // Whether what is a chain or a trust is a trust is known only now.
+        // Only now is it known whether supplied certificates are a chain or a trust.
         source.refuse_other_trusts(anchors.has_brought_certificates(), anchors.named())?;
         Ok(Self {
             identity: spec.identity.clone(),
@@ -136,7 +137,7 @@ impl Plan {
             alpn_optional: spec.alpn_optional,
             client_hello: spec.client_hello,
             dh: source.dh_parameters()?.offered_if(dhe || !has_identity(spec)),
-            // A session that another context may be chosen for belongs to no scope.
+            // If another context may be chosen for a session, the session belongs to no scope.
             resumption: !spec.no_resumption && !spec.client_hello && spec.psk.is_none(),
             psk: spec.psk.as_ref().map(Shared::new).transpose()?,
             dane: spec.dane,
@@ -158,18 +159,18 @@ impl ContextSource {
         Ok(blob)
     }
 
-    /// See [`check_sizes`].
+    /// Checks the sizes with [`check_sizes`].
     fn check_sizes(&self) -> Result<(), Failure> {
         let spec = &self.spec;
         let chains = spec.chain.iter().chain(&spec.chain_or_trust);
         let chains = chains
             .chain(spec.additional_identities.iter().filter_map(|additional| additional.chain.as_ref()));
-        // Chains are parsed each for itself, what is trusted once.
+        // Each chain is parsed separately, and trusted material once.
         let trusted: BTreeSet<&Digest> = spec.trust.certificates.iter().chain(&spec.trust.crls).collect();
         check_sizes(chains.chain(trusted).filter_map(|digest| self.blobs.get(digest).map(|blob| &**blob)))
     }
 
-    /// The certificates of a chain that was brought.
+    /// Returns the certificates of a supplied chain.
     fn chain(&self, digest: &Digest, what: &str, charges: &mut Vec<Charge>) -> Result<Vec<X509>, Failure> {
         let blob = self.blob(digest, what)?;
         let (chain, charge) = charged(self.ledger.as_deref(), blob.len(), || {
@@ -181,13 +182,14 @@ impl ContextSource {
         Ok(chain)
     }
 
-    /// Whether it has certificates of its own to trust, as far as that can be told before they are parsed.
+    /// Returns whether the client supplies trusted certificates, as far as this is known before parsing.
     fn brings_trust(&self) -> bool {
         let spec = &self.spec;
         !spec.trust.certificates.is_empty() || (spec.chain_or_trust.is_some() && spec.identity.is_none())
     }
 
-    /// The configured trusts that the description names. Where it names and brings none, that is the system's.
+    /// Returns the configured trusts that the description names. If it names and supplies none, returns the system's
+    /// trust.
     fn named_trusts(&self) -> Vec<String> {
         let trust = &self.spec.trust;
         let none = trust.named.is_empty() && trust.certificates.is_empty() && !trust.trust_none;
@@ -195,7 +197,7 @@ impl ContextSource {
         system.into_iter().chain(trust.named.iter().cloned()).collect()
     }
 
-    /// What the grant names is all that may be trusted; CRLs that were brought can but take away from it.
+    /// Refuses trust that the grant does not name. Supplied CRLs are allowed, because they can only reduce trust.
     fn refuse_other_trusts(&self, brings: bool, named: &[String]) -> Result<(), Failure> {
         let Some(accepted) = &self.trusts else { return Ok(()) };
         let list = accepted.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
@@ -238,7 +240,7 @@ impl ContextSource {
         self.spec.additional_identities.iter().map(&mut one).collect()
     }
 
-    /// The chain for the identity, and what the peer's chain must end in.
+    /// Returns the chain for the identity, and the trust anchors for the peer's chain.
     fn certificates(
         &self,
         identities: &dyn IdentitySource,
@@ -268,7 +270,7 @@ impl ContextSource {
             if belongs && chain.is_none() {
                 chain = Some(given);
             } else if superseded {
-                // The identity's own serves.
+                // The identity's own chain is used.
             } else if let Some(identity) = identity.as_ref().filter(|_| !belongs && !is_anchor(&given)) {
                 return Err(foreign_chain(identity, &given));
             } else if !belongs {
@@ -284,8 +286,8 @@ impl ContextSource {
         Ok((chain, anchors))
     }
 
-    /// Whether a chain fitted when the client first had this context, and now the identity has a renewed one of its
-    /// own.
+    /// Returns whether the chain matched when the client first had this context, and the identity now has a renewed
+    /// chain of its own.
     fn is_superseded(&self, chain: &[X509], identity: &PublicIdentity) -> bool {
         let superseded = self.recreated && !identity.chain.is_empty() && !is_chain_of(chain, identity);
         if superseded {
@@ -308,7 +310,7 @@ impl ContextSource {
             anchors.add(name);
         }
         let bytes = |digests: &[Digest], what| {
-            // What is given twice is trusted once.
+            // A certificate that is given twice is trusted once.
             let mut seen = BTreeSet::new();
             let once = digests.iter().filter(|digest| seen.insert(**digest));
             once.map(|digest| self.blob(digest, what)).collect::<Result<Vec<_>, _>>()
@@ -324,7 +326,8 @@ impl ContextSource {
     }
 }
 
-/// Whether the context has a key that would sign DHE parameters; with pre-shared keys alone nothing does.
+/// Returns whether the context has a key that would sign DHE parameters. With only pre-shared keys there is no such
+/// key.
 fn has_identity(spec: &ContextSpec) -> bool {
     spec.identity.is_some()
         || !(spec.identities.is_empty() && spec.additional_identities.is_empty() && spec.sni.is_empty())
@@ -348,7 +351,7 @@ fn depth(depth: Option<u32>) -> Result<u32, Failure> {
     Ok(depth)
 }
 
-/// The application protocols, each of 1 to 255 bytes, in all no more than the extension holds (RFC 7301).
+/// Returns the application protocols. Each has 1 to 255 bytes, and all together fit in the extension (RFC 7301).
 fn protocols(spec: &ContextSpec) -> Result<Vec<Vec<u8>>, Failure> {
     const LONGEST_LIST: usize = 65_535 - 2;
     for name in &spec.alpn {

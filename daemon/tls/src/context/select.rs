@@ -1,4 +1,4 @@
-//! Which identity a server proves: the one that answers to the name that the client asks for.
+//! Selects the identity of a server by the name that the client requests.
 
 use crate::context::credentials::Credentials;
 use crate::names::Index;
@@ -7,23 +7,23 @@ use openssl::pkey::Id;
 use openssl::ssl::{NameType, SniError, SslAlert, SslRef};
 use std::sync::Arc;
 
-/// The identities of a context, by the names that they answer to.
+/// The identities of a context, by their names.
 pub(crate) struct Selection {
     pub(crate) all: Vec<Arc<Credentials>>,
-    /// The one whose certificate the context itself has.
+    /// The identity whose certificate is set in the context itself.
     pub(crate) own: Option<usize>,
-    /// The one for clients that ask for no name, or for an unknown one.
+    /// The identity for clients that request no name, or an unknown one.
     pub(crate) default: Option<usize>,
-    /// By names of the client's choice; these win.
+    /// Identities by names that the client of the daemon chose. These take precedence.
     pub(crate) explicit: Index,
-    /// By names in certificates.
+    /// Identities by names in certificates.
     pub(crate) by_certificate: Index,
-    /// Whether a name that nothing answers to is refused.
+    /// Whether a name without an identity is refused.
     pub(crate) strict: bool,
 }
 
 impl Selection {
-    /// The servername callback. OpenSSL calls it on clients, too, where there is nothing to choose.
+    /// The servername callback. OpenSSL also calls it on clients, which have nothing to select.
     pub(crate) fn select(&self, ssl: &mut SslRef, alert: &mut SslAlert) -> Result<(), SniError> {
         if !ssl.is_server() {
             return Err(SniError::NOACK);
@@ -46,7 +46,7 @@ impl Selection {
         }
     }
 
-    /// Who answers to the name that a client asks for; nobody where the client will be refused.
+    /// Returns the identities for the name that a client requests. Empty if the client will be refused.
     pub(crate) fn answers(&self, name: Option<&str>) -> &[usize] {
         match name.map(|name| self.named(name)) {
             Some([]) if self.strict => &[],
@@ -68,7 +68,7 @@ impl Selection {
         })
     }
 
-    /// Gives the session the first answer of each key type.
+    /// Sets the first answer of each key type in the session.
     fn give(&self, ssl: &mut SslRef, answers: &[usize]) -> Result<(), ErrorStack> {
         let mut algorithms: Vec<Id> = Vec::new();
         let mut chosen: Vec<usize> = Vec::new();
@@ -86,8 +86,8 @@ impl Selection {
         chosen.iter().try_for_each(|&answer| self.all[answer].use_in_session(ssl))
     }
 
-    /// The status callback: staples the OCSP response of the certificate that was chosen, which may be one of those that
-    /// go with the context's own.
+    /// The status callback. It staples the OCSP response of the selected certificate, which may be one of the
+    /// additional certificates of the context.
     pub(crate) fn staple(
         &self,
         additional: &[Arc<Credentials>],

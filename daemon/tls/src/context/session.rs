@@ -1,4 +1,4 @@
-//! Sessions: what differs between the roles, and from one connection to the next.
+//! Sessions: the settings that differ between the roles, and between connections.
 
 use crate::context::build::Built;
 use crate::context::key_log;
@@ -16,9 +16,9 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslRef, SslVerifyMode, StatusType};
 use openssl::x509::X509PurposeId;
 
-/// For a session over a transport that holds what came in batches: OpenSSL then takes a buffer full at a time, in place
-/// of a header and then a record, and keeps that buffer until it has used up what it took. Of a transport that somebody
-/// else polls it would take too much.
+/// Enables read-ahead for a session over a transport that keeps its input in a buffer. OpenSSL then reads as much as
+/// its buffer holds, instead of a header and then a record, and keeps the buffer until it has processed this input. On
+/// a transport that other code polls, it would read too much.
 pub fn read_ahead(ssl: &mut SslRef) {
     safe_ffi::set_read_ahead(ssl);
 }
@@ -36,7 +36,7 @@ pub(crate) fn server(
     let expected = host.map(parse).transpose()?;
     let mut mode = plan.modes.server;
     if expected.is_some() {
-        // Who expects a certain client cannot go on without its certificate.
+        // A server that expects a certain client cannot continue without its certificate.
         mode |= SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
     }
     let configure = || {
@@ -60,7 +60,7 @@ pub(crate) fn server(
     Ok(ssl)
 }
 
-/// What sessions of either role have where their context asks for it.
+/// Sets the options that sessions of either role have if their context requests them.
 fn extras(plan: &Plan, ssl: &mut Ssl, role: Role, host: Option<&str>) -> Result<(), Failure> {
     if plan.key_log {
         key_log::keep(ssl);
@@ -73,7 +73,7 @@ fn extras(plan: &Plan, ssl: &mut Ssl, role: Role, host: Option<&str>) -> Result<
     psk::share(ssl, role, shared).map_err(internal)
 }
 
-/// Says what is asked of the peer's certificates.
+/// Sets the verification of the peer's certificates.
 fn verification(plan: &Plan, ssl: &mut Ssl, host: Option<&str>, mode: SslVerifyMode) -> Result<(), Failure> {
     remember(ssl, host, plan.verify_required);
     if plan.ignore_purpose {

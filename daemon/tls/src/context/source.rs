@@ -1,23 +1,23 @@
-//! What a context is made of.
+//! The input for a context.
 
 use luassl_protocol::{ContextSpec, Digest, Failure, ProtocolVersion};
 use luassl_settings::Grant;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What a grant demands, whatever the context asks for.
+/// The minimum requirements of a grant, independent of what the context requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Floors {
     /// The lowest protocol version.
     pub minimum_protocol: ProtocolVersion,
-    /// Peers of outgoing connections are verified, name included; clients that are asked for a certificate must
-    /// present a good one.
+    /// Whether peers of outgoing connections are verified, including the name, and whether clients that are asked for a
+    /// certificate must present a good one.
     pub verify_required: bool,
     /// Whether TLS 1.2 RSA key exchange is allowed.
     pub rsa_key_exchange: bool,
     /// Whether a server with an identity may offer TLS 1.2 DHE key exchange.
     pub dhe: bool,
-    /// Whether secrets may be told for debugging.
+    /// Whether secrets may be revealed for debugging.
     pub key_log: bool,
 }
 
@@ -33,34 +33,34 @@ impl From<&Grant> for Floors {
     }
 }
 
-/// Where the memory of parsed certificates and CRLs is charged.
+/// The account for the memory of parsed certificates and CRLs.
 pub trait Ledger: std::fmt::Debug + Send + Sync {
-    /// Charges so many bytes, until what is returned is dropped.
+    /// Charges the given number of bytes until the returned value is dropped.
     ///
     /// # Errors
-    /// `Limit` where that would pass a bound.
+    /// `Limit` if the charge would exceed a limit.
     fn charge(&self, bytes: u64) -> Result<Charge, Failure>;
 }
 
-/// A charge; it lasts as long as this.
+/// A charge. It ends when it is dropped.
 pub type Charge = Box<dyn std::any::Any + Send + Sync>;
 
-/// Everything that a context is made of.
+/// All input for a context.
 #[derive(Debug, Clone)]
 pub struct ContextSource {
-    /// What the client asked for; each identity in it is given by its declared name.
+    /// The description from the client. Each identity in it has its declared name.
     pub spec: ContextSpec,
     /// The bytes for each digest in `spec`.
     pub blobs: HashMap<Digest, Arc<[u8]>>,
-    /// What its grant demands.
+    /// The requirements of the grant.
     pub floors: Floors,
-    /// Whom its sessions belong to.
+    /// The owner of its sessions.
     pub owner: Arc<str>,
-    /// Whether the client had it before: a chain that it brought then gives way to the identity's own where the
-    /// identity was renewed since.
+    /// Whether the client had the context before. In that case, if the identity was renewed since, the identity's own
+    /// chain replaces a chain that the client supplied.
     pub recreated: bool,
-    /// Where what is parsed is charged; nowhere where there is none.
+    /// The account for parsed data. `None` if parsed data is not charged.
     pub ledger: Option<Arc<dyn Ledger>>,
-    /// The only trusts that the grant accepts, by name; none where the client may bring what it trusts.
+    /// The only trusts that the grant accepts, by name. `None` if the client may supply its own trust.
     pub trusts: Option<Arc<[String]>>,
 }

@@ -1,4 +1,4 @@
-//! Which protocol versions a context speaks: what its client wants, tightened by the grant's floor.
+//! The protocol versions of a context: the range that its client requests, restricted by the grant's floor.
 
 use crate::context::options::options;
 use luassl_protocol::{ContextSpec, ErrorCode, Failure, ProtocolVersion};
@@ -11,7 +11,7 @@ pub(crate) struct Versions {
     pub(crate) highest: ProtocolVersion,
 }
 
-/// OpenSSL's number for a version.
+/// Returns OpenSSL's number for a version.
 pub(crate) fn number(version: ProtocolVersion) -> SslVersion {
     match version {
         ProtocolVersion::Tls12 => SslVersion::TLS1_2,
@@ -26,10 +26,10 @@ fn name(version: ProtocolVersion) -> &'static str {
     }
 }
 
-/// The versions that are left.
+/// Returns the versions that remain.
 ///
 /// # Errors
-/// `Invalid` where none is left, `Refused` where that is because of the floor.
+/// `Invalid` if none remains, `Refused` if that is because of the floor.
 pub(crate) fn versions(spec: &ContextSpec, floor: ProtocolVersion) -> Result<Versions, Failure> {
     let options = options(spec.options)?;
     let wanted = |version| {

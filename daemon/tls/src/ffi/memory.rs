@@ -1,4 +1,5 @@
-//! What libcrypto gives back is wiped: secrets of sessions lie in many of its structures, and it wipes some of them.
+//! Wipes the memory that libcrypto frees. Many of its structures contain session secrets, and it wipes only some of
+//! them.
 
 use crate::error::TlsError;
 use std::cell::Cell;
@@ -14,30 +15,30 @@ unsafe extern "C" {
 }
 
 thread_local! {
-    /// What this thread has taken of libcrypto's memory, less what it has given back, in bytes.
+    /// The bytes that this thread has allocated from libcrypto's memory, less those that it has freed.
     static TAKEN: Cell<i64> = const { Cell::new(0) };
-    /// The most that this was since [`peak_of`] began.
+    /// The maximum of this value since [`peak_of`] began.
     static PEAK: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Does some work, and tells by how many bytes this thread's part of libcrypto's memory has grown.
+/// Runs `work`, and returns by how many bytes this thread's part of libcrypto's memory has grown.
 pub(crate) fn grown_by<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let before = TAKEN.get();
     let outcome = work();
     (outcome, u64::try_from(TAKEN.get().wrapping_sub(before)).unwrap_or(0))
 }
 
-/// Returns what has been freed to the system: glibc keeps it in the arena that it came from, each thread's in another
-/// one, and returns of it only what lies at the end.
+/// Returns freed memory to the system. glibc keeps it in the arena of its allocation, even if another thread frees it,
+/// and by itself returns only the memory at the end of an arena.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes a number alone, and any thread may call it at any time.
+    // SAFETY: it takes only a number, and any thread may call it at any time.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// Does some work, and tells the most bytes that this thread's part of libcrypto's memory had grown by meanwhile.
+/// Runs `work`, and returns the peak growth of this thread's part of libcrypto's memory, in bytes.
 pub fn peak_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let before = TAKEN.get();
     PEAK.set(before);
@@ -46,19 +47,19 @@ pub fn peak_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
 }
 
 fn count(bytes: usize, count: impl FnOnce(i64, i64) -> i64) {
-    // A thread that ends may still free.
+    // A thread that is ending may still free memory.
     let _ = TAKEN.try_with(|taken| {
         taken.set(count(taken.get(), i64::try_from(bytes).unwrap_or(0)));
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(taken.get())));
     });
 }
 
-/// Gives libcrypto an allocator that wipes. Has to come before anything of OpenSSL.
+/// Sets an allocator for libcrypto that wipes freed memory. Must be called before any other call to OpenSSL.
 ///
 /// # Errors
-/// [`TlsError::Late`] when OpenSSL has taken memory already.
+/// [`TlsError::Late`] if OpenSSL has already allocated memory.
 pub fn wipe_what_is_freed() -> Result<(), TlsError> {
-    // SAFETY: the three functions keep to the contract of malloc, realloc and free, by any number of threads.
+    // SAFETY: the three functions keep the contract of malloc, realloc and free, for any number of threads.
     match unsafe { CRYPTO_set_mem_functions(allocate, reallocate, release) } {
         1 => Ok(()),
         _ => Err(TlsError::Late),
@@ -69,7 +70,7 @@ unsafe extern "C" fn allocate(size: usize, _: *const c_char, _: c_int) -> *mut c
     if size == 0 {
         return ptr::null_mut();
     }
-    // SAFETY: any size may be asked for, and of any block how large it is.
+    // SAFETY: any size may be requested, and the size of any block may be queried.
     unsafe {
         let block = libc::malloc(size);
         count(libc::malloc_usable_size(block), i64::wrapping_add);
@@ -83,8 +84,8 @@ unsafe extern "C" fn reallocate(
     file: *const c_char,
     line: c_int,
 ) -> *mut c_void {
-    // SAFETY: the caller's contract is that of realloc: `block` is null or came from `allocate`, and is live. What
-    // there is room for in it may be read and written; the new block is no smaller than what is copied.
+    // SAFETY: the caller's contract is that of realloc: `block` is null or came from `allocate`, and is live. Its
+    // usable size may be read and written; the new block is no smaller than the number of copied bytes.
     unsafe {
         let room = libc::malloc_usable_size(block);
         if !block.is_null() && (1..=room).contains(&size) {
@@ -102,7 +103,8 @@ unsafe extern "C" fn reallocate(
 }
 
 unsafe extern "C" fn release(block: *mut c_void, _: *const c_char, _: c_int) {
-    // SAFETY: `block` is null or came from `allocate`, its owner has done with it, and as much as is wiped is its own.
+    // SAFETY: `block` is null or came from `allocate`, its owner no longer uses it, and the wiped bytes are all within
+    // it.
     unsafe {
         if !block.is_null() {
             let size = libc::malloc_usable_size(block);
@@ -120,7 +122,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_counted_and_what_is_given_back_is_not() {
         let (block, grown) = grown_by(|| {
-            // SAFETY: the blocks are given back once.
+            // SAFETY: each block is freed once.
             unsafe {
                 release(allocate(4096, ptr::null(), 0), ptr::null(), 0);
                 allocate(1000, ptr::null(), 0)
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_most_that_was_taken_is_told_though_it_is_given_back() {
-        // SAFETY: the blocks are given back once.
+        // SAFETY: each block is freed once.
         let take = |size| unsafe { release(allocate(size, ptr::null(), 0), ptr::null(), 0) };
         take(1 << 20);
         let ((), peak) = peak_of(|| take(4096));
@@ -143,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_block_that_grows_keeps_what_was_in_it() {
-        // SAFETY: each block is used within its size, and given back once.
+        // SAFETY: each block is used within its size, and freed once.
         unsafe {
             let block = allocate(16, ptr::null(), 0).cast::<u8>();
             ptr::write_bytes(block, 7, 16);

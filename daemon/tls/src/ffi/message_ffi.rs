@@ -1,4 +1,4 @@
-//! libssl's callbacks before it chooses a certificate, and before it processes a message of the peer's.
+//! libssl's callbacks before it chooses a certificate, and before it processes a message of the peer.
 
 use crate::ffi;
 use foreign_types_shared::ForeignTypeRef;
@@ -7,41 +7,42 @@ use openssl_sys::SSL;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-/// Whoever says whether a session goes on to choose its certificate.
+/// Decides whether a session goes on to choose its certificate.
 pub(crate) trait Gate {
-    /// What the callback of `SSL_CTX_set_cert_cb` says: 1 to go on, -1 to suspend the session, 0 to fail it.
+    /// Returns the result for the callback of `SSL_CTX_set_cert_cb`: 1 to go on, -1 to suspend the session, 0 to fail
+    /// it.
     fn may_go_on(ssl: &SslRef) -> c_int;
 }
 
-/// Whoever hears the messages of peers.
+/// Receives the messages of peers.
 pub(crate) trait Watch {
-    /// A handshake message of the peer's has come whole, and is not processed yet.
+    /// Handles a handshake message of the peer that has arrived completely, and is not processed yet.
     fn hear(ssl: &SslRef, bytes: &[u8]) -> Verdict;
 }
 
-/// The key exchange of the cipher that a handshake has agreed on, where its ServerKeyExchange has a prime.
+/// The key exchange of the negotiated cipher, if its ServerKeyExchange has a prime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dhe {
-    /// The prime comes first.
+    /// The message begins with the prime.
     Plain,
-    /// The hint of a PSK comes before it.
+    /// The message begins with the hint of a PSK, and the prime follows.
     WithPsk,
 }
 
-/// What becomes of a message.
+/// The decision on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// libssl processes it.
     Process,
-    /// It is the last one that libssl reads.
+    /// libssl reads no message after this one.
     Stop,
-    /// libssl must not compute with what has its length at that place: a prime, or a list of certificates.
+    /// libssl must not compute with the value whose length is at this offset: a prime, or a list of certificates.
     Spoil(usize),
 }
 
-/// Asks `G` before each choice of a certificate, on either side.
+/// Calls `G` before each choice of a certificate, on either side.
 pub(crate) fn set_certificate_callback<G: Gate>(context: &mut SslContextBuilder) {
-    // SAFETY: the context is alive; the callback takes no argument of ours.
+    // SAFETY: the context is alive; the callback has no argument pointer.
     unsafe { ffi::SSL_CTX_set_cert_cb(context.as_ptr(), Some(certificate::<G>), ptr::null_mut()) }
 }
 
@@ -50,7 +51,7 @@ unsafe extern "C" fn certificate<G: Gate>(ssl: *mut SSL, _argument: *mut c_void)
     G::may_go_on(unsafe { SslRef::from_ptr(ssl) })
 }
 
-/// Has `W` hear every handshake message of peers.
+/// Calls `W` for every handshake message of peers.
 pub(crate) fn watch_peers<W: Watch>(context: &mut SslContextBuilder) {
     // SAFETY: the context is alive.
     unsafe { ffi::SSL_CTX_set_msg_callback(context.as_ptr(), Some(message::<W>)) }
@@ -68,21 +69,21 @@ unsafe extern "C" fn message<W: Watch>(
     if sent != 0 || kind != ffi::SSL3_RT_HANDSHAKE || bytes.is_null() || ssl.is_null() {
         return;
     }
-    // SAFETY: libssl calls with its session and with so many bytes, both of which outlive the call.
+    // SAFETY: libssl calls with its session and with this number of bytes, both of which outlive the call.
     let (session, message) =
         unsafe { (SslRef::from_ptr(ssl), std::slice::from_raw_parts(bytes.cast::<u8>(), count)) };
     match W::hear(session, message) {
         Verdict::Process => {}
-        // SAFETY: the session is alive. It takes what follows for what comes behind a close_notify.
+        // SAFETY: the session is alive. libssl then treats later data as data after a close_notify.
         Verdict::Stop => unsafe { openssl_sys::SSL_set_shutdown(ssl, openssl_sys::SSL_RECEIVED_SHUTDOWN) },
-        // No message is as long as this length says. This callback cannot fail; so libssl is made to.
-        // SAFETY: the message lies in the session's buffer, which libssl writes itself and parses after this call; the
-        // verdict's place is that of two bytes in it, and the shared slice is not used any more.
+        // No message is as long as this length. The callback cannot report a failure, so this makes libssl fail.
+        // SAFETY: the message is in the session's buffer, which libssl itself writes and parses after this call; the
+        // offset of the verdict is that of two bytes in it, and the shared slice is no longer used.
         Verdict::Spoil(at) => unsafe { ptr::write_bytes(bytes.cast_mut().cast::<u8>().add(at), 0xff, 2) },
     }
 }
 
-/// The key exchange of the handshake under way, where a prime belongs to it.
+/// Returns the key exchange of the current handshake, if it includes a prime.
 pub(crate) fn pending_dhe(ssl: &SslRef) -> Option<Dhe> {
     // SAFETY: the session is alive; the cipher is null or static.
     let exchange = unsafe {

@@ -14,7 +14,7 @@ use openssl_sys::{
 };
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_ulong, c_void};
 
-/// The callback of `SSL_CTX_set_msg_callback`: direction, version, type, bytes with their number, session, argument.
+/// The callback of `SSL_CTX_set_msg_callback`: direction, version, type, bytes and their number, session, argument.
 pub(crate) type MessageCallback =
     unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, usize, *mut SSL, *mut c_void);
 
@@ -47,7 +47,7 @@ impl Algorithm {
     };
 }
 
-// SAFETY: both tables point at immutable statics only.
+// SAFETY: both tables point only to immutable statics.
 unsafe impl Sync for Dispatch {}
 // SAFETY: as above.
 unsafe impl Sync for Algorithm {}
@@ -87,10 +87,10 @@ pub(crate) const SSL_OP_NO_RENEGOTIATION: u64 = 1 << 30;
 pub(crate) const NID_KX_DHE: c_int = 1039;
 pub(crate) const NID_KX_DHE_PSK: c_int = 1041;
 pub(crate) const SSL_KEY_UPDATE_REQUESTED: c_int = 1;
-/// RFC 2253, with characters beyond ASCII as UTF-8 in place of escapes.
+/// RFC 2253, with non-ASCII characters as UTF-8 in place of escapes.
 pub(crate) const XN_FLAG_RFC2253_UTF8: c_ulong = 0x0111_0317 & !4;
 
-/// A record of usage 3 counts whatever names the certificate has.
+/// A record of usage 3 is valid for any names in the certificate.
 pub(crate) const DANE_FLAG_NO_DANE_EE_NAMECHECKS: c_ulong = 1;
 
 /// `ERR_LIB_USER`: the first library number that is free for applications.
@@ -175,7 +175,7 @@ unsafe extern "C" {
     pub(crate) fn PEM_read_bio_Parameters(from: *mut BIO, key: *mut *mut EVP_PKEY) -> *mut EVP_PKEY;
 }
 
-/// Turns OpenSSL's 1 into success, everything else into the error queue.
+/// Returns `Ok` for OpenSSL's 1, and the error queue for every other result.
 pub(crate) fn check(result: c_int) -> Result<(), ErrorStack> {
     if result == 1 { Ok(()) } else { Err(ErrorStack::get()) }
 }

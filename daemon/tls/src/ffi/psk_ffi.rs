@@ -1,5 +1,5 @@
-//! libssl's callbacks for keys that two peers share, which the openssl crate has for contexts alone: there a session that
-//! goes over to another context would find none.
+//! libssl's callbacks for pre-shared keys, for sessions. The openssl crate has them only for contexts, and a session
+//! that changes to another context would then have no callback.
 
 use foreign_types_shared::ForeignTypeRef;
 use luassl_protocol::PskKey;
@@ -19,18 +19,18 @@ unsafe extern "C" {
     fn SSL_use_psk_identity_hint(ssl: *mut SSL, hint: *const c_char) -> c_int;
 }
 
-/// Whoever has the keys of sessions.
+/// A source of the keys of sessions.
 pub(crate) trait Keys {
-    /// The key that a client names to a server.
+    /// Returns the key that a client names to a server.
     fn named(ssl: &SslRef, identity: &[u8], max_key: u32) -> Option<PskKey>;
 
-    /// The key that a client uses; its identity and itself are no longer than these.
+    /// Returns the key that a client uses. `most` limits the lengths of its identity and of the key.
     fn own(ssl: &SslRef, hint: Option<&[u8]>, most: (u32, u32)) -> Option<PskKey>;
 }
 
-/// Lets a server's session ask [`Keys::named`].
+/// Makes a server's session call [`Keys::named`].
 pub(crate) fn serve<K: Keys>(ssl: &mut SslRef, hint: Option<&CStr>) -> Result<(), ErrorStack> {
-    // SAFETY: the session is alive; the callback takes no argument of ours, and libssl copies the hint.
+    // SAFETY: the session is alive; the callback has no argument pointer, and libssl copies the hint.
     let set = unsafe {
         SSL_set_psk_server_callback(ssl.as_ptr(), Some(server::<K>));
         hint.is_none_or(|hint| SSL_use_psk_identity_hint(ssl.as_ptr(), hint.as_ptr()) == 1)
@@ -38,13 +38,13 @@ pub(crate) fn serve<K: Keys>(ssl: &mut SslRef, hint: Option<&CStr>) -> Result<()
     if set { Ok(()) } else { Err(ErrorStack::get()) }
 }
 
-/// Lets a client's session ask [`Keys::own`].
+/// Makes a client's session call [`Keys::own`].
 pub(crate) fn offer<K: Keys>(ssl: &mut SslRef) {
-    // SAFETY: the session is alive, and the callback takes no argument of ours.
+    // SAFETY: the session is alive, and the callback has no argument pointer.
     unsafe { SSL_set_psk_client_callback(ssl.as_ptr(), Some(client::<K>)) };
 }
 
-/// What both callbacks say for "there is none".
+/// The result of both callbacks if there is no key.
 const NONE: c_uint = 0;
 
 unsafe extern "C" fn server<K: Keys>(
@@ -80,7 +80,7 @@ unsafe extern "C" fn client<K: Keys>(
     if found.identity.contains(&0) || max_identity == 0 {
         return NONE;
     }
-    // SAFETY: there is room for `max_identity` bytes, of which one is left over, and for `max_key`.
+    // SAFETY: there is room for `max_identity` bytes, one of which stays free, and for `max_key`.
     unsafe {
         let length = put(&found.identity, identity.cast(), longest);
         if length == 0 {
@@ -91,14 +91,14 @@ unsafe extern "C" fn client<K: Keys>(
     }
 }
 
-/// Writes all of `bytes`, or nothing: how many.
+/// Writes all of `bytes`, or nothing. Returns the number of bytes written.
 ///
 /// # Safety
 /// There is room for `most` bytes.
 unsafe fn put(bytes: &[u8], room: *mut c_uchar, most: c_uint) -> c_uint {
     match c_uint::try_from(bytes.len()) {
         Ok(length) if length <= most => {
-            // SAFETY: the room is as large as the caller says, and not ours.
+            // SAFETY: the buffer has the size that the caller guarantees, and does not overlap `bytes`.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
             length
         }

@@ -1,4 +1,4 @@
-//! What resumption needs of libssl and the openssl crate lacks.
+//! The functions of libssl that resumption needs and the openssl crate lacks.
 
 use crate::resumption::tickets::{Keys, Opened, Scope, TicketKey};
 use foreign_types_shared::{ForeignType, ForeignTypeRef};
@@ -59,28 +59,28 @@ unsafe extern "C" {
     fn EVP_MAC_CTX_set_params(context: *mut MacContext, params: *const OSSL_PARAM) -> c_int;
 }
 
-/// Whoever decides what becomes of tickets and sessions.
+/// Decides what happens to tickets and sessions.
 pub(crate) trait Decider {
-    /// The keys to seal a server's ticket with.
+    /// Returns the keys to seal a server's ticket with.
     fn seal(ssl: &SslRef) -> Option<Arc<Keys>>;
 
     /// Finds the key that a ticket names.
     fn open(ssl: &SslRef, name: &[u8; 16]) -> Option<Opened>;
 
-    /// Whether what is in a ticket may still be resumed, as far as its age and its peer's certificate go.
+    /// Returns whether the session in a ticket may still be resumed, by its age and its peer's certificate.
     fn is_fresh(session: &SslSessionRef) -> bool;
 
-    /// What a ticket says of its origin.
+    /// Returns the origin that a ticket carries.
     fn origin(session: &SslSessionRef) -> [u8; 8];
 
-    /// See [`Event`].
+    /// Handles an [`Event`].
     fn observe(ssl: &SslRef, event: Event);
 }
 
-/// Whether tickets can be sealed and opened with keys of our own, and what else happens to them. From here on `D` decides.
+/// Makes a context seal and open tickets with keys of `D`. `D` also decides what else happens to tickets.
 pub(crate) fn use_ticket_keys<D: Decider>(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     let context = context.as_ptr();
-    // SAFETY: the context is alive, the callbacks are functions of this module that take no argument of ours.
+    // SAFETY: the context is alive, and the callbacks are functions of this module without an argument pointer.
     let set = unsafe {
         SSL_CTX_set_tlsext_ticket_key_evp_cb(context, Some(ticket_key::<D>)) == 1
             && SSL_CTX_set_session_ticket_cb(
@@ -93,22 +93,22 @@ pub(crate) fn use_ticket_keys<D: Decider>(context: &mut SslContextBuilder) -> Re
     if set { Ok(()) } else { Err(ErrorStack::get()) }
 }
 
-/// How long sessions of a context can be resumed, in seconds.
+/// Sets how long sessions of a context can be resumed, in seconds.
 pub(crate) fn set_timeout(context: &mut SslContextBuilder, seconds: u32) {
     // SAFETY: the context is alive.
     unsafe { SSL_CTX_set_timeout(context.as_ptr(), c_long::from(seconds)) };
 }
 
-/// What [`watch`] tells of.
+/// The events that [`watch`] reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A handshake, or a message after it, is done.
+    /// A handshake, or a message after it, is complete.
     Done,
-    /// A fatal alert has come or gone out.
+    /// A fatal alert was received or sent.
     Failed,
 }
 
-/// Has `D` told of the ends of handshakes and of fatal alerts.
+/// Notifies `D` of the ends of handshakes and of fatal alerts.
 pub(crate) fn watch<D: Decider>(context: &mut SslContextBuilder) {
     // SAFETY: the context is alive.
     unsafe { SSL_CTX_set_info_callback(context.as_ptr(), Some(info::<D>)) };
@@ -123,24 +123,24 @@ unsafe extern "C" fn info<D: Decider>(ssl: *const SSL, what: c_int, value: c_int
         _ if what & ALERT != 0 && value >> 8 == FATAL => Event::Failed,
         _ => return,
     };
-    // SAFETY: libssl calls with a live session, which nobody else uses meanwhile.
+    // SAFETY: libssl calls with a live session, which has no other user during the call.
     D::observe(unsafe { SslRef::from_ptr(ssl.cast_mut()) }, event);
 }
 
-/// Makes sessions of another scope unknown to this one.
+/// Sets the scope of a session. Sessions of another scope are then unknown to it.
 pub(crate) fn set_scope(ssl: &mut SslRef, scope: &Scope) -> Result<(), ErrorStack> {
-    // SAFETY: the session is alive; the bytes are copied, and are as many as libssl takes at most.
+    // SAFETY: the session is alive; the bytes are copied, and their number is the maximum that libssl accepts.
     let set = unsafe { SSL_set_session_id_context(ssl.as_ptr(), scope.as_ptr(), 32) };
     if set == 1 { Ok(()) } else { Err(ErrorStack::get()) }
 }
 
-/// Sessions with an id take the place of tickets.
+/// Makes a session use session ids in place of tickets.
 pub(crate) fn leave_out_tickets(ssl: &mut SslRef) {
     // SAFETY: the session is alive.
     unsafe { SSL_set_options(ssl.as_ptr(), SslOptions::NO_TICKET.bits()) };
 }
 
-/// Whether sessions with an id take the place of tickets.
+/// Returns whether session ids are used in place of tickets.
 pub(crate) fn leaves_out_tickets(ssl: &SslRef) -> bool {
     // SAFETY: the session is alive.
     let options = unsafe { SSL_get_options(ssl.as_ptr()) };
@@ -149,12 +149,12 @@ pub(crate) fn leaves_out_tickets(ssl: &SslRef) -> bool {
 
 /// Offers a session to the server.
 pub(crate) fn offer(ssl: &mut Ssl, session: &SslSessionRef) -> Result<(), ErrorStack> {
-    // SAFETY: sessions are tied to a context by its internal cache alone, which no context here has; this one was made
-    // under a context of the same settings (the scope).
+    // SAFETY: only the internal cache ties a session to a context, and no context here has such a cache; this session
+    // was made under a context with the same settings (the scope).
     unsafe { ssl.set_session(session) }
 }
 
-/// Lets servers find sessions by their id.
+/// Sets the callback with which servers find sessions by their id.
 pub(crate) fn find_sessions_by<F>(context: &mut SslContextBuilder, find: F)
 where
     F: Fn(&mut SslRef, &[u8]) -> Option<SslSession> + Send + Sync + 'static,
@@ -163,37 +163,37 @@ where
     unsafe { context.set_get_session_callback(find) }
 }
 
-/// A session of its own with the same secrets. A connection marks its session unfit when it ends without a close
-/// message; what is kept is not to suffer from that.
+/// Returns a separate session with the same secrets. A connection marks its session as not resumable if it ends without
+/// a close message. The kept session must not be affected by that.
 pub(crate) fn duplicate(session: &SslSessionRef) -> Option<SslSession> {
     // SAFETY: the session is alive, and is only read.
     let copy = unsafe { SSL_SESSION_dup(session.as_ptr()) };
     if copy.is_null() {
         return None;
     }
-    // SAFETY: it is a new session that is ours.
+    // SAFETY: it is a new session that this code owns.
     Some(unsafe { SslSession::from_ptr(copy) })
 }
 
-/// Whether a session can be resumed at all.
+/// Returns whether a session can be resumed.
 pub(crate) fn is_resumable(session: &SslSessionRef) -> bool {
     // SAFETY: the session is alive.
     unsafe { SSL_SESSION_is_resumable(session.as_ptr()) == 1 }
 }
 
-/// Whether the certificate that the peer proved has meanwhile expired.
+/// Returns whether the certificate that the peer proved has expired since.
 pub(crate) fn peer_has_expired(session: &SslSessionRef) -> bool {
-    // SAFETY: the session is alive, and so is its certificate, where there is one, and that one's date.
+    // SAFETY: the session is alive, and so are its certificate, if there is one, and the date of the certificate.
     unsafe {
         let peer = SSL_SESSION_get0_peer(session.as_ptr());
         !peer.is_null() && X509_cmp_current_time(X509_get0_notAfter(peer)) <= 0
     }
 }
 
-/// What [`set_ticket_appdata`] left in a session, which tickets carry along.
+/// Returns the data that [`set_ticket_appdata`] stored in a session. Tickets carry this data.
 pub(crate) fn ticket_appdata(session: &SslSessionRef) -> Option<[u8; 8]> {
     let (mut data, mut length) = (ptr::null_mut(), 0);
-    // SAFETY: the session is alive; what is given back belongs to it and is copied at once.
+    // SAFETY: the session is alive; the returned bytes belong to it and are copied at once.
     unsafe {
         SSL_SESSION_get0_ticket_appdata(session.as_ptr(), &raw mut data, &raw mut length);
         if data.is_null() || length != 8 {
@@ -204,7 +204,7 @@ pub(crate) fn ticket_appdata(session: &SslSessionRef) -> Option<[u8; 8]> {
 }
 
 pub(crate) fn set_ticket_appdata(session: &SslSessionRef, ticket_appdata: [u8; 8]) -> bool {
-    // SAFETY: the session is alive and, since no ticket of it was sent yet, nobody else's; the bytes are copied.
+    // SAFETY: the session is alive and has no other user, because no ticket of it was sent yet; the bytes are copied.
     unsafe {
         SSL_SESSION_set1_ticket_appdata(
             session.as_ptr(),
@@ -214,7 +214,7 @@ pub(crate) fn set_ticket_appdata(session: &SslSessionRef, ticket_appdata: [u8; 8
     }
 }
 
-/// Before a session becomes a ticket.
+/// The callback before a session is sealed in a ticket.
 unsafe extern "C" fn generated<D: Decider>(ssl: *mut SSL, _: *mut c_void) -> c_int {
     // SAFETY: libssl calls with a live session.
     let ssl = unsafe { SslRef::from_ptr(ssl) };
@@ -225,7 +225,7 @@ unsafe extern "C" fn generated<D: Decider>(ssl: *mut SSL, _: *mut c_void) -> c_i
     c_int::from(set_ticket_appdata(session, D::origin(session)))
 }
 
-/// After a ticket has been opened, or not.
+/// The callback after a ticket was opened, or could not be opened.
 unsafe extern "C" fn decrypted<D: Decider>(
     _: *mut SSL,
     session: *mut SSL_SESSION,
@@ -243,7 +243,7 @@ unsafe extern "C" fn decrypted<D: Decider>(
     const IGNORE_RENEW: c_int = 2;
     const USE: c_int = 3;
     const USE_RENEW: c_int = 4;
-    // SAFETY: what was in a ticket is alive during the call.
+    // SAFETY: the session from the ticket is alive during the call.
     let is_fresh = || !session.is_null() && D::is_fresh(unsafe { SslSessionRef::from_ptr(session) });
     match status {
         EMPTY | OF_AN_UNKNOWN_KEY => IGNORE_RENEW,
@@ -265,7 +265,7 @@ unsafe extern "C" fn ticket_key<D: Decider>(
 ) -> c_int {
     const FAILED: c_int = -1;
     const UNKNOWN: c_int = 0;
-    // SAFETY: libssl calls with a live session, and 16 bytes behind each of `name` and `iv`.
+    // SAFETY: libssl calls with a live session, and with 16 bytes at each of `name` and `iv`.
     let (ssl, name, iv) =
         unsafe { (SslRef::from_ptr(ssl), &mut *name.cast::<[u8; 16]>(), &mut *iv.cast::<[u8; 16]>()) };
     if seal == 1 {
@@ -275,7 +275,7 @@ unsafe extern "C" fn ticket_key<D: Decider>(
         if openssl::rand::rand_bytes(iv).is_err() {
             return FAILED;
         }
-        // SAFETY: both contexts are libssl's and alive.
+        // SAFETY: both contexts belong to libssl and are alive.
         return if unsafe { prepare(key, iv, cipher, mac, true) } { 1 } else { FAILED };
     }
     let Some(Opened { keys, renew }) = D::open(ssl, name) else { return UNKNOWN };
@@ -288,7 +288,7 @@ unsafe extern "C" fn ticket_key<D: Decider>(
     }
 }
 
-/// AES-256-CBC, then HMAC-SHA-256: libssl puts the two together so (RFC 5077, 4), and can do no AEAD here.
+/// Prepares AES-256-CBC and HMAC-SHA-256. libssl combines the two in this way (RFC 5077, 4), and supports no AEAD here.
 ///
 /// # Safety
 /// Both contexts are alive.
@@ -308,8 +308,8 @@ unsafe fn prepare(
         return_size: usize::MAX,
     };
     let (cipher_key, iv) = (key.cipher().as_ptr(), iv.as_ptr());
-    // SAFETY: the contexts are alive by the caller's word; key and iv have the cipher's lengths; the parameters point
-    // at live bytes that are only read, and end with their mark.
+    // SAFETY: the caller guarantees that the contexts are alive; key and iv have the lengths of the cipher; the
+    // parameters point to live bytes that are only read, and are terminated.
     unsafe {
         let params = [
             param(c"key".as_ptr(), crate::ffi::OSSL_PARAM_OCTET_STRING, key.mac().as_ptr(), key.mac().len()),
@@ -328,11 +328,13 @@ unsafe fn prepare(
     }
 }
 
-/// The bytes of the server name that a ClientHello asks for (RFC 6066, 3). To be called from its callback alone.
+/// Returns the bytes of the server name that a ClientHello requests (RFC 6066, 3). Must be called only from the
+/// ClientHello callback.
 pub(crate) fn asked_name(ssl: &mut SslRef) -> Option<Vec<u8>> {
     const SERVER_NAME: c_uint = 0;
     let (mut data, mut length) = (ptr::null(), 0);
-    // SAFETY: the session is alive and in its ClientHello callback; what is given back lives as long as that.
+    // SAFETY: the session is alive and in its ClientHello callback; the returned bytes live as long as the callback
+    // runs.
     let extension = unsafe {
         let found =
             openssl_sys::SSL_client_hello_get0_ext(ssl.as_ptr(), SERVER_NAME, &raw mut data, &raw mut length);

@@ -1,4 +1,5 @@
-//! Safe forms of the calls in [`crate::ffi`], and of a few of openssl-sys that the openssl crate does not offer.
+//! Safe wrappers for the functions in [`crate::ffi`], and for some of openssl-sys that the openssl crate does not
+//! offer.
 
 use crate::ffi;
 use foreign_types_shared::{ForeignType, ForeignTypeRef};
@@ -14,12 +15,12 @@ use std::ffi::{CStr, c_int, c_long, c_uint};
 use std::net::IpAddr;
 use std::ptr;
 
-/// Turns OpenSSL's 1 into success, everything else into the error queue.
+/// Returns `Ok` for OpenSSL's 1, and the error queue for every other result.
 fn check(result: c_int) -> Result<(), ErrorStack> {
     if result == 1 { Ok(()) } else { Err(ErrorStack::get()) }
 }
 
-/// Does what may fail without a trace: errors that it leaves on OpenSSL's queue are taken off, older ones stay.
+/// Runs `work`, and removes the errors that it leaves on OpenSSL's queue. Older errors stay.
 pub fn without_error_queue<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: both calls work on the queue of this thread, and have no preconditions.
     unsafe { ffi::ERR_set_mark() };
@@ -29,17 +30,18 @@ pub fn without_error_queue<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Has libssl refuse longer Certificate and CertificateRequest messages by their length, before it makes room for them.
+/// Makes libssl refuse longer Certificate and CertificateRequest messages by their length, before it allocates memory
+/// for them.
 pub(crate) fn bound_certificates(context: &mut SslContextBuilder, bytes: c_long) {
-    // SAFETY: the context is alive; this control takes a number alone.
+    // SAFETY: the context is alive; this control takes only a number.
     unsafe {
         openssl_sys::SSL_CTX_ctrl(context.as_ptr(), ffi::SSL_CTRL_SET_MAX_CERT_LIST, bytes, ptr::null_mut())
     };
 }
 
-/// Has a session refuse renegotiation, its own included; false where it does already.
+/// Makes a session refuse renegotiation, including its own. Returns `false` if it already does.
 pub(crate) fn refuse_renegotiation(ssl: &SslRef) -> bool {
-    // SAFETY: the session is alive. The options before the call come from another call, and nobody else has the session.
+    // SAFETY: the session is alive. The old options come from another call, and no other thread uses the session.
     unsafe {
         let before = ffi::SSL_clear_options(ssl.as_ptr(), 0);
         ffi::SSL_set_options(ssl.as_ptr(), ffi::SSL_OP_NO_RENEGOTIATION);
@@ -47,13 +49,13 @@ pub(crate) fn refuse_renegotiation(ssl: &SslRef) -> bool {
     }
 }
 
-/// Lets a session renegotiate again.
+/// Allows a session to renegotiate again.
 pub(crate) fn allow_renegotiation(ssl: &SslRef) {
     // SAFETY: the session is alive.
     unsafe { ffi::SSL_clear_options(ssl.as_ptr(), ffi::SSL_OP_NO_RENEGOTIATION) };
 }
 
-/// Gives a context a certificate with its key and the rest of its chain, beside those of other key types.
+/// Adds a certificate with its key and the rest of its chain to a context, beside those of other key types.
 pub(crate) fn context_use(
     context: &mut SslContextBuilder,
     leaf: &X509Ref,
@@ -61,17 +63,17 @@ pub(crate) fn context_use(
     chain: &StackRef<X509>,
 ) -> Result<(), ErrorStack> {
     let context = context.as_ptr();
-    // SAFETY: all are alive; OpenSSL takes references of its own to them.
+    // SAFETY: all are alive; OpenSSL takes its own references to them.
     check(unsafe { ffi::SSL_CTX_use_cert_and_key(context, leaf.as_ptr(), key.as_ptr(), chain.as_ptr(), 1) })
 }
 
-/// Takes every certificate from a session, so that none of its context's stays.
+/// Removes every certificate from a session, so that none of its context's certificates stays.
 pub(crate) fn session_clear_certificates(ssl: &mut SslRef) {
-    // SAFETY: the session is alive, and nothing of ours points to its certificates.
+    // SAFETY: the session is alive, and no Rust reference points to its certificates.
     unsafe { ffi::SSL_certs_clear(ssl.as_ptr()) }
 }
 
-/// As [`context_use`], for one session.
+/// Does the same as [`context_use`], for one session.
 pub(crate) fn session_use(
     ssl: &mut SslRef,
     leaf: &X509Ref,
@@ -79,17 +81,17 @@ pub(crate) fn session_use(
     chain: &StackRef<X509>,
 ) -> Result<(), ErrorStack> {
     let ssl = ssl.as_ptr();
-    // SAFETY: all are alive; OpenSSL takes references of its own to them.
+    // SAFETY: all are alive; OpenSSL takes its own references to them.
     check(unsafe { ffi::SSL_use_cert_and_key(ssl, leaf.as_ptr(), key.as_ptr(), chain.as_ptr(), 1) })
 }
 
-/// Lets servers ask a client of this context for its certificate after the handshake (RFC 8446, 4.6.2).
+/// Allows servers to ask a client of this context for its certificate after the handshake (RFC 8446, 4.6.2).
 pub(crate) fn allow_post_handshake_authentication(context: &mut SslContextBuilder) {
     // SAFETY: the context is alive.
     unsafe { openssl_sys::SSL_CTX_set_post_handshake_auth(context.as_ptr(), 1) }
 }
 
-/// Lets sessions of a context be verified by TLSA records.
+/// Allows sessions of a context to be verified by TLSA records.
 pub(crate) fn context_enable_dane(
     context: &mut SslContextBuilder,
     no_ee_namechecks: bool,
@@ -108,7 +110,7 @@ pub(crate) fn session_enable_dane(ssl: &mut SslRef, host: &CStr) -> Result<(), E
     check(unsafe { ffi::SSL_dane_enable(ssl.as_ptr(), host.as_ptr()) })
 }
 
-/// Adds a TLSA record (usage, selector, matching type); false where it cannot be used.
+/// Adds a TLSA record (usage, selector, matching type). Returns `false` if it cannot be used.
 pub(crate) fn add_tlsa(ssl: &mut SslRef, (usage, selector, matching): (u8, u8, u8), data: &[u8]) -> bool {
     // SAFETY: the session is alive, the data has its length, and libssl copies it.
     let added =
@@ -116,7 +118,7 @@ pub(crate) fn add_tlsa(ssl: &mut SslRef, (usage, selector, matching): (u8, u8, u
     added == 1
 }
 
-/// Uses parameters of OpenSSL's choice for DHE.
+/// Uses DHE parameters that OpenSSL chooses.
 pub(crate) fn choose_dh_parameters(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     // SAFETY: the context is alive.
     let result = unsafe { openssl_sys::SSL_CTX_set_dh_auto(context.as_ptr(), 1) };
@@ -128,7 +130,7 @@ pub(crate) fn set_dh_parameters(
     context: &mut SslContextBuilder,
     parameters: &PKeyRef<Params>,
 ) -> Result<(), ErrorStack> {
-    // SAFETY: the key is alive; the reference that is added goes to the context, or is taken back.
+    // SAFETY: the key is alive; the added reference goes to the context, or is released.
     unsafe {
         check(openssl_sys::EVP_PKEY_up_ref(parameters.as_ptr()))?;
         check(openssl_sys::SSL_CTX_set0_tmp_dh_pkey(context.as_ptr(), parameters.as_ptr()))
@@ -136,9 +138,9 @@ pub(crate) fn set_dh_parameters(
     }
 }
 
-/// The parameters of a named group of RFC 7919.
+/// Returns the parameters of a named group of RFC 7919.
 pub(crate) fn named_dh_parameters(group: &CStr) -> Result<PKey<Params>, ErrorStack> {
-    // libcrypto reads such a text up to its zero byte, whatever its size.
+    // libcrypto reads such a text up to its zero byte, whatever the size is.
     let param = openssl_sys::OSSL_PARAM {
         key: c"group".as_ptr(),
         data_type: ffi::OSSL_PARAM_UTF8_STRING,
@@ -151,7 +153,7 @@ pub(crate) fn named_dh_parameters(group: &CStr) -> Result<PKey<Params>, ErrorSta
         unsafe { openssl_sys::EVP_PKEY_CTX_new_from_name(ptr::null_mut(), c"DH".as_ptr(), ptr::null()) };
     check(c_int::from(!context.is_null()))?;
     let mut key = ptr::null_mut();
-    // SAFETY: the context is alive; the array ends with its mark, and outlives the calls; `key` is filled in.
+    // SAFETY: the context is alive; the array is terminated, and outlives the calls; `key` is filled in.
     let made = unsafe {
         let mut params = [param, openssl_sys::OSSL_PARAM_construct_end()];
         check(openssl_sys::EVP_PKEY_fromdata_init(context)).and_then(|()| {
@@ -162,11 +164,11 @@ pub(crate) fn named_dh_parameters(group: &CStr) -> Result<PKey<Params>, ErrorSta
     // SAFETY: it is freed once.
     unsafe { openssl_sys::EVP_PKEY_CTX_free(context) };
     made?;
-    // SAFETY: EVP_PKEY_fromdata succeeded, so `key` is a key that is ours.
+    // SAFETY: EVP_PKEY_fromdata succeeded, so `key` is a key that this code owns.
     Ok(unsafe { PKey::from_ptr(key) })
 }
 
-/// Parameters from PEM.
+/// Reads parameters from PEM.
 pub(crate) fn read_dh_parameters(pem: &[u8]) -> Result<PKey<Params>, ErrorStack> {
     let length = c_int::try_from(pem.len()).unwrap_or(c_int::MAX);
     // SAFETY: the bytes outlive the BIO, which only reads them.
@@ -177,19 +179,19 @@ pub(crate) fn read_dh_parameters(pem: &[u8]) -> Result<PKey<Params>, ErrorStack>
     // SAFETY: it is freed once.
     unsafe { openssl_sys::BIO_free_all(from) };
     check(c_int::from(!key.is_null()))?;
-    // SAFETY: it is a new key that is ours.
+    // SAFETY: it is a new key that this code owns.
     Ok(unsafe { PKey::from_ptr(key) })
 }
 
-/// The size of parameters' prime, in bits.
+/// Returns the size of the prime of the parameters, in bits.
 pub(crate) fn bits(parameters: &PKeyRef<Params>) -> u32 {
     // SAFETY: the key is alive.
     u32::try_from(unsafe { openssl_sys::EVP_PKEY_get_bits(parameters.as_ptr()) }).unwrap_or(0)
 }
 
-/// Another handle to a store.
+/// Returns another handle to a store.
 pub(crate) fn share_store(store: &X509Store) -> Result<X509Store, ErrorStack> {
-    // SAFETY: the store is alive, and the reference that is added belongs to the new handle.
+    // SAFETY: the store is alive, and the added reference belongs to the new handle.
     unsafe {
         check(ffi::X509_STORE_up_ref(store.as_ptr()))?;
         Ok(X509Store::from_ptr(store.as_ptr()))
@@ -201,13 +203,13 @@ pub(crate) fn add_revocation_list(
     store: &mut X509StoreBuilderRef,
     list: &X509CrlRef,
 ) -> Result<(), ErrorStack> {
-    // SAFETY: both are alive; the store takes a reference of its own.
+    // SAFETY: both are alive; the store takes its own reference.
     check(unsafe { ffi::X509_STORE_add_crl(store.as_ptr(), list.as_ptr()) })
 }
 
-/// The group of the key exchange by its name in TLS, where there was one.
+/// Returns the TLS name of the key exchange group, if there was one.
 pub(crate) fn negotiated_group(ssl: &SslRef) -> Option<String> {
-    // Before there is a session, libssl 3.0 reads through a null pointer here.
+    // Without a session, libssl 3.0 reads through a null pointer here.
     ssl.session()?;
     // The name is looked up through a mutable pointer, but nothing is changed.
     // SAFETY: the connection is alive and has a session; this control takes no argument.
@@ -224,8 +226,8 @@ pub(crate) fn negotiated_group(ssl: &SslRef) -> Option<String> {
     Some(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
 
-// The three calls below change the session behind a shared reference, since streams show no other: their callers have
-// the stream for themselves.
+// The three functions below change the session behind a shared reference, because streams provide no other reference.
+// Their callers have exclusive access to the stream.
 
 /// Prepares a key update in both directions (TLS 1.3).
 pub(crate) fn key_update(ssl: &SslRef) -> Result<(), ErrorStack> {
@@ -245,27 +247,27 @@ pub(crate) fn request_client_certificate(ssl: &SslRef) -> Result<(), ErrorStack>
     check(unsafe { ffi::SSL_verify_client_post_handshake(ssl.as_ptr()) })
 }
 
-/// Whether a renegotiation has been prepared and not finished.
+/// Returns whether a renegotiation has been prepared and not finished.
 pub(crate) fn renegotiation_is_pending(ssl: &SslRef) -> bool {
     // SAFETY: the session is alive.
     unsafe { ffi::SSL_renegotiate_pending(ssl.as_ptr()) != 0 }
 }
 
-/// Lets a session take as much from its transport as its buffer holds.
+/// Allows a session to read as much from its transport as its buffer holds.
 pub(crate) fn set_read_ahead(ssl: &mut SslRef) {
     // SAFETY: the session is alive.
     unsafe { ffi::SSL_set_read_ahead(ssl.as_ptr(), 1) }
 }
 
-/// Whether the peer's close_notify has arrived.
+/// Returns whether the peer's close_notify has arrived.
 pub(crate) fn has_received_shutdown(ssl: &SslRef) -> bool {
     // SAFETY: the session is alive.
     unsafe { openssl_sys::SSL_get_shutdown(ssl.as_ptr()) & openssl_sys::SSL_RECEIVED_SHUTDOWN != 0 }
 }
 
-/// Whether a certificate carries a host name, by the given check flags.
+/// Returns whether a certificate carries a host name, with the given check flags.
 pub(crate) fn carries_host(certificate: &X509Ref, host: &str, flags: u32) -> bool {
-    // SAFETY: the certificate is alive, the name has its length, and no name is asked back.
+    // SAFETY: the certificate is alive, the name has its length, and no name is requested in return.
     let result = unsafe {
         openssl_sys::X509_check_host(
             certificate.as_ptr(),
@@ -278,7 +280,7 @@ pub(crate) fn carries_host(certificate: &X509Ref, host: &str, flags: u32) -> boo
     result == 1
 }
 
-/// Whether a certificate carries an IP address.
+/// Returns whether a certificate carries an IP address.
 pub(crate) fn carries_address(certificate: &X509Ref, address: IpAddr) -> bool {
     let octets = match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -288,13 +290,13 @@ pub(crate) fn carries_address(certificate: &X509Ref, address: IpAddr) -> bool {
     unsafe { openssl_sys::X509_check_ip(certificate.as_ptr(), octets.as_ptr(), octets.len(), 0) == 1 }
 }
 
-/// Whether a certificate may issue others.
+/// Returns whether a certificate may issue others.
 pub(crate) fn is_authority(certificate: &X509Ref) -> bool {
-    // SAFETY: the certificate is alive; what the call caches in it is guarded by a lock of its own.
+    // SAFETY: the certificate is alive; a lock in the certificate guards the values that the call caches in it.
     unsafe { ffi::X509_check_ca(certificate.as_ptr()) != 0 }
 }
 
-/// A name as RFC 2253 text.
+/// Returns a name as RFC 2253 text.
 pub(crate) fn name_text(name: &X509NameRef) -> String {
     // SAFETY: the method is static.
     let out = unsafe { openssl_sys::BIO_new(openssl_sys::BIO_s_mem()) };
@@ -315,18 +317,18 @@ pub(crate) fn name_text(name: &X509NameRef) -> String {
     }
 }
 
-/// The curves that libcrypto knows, by their short names.
+/// Returns the curves that libcrypto has, by their short names.
 pub(crate) fn curves() -> Vec<String> {
-    // SAFETY: without room the call only counts.
+    // SAFETY: without a buffer, the call only counts.
     let count = unsafe { ffi::EC_get_builtin_curves(ptr::null_mut(), 0) };
     let mut curves = vec![ffi::BuiltinCurve { nid: 0, comment: ptr::null() }; count];
-    // SAFETY: there is room for so many.
+    // SAFETY: the buffer has room for `count` curves.
     unsafe { ffi::EC_get_builtin_curves(curves.as_mut_ptr(), count) };
     let name = |curve: &ffi::BuiltinCurve| Nid::from_raw(curve.nid).short_name().ok().map(str::to_owned);
     curves.iter().filter_map(name).collect()
 }
 
-/// An object identifier with dots.
+/// Returns an object identifier in dotted form.
 pub(crate) fn oid(object: &Asn1ObjectRef) -> String {
     let mut text = [0; 128];
     let room = c_int::try_from(text.len()).unwrap_or(0);
@@ -343,12 +345,12 @@ struct OtherName {
     value: *mut openssl_sys::ASN1_TYPE,
 }
 
-/// What a general name of the kind otherName has: its type with dots, OpenSSL's name for that, and its value where that
-/// is a text.
+/// Returns the content of a general name of the kind otherName: its type in dotted form, OpenSSL's name for the type,
+/// and its value if that is a text.
 pub(crate) fn other_name(name: &GeneralNameRef) -> Option<(String, String, &Asn1StringRef)> {
     const TEXTS: [c_int; 2] = [openssl_sys::V_ASN1_UTF8STRING, openssl_sys::V_ASN1_IA5STRING];
-    // SAFETY: the name is alive; what it points to is an OTHERNAME where its type says so, and lives as long. Of the
-    // value the string is read where its type is that of a string.
+    // SAFETY: the name is alive; it points to an OTHERNAME if its type is that, with the same lifetime. The string of
+    // the value is read only if the type of the value is a string type.
     unsafe {
         let general = name.as_ptr();
         if (*general).type_ != openssl_sys::GEN_OTHERNAME || (*general).d.is_null() {
@@ -364,10 +366,10 @@ pub(crate) fn other_name(name: &GeneralNameRef) -> Option<(String, String, &Asn1
     }
 }
 
-/// What goes with the certificate that a session sends.
+/// Returns the chain that a session sends with its certificate.
 pub(crate) fn own_chain(ssl: &SslRef) -> Vec<X509> {
     let mut chain: *mut openssl_sys::stack_st_X509 = ptr::null_mut();
-    // SAFETY: the session is alive; the control fills `chain` in with a stack that stays the session's.
+    // SAFETY: the session is alive; the control sets `chain` to a stack that the session still owns.
     unsafe {
         openssl_sys::SSL_ctrl(ssl.as_ptr(), ffi::SSL_CTRL_GET_CHAIN_CERTS, 0, (&raw mut chain).cast());
         if chain.is_null() {
@@ -377,11 +379,11 @@ pub(crate) fn own_chain(ssl: &SslRef) -> Vec<X509> {
     }
 }
 
-/// An extension of the ClientHello that is being looked at, by its number.
+/// Returns an extension of the current ClientHello, by its number.
 pub(crate) fn hello_extension(ssl: &mut SslRef, number: c_uint) -> Option<Vec<u8>> {
     let (mut data, mut length) = (ptr::null(), 0);
-    // SAFETY: the session is alive and in its ClientHello callback; what is given back lives as long as that, and is
-    // copied.
+    // SAFETY: the session is alive and in its ClientHello callback; the returned bytes live as long as the callback
+    // runs, and are copied.
     unsafe {
         let found =
             openssl_sys::SSL_client_hello_get0_ext(ssl.as_ptr(), number, &raw mut data, &raw mut length);
@@ -392,7 +394,7 @@ pub(crate) fn hello_extension(ssl: &mut SslRef, number: c_uint) -> Option<Vec<u8
     }
 }
 
-/// The name of an alert, such as `handshake failure`.
+/// Returns the name of an alert, such as `handshake failure`.
 pub(crate) fn alert_name(alert: c_int) -> String {
     // SAFETY: the result is a static C string for any number.
     unsafe { CStr::from_ptr(openssl_sys::SSL_alert_desc_string_long(alert)) }.to_string_lossy().into_owned()

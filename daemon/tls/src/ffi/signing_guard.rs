@@ -1,7 +1,8 @@
-//! Which threads may wait for a signature.
+//! The threads that may wait for a signature.
 //!
-//! A signature is a call to the keeper, which blocks. Handshake threads may block, pump threads may not: there, what
-//! would sign (a renegotiation, authentication after the handshake) is suspended with SSL_ERROR_WANT_X509_LOOKUP.
+//! A signature is a call to the keeper, which blocks. Handshake threads may block, but pump threads may not. On a pump
+//! thread, an operation that would sign (a renegotiation, authentication after the handshake) is suspended with
+//! SSL_ERROR_WANT_X509_LOOKUP.
 
 use crate::ffi::message_ffi::Gate;
 use crate::handshake::peer_bounds;
@@ -13,18 +14,18 @@ thread_local! {
     static MAY_SIGN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says whether this thread may wait for signatures; threads may not until they say so.
+/// Sets whether this thread may wait for signatures. By default a thread may not.
 pub fn may_sign(may: bool) {
     MAY_SIGN.set(may);
 }
 
-/// Whether this thread may wait for signatures.
+/// Returns whether this thread may wait for signatures.
 #[must_use]
 pub fn signing_is_allowed() -> bool {
     MAY_SIGN.get()
 }
 
-/// By the thread that a session is on.
+/// Decides by the thread that runs the session.
 pub(crate) enum ByThread {}
 
 impl Gate for ByThread {

@@ -1,4 +1,4 @@
-//! From OpenSSL's errors to a code for programs and a sentence for people.
+//! Maps OpenSSL's errors to a code for programs and a message for people.
 
 use crate::provider::{REASON_REFUSED, REASON_UNAVAILABLE};
 use crate::verify::{Fault, remembered};
@@ -12,7 +12,7 @@ use openssl::ssl::{self, NameType, SslRef};
 use openssl::x509::X509VerifyResult;
 use std::io;
 
-/// Why a session failed, from the error of the call that failed.
+/// Returns the reason why a session failed, from the error of the call that failed.
 #[must_use]
 pub fn failure(error: &ssl::Error, ssl: &SslRef) -> Failure {
     if let Some(excess) = peer_bounds::excess(ssl) {
@@ -31,7 +31,7 @@ pub fn failure(error: &ssl::Error, ssl: &SslRef) -> Failure {
     }
 }
 
-/// As [`failure`], for the error of a read or a write of tokio-openssl, which may be the transport's.
+/// Does the same as [`failure`], for a read or write error of tokio-openssl, which may be an error of the transport.
 #[must_use]
 pub fn failure_of_io(error: &io::Error, ssl: &SslRef) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<ssl::Error>()) {
@@ -40,7 +40,7 @@ pub fn failure_of_io(error: &io::Error, ssl: &SslRef) -> Failure {
     }
 }
 
-/// As [`failure`], for what OpenSSL had on its error queue.
+/// Does the same as [`failure`], for the errors in OpenSSL's error queue.
 #[must_use]
 pub fn failure_of_stack(stack: &ErrorStack, ssl: &SslRef) -> Failure {
     let errors = stack.errors();
@@ -52,7 +52,7 @@ pub fn failure_of_stack(stack: &ErrorStack, ssl: &SslRef) -> Failure {
     })
 }
 
-/// OpenSSL's own words for why a session failed, or the system's; none where the connection just ended.
+/// Returns OpenSSL's reason why a session failed, or the system's. `None` if the connection was only closed.
 #[must_use]
 pub fn reason(error: &ssl::Error) -> Option<String> {
     if let Some(error) = error.io_error() {
@@ -81,7 +81,7 @@ fn cut(ssl: &SslRef) -> Failure {
     Failure::new(ErrorCode::Cut, message)
 }
 
-/// An error that our provider raised.
+/// Returns the failure for an error that the provider raised.
 fn keeper(error: &Error) -> Option<Failure> {
     if error.library_code() != ffi::ERR_LIB_USER {
         return None;
@@ -100,10 +100,10 @@ fn keeper(error: &Error) -> Option<Failure> {
 }
 
 const ERR_LIB_SSL: i32 = 20;
-/// What is above it in an error of libssl is an alert that the peer sent.
+/// Reason codes of libssl above this value are alerts that the peer sent.
 const ALERT_OFFSET: i32 = 1000;
 
-/// Reasons of libssl that deserve a sentence of their own (`sslerr.h`; the numbers are part of OpenSSL's API).
+/// Reason codes of libssl with a message of their own (`sslerr.h`; the numbers are part of OpenSSL's API).
 mod reason {
     pub(crate) const NO_SUITABLE_KEY_SHARE: i32 = 101;
     pub(crate) const NO_SUITABLE_SIGNATURE_ALGORITHM: i32 = 118;
@@ -168,7 +168,7 @@ fn session(error: &Error, ssl: &SslRef) -> Option<Failure> {
     Some(Failure::new(ErrorCode::Tls, message))
 }
 
-/// What both sides lack in common, for such a reason of libssl.
+/// Returns what both sides do not have in common, for such a reason of libssl.
 fn nothing_in_common(code: i32) -> Option<&'static str> {
     Some(match code {
         reason::NO_SHARED_CIPHER => "no cipher in common with the peer",
@@ -187,7 +187,7 @@ fn nothing_in_common(code: i32) -> Option<&'static str> {
     })
 }
 
-/// An alert that the peer sent.
+/// Returns the failure for an alert that the peer sent.
 fn alert(number: i32) -> Failure {
     let hint = match number {
         40 => "; perhaps no cipher, group or signature algorithm in common",
@@ -213,7 +213,8 @@ fn alert_name(number: i32) -> String {
     }
 }
 
-/// The callbacks that can fail a handshake are the choice of an identity and, for a client's name, nothing else.
+/// Returns the failure of a callback. The choice of an identity for a client's name is the only callback that can fail
+/// a handshake.
 fn unknown_name(ssl: &SslRef) -> Failure {
     let message = match ssl.servername_raw(NameType::HOST_NAME) {
         Some(name) => {
@@ -224,7 +225,7 @@ fn unknown_name(ssl: &SslRef) -> Failure {
     Failure::new(ErrorCode::Tls, message)
 }
 
-/// Bounds on what a hostile certificate can put into a message.
+/// The maximum length of text from a hostile certificate in a message.
 const LONGEST: usize = 256;
 const MOST_NAMES: usize = 8;
 
@@ -280,7 +281,7 @@ fn lower_first(text: &str) -> String {
     first.into_iter().chain(letters).collect()
 }
 
-/// What a peer wrote, so that it can stand in a message.
+/// Returns text from a peer in a form that is suitable for a message.
 fn cut_short(text: &str) -> String {
     text.chars().take(LONGEST).map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }

@@ -1,4 +1,5 @@
-//! The pause at the ClientHello: a server's session that stops there until its client has decided how to go on.
+//! The pause at the ClientHello: a server's session stops there until the client of the daemon has decided how to
+//! continue.
 
 use crate::ffi::safe_ffi;
 use crate::names::name_in;
@@ -12,18 +13,18 @@ use std::sync::LazyLock;
 const SERVER_NAME: u32 = 0;
 const APPLICATION_PROTOCOLS: u32 = 16;
 
-/// How a session goes on.
+/// The decision on how a session continues.
 #[derive(Default)]
 pub struct Decision {
-    /// The context to go on with, in place of its own.
+    /// The context to continue with, in place of the session's own.
     pub context: Option<SslContext>,
-    /// The application protocol to agree on, where the peer offers it.
+    /// The application protocol to agree on, if the peer offers it.
     pub alpn: Option<String>,
-    /// Fails the handshake with unrecognized_name.
+    /// Whether to fail the handshake with unrecognized_name.
     pub refuse: bool,
 }
 
-/// What a session that pauses remembers.
+/// The state of a session that pauses.
 #[derive(Default)]
 struct Pause {
     asked: Mutex<Option<ClientHello>>,
@@ -47,20 +48,20 @@ pub(crate) fn pause(ssl: &mut SslRef) {
     }
 }
 
-/// What a session that has stopped was asked for; once.
+/// Returns the request in the ClientHello of a stopped session, once.
 #[must_use]
 pub fn take_hello(ssl: &SslRef) -> Option<ClientHello> {
     lock(&pause_of(ssl)?.asked).take()
 }
 
-/// Lets a session that has stopped go on with its next handshake call.
+/// Allows a stopped session to continue with its next handshake call.
 pub fn decide(ssl: &SslRef, decision: Decision) {
     if let Some(pause) = pause_of(ssl) {
         *lock(&pause.decision) = Some(decision);
     }
 }
 
-/// The application protocol that was decided on; `None` where nothing was decided.
+/// Returns the application protocol of the decision. `None` if there was no decision.
 pub(crate) fn decided_protocol(ssl: &SslRef) -> Option<Option<String>> {
     lock(&pause_of(ssl)?.decision).as_ref().map(|decision| decision.alpn.clone())
 }
@@ -94,7 +95,7 @@ fn read(ssl: &mut SslRef) -> ClientHello {
     ClientHello { sni: name, alpn: protocols_in(&protocols) }
 }
 
-/// The names of an application_layer_protocol_negotiation extension (RFC 7301, 3.1).
+/// Returns the names in an application_layer_protocol_negotiation extension (RFC 7301, 3.1).
 fn protocols_in(extension: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     let mut rest = extension.get(2..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What happens in handshakes, and what a peer may ask for in them and after them.
+//! The handshake, and the limits on the requests of a peer during and after it.
 
 pub(crate) mod failure;
 pub(crate) mod hello;

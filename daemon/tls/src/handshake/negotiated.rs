@@ -1,26 +1,27 @@
-//! What a session has negotiated, for a later look at whether a grant allows it.
+//! The negotiated parameters of a session, for a later check whether a grant allows it.
 
 use crate::verify::remembered;
 use luassl_protocol::{ProtocolVersion, Role};
 use openssl::ssl::{SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::X509VerifyResult;
 
-/// What the floors of grants are about.
+/// The parameters that the floors of grants concern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Negotiated {
     /// The protocol version.
     pub protocol: ProtocolVersion,
-    /// The server that we are a client of has shown a certificate that is good, for the name that was expected; or the
-    /// session began under a grant that requires that.
+    /// Whether the server has presented a good certificate for the expected name to this client, or whether the session
+    /// began under a grant that requires that.
     pub server_verified: bool,
-    /// The client has shown a good certificate, or was asked for none; likewise.
+    /// Whether the client has presented a good certificate, or was not asked for one, or whether the session began
+    /// under a grant that requires verification.
     pub client_verified: bool,
-    /// The client has encrypted the pre-master secret with the server's RSA key.
+    /// Whether the client has encrypted the pre-master secret with the server's RSA key.
     pub rsa_key_exchange: bool,
 }
 
 impl Negotiated {
-    /// Whether the peer is verified as `verify_required` has it; `role` is our side.
+    /// Returns whether the peer is verified as `verify_required` demands. `role` is the local side.
     #[must_use]
     pub fn is_verified(&self, role: Role) -> bool {
         match role {
@@ -30,7 +31,7 @@ impl Negotiated {
     }
 }
 
-/// What an established session has negotiated.
+/// Returns the negotiated parameters of an established session.
 #[must_use]
 pub fn negotiated(ssl: &SslRef) -> Negotiated {
     let remembered = remembered(ssl);

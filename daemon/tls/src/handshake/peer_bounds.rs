@@ -1,9 +1,11 @@
-//! What a peer may ask of a session during its handshake and afterwards, and the Diffie-Hellman groups that it may choose.
+//! The limits on the requests of a peer during its handshake and afterwards, and on the Diffie-Hellman groups that it
+//! may choose.
 //!
-//! Each renegotiation, each request for a certificate and each new key is work that a peer asks for with a few bytes, on a
-//! thread that serves others too. A HelloRequest during a handshake is skipped, and the next one is read in the same call.
-//! A certificate can be one whose key takes long to parse ([`peer_keys`]).
-//! libssl bounds none of them, and processes all that has arrived in one call. So they are counted where libssl shows each message before it processes it (`docs/decisions/0015-message-callback.md`).
+//! Each renegotiation, each request for a certificate and each new key is work that a peer can cause with a few bytes,
+//! on a thread that also serves others. libssl skips a HelloRequest during a handshake, and reads the next one in the
+//! same call. A certificate can have a key that takes long to parse ([`peer_keys`]). libssl has no limit on any of
+//! these, and processes all data that has arrived in one call. Therefore they are counted in the callback that libssl
+//! calls for each message before it processes the message (`docs/decisions/0015-message-callback.md`).
 
 use crate::ffi::message_ffi::{self, Dhe, Verdict, Watch};
 use crate::ffi::safe_ffi;
@@ -18,24 +20,27 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// HelloRequests that a server may send before its first Finished. Nobody has a reason to send one.
+/// The maximum number of HelloRequests that a server may send before its first Finished. There is no reason to send
+/// one.
 const MAX_EARLY_HELLO_REQUESTS: u32 = 4;
-/// Handshake messages that a peer may send up to its first Finished; no handshake has more than about ten.
+/// The maximum number of handshake messages that a peer may send up to its first Finished. No handshake has more than
+/// about ten.
 const MAX_EARLY_MESSAGES: u32 = 64;
-/// Renegotiations that a peer may ask for at once, refused ones included.
+/// The maximum number of renegotiations that a peer may request at once, including refused ones.
 const MAX_RENEGOTIATIONS: u32 = 4;
-/// Certificates that a server may ask for at once after its handshake; each is a signature.
+/// The maximum number of certificates that a server may request at once after its handshake. Each costs a signature.
 const MAX_CERTIFICATE_REQUESTS: u32 = 4;
-/// How long until it may ask for one more renegotiation, or for one more certificate.
+/// The time until the peer may request one more renegotiation, or one more certificate.
 const NEXT_REQUEST: Duration = Duration::from_secs(60);
-/// Handshake messages (key updates and tickets are such) that a peer may send at once after its handshake.
+/// The maximum number of handshake messages (including key updates and tickets) that a peer may send at once after its
+/// handshake.
 const MAX_MESSAGES: u32 = 64;
-/// How long until it may send one more of these.
+/// The time until the peer may send one more of these messages.
 const NEXT_MESSAGE: Duration = Duration::from_millis(250);
-/// What one renegotiation of the program's own takes of [`MAX_MESSAGES`] at most.
+/// The maximum part of [`MAX_MESSAGES`] that one renegotiation by the program uses.
 const MESSAGES_OF_A_HANDSHAKE: u32 = 16;
-/// The size of a prime that a server may choose for DHE, in bits. Smaller ones are broken; with one of 8,192 bits a client
-/// computes for a third of a second.
+/// The size of a prime that a server may choose for DHE, in bits. Smaller primes are broken. With a prime of 8,192
+/// bits, a client computes for a third of a second.
 const DH_BITS: RangeInclusive<usize> = 2048..=4096;
 
 /// Handshake messages by their type (RFC 5246, 7.4; RFC 8446, 4).
@@ -47,14 +52,14 @@ mod message {
     pub(crate) const CERTIFICATE_REQUEST: u8 = 13;
     pub(crate) const FINISHED: u8 = 20;
 }
-/// A message's type and its length.
+/// The length of the type and the length of a message.
 const HEADER: usize = 4;
 
-/// A number of messages that grows again with time.
+/// A number of messages that increases with time.
 struct Bucket {
     left: u32,
     most: u32,
-    /// How long it takes to grow by one.
+    /// The time in which it increases by one.
     interval: Duration,
     since: Option<Instant>,
 }
@@ -64,18 +69,18 @@ impl Bucket {
         Self { left: most, most, interval, since: None }
     }
 
-    /// Adds what belongs to a wish of the program's own.
+    /// Adds the messages that belong to a request of the program.
     fn allow(&mut self, more: u32) {
         self.left = self.left.saturating_add(more);
     }
 
-    /// False where none is left.
+    /// Takes one message. Returns `false` if none is left.
     fn take(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         let grown = now.saturating_duration_since(since).as_nanos() / self.interval.as_nanos();
         if let Ok(grown @ 1..) = u32::try_from(grown) {
             self.left = self.left.max(self.left.saturating_add(grown).min(self.most));
-            // What is left of the interval counts for the next one.
+            // The rest of the interval counts for the next message.
             self.since = Some(since + self.interval.saturating_mul(grown));
         }
         match self.left.checked_sub(1) {
@@ -86,10 +91,10 @@ impl Bucket {
     }
 }
 
-/// How far a session has come, by the peer's messages.
+/// The progress of a session, according to the peer's messages.
 struct Heard {
     hello: bool,
-    /// The peer's first Finished has come: what follows is after the handshake.
+    /// Whether the peer's first Finished has arrived. Later messages come after the handshake.
     finished: bool,
     early_hello_requests: u32,
     early_messages: u32,
@@ -116,7 +121,7 @@ impl Heard {
     fn hear(&mut self, bytes: &[u8], dhe: Option<Dhe>, now: Instant) -> Verdict {
         let Some(&kind) = bytes.first() else { return Verdict::Process };
         if self.fault.is_some() {
-            // The session is over, and libssl is to notice that with any message.
+            // The session has failed, and libssl must stop with any message.
             return Verdict::Stop;
         }
         if kind == message::SERVER_KEY_EXCHANGE
@@ -136,13 +141,13 @@ impl Heard {
         Verdict::Stop
     }
 
-    /// A message has something that libssl must not compute with.
+    /// Spoils a message with a value that libssl must not compute with.
     fn spoil(&mut self, at: usize, fault: String) -> Verdict {
         self.fault.get_or_insert(fault);
         Verdict::Spoil(at)
     }
 
-    /// Which bound a message of the first handshake passes.
+    /// Returns the limit that a message of the first handshake exceeds.
     fn early_excess(&mut self, kind: u8) -> Option<&'static str> {
         self.early_messages = self.early_messages.saturating_add(1);
         if kind == message::HELLO_REQUEST {
@@ -157,7 +162,7 @@ impl Heard {
         }
     }
 
-    /// Which bound a message after the handshake passes.
+    /// Returns the limit that a message after the handshake exceeds.
     fn excess(&mut self, kind: u8, now: Instant) -> Option<&'static str> {
         let renegotiates = matches!(kind, message::HELLO_REQUEST | message::CLIENT_HELLO);
         if renegotiates && !self.renegotiations.take(now) {
@@ -172,7 +177,7 @@ impl Heard {
     }
 }
 
-/// What is wrong with a Certificate message, and where the length of its list is.
+/// Returns the fault of a Certificate message, and the offset of the length of its list.
 fn certificates(bytes: &[u8], form: Form) -> Option<(usize, String)> {
     if bytes.first() != Some(&message::CERTIFICATE) {
         return None;
@@ -181,7 +186,7 @@ fn certificates(bytes: &[u8], form: Form) -> Option<(usize, String)> {
     Some((HEADER + at, fault.to_string()))
 }
 
-/// The prime of a ServerKeyExchange: where its length is, and how many bits it has.
+/// Returns the offset of the length of the prime in a ServerKeyExchange, and the number of bits of the prime.
 fn prime(bytes: &[u8], dhe: Dhe) -> Option<(usize, usize)> {
     let length_at = |at: usize| Some(usize::from(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?)));
     let at = match dhe {
@@ -194,12 +199,12 @@ fn prime(bytes: &[u8], dhe: Dhe) -> Option<(usize, usize)> {
     Some((at, bits))
 }
 
-/// What is remembered of a session.
+/// The data that is kept for a session.
 struct Watched {
     heard: Mutex<Heard>,
-    /// The peer's wish to renegotiate is refused; the program's own is not.
+    /// Whether renegotiation requests of the peer are refused. Those of the program are not.
     peer_is_refused: bool,
-    /// [`Heard::fault`] is there: looked at with each read.
+    /// Whether [`Heard::fault`] is set. Each read checks it.
     at_fault: AtomicBool,
 }
 
@@ -210,14 +215,14 @@ fn watched(ssl: &SslRef) -> Option<&Watched> {
 }
 
 impl Watched {
-    /// A thread that panicked may have left a count too high.
+    /// Locks the counts. A thread that panicked may have left a count too high.
     fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock()
     }
 }
 
-/// Counts from now on what the session's peer sends. `renegotiable` says whether a server may ask its client for a
-/// renegotiation; a client's wish is libssl's matter (`SSL_OP_ALLOW_CLIENT_RENEGOTIATION`).
+/// Starts to count the messages of the session's peer. `renegotiable` is whether a server may ask its client for a
+/// renegotiation. libssl handles a client's request (`SSL_OP_ALLOW_CLIENT_RENEGOTIATION`).
 pub(crate) fn watch(ssl: &mut SslRef, renegotiable: bool) {
     let peer_is_refused = !renegotiable && safe_ffi::refuse_renegotiation(ssl);
     if let Some(index) = *WATCHED {
@@ -226,7 +231,7 @@ pub(crate) fn watch(ssl: &mut SslRef, renegotiable: bool) {
     }
 }
 
-/// Prepares a renegotiation that the program asks for.
+/// Prepares a renegotiation that the program requests.
 pub(crate) fn renegotiate(ssl: &SslRef) -> Result<(), ErrorStack> {
     let refused = watched(ssl).is_some_and(|watched| watched.peer_is_refused);
     if refused {
@@ -240,7 +245,7 @@ pub(crate) fn renegotiate(ssl: &SslRef) -> Result<(), ErrorStack> {
     outcome
 }
 
-/// By the counts of a session.
+/// Decides by the counts of a session.
 pub(crate) enum ByCounts {}
 
 impl Watch for ByCounts {
@@ -253,7 +258,7 @@ impl Watch for ByCounts {
         };
         let form = if ssl.version2() == Some(SslVersion::TLS1_3) { Form::Tls13 } else { Form::Tls12 };
         let verdict = match certificates(bytes, form) {
-            // Whatever ended the session before: messages of the same record are still processed.
+            // After a fault, libssl still processes messages of the same record.
             Some((at, fault)) => watched.heard().spoil(at, fault),
             None => watched.heard().hear(bytes, dhe, Instant::now()),
         };
@@ -264,7 +269,7 @@ impl Watch for ByCounts {
     }
 }
 
-/// The program asks for new keys itself: what belongs to it is not the peer's doing.
+/// Records that the program itself requests new keys. The messages that belong to it do not count for the peer.
 pub(crate) fn renegotiates_itself(ssl: &SslRef) {
     if let Some(watched) = watched(ssl) {
         let mut heard = watched.heard();
@@ -274,13 +279,13 @@ pub(crate) fn renegotiates_itself(ssl: &SslRef) {
     }
 }
 
-/// Whether the peer's ClientHello has come whole; true for a session that is not watched.
+/// Returns whether the peer's ClientHello has arrived completely. `true` for a session that is not watched.
 #[must_use]
 pub fn hello_has_come(ssl: &SslRef) -> bool {
     watched(ssl).is_none_or(|watched| watched.heard().hello)
 }
 
-/// Which bound the peer has passed. The session is over then, whatever libssl says of it.
+/// Returns the limit that the peer has exceeded. The session is then over, independent of libssl's result.
 #[must_use]
 pub fn excess(ssl: &SslRef) -> Option<Failure> {
     let watched = watched(ssl).filter(|watched| watched.at_fault.load(Ordering::Relaxed))?;
@@ -300,9 +305,9 @@ mod tests {
         heard
     }
 
-    /// How many of a message are processed at one moment.
+    /// Returns how many messages of a kind are processed at one time.
     fn processed(heard: &mut Heard, kind: u8, now: Instant) -> usize {
-        // Whatever ended a session before, the counts go on.
+        // The counts continue after a fault.
         heard.fault = None;
         (0..1000).take_while(|_| heard.hear(&[kind, 0, 0, 0], None, now) == Verdict::Process).count()
     }
@@ -350,7 +355,7 @@ mod tests {
         let mut heard = Heard::new();
         assert_eq!(processed(&mut heard, message::CERTIFICATE_REQUEST, now), 64);
         assert!(heard.fault.unwrap().contains("too many messages"));
-        // Positive control: the handshake does not count for what follows.
+        // Positive control: the messages of the handshake do not count for later messages.
         let mut heard = Heard::new();
         for kind in std::iter::repeat_n(message::HELLO_REQUEST, 4).chain([message::FINISHED]) {
             assert_eq!(heard.hear(&[kind, 0, 0, 0], None, now), Verdict::Process);
@@ -367,7 +372,7 @@ mod tests {
         }
     }
 
-    /// A ServerKeyExchange with a prime of so many bits, behind `hint`.
+    /// Returns a ServerKeyExchange with a prime of the given number of bits, after `hint`.
     fn exchange(bits: usize, zeros: usize, hint: Option<&[u8]>) -> Vec<u8> {
         let mut prime = vec![0; zeros];
         prime.extend(vec![0xff; bits.div_ceil(8)]);

@@ -1,5 +1,5 @@
-//! Keys that two peers share beforehand (RFC 4279; RFC 8446, 4.2.11): those of a context, and a question where these do
-//! not answer.
+//! Pre-shared keys (RFC 4279; RFC 8446, 4.2.11): the keys of a context, and a question to the client if the context has
+//! no key.
 
 use crate::ffi::psk_ffi as ffi;
 use luassl_protocol::{ErrorCode, Failure, PskKey, PskQuestion, PskSpec, Role};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use std::ffi::CString;
 use std::sync::{Arc, LazyLock};
 
-/// Finds the key that a handshake asks for. It may wait, and the thread of the handshake with it.
+/// Finds the key that a handshake needs. It may block the thread of the handshake.
 pub type AskForKey = dyn Fn(PskQuestion) -> Option<PskKey> + Send + Sync;
 
 /// The keys of a context.
@@ -21,7 +21,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// # Errors
-    /// `Invalid` for names and hints that TLS cannot carry, and for empty keys.
+    /// `Invalid` for identities and hints that TLS cannot carry, and for empty keys.
     pub(crate) fn new(spec: &PskSpec) -> Result<Arc<Self>, Failure> {
         let invalid = |message: &str| Failure::new(ErrorCode::Invalid, message);
         if spec.keys.iter().any(|key| key.identity.is_empty() || key.identity.contains(&0)) {
@@ -36,7 +36,7 @@ impl Shared {
     }
 }
 
-/// What a session remembers.
+/// The state of a session.
 struct Sharing {
     shared: Arc<Shared>,
     ask: Mutex<Option<Arc<AskForKey>>>,
@@ -48,7 +48,7 @@ fn sharing(ssl: &SslRef) -> Option<&Sharing> {
     ssl.ex_data((*SHARING)?)
 }
 
-/// Lets a session use the keys of its context.
+/// Makes a session use the keys of its context.
 pub(crate) fn share(ssl: &mut SslRef, role: Role, shared: &Arc<Shared>) -> Result<(), ErrorStack> {
     let Some(index) = *SHARING else { return Ok(()) };
     ssl.set_ex_data(index, Sharing { shared: Arc::clone(shared), ask: Mutex::default() });
@@ -61,7 +61,7 @@ pub(crate) fn share(ssl: &mut SslRef, role: Role, shared: &Arc<Shared>) -> Resul
     }
 }
 
-/// Says who is asked for keys that the session does not have; `None` for nobody any more.
+/// Sets the function that finds keys that the session does not have. `None` removes it.
 pub fn ask_for_keys_by(ssl: &SslRef, ask: Option<Arc<AskForKey>>) {
     if let Some(sharing) = sharing(ssl) {
         *sharing.ask.lock() = ask;
@@ -75,7 +75,7 @@ impl Sharing {
     }
 }
 
-/// The keys of a session are those of its context, and what is answered to a question.
+/// Provides the keys of a session: those of its context, and those from the answer to a question.
 enum OfSession {}
 
 impl ffi::Keys for OfSession {

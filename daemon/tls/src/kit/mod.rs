@@ -1,5 +1,5 @@
-//! What tests of sessions need: an authority, a signer with keys in memory, contexts with a few words, and sessions that are
-//! joined by buffers.
+//! Test support for sessions: an authority, a signer with keys in memory, short constructors for contexts, and sessions
+//! connected by buffers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::must_use_candidate, clippy::missing_panics_doc)]
 
 pub mod pipe;

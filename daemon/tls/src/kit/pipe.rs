@@ -10,14 +10,14 @@ use std::rc::Rc;
 #[derive(Default, Clone)]
 struct Buffer(Rc<RefCell<VecDeque<u8>>>);
 
-/// One end of a pipe; an empty one would block, or is at its end once the other end is gone.
+/// One end of a pipe. Reading from an empty pipe would block, or is at the end if the other end is closed.
 pub struct End {
     incoming: Buffer,
     outgoing: Buffer,
 }
 
 impl End {
-    /// Two ends that are joined.
+    /// Returns two connected ends.
     pub fn pair() -> (Self, Self) {
         let (one, other) = (Buffer::default(), Buffer::default());
         (Self { incoming: one.clone(), outgoing: other.clone() }, Self { incoming: other, outgoing: one })
@@ -48,7 +48,7 @@ impl Write for End {
 /// A session with its end of the pipe.
 pub type Session = SslStream<End>;
 
-/// How the handshake of both sides ended.
+/// The results of the handshake on both sides.
 pub struct Outcome {
     pub server: Session,
     pub client: Session,
@@ -57,7 +57,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Both sides, whose handshake must have succeeded.
+    /// Returns both sides, whose handshake must have succeeded.
     pub fn established(self) -> (Session, Session) {
         if let Some(error) = &self.server_error {
             panic!("server: {error} (client: {:?})", self.client_error);
@@ -69,7 +69,7 @@ impl Outcome {
     }
 }
 
-/// Runs a handshake between two configured sessions to its end.
+/// Runs a handshake between two configured sessions until it ends.
 pub fn shake(mut server: Ssl, mut client: Ssl) -> Outcome {
     server.set_accept_state();
     client.set_connect_state();

@@ -1,4 +1,4 @@
-//! A certification authority in memory, and identities whose keys go to the tests' signer.
+//! A certification authority in memory, and identities whose keys belong to the test signer.
 
 use crate::identity::{KeyId, PublicIdentity};
 use crate::kit::signer::signer;
@@ -19,7 +19,7 @@ use openssl::x509::{
 };
 use std::sync::{Arc, LazyLock};
 
-/// The algorithms that identities may have.
+/// The algorithms that identities may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Rsa,
@@ -34,7 +34,7 @@ impl Kind {
     pub const ALL: [Self; 6] = [Self::Rsa, Self::P256, Self::P384, Self::P521, Self::Ed25519, Self::Ed448];
 
     pub fn generate(self) -> PKey<Private> {
-        // RSA keys take long to make, so all of the tests' identities share one.
+        // RSA key generation is slow, so all test identities share one key.
         static RSA: LazyLock<PKey<Private>> =
             LazyLock::new(|| PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap());
         let curve = |nid| {
@@ -58,12 +58,12 @@ pub struct Authority {
     pub certificate: X509,
 }
 
-/// What a certificate is to say.
+/// The content of a certificate.
 #[derive(Clone)]
 pub struct Wanted<'a> {
     pub subject: &'a str,
     pub names: &'a [&'a str],
-    /// Days from now, of the first and the last moment.
+    /// The first and the last moment, in days from now.
     pub days: (i64, i64),
     pub authority: bool,
 }
@@ -75,7 +75,7 @@ impl<'a> Wanted<'a> {
 }
 
 impl Authority {
-    /// The one that most tests use.
+    /// Returns the authority that most tests use.
     pub fn root() -> &'static Self {
         static ROOT: LazyLock<Authority> = LazyLock::new(|| Authority::new("luassl test root"));
         signer();
@@ -90,7 +90,7 @@ impl Authority {
         Self { key, certificate }
     }
 
-    /// An authority below this one.
+    /// Returns an authority below this one.
     pub fn intermediate(&self, subject: &str) -> Self {
         let key = Kind::P256.generate();
         let wanted = Wanted { subject, names: &[], days: (-1, 30), authority: true };
@@ -102,7 +102,7 @@ impl Authority {
         certificate(wanted, key, Some(&self.certificate), &self.key)
     }
 
-    /// A CRL of this authority, as PEM.
+    /// Returns a CRL of this authority, as PEM.
     pub fn revoke(&self, certificates: &[&X509]) -> Vec<u8> {
         let mut list = X509CrlBuilder::new().unwrap();
         list.set_issuer_name(self.certificate.subject_name()).unwrap();
@@ -128,7 +128,7 @@ impl Authority {
         self.certificate.to_pem().unwrap()
     }
 
-    /// An identity with a certificate of this authority for `names`.
+    /// Returns an identity with a certificate of this authority for `names`.
     pub fn identity(&self, name: &str, kind: Kind, names: &[&str]) -> Arc<PublicIdentity> {
         let key = kind.generate();
         let leaf = self.issue(&Wanted::leaf(names), &key);
@@ -136,7 +136,7 @@ impl Authority {
     }
 }
 
-/// Gives a key to the signer, and returns its public half.
+/// Adds a key to the signer, and returns its public half.
 pub fn declare(name: &str, key: PKey<Private>, chain: Vec<X509>) -> Arc<PublicIdentity> {
     let public_key = key.public_key_to_der().unwrap();
     let key_id = KeyId(sha256(&public_key));

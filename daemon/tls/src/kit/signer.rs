@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Once};
 use zeroize::Zeroizing;
 
-/// What was signed: the identity's name and the scheme.
+/// A signature that was made: the name of the identity and the scheme.
 type Signed = (String, u16);
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub struct LocalSigner {
 
 static SIGNER: LazyLock<Arc<LocalSigner>> = LazyLock::new(Arc::default);
 
-/// The signer, with the provider in place.
+/// Returns the signer, with the provider installed.
 pub fn signer() -> &'static LocalSigner {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| crate::install(SIGNER.clone()).unwrap());
@@ -33,7 +33,7 @@ impl LocalSigner {
         self.keys.lock().insert((name.to_owned(), id), key);
     }
 
-    /// The schemes that the identity signed with so far.
+    /// Returns the schemes that the identity has signed with so far.
     pub fn schemes(&self, name: &str) -> Vec<u16> {
         let log = self.log.lock();
         log.iter().filter(|signed| signed.0 == name).map(|signed| signed.1).collect()

@@ -1,4 +1,4 @@
-//! Contexts with a few words: identities, trusts and blobs, all in memory.
+//! Short constructors for contexts: identities, trusts and blobs, all in memory.
 
 use crate::identity::{IdentitySource, PublicIdentity};
 use crate::kit::pipe::{Outcome, shake};
@@ -22,7 +22,7 @@ pub struct World {
     pub resumption: Arc<Resumption>,
     settings: Mutex<BTreeMap<String, TrustSettings>>,
     blobs: Mutex<HashMap<Digest, Arc<[u8]>>>,
-    /// Where contexts are charged.
+    /// The ledger that contexts are charged to.
     pub ledger: Mutex<Option<Arc<dyn Ledger>>>,
     /// The trusts that the grant accepts.
     pub accepted: Mutex<Option<Arc<[String]>>>,
@@ -60,10 +60,10 @@ impl Identities {
 
 /// An epoch that does not end while a test runs, in seconds.
 const EPOCH: u32 = 1_000_000_000;
-/// How long sessions can be resumed, in seconds.
+/// The time in which sessions can be resumed, in seconds.
 pub const LIFETIME: u32 = 3600;
 
-/// No floor at all.
+/// Floors that demand nothing.
 pub const FREE: Floors = Floors {
     minimum_protocol: ProtocolVersion::Tls12,
     verify_required: false,
@@ -73,7 +73,7 @@ pub const FREE: Floors = Floors {
 };
 
 impl World {
-    /// With the tests' root as the system's trust. This thread may sign.
+    /// Returns a world with the test root as the system's trust. Allows this thread to sign.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         may_sign(true);
@@ -94,7 +94,7 @@ impl World {
         world
     }
 
-    /// What the keeper says: keys of three epochs, none of which ends while a test runs.
+    /// Sets the ticket keys as the keeper sends them: keys of three epochs that do not end while a test runs.
     pub fn ticket_keys(&self, keys: [u8; 3]) {
         let keys = keys.map(|byte| [byte; 32]);
         let [previous, current, next] = &keys;
@@ -104,7 +104,7 @@ impl World {
         self.tickets.put(&Tickets { length: EPOCH, number, keys });
     }
 
-    /// With some identities.
+    /// Returns a world with some identities.
     pub fn with(identities: impl IntoIterator<Item = Arc<PublicIdentity>>) -> Self {
         let world = Self::new();
         identities.into_iter().for_each(|identity| world.identities.put(identity));
@@ -120,7 +120,7 @@ impl World {
         assert_eq!(self.trusts.update(&all), [] as [String; 0]);
     }
 
-    /// Keeps a blob and gives its digest.
+    /// Stores a blob and returns its digest.
     pub fn blob(&self, bytes: &[u8]) -> Digest {
         let digest = ByteArray::new(sha256(bytes));
         self.blobs.lock().insert(digest, bytes.into());
@@ -140,7 +140,7 @@ impl World {
         Context::new(source, self.identities.clone(), trusts, resumption)
     }
 
-    /// As a client makes it that had it on another control connection.
+    /// Creates a context as for a client that had it on another control connection.
     pub fn context_again(&self, spec: &ContextSpec) -> Result<Context, Failure> {
         let blobs = self.blobs.lock().clone();
         let (spec, owner) = (spec.clone(), "owner".into());
@@ -154,7 +154,7 @@ impl World {
         self.context_with(spec, FREE).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
-    /// Why a context cannot be made.
+    /// Returns the reason why a context cannot be created.
     pub fn refusal(&self, spec: &ContextSpec) -> Failure {
         match self.context_with(spec, FREE) {
             Ok(_) => panic!("the context was made"),
@@ -163,12 +163,12 @@ impl World {
     }
 }
 
-/// A context for an identity.
+/// Returns the description of a context for an identity.
 pub fn of(identity: &str) -> ContextSpec {
     ContextSpec { identity: Some(identity.to_owned()), ..ContextSpec::default() }
 }
 
-/// A handshake between two contexts, whose client expects `host`.
+/// Runs a handshake between two contexts. The client expects `host`.
 pub fn meet(server: &Context, client: &Context, host: Option<&str>) -> Outcome {
     server.renew();
     client.renew();

@@ -4,10 +4,10 @@ use crate::ffi::{Algorithm, Dispatch};
 use std::ffi::CStr;
 use std::ptr;
 
-/// What finds the algorithms of this provider.
+/// The property query that finds the algorithms of this provider.
 pub(super) const PROPERTIES: &CStr = c"provider=luassl";
 
-/// By its names, separated by colons.
+/// Returns an entry for the given names, which are separated by colons.
 pub(super) const fn algorithm(names: &'static CStr, functions: &'static [Dispatch]) -> Algorithm {
     Algorithm {
         names: names.as_ptr(),

@@ -1,5 +1,5 @@
-//! RSA key exchange of TLS 1.2: libssl hands over the ClientKeyExchange's ciphertext, and gets 48 bytes back, good or not.
-//! There is no other decryption.
+//! RSA key exchange of TLS 1.2: libssl passes the ciphertext of the ClientKeyExchange, and gets 48 bytes back in every
+//! case. No other decryption is supported.
 
 use crate::ffi::{self, Algorithm, Dispatch};
 use crate::provider::algorithm::algorithm;
@@ -33,13 +33,13 @@ static FUNCTIONS: [Dispatch; 8] = [
 /// `RSA_PKCS1_WITH_TLS_PADDING` of `<openssl/rsa.h>`.
 const PKCS1_WITH_TLS_PADDING: c_int = 7;
 
-/// One decryption under way.
+/// One decryption in progress.
 #[derive(Clone, Default)]
 struct Context {
     key: Option<Arc<Key>>,
-    /// Whether libssl has asked for the padding of TLS.
+    /// Whether libssl has requested the padding of TLS.
     tls: bool,
-    /// What the ClientHello offered.
+    /// The version that the ClientHello offered.
     version: u16,
 }
 
@@ -55,7 +55,7 @@ unsafe extern "C" fn free_context(context: *mut c_void) {
 }
 
 unsafe extern "C" fn duplicate_context(context: *mut c_void) -> *mut c_void {
-    // SAFETY: libcrypto passes a context of ours.
+    // SAFETY: libcrypto passes a context of this provider.
     match unsafe { context.cast::<Context>().as_ref() } {
         Some(context) => Box::into_raw(Box::new(context.clone())).cast(),
         None => std::ptr::null_mut(),
@@ -68,12 +68,12 @@ unsafe extern "C" fn decrypt_init(
     params: *const OSSL_PARAM,
 ) -> c_int {
     {
-        // SAFETY: libcrypto passes a context of ours that nobody else has.
+        // SAFETY: libcrypto passes a context of this provider, without other users.
         let Some(context) = (unsafe { context.cast::<Context>().as_mut() }) else { return 0 };
         // SAFETY: the key object is one of this provider's.
         context.key = unsafe { key_of(key) };
     }
-    // SAFETY: as libcrypto would call it.
+    // SAFETY: the arguments are those that libcrypto would pass.
     unsafe { set_params(context, params) }
 }
 
@@ -87,20 +87,21 @@ unsafe extern "C" fn settable_params(_context: *mut c_void, _provider: *mut c_vo
     SETTABLE.as_ptr()
 }
 
-/// What was negotiated does not matter: SSL_OP_TLS_ROLLBACK_BUG, which a program may set, loosens nothing here.
+/// Sets the padding and the offered version. The negotiated version is ignored, so SSL_OP_TLS_ROLLBACK_BUG, which a
+/// program may set, has no effect here.
 unsafe extern "C" fn set_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
-    // SAFETY: libcrypto passes a context of ours that nobody else has.
+    // SAFETY: libcrypto passes a context of this provider, without other users.
     let Some(context) = (unsafe { context.cast::<Context>().as_mut() }) else { return 0 };
     if params.is_null() {
         return 1;
     }
-    // SAFETY: libcrypto passes an array with its end mark; the names are C strings.
+    // SAFETY: libcrypto passes a terminated array; the names are C strings.
     let (padding, version) = unsafe {
         let find = |name: &std::ffi::CStr| openssl_sys::OSSL_PARAM_locate_const(params, name.as_ptr());
         (find(c"pad-mode"), find(c"tls-client-version"))
     };
     let (mut number, mut offered): (c_int, c_uint) = (0, 0);
-    // SAFETY: what was found is in libcrypto's array.
+    // SAFETY: the parameters that were found are in the array of libcrypto.
     unsafe {
         if !padding.is_null() {
             context.tls =
@@ -125,7 +126,7 @@ unsafe extern "C" fn decrypt(
     ciphertext: *const c_uchar,
     ciphertext_length: usize,
 ) -> c_int {
-    // SAFETY: libcrypto passes a context of ours that nobody else has.
+    // SAFETY: libcrypto passes a context of this provider, without other users.
     let Some(context) = (unsafe { context.cast::<Context>().as_ref() }) else { return 0 };
     let Some(owner) = context.key.as_ref().and_then(|key| key.owner.as_ref()).filter(|_| context.tls) else {
         return 0;
@@ -142,7 +143,7 @@ unsafe extern "C" fn decrypt(
     let ciphertext = unsafe { std::slice::from_raw_parts(ciphertext, ciphertext_length) };
     let made = ask(|signer| signer.decrypt(&owner.name, owner.key_id, context.version, ciphertext));
     let Some(made) = made else { return 0 };
-    // SAFETY: `secret` has `room` bytes, which are enough.
+    // SAFETY: `secret` has `room` bytes, which is enough.
     unsafe { std::ptr::copy_nonoverlapping(made.0.as_ptr(), secret, made.0.len()) };
     1
 }

@@ -1,4 +1,4 @@
-//! What a key of the provider consists of, and how one is made.
+//! The parts of a key of the provider, and the construction of a key.
 
 use crate::ffi::{self, check};
 use crate::identity::{KeyId, PublicIdentity};
@@ -10,7 +10,7 @@ use openssl::pkey::{Id, PKey, PKeyRef, Private, Public};
 use std::ffi::{CStr, CString, c_int};
 use std::ptr;
 
-/// The algorithms that keys may have.
+/// The algorithms that keys may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyKind {
     Rsa,
@@ -57,19 +57,19 @@ impl KeyKind {
     }
 }
 
-/// Whom the keeper knows a key as.
+/// The identity and the key id by which the keeper knows a key.
 #[derive(Debug)]
 pub(super) struct Owner {
     pub(super) name: String,
     pub(super) key_id: KeyId,
 }
 
-/// A key: its public half, and for a key of the keeper its owner.
+/// A key: its public half, and, for a key of the keeper, its owner.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) kind: KeyKind,
     pub(super) parts: Vec<Part>,
-    /// None for a public key that libcrypto brought here to compare it.
+    /// `None` for a public key that libcrypto imported here for a comparison.
     pub(super) owner: Option<Owner>,
     pub(super) bits: usize,
     pub(super) security_bits: usize,
@@ -79,7 +79,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Reads a key from its parts; `None` where the public half is not whole.
+    /// Builds a key from its parts. `None` if the public half is incomplete.
     pub(super) fn from_parts(kind: KeyKind, parts: Vec<Part>) -> Option<Self> {
         let bytes = |name: &CStr| parts.iter().find(|part| part.name == name).map(|part| &part.bytes[..]);
         for name in kind.public_parts() {
@@ -92,7 +92,7 @@ impl Key {
         Some(Self { kind, parts, owner, bits, security_bits, signature_size, group })
     }
 
-    /// Whether both have the same public half.
+    /// Returns whether both keys have the same public half.
     pub(super) fn matches(&self, other: &Self) -> bool {
         let part = |key: &Self, name| key.parts.iter().find(|part| part.name == name).map(significant);
         self.kind == other.kind
@@ -100,7 +100,7 @@ impl Key {
     }
 }
 
-/// A part's bytes without what does not change its value: zeros at the high end of a number.
+/// Returns the bytes of a part without the bytes that do not change its value: zeros at the high end of an integer.
 fn significant(part: &Part) -> Vec<u8> {
     let mut bytes = part.bytes.clone();
     if part.kind == ffi::OSSL_PARAM_UNSIGNED_INTEGER {
@@ -134,11 +134,11 @@ fn sizes(bytes: &[u8]) -> Option<[usize; 3]> {
     Some(sizes)
 }
 
-/// Makes the private key of an identity: libssl may sign with it, and the keeper does the signing.
+/// Creates the private key of an identity. libssl may sign with it, and the keeper performs the signature.
 ///
 /// # Errors
-/// The error queue of OpenSSL: the identity's public key is no key, or of an algorithm that is not offered (the
-/// queue is empty then).
+/// The error queue of OpenSSL if the identity's public key is not a key, or has an algorithm that is not offered (the
+/// queue is then empty).
 pub(crate) fn private_key(identity: &PublicIdentity) -> Result<PKey<Private>, ErrorStack> {
     let public = PKey::public_key_from_der(&identity.public_key)?;
     let kind = KeyKind::of(&public).ok_or_else(ErrorStack::get)?;
@@ -164,9 +164,9 @@ fn public_parts(public: &PKeyRef<Public>) -> Result<Vec<Part>, ErrorStack> {
         openssl_sys::EVP_PKEY_todata(public.as_ptr(), openssl_sys::EVP_PKEY_PUBLIC_KEY, &mut array)
     };
     check(result)?;
-    // SAFETY: the array was just made, and ends with a null key.
+    // SAFETY: the array was just created, and ends with a null key.
     let parts = unsafe { params::read_parts(array) };
-    // SAFETY: it is freed once, and nothing points into it.
+    // SAFETY: it is freed once, and no pointer into it is left.
     unsafe { openssl_sys::OSSL_PARAM_free(array) };
     Ok(parts)
 }
@@ -179,7 +179,7 @@ fn from_parts(kind: KeyKind, parts: &[Part]) -> Result<PKey<Private>, ErrorStack
         openssl_sys::EVP_PKEY_CTX_new_from_name(ptr::null_mut(), kind.name().as_ptr(), PROPERTIES.as_ptr())
     };
     check(c_int::from(!context.is_null()))?;
-    // SAFETY: the context is alive; the array and what it points to outlive the call; `key` is filled in.
+    // SAFETY: the context is alive; the array and the data that it points to outlive the call; `key` is filled in.
     let made = unsafe {
         check(openssl_sys::EVP_PKEY_fromdata_init(context)).and_then(|()| {
             let selection = openssl_sys::EVP_PKEY_KEYPAIR;
@@ -189,6 +189,6 @@ fn from_parts(kind: KeyKind, parts: &[Part]) -> Result<PKey<Private>, ErrorStack
     // SAFETY: it is freed once.
     unsafe { openssl_sys::EVP_PKEY_CTX_free(context) };
     made?;
-    // SAFETY: EVP_PKEY_fromdata succeeded, so `key` is a key that is ours.
+    // SAFETY: EVP_PKEY_fromdata succeeded, so `key` is a key that this code owns.
     Ok(unsafe { PKey::from_ptr(key) })
 }

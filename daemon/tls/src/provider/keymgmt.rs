@@ -1,4 +1,4 @@
-//! Key management: what libcrypto asks of a key object.
+//! Key management: the functions that libcrypto calls on a key object.
 
 use crate::ffi::{self, Algorithm, Dispatch, ParamsCallback};
 use crate::provider::algorithm::algorithm;
@@ -35,7 +35,7 @@ macro_rules! entry {
     ($id:literal, $function:expr, $type:ty) => {
         Dispatch {
             function_id: $id,
-            // SAFETY: libcrypto casts it back to the type that the function's number stands for.
+            // SAFETY: libcrypto casts it back to the type that the number of the function stands for.
             function: Some(unsafe { std::mem::transmute::<$type, unsafe extern "C" fn()>($function) }),
         }
     };
@@ -65,23 +65,23 @@ const fn functions<const KIND: u8>() -> [Dispatch; 12] {
     ]
 }
 
-/// A key object as libcrypto makes it: empty first, then filled in once.
+/// A key object as libcrypto uses it: created empty, then filled once.
 struct KeyObject {
     kind: KeyKind,
     key: OnceLock<Arc<Key>>,
 }
 
-/// The key in a key object of libcrypto's.
+/// Returns the key in a key object.
 ///
 /// # Safety
-/// `object` must be null or come from this provider's `new` and not be freed yet.
+/// `object` must be null, or come from this provider's `new` and not be freed yet.
 pub(super) unsafe fn key_of(object: *const c_void) -> Option<Arc<Key>> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it.
     unsafe { borrowed(object) }?.key.get().cloned()
 }
 
 unsafe fn borrowed<'a>(object: *const c_void) -> Option<&'a KeyObject> {
-    // SAFETY: the caller promises what `key_of` asks for; the object is shared, never changed but through its cell.
+    // SAFETY: the caller guarantees what `key_of` requires; the object is shared, and changed only through its cell.
     unsafe { object.cast::<KeyObject>().as_ref() }
 }
 
@@ -98,7 +98,7 @@ unsafe extern "C" fn free(object: *mut c_void) {
 }
 
 unsafe extern "C" fn import(object: *mut c_void, _selection: c_int, params: *const OSSL_PARAM) -> c_int {
-    // SAFETY: libcrypto passes an object of ours and an array with its end mark.
+    // SAFETY: libcrypto passes an object of this provider and a terminated array.
     let (object, parts) = unsafe { (borrowed(object), params::read_parts(params)) };
     let Some(object) = object else { return 0 };
     let Some(key) = Key::from_parts(object.kind, parts) else { return 0 };
@@ -111,14 +111,15 @@ unsafe extern "C" fn export(
     callback: Option<ParamsCallback>,
     argument: *mut c_void,
 ) -> c_int {
-    // There is no private half to export; a refusal makes libcrypto sign where the key is: here.
+    // There is no private half to export. After a refusal, libcrypto signs with the provider that has the key: this
+    // one.
     if selection & SELECT_PRIVATE != 0 {
         return 0;
     }
-    // SAFETY: libcrypto passes an object of ours.
+    // SAFETY: libcrypto passes an object of this provider.
     let (Some(key), Some(callback)) = (unsafe { key_of(object) }, callback) else { return 0 };
     let array = params::borrow(key.parts.iter());
-    // SAFETY: the array and what it points to outlive the call.
+    // SAFETY: the array and the data that it points to outlive the call.
     unsafe { callback(array.as_ptr(), argument) }
 }
 
@@ -146,13 +147,13 @@ unsafe extern "C" fn types<const KIND: u8>(selection: c_int) -> *const OSSL_PARA
 }
 
 unsafe extern "C" fn has(object: *const c_void, selection: c_int) -> c_int {
-    // SAFETY: libcrypto passes an object of ours.
+    // SAFETY: libcrypto passes an object of this provider.
     let Some(key) = (unsafe { key_of(object) }) else { return 0 };
     c_int::from(selection & SELECT_PRIVATE == 0 || key.owner.is_some())
 }
 
 unsafe extern "C" fn matches(one: *const c_void, other: *const c_void, _selection: c_int) -> c_int {
-    // SAFETY: libcrypto passes two objects of ours.
+    // SAFETY: libcrypto passes two objects of this provider.
     let keys = unsafe { key_of(one).zip(key_of(other)) };
     c_int::from(keys.is_some_and(|(one, other)| one.matches(&other)))
 }
@@ -171,9 +172,9 @@ unsafe extern "C" fn gettable_params(_provider_context: *mut c_void) -> *const O
 }
 
 unsafe extern "C" fn get_params(object: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
-    // SAFETY: libcrypto passes an object of ours.
+    // SAFETY: libcrypto passes an object of this provider.
     let Some(key) = (unsafe { key_of(object) }) else { return 0 };
-    // SAFETY: libcrypto passes an array of requests with its end mark.
+    // SAFETY: libcrypto passes a terminated array of requests.
     let answered = unsafe {
         params::answer_int(params, c"bits", key.bits)
             && params::answer_int(params, c"security-bits", key.security_bits)
@@ -185,10 +186,10 @@ unsafe extern "C" fn get_params(object: *mut c_void, params: *mut OSSL_PARAM) ->
 }
 
 unsafe fn answer_digest(params: *mut OSSL_PARAM, kind: KeyKind) -> bool {
-    // SAFETY: the caller passes libcrypto's array on.
+    // SAFETY: the caller passes the array of libcrypto.
     unsafe {
         match kind {
-            // An empty name says that the algorithm has no digest of its own choice.
+            // An empty name means that the algorithm requires no digest from the caller.
             KeyKind::Ed25519 | KeyKind::Ed448 => params::answer_text(params, c"mandatory-digest", c""),
             KeyKind::Rsa | KeyKind::Ec => params::answer_text(params, c"default-digest", c"SHA256"),
         }

@@ -1,7 +1,7 @@
 //! The OpenSSL provider `luassl`: keys that consist of a public half and the keeper's name for them.
 //!
-//! A key is made by [`private_key`] and behaves as a private key towards libssl; its signatures are made by the
-//! [`SharedSigner`] that [`install`] was given. Private halves can neither be imported nor exported.
+//! [`private_key`] creates a key. It behaves as a private key towards libssl, and the [`SharedSigner`] passed to
+//! [`install`] makes its signatures. Private halves can neither be imported nor exported.
 
 mod algorithm;
 mod decryption;
@@ -25,7 +25,7 @@ use std::sync::OnceLock;
 
 const NAME: &CStr = c"luassl";
 
-/// Has the provider's keys sign by `signer`.
+/// Sets the signer of the provider's keys.
 pub(super) fn install(signer: SharedSigner) -> Result<(), TlsError> {
     signer::set(signer)?;
     Ok(prepare()?)
@@ -37,7 +37,7 @@ pub(super) fn prepare() -> Result<(), ErrorStack> {
     PREPARED.get_or_init(|| initialise().and_then(|()| load())).clone()
 }
 
-/// Starts OpenSSL without openssl.cnf, and so without OPENSSL_CONF. What comes later does not read it either.
+/// Starts OpenSSL without openssl.cnf, and therefore without OPENSSL_CONF. Later calls do not read it either.
 pub(super) fn initialise() -> Result<(), ErrorStack> {
     const OPTIONS: u64 = ffi::OPENSSL_INIT_NO_LOAD_CONFIG | openssl_sys::OPENSSL_INIT_NO_ATEXIT;
     // SAFETY: no preconditions; the settings may be null.
@@ -55,7 +55,8 @@ fn load() -> Result<(), ErrorStack> {
         check(c_int::from(!provider.is_null()))?;
     }
     // SAFETY: null is the default library context, the properties are a C string.
-    // What a program fetches by an algorithm's name is OpenSSL's own; ours is found through its keys.
+    // A fetch by an algorithm's name finds OpenSSL's own algorithm. This provider's algorithms are found through its
+    // keys.
     check(unsafe { ffi::EVP_set_default_properties(ptr::null_mut(), c"?provider=default".as_ptr()) })
 }
 
@@ -69,7 +70,7 @@ unsafe extern "C" fn init(
         Dispatch {
             function_id: ffi::OSSL_FUNC_PROVIDER_QUERY_OPERATION,
             function: Some(
-                // SAFETY: libcrypto casts it back to the type that the function's number stands for.
+                // SAFETY: libcrypto casts it back to the type that the number of the function stands for.
                 unsafe {
                     std::mem::transmute::<
                         unsafe extern "C" fn(*mut c_void, c_int, *mut c_int) -> *const Algorithm,

@@ -1,8 +1,8 @@
-//! From what libssl asks OpenSSL for to the SignatureScheme that the keeper is asked for (RFC 8446, 4.2.3).
+//! Maps a signing request of libssl to the SignatureScheme for the keeper (RFC 8446, 4.2.3).
 
 use crate::provider::key::KeyKind;
 
-/// The digests that TLS 1.2 and 1.3 sign with. SHA-1 and SHA-224 are not among them.
+/// The digests of signatures in TLS 1.2 and 1.3, without SHA-1 and SHA-224.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Digest {
     Sha256,
@@ -11,7 +11,7 @@ pub(super) enum Digest {
 }
 
 impl Digest {
-    /// By any name that OpenSSL has for it.
+    /// Returns the digest of any name that OpenSSL has for it.
     pub(super) fn by_name(name: &str) -> Option<Self> {
         match name.to_ascii_uppercase().as_str() {
             "SHA256" | "SHA2-256" | "SHA-256" => Some(Self::Sha256),
@@ -29,7 +29,7 @@ pub(super) enum Padding {
     Pss,
 }
 
-/// The scheme, or `None` for what TLS 1.2 and 1.3 do not sign with.
+/// Returns the scheme. `None` for a combination that TLS 1.2 and 1.3 do not sign with.
 pub(super) fn scheme(kind: KeyKind, digest: Option<Digest>, padding: Padding) -> Option<u16> {
     use Digest::{Sha256, Sha384, Sha512};
     Some(match (kind, digest, padding) {

@@ -1,4 +1,4 @@
-//! Signatures: libssl hands over the whole message (`EVP_DigestSign`), and it goes to the signer as it is.
+//! Signatures: libssl passes the whole message (`EVP_DigestSign`), and the provider passes it unchanged to the signer.
 
 use crate::ffi::{self, Algorithm, Dispatch};
 use crate::provider::algorithm::algorithm;
@@ -34,7 +34,7 @@ static FUNCTIONS: [Dispatch; 8] = [
     Dispatch::END,
 ];
 
-/// One signature under way.
+/// One signature in progress.
 #[derive(Clone)]
 struct Context {
     key: Option<Arc<Key>>,
@@ -55,7 +55,7 @@ unsafe extern "C" fn free_context(context: *mut c_void) {
 }
 
 unsafe extern "C" fn duplicate_context(context: *mut c_void) -> *mut c_void {
-    // SAFETY: libcrypto passes a context of ours.
+    // SAFETY: libcrypto passes a context of this provider.
     match unsafe { context.cast::<Context>().as_ref() } {
         Some(context) => Box::into_raw(Box::new(context.clone())).cast(),
         None => std::ptr::null_mut(),
@@ -69,7 +69,7 @@ unsafe extern "C" fn digest_sign_init(
     params: *const OSSL_PARAM,
 ) -> c_int {
     {
-        // SAFETY: libcrypto passes a context of ours that nobody else has.
+        // SAFETY: libcrypto passes a context of this provider, without other users.
         let Some(context) = (unsafe { context.cast::<Context>().as_mut() }) else { return 0 };
         if !key.is_null() {
             // SAFETY: the key object is one of this provider's.
@@ -84,7 +84,7 @@ unsafe extern "C" fn digest_sign_init(
             }
         }
     }
-    // SAFETY: as libcrypto would call it.
+    // SAFETY: the arguments are those that libcrypto would pass.
     unsafe { set_params(context, params) }
 }
 
@@ -107,14 +107,14 @@ unsafe extern "C" fn settable_params(_context: *mut c_void, _provider: *mut c_vo
     SETTABLE.as_ptr()
 }
 
-/// The salt's length and the mask's digest follow from the scheme, so that only the padding is looked at.
+/// Sets the padding. The scheme determines the salt length and the mask digest, so the function reads only the padding.
 unsafe extern "C" fn set_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
-    // SAFETY: libcrypto passes a context of ours that nobody else has.
+    // SAFETY: libcrypto passes a context of this provider, without other users.
     let Some(context) = (unsafe { context.cast::<Context>().as_mut() }) else { return 0 };
     if params.is_null() {
         return 1;
     }
-    // SAFETY: libcrypto passes an array with its end mark.
+    // SAFETY: libcrypto passes a terminated array.
     match unsafe { read_padding(params) } {
         Ok(Some(padding)) => context.padding = padding,
         Ok(None) => {}
@@ -124,7 +124,7 @@ unsafe extern "C" fn set_params(context: *mut c_void, params: *const OSSL_PARAM)
 }
 
 unsafe fn read_padding(params: *const OSSL_PARAM) -> Result<Option<Padding>, ()> {
-    // SAFETY: the caller's array has its end mark; the name is a C string.
+    // SAFETY: the caller's array is terminated; the name is a C string.
     let Some(param) =
         (unsafe { openssl_sys::OSSL_PARAM_locate_const(params, c"pad-mode".as_ptr()).as_ref() })
     else {
@@ -134,7 +134,7 @@ unsafe fn read_padding(params: *const OSSL_PARAM) -> Result<Option<Padding>, ()>
         if param.data.is_null() {
             return Err(());
         }
-        // SAFETY: of this type, `data` is a buffer of `data_size` bytes.
+        // SAFETY: for this type, `data` is a buffer of `data_size` bytes.
         let name = unsafe { std::slice::from_raw_parts(param.data.cast::<u8>(), param.data_size) };
         return padding_by_name(name);
     }
@@ -173,11 +173,11 @@ unsafe extern "C" fn digest_sign(
     message: *const c_uchar,
     message_length: usize,
 ) -> c_int {
-    // SAFETY: libcrypto passes a context of ours that nobody else has.
+    // SAFETY: libcrypto passes a context of this provider, without other users.
     let Some(context) = (unsafe { context.cast::<Context>().as_ref() }) else { return 0 };
     let Some(key) = &context.key else { return 0 };
     if signature.is_null() {
-        // SAFETY: libcrypto passes a pointer to be filled in with the size that is needed at most.
+        // SAFETY: libcrypto passes a pointer to be filled in with the maximum size.
         unsafe { *length = key.signature_size };
         return 1;
     }

@@ -1,4 +1,4 @@
-//! Whoever signs for the provider's keys, and how libssl learns that it did not.
+//! The signer of the provider's keys, and the errors that it reports to libssl.
 
 use crate::error::TlsError;
 use crate::ffi;
@@ -9,17 +9,18 @@ use std::sync::OnceLock;
 
 static SIGNER: OnceLock<SharedSigner> = OnceLock::new();
 
-/// In the error queue, with `ERR_LIB_USER`: the keeper cannot be reached.
+/// The reason in the error queue, with `ERR_LIB_USER`, if the keeper cannot be reached.
 pub(crate) const REASON_UNAVAILABLE: c_int = 1;
-/// In the error queue, with `ERR_LIB_USER`: the keeper refused; its reason is the error's data.
+/// The reason in the error queue, with `ERR_LIB_USER`, if the keeper refused. The keeper's reason is the data of the
+/// error.
 pub(crate) const REASON_REFUSED: c_int = 2;
 
-/// Has the provider's keys sign by `signer`; once.
+/// Sets the signer of the provider's keys, once.
 pub(super) fn set(signer: SharedSigner) -> Result<(), TlsError> {
     SIGNER.set(signer).map_err(|_| TlsError::Installed)
 }
 
-/// Asks the signer; where it fails, says so on OpenSSL's queue.
+/// Calls the signer. If it fails, adds an error to OpenSSL's queue.
 pub(super) fn ask<T>(request: impl FnOnce(&dyn Signer) -> Result<T, SignError>) -> Option<T> {
     let signer = SIGNER.get()?;
     // A panic must not cross into libcrypto.
@@ -32,7 +33,7 @@ pub(super) fn ask<T>(request: impl FnOnce(&dyn Signer) -> Result<T, SignError>) 
     None
 }
 
-/// Puts an error of our own on OpenSSL's queue, where `tls::failure` finds it.
+/// Adds an error of this provider to OpenSSL's queue, for `tls::failure`.
 pub(super) fn raise(reason: c_int, data: &str) {
     let data = CString::new(data).unwrap_or_default();
     // SAFETY: the format takes one C string, which outlives the call; libcrypto copies it.

@@ -1,10 +1,10 @@
-//! What the front's OpenSSL knows, for programs that ask before they ask for it.
+//! The capabilities of the front's OpenSSL, for programs that check them before use.
 
 use crate::ffi::safe_ffi;
 use luassl_protocol::Description;
 use std::sync::LazyLock;
 
-/// Groups by the names that TLS has for them; OpenSSL knows them beside its own names of curves.
+/// Groups by their TLS names. OpenSSL has these names in addition to its own names of curves.
 const BESIDE_CURVES: [&str; 5] = ["P-256", "P-384", "P-521", "X25519", "X448"];
 
 static DESCRIPTION: LazyLock<Description> = LazyLock::new(|| {
@@ -15,7 +15,7 @@ static DESCRIPTION: LazyLock<Description> = LazyLock::new(|| {
     }
 });
 
-/// What can be asked for.
+/// Returns the capabilities that can be requested.
 #[must_use]
 pub fn capabilities() -> Description {
     DESCRIPTION.clone()

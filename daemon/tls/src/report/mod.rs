@@ -1,4 +1,4 @@
-//! What is said of a session, of a peer and of libssl.
+//! Reports about a session, a peer and libssl.
 
 pub(crate) mod capabilities;
 pub(crate) mod peer;

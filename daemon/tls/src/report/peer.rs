@@ -1,4 +1,4 @@
-//! Reading certificates: the peer's for its answer, names for SNI and for messages.
+//! Reads certificates: the peer's for the answer, and names for SNI and for messages.
 
 use crate::ffi::safe_ffi;
 use crate::names::{HOST_FLAGS, Host, alternative_names};
@@ -10,7 +10,7 @@ use openssl::x509::X509Ref;
 use serde_bytes::ByteBuf;
 use std::fmt::Write as _;
 
-/// The peer's certificate and what came with it; all empty where the peer sent none.
+/// Returns the peer's certificate and the certificates sent with it. All fields are empty if the peer sent none.
 #[must_use]
 pub fn peer_certificate(ssl: &SslRef) -> PeerCertificate {
     let Some(leaf) = ssl.peer_certificate() else { return PeerCertificate::default() };
@@ -28,8 +28,8 @@ pub fn peer_certificate(ssl: &SslRef) -> PeerCertificate {
     }
 }
 
-/// Whether the peer's certificate carries a host name or an IP address (RFC 9525). It says nothing about whether the
-/// certificate was verified.
+/// Returns whether the peer's certificate carries a host name or an IP address (RFC 9525). The result does not depend
+/// on whether the certificate was verified.
 #[must_use]
 pub fn peer_matches(ssl: &SslRef, host: &str) -> bool {
     let (Some(leaf), Ok(host)) = (ssl.peer_certificate(), Host::parse(host)) else { return false };
@@ -41,7 +41,7 @@ pub fn peer_matches(ssl: &SslRef, host: &str) -> bool {
     }
 }
 
-/// What the peer sent, leaf first: OpenSSL leaves the leaf out on a server.
+/// Returns the certificates that the peer sent, leaf first. OpenSSL leaves the leaf out on a server.
 fn chain(ssl: &SslRef, leaf: &X509Ref) -> Vec<ByteBuf> {
     let sent = ssl.peer_cert_chain().into_iter().flatten().filter(|one| **one != *leaf);
     std::iter::once(leaf)

@@ -1,4 +1,4 @@
-//! Everything that there is to tell of a session, in OpenSSL's own words.
+//! The complete report of a session, in OpenSSL's terms.
 
 use crate::context::key_log;
 use crate::handshake::rekey::peer_finished;
@@ -9,7 +9,7 @@ use openssl::ssl::SslRef;
 use openssl::x509::X509Ref;
 use serde_bytes::ByteBuf;
 
-/// What a session has come to.
+/// Returns the report of a session.
 #[must_use]
 pub fn session_report(ssl: &SslRef) -> Facts {
     let (staple, staple_status) = staple(ssl).unzip();

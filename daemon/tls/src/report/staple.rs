@@ -1,4 +1,4 @@
-//! The OCSP response that a server has stapled (RFC 6066, 8; RFC 6960), as its client sees it.
+//! The OCSP response that a server has stapled (RFC 6066, 8; RFC 6960), as its client receives it.
 
 use crate::ffi::safe_ffi;
 use openssl::error::ErrorStack;
@@ -8,10 +8,10 @@ use openssl::ssl::SslRef;
 use openssl::stack::Stack;
 use openssl::x509::{X509, X509Ref};
 
-/// How far clocks may be apart, in seconds.
+/// The maximum difference between clocks, in seconds.
 const CLOCKS: u32 = 300;
 
-/// The response and what it says: `good`, `revoked` or `unknown`; or why it says nothing.
+/// Returns the response and its status: `good`, `revoked` or `unknown`, or the reason why it has no valid status.
 pub(crate) fn staple(ssl: &SslRef) -> Option<(Vec<u8>, String)> {
     let response = ssl.ocsp_status().filter(|response| !response.is_empty())?;
     let said = safe_ffi::without_error_queue(|| status(ssl, response));
@@ -30,7 +30,7 @@ fn status(ssl: &SslRef, response: &[u8]) -> Result<&'static str, &'static str> {
     one_of(&basic, &leaf, &issuer)
 }
 
-/// The issuer of the peer's certificate, and what may have signed the response.
+/// Returns the issuer of the peer's certificate, and the certificates that may have signed the response.
 fn chain(ssl: &SslRef) -> Result<(X509, Stack<X509>), &'static str> {
     let all = ssl.verified_chain().or_else(|| ssl.peer_cert_chain());
     let all: Vec<X509> = all.into_iter().flatten().map(ToOwned::to_owned).collect();
@@ -47,7 +47,7 @@ fn one_of(
     leaf: &X509Ref,
     issuer: &X509Ref,
 ) -> Result<&'static str, &'static str> {
-    // Responders name certificates by either digest.
+    // Responders identify certificates by either digest.
     for digest in [MessageDigest::sha1(), MessageDigest::sha256()] {
         let id = OcspCertId::from_cert(digest, leaf, issuer).map_err(|_| "the certificate has no name")?;
         let Some(status) = basic.find_status(&id) else { continue };

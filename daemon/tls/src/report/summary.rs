@@ -4,7 +4,7 @@ use crate::ffi::safe_ffi;
 use luassl_protocol::Info;
 use openssl::ssl::{NameType, SslRef};
 
-/// What a session agreed on. The addresses are the caller's to fill in.
+/// Returns the negotiated facts of a session. The caller fills in the addresses.
 #[must_use]
 pub fn summary(ssl: &SslRef) -> Info {
     let cipher = ssl.current_cipher();

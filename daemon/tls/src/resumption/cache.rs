@@ -1,22 +1,22 @@
-//! A bounded number of sessions by owner and key. One owner cannot crowd out the others: beyond the bound in all, the
-//! oldest of whoever has the most goes.
+//! A bounded number of sessions by owner and key. One owner cannot displace the others: if the total limit is exceeded,
+//! the oldest session of the owner with the most sessions is dropped.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// What is kept under one key at most: as many as a server sends tickets for one connection, twice.
+/// The maximum number of values under one key: twice the number of tickets that a server sends for one connection.
 const PER_KEY: usize = 4;
 
-/// How many may be kept.
+/// The limits on the number of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) per_owner: usize,
     pub(crate) all: usize,
 }
 
-/// See the module.
+/// A cache as the module documentation describes it.
 pub(crate) struct Cache<K, V> {
     state: Mutex<State<K, V>>,
 }
@@ -24,15 +24,15 @@ pub(crate) struct Cache<K, V> {
 struct State<K, V> {
     owner_caches: HashMap<Arc<str>, OwnerCache<K, V>>,
     bounds: Bounds,
-    /// On all shelves.
+    /// The number of values of all owners.
     count: usize,
     next: u64,
 }
 
-/// One owner's.
+/// The values of one owner.
 struct OwnerCache<K, V> {
     by_key: HashMap<K, VecDeque<(u64, V)>>,
-    /// Keys in the order in which their values came.
+    /// The keys in the order in which their values were added.
     order: BTreeMap<u64, K>,
 }
 
@@ -47,7 +47,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         state.shrink();
     }
 
-    /// Keeps a value beside those that the key has; the oldest of too many goes.
+    /// Adds a value to those of the key. If there are too many, the oldest is dropped.
     pub(crate) fn add(&self, owner: &Arc<str>, key: &K, value: V) {
         let mut state = self.lock();
         let number = state.next;
@@ -65,14 +65,14 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         state.shrink();
     }
 
-    /// The newest value under a key, which stays.
+    /// Calls `look` with the newest value under a key. The value stays in the cache.
     pub(crate) fn look<R>(&self, owner: &str, key: &K, look: impl FnOnce(&V) -> R) -> Option<R> {
         let state = self.lock();
         let (_, value) = state.owner_caches.get(owner)?.by_key.get(key)?.back()?;
         Some(look(value))
     }
 
-    /// The newest value under a key, which is gone then.
+    /// Removes and returns the newest value under a key.
     pub(crate) fn take(&self, owner: &str, key: &K) -> Option<V> {
         let mut state = self.lock();
         let owner_cache = state.owner_caches.get_mut(owner)?;
@@ -87,7 +87,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         Some(value)
     }
 
-    /// Forgets everything under a key.
+    /// Removes everything under a key.
     pub(crate) fn forget(&self, owner: &str, key: &K) {
         let mut state = self.lock();
         let Some(owner_cache) = state.owner_caches.get_mut(owner) else { return };
@@ -99,7 +99,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         state.tidy(owner);
     }
 
-    /// A thread that panicked may have left the count too high, never a shelf that is broken.
+    /// Locks the state. A thread that panicked may have left the count too high, but never a broken owner cache.
     fn lock(&self) -> MutexGuard<'_, State<K, V>> {
         self.state.lock()
     }
@@ -124,7 +124,7 @@ impl<K: Clone + Eq + Hash, V> State<K, V> {
         }
     }
 
-    /// No shelf stays for an owner without sessions.
+    /// Removes the cache of an owner without sessions.
     fn tidy(&mut self, owner: &str) {
         if self.owner_caches.get(owner).is_some_and(|owner_cache| owner_cache.order.is_empty()) {
             self.owner_caches.remove(owner);
@@ -144,7 +144,7 @@ impl<K: Clone + Eq + Hash, V> OwnerCache<K, V> {
         self.order.insert(number, key.clone());
     }
 
-    /// How many that were: one, or none.
+    /// Drops the oldest value, and returns the number of dropped values: one or zero.
     fn drop_oldest(&mut self) -> usize {
         match self.order.values().next().cloned() {
             Some(key) => self.drop_oldest_of(&key),

@@ -1,8 +1,9 @@
-//! Resumption: which sessions servers of this front take up again, and clients offer.
+//! Resumption: the sessions that servers of this front resume, and that clients offer.
 //!
-//! Tickets need no store; sessions with an id (TLS 1.2 without tickets, and OP_NO_TICKET in TLS 1.3) lie in a cache that
-//! all contexts of the front share, so that a context that is built anew loses none. OpenSSL's own cache, which belongs
-//! to one context, is off. Nothing is resumed outside the scope that it was made in ([`crate::resumption::scope`]).
+//! Tickets need no store. Sessions with an id (TLS 1.2 without tickets, and OP_NO_TICKET in TLS 1.3) are in a cache
+//! that all contexts of the front share, so that a context that is rebuilt does not lose any. OpenSSL's own cache,
+//! which belongs to one context, is off. A session is resumed only within the scope in which it was made
+//! ([`crate::resumption::scope`]).
 
 pub(crate) mod cache;
 pub(crate) mod scope;
@@ -22,20 +23,21 @@ use openssl::ssl::{
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// Tickets that a TLS 1.3 server sends after a full handshake: clients use each once (RFC 8446, C.4).
+/// The number of tickets that a TLS 1.3 server sends after a full handshake. Clients use each ticket once (RFC 8446,
+/// C.4).
 const TICKETS: usize = 2;
 
-/// What resumption has that outlives contexts; one for each front.
+/// The state of resumption that outlives contexts. There is one for each front.
 pub struct Resumption {
     keys: Arc<TicketKeys>,
-    /// Servers' sessions by their id.
+    /// The sessions of servers by their id.
     servers: Cache<Vec<u8>, Cached>,
-    /// Clients' sessions by their scope.
+    /// The sessions of clients by their scope.
     clients: Cache<Scope, Cached>,
     lifetime: AtomicU32,
 }
 
-/// A session that may be resumed. Freeing it wipes its secrets, which is libssl's part.
+/// A session that may be resumed. libssl wipes its secrets when it is freed.
 struct Cached {
     session: SslSession,
     origin: u64,
@@ -43,15 +45,15 @@ struct Cached {
 }
 
 impl Resumption {
-    /// Nothing is resumed before [`Resumption::configure`] allows it.
+    /// Returns a state that resumes nothing before [`Resumption::configure`] allows it.
     #[must_use]
     pub fn new(keys: Arc<TicketKeys>) -> Self {
         let none = Bounds { per_owner: 0, all: 0 };
         Self { keys, servers: Cache::new(none), clients: Cache::new(none), lifetime: AtomicU32::new(0) }
     }
 
-    /// How long a session can be resumed (in seconds from its full handshake; 0 for never), and how many are kept. New
-    /// contexts follow.
+    /// Sets how long a session can be resumed (in seconds from its full handshake; 0 for never), and how many sessions
+    /// are kept. The settings apply to new contexts.
     pub fn configure(&self, lifetime: u32, per_owner: u32, all: u32) {
         self.lifetime.store(lifetime, Ordering::Relaxed);
         let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
@@ -76,7 +78,7 @@ impl Cached {
     }
 }
 
-/// What a context needs of all this.
+/// The part of resumption that a context needs.
 #[derive(Clone)]
 pub(crate) struct Resuming {
     pub(crate) shared: Arc<Resumption>,
@@ -84,7 +86,7 @@ pub(crate) struct Resuming {
 }
 
 impl Resuming {
-    /// Prepares a context; false where it is not to resume anything.
+    /// Prepares a context. Returns `false` if it does not resume sessions.
     pub(crate) fn prepare(&self, builder: &mut SslContextBuilder, wanted: bool) -> Result<bool, ErrorStack> {
         let lifetime = self.shared.lifetime();
         builder.set_max_early_data(0)?;
@@ -104,7 +106,7 @@ impl Resuming {
         Ok(true)
     }
 
-    /// Before a server's handshake.
+    /// Prepares a server's session before its handshake.
     pub(crate) fn serve(
         &self,
         ssl: &mut Ssl,
@@ -122,7 +124,7 @@ impl Resuming {
         Ok(())
     }
 
-    /// Before a client's handshake: offers a session of that scope, where there is one.
+    /// Prepares a client's session before its handshake. Offers a session of that scope, if there is one.
     pub(crate) fn offer(&self, ssl: &mut Ssl, scope: Scope) {
         let Some(index) = *CLIENT else { return };
         let kept = std::iter::from_fn(|| self.shared.clients.take(&self.owner, &scope)).find(Cached::is_good);
@@ -132,18 +134,18 @@ impl Resuming {
     }
 }
 
-/// What a server's session remembers.
+/// The data that a server's session keeps.
 struct Server {
     resuming: Resuming,
     scope: Scope,
     expected: Option<String>,
 }
 
-/// What a client's session remembers.
+/// The data that a client's session keeps.
 struct Client {
     resuming: Resuming,
     scope: Scope,
-    /// When the session that is offered was made.
+    /// The time when the offered session was made.
     origin: Option<u64>,
 }
 
@@ -158,8 +160,8 @@ fn client(ssl: &SslRef) -> Option<&Client> {
     ssl.ex_data((*CLIENT)?)
 }
 
-/// The ClientHello callback, which runs before any session is looked for: the scope depends on the name that is asked
-/// for and on who answers to it.
+/// Binds a session to its scope in the ClientHello callback, which runs before the lookup of a session. The scope
+/// depends on the requested name and on the identities for this name.
 pub(crate) fn bind_to_sni(
     ssl: &mut SslRef,
     common: &ScopeBase,
@@ -171,7 +173,7 @@ pub(crate) fn bind_to_sni(
         let identities = identities.iter().map(|place| &selection.all[*place]);
         let scope = common.server(server.expected.as_deref(), name.as_deref(), identities);
         server.scope = scope;
-        // It has set one before, of the same length: this does not fail.
+        // The session already has a scope of the same length, so this does not fail.
         if ffi::set_scope(ssl, &scope).is_err() {
             ffi::leave_out_tickets(ssl);
         }
@@ -179,7 +181,7 @@ pub(crate) fn bind_to_sni(
     ClientHelloResponse::SUCCESS
 }
 
-/// A session was made: a server's with its id, or one that a server has sent to a client.
+/// Handles a new session: a server's session with its id, or a session that a server has sent to a client.
 fn made(ssl: &SslRef, session: &SslSessionRef) {
     if let Some(Server { resuming: Resuming { shared, owner }, .. }) = server(ssl) {
         let stateless = ssl.version2() == Some(SslVersion::TLS1_3) && !ffi::leaves_out_tickets(ssl);
@@ -205,26 +207,26 @@ impl Client {
     }
 }
 
-/// A client offers a session by its id. Whether it is of the right scope is for libssl to say.
+/// Handles a session id that a client offers. libssl checks whether the session has the right scope.
 fn found(ssl: &SslRef, id: &[u8]) -> Option<SslSession> {
     let Resuming { shared, owner } = &server(ssl)?.resuming;
     let good = |kept: &Cached| kept.is_good().then(|| ffi::duplicate(&kept.session)).flatten();
     shared.servers.look(owner, &id.to_vec(), good)?
 }
 
-/// When the full handshake was that a session goes back to, in seconds since 1970.
+/// Returns the time of the full handshake from which a session originates, in seconds since 1970.
 fn origin_of(session: &SslSessionRef) -> u64 {
     let made = u64::try_from(session.time()).unwrap_or_default();
     ffi::ticket_appdata(session).map_or(made, u64::from_be_bytes)
 }
 
-/// What libssl's callbacks ask.
+/// The implementation of libssl's callbacks.
 pub(crate) enum OfSessions {}
 
 impl Decider for OfSessions {
     fn observe(ssl: &SslRef, event: Event) {
         match (event, server(ssl), client(ssl)) {
-            // RFC 8446, 6.2: what belongs to a failed connection is forgotten.
+            // RFC 8446, 6.2: sessions that belong to a failed connection are forgotten.
             (Event::Failed, Some(Server { resuming: Resuming { shared, owner }, .. }), _) => {
                 if let Some(session) = ssl.session() {
                     shared.servers.forget(owner, &session.id().to_vec());
@@ -234,7 +236,7 @@ impl Decider for OfSessions {
                 let Resuming { shared, owner } = &client.resuming;
                 shared.clients.forget(owner, &client.scope);
             }
-            // A session of TLS 1.2 can be resumed again; it was taken out for the case that this fails.
+            // A TLS 1.2 session can be resumed again. It was removed from the cache in case this handshake fails.
             (Event::Done, None, Some(client))
                 if ssl.session_reused() && ssl.version2() == Some(SslVersion::TLS1_2) =>
             {
@@ -246,7 +248,7 @@ impl Decider for OfSessions {
         }
     }
 
-    /// Without it, each resumption in TLS 1.3 would begin a new lifetime.
+    /// Returns the time of the full handshake. Without it, each resumption in TLS 1.3 would begin a new lifetime.
     fn origin(session: &SslSessionRef) -> [u8; 8] {
         origin_of(session).to_be_bytes()
     }
@@ -264,7 +266,7 @@ impl Decider for OfSessions {
     fn open(ssl: &SslRef, name: &[u8; 16]) -> Option<Opened> {
         let keys = Self::seal(ssl)?;
         let (_, due) = keys.opening(name)?;
-        // In TLS 1.3 a ticket is used once.
+        // In TLS 1.3, a ticket is used once.
         let renew = due || ssl.version2() == Some(SslVersion::TLS1_3);
         Some(Opened { keys, renew })
     }

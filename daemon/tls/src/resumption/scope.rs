@@ -1,6 +1,6 @@
-//! The scope of a session: everything that decides whether a session that was made here may be resumed there, as one
-//! digest. It is the session-id context, and the key of a ticket follows from it. Whatever differs gives another scope,
-//! and a session of another scope is a full handshake (CVE-2025-23419 is what happens otherwise).
+//! The scope of a session: one digest of all settings that decide whether a session may be resumed. It is the
+//! session-id context, and the key of a ticket is derived from it. A different setting gives another scope, and a
+//! session of another scope leads to a full handshake (CVE-2025-23419 describes the attack without such a check).
 
 use crate::context::credentials::Credentials;
 use crate::context::plan::Plan;
@@ -12,7 +12,7 @@ use openssl::ssl::SslVerifyMode;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// A digest of fields in a fixed order, none of which can run into the next.
+/// A digest of fields in a fixed order. The fields are encoded so that they cannot run into each other.
 #[derive(Clone)]
 pub(crate) struct Fields(Sha256);
 
@@ -31,7 +31,7 @@ impl Fields {
         self.bytes(&field.into().to_be_bytes())
     }
 
-    /// What is not there is unlike what is there and empty.
+    /// Adds an optional field. A missing field differs from an empty one.
     pub(crate) fn optional(self, field: Option<&str>) -> Self {
         match field {
             Some(text) => self.number(1_u8).bytes(text.as_bytes()),
@@ -39,7 +39,7 @@ impl Fields {
         }
     }
 
-    /// An identity: its name, and the certificate that stands for it.
+    /// Adds an identity: its name, and the certificate that represents it.
     fn credentials(self, credentials: &Credentials) -> Self {
         self.bytes(credentials.identity.name.as_bytes()).bytes(&credentials.leaf_digest)
     }
@@ -49,7 +49,7 @@ impl Fields {
     }
 }
 
-/// What all sessions of a context have in common, for each role.
+/// The part of the scope that all sessions of a context share, for each role.
 #[derive(Clone)]
 pub(crate) struct ScopeBase {
     server: Fields,
@@ -57,7 +57,7 @@ pub(crate) struct ScopeBase {
 }
 
 impl ScopeBase {
-    /// For a context of `owner`.
+    /// Returns the base for a context of `owner`.
     pub(crate) fn new(plan: &Plan, owner: &str, anchored: &Anchored, own: Option<&Credentials>) -> Self {
         let settings = |role: &str, mode| settings(Fields::new(role), plan, owner, mode, anchored);
         let client = settings("client", plan.modes.client).number(u8::from(own.is_some()));
@@ -67,8 +67,8 @@ impl ScopeBase {
         }
     }
 
-    /// A server's session, by the client's name that it expects (if any), the name that the client asks for, and the
-    /// identities that answer to it.
+    /// Returns the scope of a server's session. It depends on the client's name that it expects (if any), the name that
+    /// the client requests, and the identities for this name.
     pub(crate) fn server<'a>(
         &self,
         expected: Option<&str>,
@@ -80,8 +80,8 @@ impl ScopeBase {
         identities.fold(fields, |fields, one| fields.credentials(one)).finish()
     }
 
-    /// A client's session. A server that has proved to be `host` is the same on each of its addresses; where that was
-    /// not checked, it is one address that is meant.
+    /// Returns the scope of a client's session. If the server has proved to be `host`, it is the same server on each of
+    /// its addresses. If that was not checked, the scope is limited to one address.
     pub(crate) fn client(&self, host: Option<&str>, sni: Option<&str>, peer: SocketAddr) -> Scope {
         let fields = self.client.clone().optional(host).optional(sni).number(peer.port());
         let address = host.is_none().then(|| peer.ip().to_string());
@@ -90,7 +90,7 @@ impl ScopeBase {
 }
 
 fn settings(fields: Fields, plan: &Plan, owner: &str, mode: SslVerifyMode, anchored: &Anchored) -> Fields {
-    // Whoever verifies nothing resumes nothing that trust has a part in.
+    // If a session verifies nothing, its scope does not depend on the trust.
     let trust: &[u8] = if mode.is_empty() { &[] } else { &anchored.digest };
     fields
         .bytes(owner.as_bytes())

@@ -1,7 +1,7 @@
-//! Keys of session tickets, as the keeper makes them for this front.
+//! The keys of session tickets, as the keeper sends them to this front.
 //!
-//! A front has the keys of three epochs in a row. From each follows a key for each scope (the settings that a session
-//! was made under, see `resumption_scope`): a ticket of another scope is not even recognised.
+//! A front has the keys of three consecutive epochs. Each of them provides a derived key for each scope (the settings
+//! that a session was made under, see `resumption_scope`). A ticket of another scope is not recognised.
 
 use luassl_keeper_ipc::front::Tickets;
 use openssl::error::ErrorStack;
@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// Scopes whose keys are kept at hand. Who asks for more host names than this has them derived again.
+/// The maximum number of scopes whose keys are cached. With more requested host names, keys are derived again.
 const SCOPES_MAX: usize = 1024;
 
-/// The settings that a session was made under, as one number.
+/// A digest of the settings that a session was made under.
 pub(crate) type Scope = [u8; 32];
 
-/// The ticket keys of a front; wiped when they are replaced or dropped.
+/// The ticket keys of a front. They are wiped when they are replaced or dropped.
 #[derive(Default)]
 pub struct TicketKeys {
     state: RwLock<State>,
@@ -32,36 +32,38 @@ struct State {
     derived: HashMap<Scope, Arc<Keys>>,
 }
 
-/// What the keeper said.
+/// The epochs as the keeper sent them.
 struct Epochs {
     length: u64,
-    /// Of the second key.
+    /// The number of the epoch of the second key.
     number: u64,
     keys: [Zeroizing<[u8; 32]>; 3],
 }
 
-/// The keys of one scope in the three epochs.
+/// The keys of one scope for the three epochs.
 pub(crate) struct Keys {
     keys: [TicketKey; 3],
-    /// Which of them is the present epoch's: 0 at `start`, and one more with each `length`.
+    /// The start of the first epoch. It determines which key belongs to the current epoch: 0 at `start`, and one more
+    /// after each `length`.
     start: u64,
     length: u64,
 }
 
 impl TicketKeys {
-    /// Takes over what the keeper says; keys of former epochs are gone.
+    /// Stores the keys from the keeper. The keys of former epochs are dropped.
     pub fn put(&self, tickets: &Tickets<'_>) {
         let keys = tickets.keys.map(|key| Zeroizing::new(*key.0));
         let epochs = Epochs { length: tickets.length.into(), number: tickets.number, keys };
         *self.write() = State { epochs: Some(epochs), derived: HashMap::new() };
     }
 
-    /// Whether tickets can be sealed at this moment. Without a keeper they can for the rest of its last epochs.
+    /// Returns whether tickets can be sealed at this time. Without a keeper, this is possible until its last epochs
+    /// end.
     pub(crate) fn can_seal(&self) -> bool {
         self.read().epochs.as_ref().is_some_and(|epochs| epochs.place(now()).is_some())
     }
 
-    /// The keys of a scope; none before the keeper's first word.
+    /// Returns the keys of a scope. `None` before the keeper has sent keys.
     pub(crate) fn of(&self, scope: &Scope) -> Option<Arc<Keys>> {
         if let Some(known) = self.read().derived.get(scope) {
             return Some(Arc::clone(known));
@@ -79,14 +81,15 @@ impl TicketKeys {
         self.state.read()
     }
 
-    /// Every change under the lock is one assignment or insertion, so a thread that panicked leaves it whole.
+    /// Locks the state for writing. Every change under the lock is one assignment or insertion, so a panic leaves it
+    /// consistent.
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write()
     }
 }
 
 impl Epochs {
-    /// The start of the first epoch.
+    /// Returns the start of the first epoch.
     fn start(&self) -> u64 {
         self.number.saturating_sub(1).saturating_mul(self.length)
     }
@@ -103,7 +106,7 @@ impl Epochs {
     }
 }
 
-/// Which of three epochs it is.
+/// Returns the index of the current epoch among the three.
 fn place(start: u64, length: u64, now: Duration) -> Option<usize> {
     let since = now.as_secs().checked_sub(start)?;
     usize::try_from(since / length.max(1)).ok().filter(|place| *place < 3)
@@ -114,12 +117,13 @@ pub(crate) fn now() -> Duration {
 }
 
 impl Keys {
-    /// The key to seal with: the present epoch's. At the very end of the last one it still is the last one's.
+    /// Returns the key to seal with, which is that of the current epoch. At the very end of the last epoch it is still
+    /// the last key.
     pub(crate) fn sealing(&self) -> &TicketKey {
         &self.keys[self.place().unwrap_or(2)]
     }
 
-    /// The key that a ticket names, and whether a new ticket is due since the epoch has changed.
+    /// Returns the key that a ticket names, and whether a new ticket is due because the epoch has changed.
     pub(crate) fn opening(&self, name: &[u8]) -> Option<(&TicketKey, bool)> {
         let found = self.keys.iter().position(|key| key.name() == name)?;
         Some((&self.keys[found], self.place() != Some(found)))
@@ -130,7 +134,7 @@ impl Keys {
     }
 }
 
-/// One key: its name, which every ticket carries, AES-256's and HMAC-SHA-256's.
+/// One key: its name, which every ticket carries, an AES-256 key and an HMAC-SHA-256 key.
 pub(crate) struct TicketKey(Zeroizing<[u8; 80]>);
 
 impl TicketKey {
@@ -165,7 +169,7 @@ impl TicketKey {
     }
 }
 
-/// The keys among which is that of a ticket.
+/// The keys that include the key of a ticket.
 pub(crate) struct Opened {
     pub(crate) keys: Arc<Keys>,
     /// Whether the client gets a new ticket.
@@ -177,7 +181,7 @@ mod tests {
     use super::*;
     use luassl_keeper_ipc::front::EpochKey;
 
-    /// Epochs long enough that none ends while a test runs, in seconds.
+    /// The length of epochs that do not end while a test runs, in seconds.
     const LONG: u32 = 100_000_000;
 
     fn put(keys: &TicketKeys, number: u64, secrets: [u8; 3]) {
@@ -234,7 +238,7 @@ mod tests {
         assert!(!due);
         put(&keys, present() - 2, [1, 2, 3]);
         assert!(!keys.can_seal());
-        // And so does one whose clock is ahead of the keeper's.
+        // The same applies to a front whose clock is ahead of the keeper's.
         put(&keys, present() + 1, [1, 2, 3]);
         assert!(keys.can_seal());
         put(&keys, present() + 2, [1, 2, 3]);

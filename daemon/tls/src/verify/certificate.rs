@@ -1,4 +1,4 @@
-//! Certificates that clients want read, in OpenSSL's words.
+//! Reads certificates for clients, in OpenSSL's terms.
 
 use crate::verify::peer_keys::{self, KeyFault};
 use crate::{ffi::safe_ffi, verify::pem};
@@ -16,17 +16,17 @@ use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref, X509StoreContext
 use serde_bytes::ByteBuf;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The largest certificate that is read for a client, in bytes of PEM or DER.
+/// The size of the largest certificate that is read for a client, in bytes of PEM or DER.
 pub(crate) const MAX_CERTIFICATE: usize = 64 << 10;
 
-/// The certificates of one [`check_issued`], all together.
+/// The maximum number of certificates in one [`check_issued`].
 const MAX_CHECKED: usize = 16;
 
-/// Their bytes. What names and name constraints cost grows with the product of their numbers: within this it is a
-/// fraction of a second.
+/// The maximum bytes of these certificates. The cost of names and name constraints increases with the product of their
+/// numbers. With this limit it is a fraction of a second.
 const MAX_CHECKED_BYTES: usize = 64 << 10;
 
-/// The longest chain that is built between them, below the trust anchor.
+/// The length of the longest chain that is built from them, below the trust anchor.
 const MAX_CHECKED_DEPTH: i32 = 8;
 
 fn too_much(what: &str, there: usize, most: usize) -> Failure {
@@ -37,7 +37,7 @@ fn unreadable() -> Failure {
     Failure::new(ErrorCode::Invalid, "this is no certificate, neither PEM nor DER")
 }
 
-/// Parses DER whose key may be parsed.
+/// Parses a DER certificate if its key may be parsed.
 fn parse(der: &[u8]) -> Result<X509, Failure> {
     match peer_keys::check_certificate(der) {
         Ok(()) => X509::from_der(der).map_err(|_| unreadable()),
@@ -51,7 +51,7 @@ fn parse(der: &[u8]) -> Result<X509, Failure> {
 /// Reads a certificate.
 ///
 /// # Errors
-/// `Invalid` for what is none, `Limit` for what is too large.
+/// `Invalid` for input that is not a certificate, `Limit` for input that is too large.
 pub fn read_certificate(request: &ReadCertificate) -> Result<CertificateFacts, Failure> {
     if request.data.len() > MAX_CERTIFICATE {
         return Err(too_much("bytes of one certificate", request.data.len(), MAX_CERTIFICATE));
@@ -157,10 +157,10 @@ fn address(octets: &[u8]) -> Option<String> {
     }
 }
 
-/// Whether a certificate verifies with one other as its only trust anchor.
+/// Checks whether a certificate verifies with another certificate as its only trust anchor.
 ///
 /// # Errors
-/// `Invalid` for what is no certificate, `Limit` for more than are looked at.
+/// `Invalid` for input that is not a certificate, `Limit` for more certificates than are checked.
 pub fn check_issued(request: &CheckIssued) -> Result<Issued, Failure> {
     let bytes = request.anchor.len() + request.certificate.len();
     let bytes = bytes + request.between.iter().map(|one| one.len()).sum::<usize>();

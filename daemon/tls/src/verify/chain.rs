@@ -1,36 +1,37 @@
-//! Certificates that the keeper handed out unread, parsed and put in order: the one that carries the identity's key first,
-//! then each one's issuer. The supervisor does this before a push takes effect, and a front when it takes an identity in.
+//! Parses and orders certificates that the keeper has sent without parsing them: the one that carries the identity's
+//! key first, then the issuer of each. The supervisor does this before a push takes effect, and a front when it
+//! receives an identity.
 
 use crate::without_error_queue;
 use openssl::error::ErrorStack;
 use openssl::sha::sha256;
 use openssl::x509::{X509, X509Ref, X509VerifyResult};
 
-/// A chain in order.
+/// An ordered chain.
 #[derive(Debug)]
 pub struct Chain {
-    /// The key's own certificate first; none for a bare key.
+    /// The key's own certificate first. Empty for a bare key.
     pub certificates: Vec<X509>,
-    /// Whether they were given in this order.
+    /// Whether the given certificates were in this order.
     pub in_order: bool,
-    /// How many others were given.
+    /// The number of other certificates.
     pub left: usize,
 }
 
-/// Why certificates are no chain of a key.
+/// The reason why certificates are not a chain for a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChainFault {
-    /// One cannot be parsed.
+    /// A certificate cannot be parsed.
     #[error("a certificate in the file cannot be read: {0}")]
     Unreadable(String),
-    /// None of them carries the key.
+    /// No certificate carries the key.
     #[error("no certificate in the file belongs to the private key")]
     NotOfKey,
 }
 
 impl Chain {
-    /// Of these certificates (DER), the chain of the public key whose SHA-256 (of the DER SubjectPublicKeyInfo) is
-    /// `key_id`. No certificates at all are the chain of a bare key.
+    /// Returns the chain, from these certificates (DER), for the public key whose SHA-256 (of the DER
+    /// SubjectPublicKeyInfo) is `key_id`. Without certificates, it is the chain of a bare key.
     ///
     /// # Errors
     /// [`ChainFault`].
@@ -41,23 +42,23 @@ impl Chain {
         without_error_queue(|| ordered(parsed(given)?, key_id))
     }
 
-    /// The certificates as DER.
+    /// Returns the certificates as DER.
     ///
     /// # Errors
-    /// [`ChainFault::Unreadable`] where OpenSSL has no memory.
+    /// [`ChainFault::Unreadable`] if OpenSSL has no memory.
     pub fn to_der(&self) -> Result<Vec<Vec<u8>>, ChainFault> {
         let ders = self.certificates.iter().map(|certificate| certificate.to_der());
         ders.collect::<Result<_, _>>().map_err(|error| ChainFault::Unreadable(reason(&error)))
     }
 }
 
-/// The newest error's reason.
+/// Returns the reason of the newest error.
 pub fn reason(error: &ErrorStack) -> String {
     let newest = error.errors().last().and_then(|error| error.reason());
     newest.unwrap_or("OpenSSL gives no reason").to_owned()
 }
 
-/// Whether one certificate issued the other, by names, key identifiers and key usage.
+/// Returns whether one certificate issued the other, by names, key identifiers and key usage.
 pub fn issued(issuer: &X509Ref, other: &X509Ref) -> bool {
     issuer.issued(other) == X509VerifyResult::OK
 }
@@ -83,7 +84,7 @@ fn carries(certificate: &X509Ref, key_id: &[u8; 32]) -> bool {
     key.is_ok_and(|der| sha256(&der) == *key_id)
 }
 
-/// Where the issuer of the last certificate is; a certificate that issued itself ends the chain.
+/// Returns the index of the issuer of the last certificate. A self-issued certificate ends the chain.
 fn issuer(chain: &[X509], given: &[X509]) -> Option<usize> {
     let last = chain.last().filter(|last| !issued(last, last))?;
     given.iter().position(|certificate| issued(certificate, last))

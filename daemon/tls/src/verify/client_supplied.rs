@@ -1,4 +1,5 @@
-//! CA certificates and CRLs that clients bring, parsed: programs bring the same ones for context after context.
+//! Parsed CA certificates and CRLs that clients supply. They are cached because programs supply the same ones for many
+//! contexts.
 
 use crate::context::source::{Charge, Ledger};
 use crate::verify::store::store_of;
@@ -15,30 +16,30 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How much PEM stays parsed for contexts to come, in bytes; what was not used for longest goes.
+/// The size of the PEM that stays parsed for later contexts, in bytes. The least recently used is dropped first.
 const MOST: usize = 4 << 20;
 
-/// What a client brought, parsed.
+/// The parsed material of a client.
 pub(crate) struct ClientSupplied {
     pub(crate) certificates: Vec<X509>,
     pub(crate) crls: Vec<X509Crl>,
     pub(crate) store: X509Store,
-    /// Of everything in it.
+    /// The digest of all its content.
     pub(crate) digest: [u8; 32],
-    /// Of the memory that it takes.
+    /// The charges for its memory.
     _charges: Vec<Charge>,
 }
 
-/// The certificates and CRLs that one context may bring, chains included.
+/// The maximum number of certificates and CRLs in one context, including chains.
 pub(crate) const MAX_CERTIFICATES: usize = 512;
 
-/// The bytes of all these together.
+/// The maximum size of all of them together, in bytes.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 
-/// Looks at how much one context brings, before any of it is parsed.
+/// Checks the amount of material in one context before any of it is parsed.
 ///
 /// # Errors
-/// `Limit`, which says what there is too much of.
+/// `Limit`, which names the exceeded limit.
 pub fn check_sizes<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Result<(), Failure> {
     let (mut bytes, mut blocks) = (0, 0);
     for text in texts {
@@ -59,8 +60,8 @@ fn too_much(what: &str) -> Failure {
     Failure::new(ErrorCode::Limit, format!("a context brings {what}: {hint}"))
 }
 
-/// Parses, and charges the memory that this takes. It is measured where libcrypto's allocator counts, and no less than
-/// the text that it is made of.
+/// Parses, and charges the memory for the result. The charge is the growth that libcrypto's allocator counts, and at
+/// least the size of the text.
 pub(crate) fn charged<T>(
     ledger: Option<&dyn Ledger>,
     text: usize,
@@ -72,11 +73,11 @@ pub(crate) fn charged<T>(
     Ok((parsed, charge))
 }
 
-/// Decoded extensions are charged when they have taken this many bytes more. What is beyond an owner's bound is noticed by
-/// then, and not when everything is decoded: names take up to thirty times their text.
+/// The step in which decoded extensions are charged, in bytes. This detects an exceeded limit of the owner early, and
+/// not after all extensions are decoded: names take up to thirty times the size of their text.
 const STEP: u64 = 256 << 10;
 
-/// As [`decode_extensions`], and charges the memory that this takes.
+/// Does the same as [`decode_extensions`], and charges the memory for it.
 fn decode_charged(
     ledger: Option<&dyn Ledger>,
     certificates: &[X509],
@@ -91,7 +92,7 @@ fn decode_charged(
     Ok(())
 }
 
-/// Decodes extensions until they take [`STEP`]: those of how many certificates.
+/// Decodes extensions until they take [`STEP`]. Returns the number of certificates that were decoded.
 fn decode_some(certificates: &[X509]) -> usize {
     let mut taken = 0;
     let mut decoded = 0;
@@ -102,7 +103,7 @@ fn decode_some(certificates: &[X509]) -> usize {
     decoded
 }
 
-/// Has OpenSSL decode the extensions of certificates now, which it would keep at their first use.
+/// Makes OpenSSL decode the extensions of certificates now. Otherwise it would decode and keep them at their first use.
 pub(crate) fn decode_extensions(certificates: &[X509]) {
     safe_ffi::without_error_queue(|| {
         for certificate in certificates {
@@ -111,7 +112,7 @@ pub(crate) fn decode_extensions(certificates: &[X509]) {
     });
 }
 
-/// One client's material: whose it is, CA certificates and CRLs, in PEM.
+/// The material of one client: its owner, CA certificates and CRLs, in PEM.
 pub(crate) struct Material<'a> {
     pub(crate) owner: &'a str,
     pub(crate) certificates: Vec<&'a [u8]>,
@@ -164,12 +165,12 @@ struct Known {
     client_supplied: Arc<ClientSupplied>,
 }
 
-/// What was parsed last; each owner's for itself.
+/// The most recently parsed material, separate for each owner.
 #[derive(Default)]
 pub(crate) struct Parsed(Mutex<VecDeque<Known>>);
 
 impl Parsed {
-    /// What `material` holds.
+    /// Returns the parsed content of `material`.
     ///
     /// # Errors
     /// `Invalid` for a block that cannot be read.
@@ -179,7 +180,7 @@ impl Parsed {
             return Ok(known);
         }
         let parsed = match material.parse(digest) {
-            // What this owner's former contexts left here is on its account, too.
+            // The cached material of this owner's former contexts is also charged to its account.
             Err(failure) if failure.code == ErrorCode::Limit && self.forget_unused(material.owner) => {
                 material.parse(digest)
             }
@@ -191,19 +192,19 @@ impl Parsed {
         Ok(client_supplied)
     }
 
-    /// Forgets what no context of `owner`'s uses; false where there is nothing of the kind.
+    /// Drops the cached material that no context of `owner` uses. Returns `false` if there is none.
     pub(crate) fn forget_unused(&self, owner: &str) -> bool {
         let mut known = self.0.lock();
         let is_unused =
             |known: &Known| known.owner == owner && Arc::strong_count(&known.client_supplied) == 1;
         let (unused, used): (VecDeque<_>, _) = known.drain(..).partition(is_unused);
         *known = used;
-        // Freeing takes its time, and others wait for the lock.
+        // Freeing takes time, and other threads wait for the lock.
         drop(known);
         !unused.is_empty()
     }
 
-    /// The newest is the last.
+    /// Returns the material with this digest, and moves it to the end as the newest.
     fn find(&self, digest: &[u8; 32]) -> Option<Arc<ClientSupplied>> {
         let mut known = self.0.lock();
         let place = known.iter().position(|known| known.client_supplied.digest == *digest)?;
@@ -223,7 +224,7 @@ impl Parsed {
             size -= oldest.size;
             forgotten.push(oldest);
         }
-        // Freeing takes its time, and others wait for the lock.
+        // Freeing takes time, and other threads wait for the lock.
         drop(known);
     }
 }

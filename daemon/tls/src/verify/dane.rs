@@ -1,4 +1,4 @@
-//! Verification by TLSA records (RFC 6698, RFC 7671), which a client brings.
+//! Verification with TLSA records (RFC 6698, RFC 7671) that a client supplies.
 
 use crate::names::Host;
 use crate::{ffi::safe_ffi, verify::peer_keys};
@@ -12,10 +12,10 @@ pub(crate) fn allow(context: &mut SslContextBuilder, spec: DaneSpec) -> Result<(
     safe_ffi::context_enable_dane(context, spec.no_ee_namechecks)
 }
 
-/// Makes a client's session verify by records.
+/// Makes a client's session verify with the records.
 ///
 /// # Errors
-/// `Invalid` for a host that is no name, and for a context that was not made for it.
+/// `Invalid` for a host that is not a name, and for a context that was not made for TLSA records.
 pub(crate) fn expect(ssl: &mut SslRef, dane: &Dane) -> Result<(), Failure> {
     let invalid = |message: String| Failure::new(ErrorCode::Invalid, message);
     let name = match Host::parse(&dane.host) {
@@ -25,7 +25,7 @@ pub(crate) fn expect(ssl: &mut SslRef, dane: &Dane) -> Result<(), Failure> {
     let host = CString::new(name).map_err(|error| invalid(format!("dane: {error}")))?;
     safe_ffi::without_error_queue(|| safe_ffi::session_enable_dane(ssl, &host))
         .map_err(|_| invalid("the context was made without dane".into()))?;
-    // What cannot be used is as if it were not there (RFC 6698, 4.1). So is a key that would take long to parse.
+    // Records that cannot be used are ignored (RFC 6698, 4.1). So is a key that would take long to parse.
     for TlsaRecord { usage, selector, matching, data } in &dane.records {
         let scanned = match (selector, matching) {
             (0, 0) => peer_keys::check_certificate(data),

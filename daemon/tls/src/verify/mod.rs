@@ -1,4 +1,4 @@
-//! Verification of the peer: who must be verified, against which host, and what was wrong.
+//! Verification of the peer: which peers must be verified, against which host, and which faults were found.
 
 pub(crate) mod certificate;
 pub mod chain;
@@ -19,22 +19,22 @@ use openssl::x509::{X509StoreContext, X509StoreContextRef, X509VerifyResult};
 use parking_lot::Mutex;
 use std::sync::LazyLock;
 
-/// How LuaSSL bounded chains.
+/// The limit on the length of chains in LuaSSL.
 pub(crate) const DEFAULT_DEPTH: u32 = 4;
-/// A bound that no chain which fits into a handshake reaches.
+/// A limit that no chain in a handshake reaches.
 pub(crate) const LARGEST_DEPTH: u32 = 100;
 
-/// What each role asks of its peer.
+/// The verification mode of the peer for each role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Modes {
     pub(crate) server: SslVerifyMode,
     pub(crate) client: SslVerifyMode,
 }
 
-/// From luassl's constants; a floor that requires verification tightens.
+/// Returns the modes for luassl's constants. A floor that requires verification makes them stricter.
 ///
 /// # Errors
-/// `Invalid`, which names the bit, for a sum that is none of luassl's.
+/// `Invalid`, which names the bit, for a sum that is not one of luassl's.
 pub(crate) fn modes(verify: Option<u64>, required: bool) -> Result<Modes, Failure> {
     let bits = verify_bits(verify.unwrap_or(VERIFY_NONE))?;
     let mut server = SslVerifyMode::from_bits_retain(bits);
@@ -46,7 +46,7 @@ pub(crate) fn modes(verify: Option<u64>, required: bool) -> Result<Modes, Failur
     Ok(Modes { server, client })
 }
 
-/// OpenSSL's bits. Each constant but VERIFY_NONE asks for a certificate, so that none is without effect.
+/// Returns OpenSSL's bits. Each constant except VERIFY_NONE requests a certificate, so that each has an effect.
 fn verify_bits(sum: u64) -> Result<i32, Failure> {
     const PEER: i32 = 1;
     let names = luassl_protocol::verify_names(sum)
@@ -62,7 +62,7 @@ fn verify_bits(sum: u64) -> Result<i32, Failure> {
     }))
 }
 
-/// Makes a session check that the peer's certificate carries `host`.
+/// Makes a session check whether the peer's certificate carries `host`.
 pub(crate) fn expect_host(ssl: &mut SslRef, host: &Host) -> Result<(), ErrorStack> {
     let param = ssl.param_mut();
     param.set_hostflags(HOST_FLAGS);
@@ -72,29 +72,29 @@ pub(crate) fn expect_host(ssl: &mut SslRef, host: &Host) -> Result<(), ErrorStac
     }
 }
 
-/// The first thing that was wrong with a peer's certificates.
+/// The first fault of a peer's certificates.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
     pub(crate) result: X509VerifyResult,
     pub(crate) subject: String,
     pub(crate) issuer: String,
     pub(crate) validity: (String, String),
-    /// Host names and addresses of the certificate.
+    /// The host names and addresses of the certificate.
     pub(crate) names: Vec<String>,
 }
 
-/// What a session remembers for its messages.
+/// The data that a session keeps for its messages.
 #[derive(Debug, Default)]
 pub(crate) struct Remembered {
-    /// The host that was expected, as it was given.
+    /// The expected host, as it was given.
     pub(crate) host: Option<String>,
-    /// Whether the grant that it began under requires verification.
+    /// Whether the grant under which the session began requires verification.
     pub(crate) required: bool,
     fault: Mutex<Option<Fault>>,
     all: Mutex<Vec<VerifyFault>>,
 }
 
-/// Faults that are remembered; a peer's chain can have many.
+/// The maximum number of faults that are kept. The chain of a peer can have many.
 const MOST_FAULTS: usize = 64;
 
 static REMEMBERED: LazyLock<Option<Index<Ssl, Remembered>>> = LazyLock::new(|| Ssl::new_ex_index().ok());
@@ -109,7 +109,7 @@ pub(crate) fn remember(ssl: &mut SslRef, host: Option<&str>, required: bool) {
     }
 }
 
-/// What [`remember`] and [`record`] left.
+/// Returns the data that [`remember`] and [`record`] stored.
 pub(crate) fn remembered(ssl: &SslRef) -> Option<&Remembered> {
     ssl.ex_data((*REMEMBERED)?)
 }
@@ -119,13 +119,13 @@ impl Remembered {
         self.fault.lock().clone()
     }
 
-    /// Everything that was wrong, in the order in which it was found.
+    /// Returns all faults, in the order in which they were found.
     pub(crate) fn faults(&self) -> Vec<VerifyFault> {
         self.all.lock().clone()
     }
 }
 
-/// The verification callback: changes no verdict, and keeps what a message needs.
+/// The verification callback. It changes no result, and keeps the data for a message.
 pub(crate) fn record(good: bool, context: &mut X509StoreContextRef) -> bool {
     if !good {
         keep(context);
@@ -133,7 +133,7 @@ pub(crate) fn record(good: bool, context: &mut X509StoreContextRef) -> bool {
     good
 }
 
-/// As [`record`], where the handshake goes on in spite of what is wrong.
+/// Does the same as [`record`], if the handshake continues in spite of the fault.
 pub(crate) fn record_and_go_on(good: bool, context: &mut X509StoreContextRef) -> bool {
     record(good, context);
     true

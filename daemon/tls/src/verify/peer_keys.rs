@@ -1,28 +1,31 @@
-//! Public keys and certificates as they come from others, read before libcrypto parses them.
+//! Checks public keys and certificates from peers and clients before libcrypto parses them.
 //!
-//! libcrypto computes while it parses: of a compressed point it takes a square root, and where the curve is one of the
-//! key's own making, that takes as long as the maker likes. A peer's certificates are parsed before anybody asks whether
-//! they are trusted, and are held for as long as the handshake lasts. So keys are looked at, and certificates counted,
-//! where their bytes still lie in the message. The bytes are read in place, and nothing of them is copied.
+//! libcrypto computes while it parses: it takes a square root for a compressed point, and if the key defines its own
+//! curve, the sender controls how long that takes. A peer's certificates are parsed before their trust is checked, and
+//! are kept for the whole handshake. Therefore keys are checked, and certificates counted, in the bytes of the message.
+//! The bytes are read in place and not copied.
 
 use std::ffi::c_long;
 use std::fmt;
 
-/// Certificates that a peer may send. A chain has two to five; a parsed one takes more than a kilobyte, however short it is.
+/// The maximum number of certificates that a peer may send. A chain has two to five certificates. A parsed certificate
+/// takes more than a kilobyte, even if it is short.
 pub const MAX_CERTIFICATES: usize = 16;
-/// The bytes of a peer's certificates with what belongs to each (staples), as they are in the message. Chains have 2 to 12
-/// KiB; parsed they take several times that, on no account.
+/// The maximum bytes of a peer's certificates with their extensions (staples), as they are in the message. Chains have
+/// 2 to 12 KiB. After parsing they take several times that, which is not charged to any account.
 pub const MAX_BYTES: usize = 64 << 10;
-/// The same for the whole message: before the list stand a context of TLS 1.3 and the list's length.
+/// The same limit for the whole message. Before the list, a message of TLS 1.3 has a context, and the length of the
+/// list.
 pub(crate) const MAX_MESSAGE: c_long = MAX_BYTES as c_long + 1 + 255 + 3;
-/// The elements of DER in a peer's certificates. Each takes up to a hundred bytes when it is parsed, and most of them are
-/// names: there is room for more than three thousand.
+/// The maximum number of DER elements in a peer's certificates. Each element takes up to a hundred bytes after parsing.
+/// Most elements are names: the limit admits more than three thousand names.
 const MAX_ELEMENTS: usize = 4096;
-/// Bits of an RSA modulus. Nobody has a larger one; of 16,384 bits, where OpenSSL itself has its bound, a long chain takes
-/// a tenth of a second to verify.
+/// The maximum bits of an RSA modulus. Larger ones are not in use. With 16,384 bits, which is OpenSSL's own limit, a
+/// long chain takes a tenth of a second to verify.
 const RSA_MODULUS_BITS: usize = 8192;
-/// Bits of an RSA exponent. OpenSSL bounds it so for moduli above 3,072 bits (`OPENSSL_RSA_MAX_PUBEXP_BITS`); below them an
-/// exponent of the modulus' size makes each verification take as long as a signature.
+/// The maximum bits of an RSA exponent. OpenSSL has this limit for moduli above 3,072 bits
+/// (`OPENSSL_RSA_MAX_PUBEXP_BITS`). For smaller moduli, an exponent as long as the modulus makes each verification take
+/// as long as a signature.
 const RSA_EXPONENT_BITS: usize = 64;
 
 const INTEGER: u8 = 0x02;
@@ -30,35 +33,35 @@ const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
 const OBJECT: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
-/// The version of a certificate, which those of version 1 do not have.
+/// The tag of the version, which is absent in certificates of version 1.
 const VERSION: u8 = 0xa0;
-/// Of a tag whose element has others in it.
+/// The bit of a tag whose element contains other elements.
 const CONSTRUCTED: u8 = 0x20;
-/// Of a tag that goes on in the next byte.
+/// The bits of a tag that continues in the next byte.
 const LONG_TAG: u8 = 0x1f;
-/// How a point begins that has both coordinates (SEC 1, 2.3.3).
+/// The first byte of a point with both coordinates (SEC 1, 2.3.3).
 const UNCOMPRESSED: u8 = 0x04;
 
 const RSA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
 const RSA_PSS: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
-/// X.500's name for RSA, which OpenSSL takes too.
+/// The X.500 identifier of RSA, which OpenSSL also accepts.
 const RSA_OF_X500: &[u8] = b"\x55\x08\x01\x01";
 const EC: &[u8] = b"\x2a\x86\x48\xce\x3d\x02\x01";
-/// OpenSSL reads such a key as it does those of [`EC`].
+/// The identifier of SM2. OpenSSL reads such a key like those of [`EC`].
 const SM2: &[u8] = b"\x2a\x81\x1c\xcf\x55\x01\x82\x2d";
 
-/// Why a public key is not parsed.
+/// The reason why a public key is not parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFault {
-    /// There is none where a certificate has it.
+    /// The certificate has no key at the expected position.
     NotFound,
-    /// Its curve is described and not named.
+    /// The curve is given by parameters and not by name.
     Curve,
-    /// Its point has to be computed.
+    /// The point is compressed.
     Point,
-    /// An RSA modulus.
+    /// The RSA modulus is too long.
     Modulus,
-    /// An RSA exponent.
+    /// The RSA exponent is too long.
     Exponent,
 }
 
@@ -82,7 +85,7 @@ impl fmt::Display for KeyFault {
     }
 }
 
-/// How a Certificate message is built.
+/// The form of a Certificate message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// RFC 5246, 7.4.2.
@@ -91,16 +94,16 @@ pub enum Form {
     Tls13,
 }
 
-/// Why a Certificate message must not be parsed.
+/// The reason why a Certificate message must not be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageFault {
-    /// More than [`MAX_BYTES`].
+    /// The certificates have more than [`MAX_BYTES`].
     Bytes,
-    /// More than [`MAX_CERTIFICATES`].
+    /// There are more than [`MAX_CERTIFICATES`].
     Certificates,
-    /// More than `MAX_ELEMENTS`.
+    /// There are more than `MAX_ELEMENTS`.
     Elements,
-    /// The key of one of them.
+    /// The key of a certificate must not be parsed.
     Key(KeyFault),
 }
 
@@ -117,11 +120,11 @@ impl fmt::Display for MessageFault {
     }
 }
 
-/// Whether what follows a Certificate message's header (`body`) may be parsed. Beside the fault stands where in `body` the
-/// three bytes are that say how long the list is.
+/// Checks whether the bytes after the header of a Certificate message (`body`) may be parsed. Besides the fault, the
+/// error contains the offset in `body` of the three-byte length of the list.
 ///
-/// libssl parses one certificate after the other until it comes to one that is not whole; so do these lines, whatever
-/// the length of the list says.
+/// libssl parses one certificate after the other until one is incomplete. This function does the same, whatever the
+/// length of the list is.
 ///
 /// # Errors
 /// [`MessageFault`].
@@ -131,7 +134,7 @@ pub fn check_message(body: &[u8], form: Form) -> Result<(), (usize, MessageFault
         (Form::Tls13, Some(context)) => 1 + usize::from(*context),
         (Form::Tls13, None) => return Ok(()),
     };
-    // What has no list is malformed, and libssl says so before it parses anything.
+    // A message without a list is malformed, and libssl reports that before it parses anything.
     let Some(mut rest) = body.get(at + 3..) else { return Ok(()) };
     if rest.len() > MAX_BYTES {
         return Err((at, MessageFault::Bytes));
@@ -158,8 +161,8 @@ pub fn check_message(body: &[u8], form: Form) -> Result<(), (usize, MessageFault
     Ok(())
 }
 
-/// How many elements there are, those within others and within the values of extensions among them. What is not DER counts
-/// as if it were made of the smallest ones.
+/// Returns the number of elements, including nested ones and those in the values of extensions. Bytes that are not DER
+/// count as elements of the smallest size.
 fn elements_in(der: &[u8], and_in_values: bool) -> usize {
     let (mut count, mut rest) = (0, der);
     while let Some(tag) = rest.first() {
@@ -167,7 +170,7 @@ fn elements_in(der: &[u8], and_in_values: bool) -> usize {
         let Some((content, behind)) = read else { return count + rest.len().div_ceil(2) };
         count += 1;
         if tag & CONSTRUCTED != 0 {
-            // What is in it comes next, and what is behind it after that.
+            // The content of the element comes next, and then the bytes after it.
             rest = &rest[rest.len() - behind.len() - content.len()..];
             continue;
         }
@@ -179,13 +182,13 @@ fn elements_in(der: &[u8], and_in_values: bool) -> usize {
     count
 }
 
-/// What has its length before it, and what is behind it.
+/// Returns the bytes after their length, and the rest.
 fn prefixed<const OCTETS: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<OCTETS>()?;
     rest.split_at_checked(number(length))
 }
 
-/// Whether the key of a certificate may be parsed. What is behind the certificate is not looked at.
+/// Checks whether the key of a certificate may be parsed. Ignores bytes after the certificate.
 ///
 /// # Errors
 /// [`KeyFault`].
@@ -193,14 +196,14 @@ pub fn check_certificate(der: &[u8]) -> Result<(), KeyFault> {
     let (content, _) = take(SEQUENCE, der)?;
     let (signed, _) = take(SEQUENCE, content)?;
     let signed = element(VERSION, signed).map_or(signed, |(_, rest)| rest);
-    // Number, algorithm, issuer, validity and subject.
+    // The serial number, algorithm, issuer, validity and subject.
     let key = [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE]
         .iter()
         .try_fold(signed, |rest, tag| Ok(take(*tag, rest)?.1))?;
     check_key(key)
 }
 
-/// Whether a SubjectPublicKeyInfo may be parsed. What is behind it is not looked at.
+/// Checks whether a SubjectPublicKeyInfo may be parsed. Ignores bytes after it.
 ///
 /// # Errors
 /// [`KeyFault`].
@@ -208,7 +211,7 @@ pub fn check_key(der: &[u8]) -> Result<(), KeyFault> {
     let (content, _) = take(SEQUENCE, der)?;
     let (algorithm, rest) = take(SEQUENCE, content)?;
     let (name, parameters) = take(OBJECT, algorithm)?;
-    // The first byte counts bits that are left over.
+    // The first byte is the number of unused bits.
     let key = take(BIT_STRING, rest)?.0.get(1..).ok_or(KeyFault::NotFound)?;
     match name {
         EC | SM2 => match element(OBJECT, parameters) {
@@ -217,13 +220,14 @@ pub fn check_key(der: &[u8]) -> Result<(), KeyFault> {
             _ => Err(KeyFault::Curve),
         },
         RSA | RSA_PSS | RSA_OF_X500 => rsa(key),
-        // Whatever else an OpenSSL takes for an elliptic curve: its name may not be known here.
+        // For any other algorithm that an OpenSSL treats as an elliptic curve: its identifier may not be known here.
         _ if describes_curve(parameters) => Err(KeyFault::Curve),
         _ => Ok(()),
     }
 }
 
-/// Whether parameters begin as explicit ones of a curve do: a version, and a field. Those of DSA and DH are numbers.
+/// Returns whether parameters begin as explicit curve parameters do: with a version and a field. Those of DSA and DH
+/// are integers.
 fn describes_curve(parameters: &[u8]) -> bool {
     let behind_version = element(SEQUENCE, parameters).and_then(|(content, _)| element(INTEGER, content));
     behind_version.is_some_and(|(_, rest)| rest.first() == Some(&SEQUENCE))
@@ -252,13 +256,13 @@ fn take(tag: u8, bytes: &[u8]) -> Result<(&[u8], &[u8]), KeyFault> {
     element(tag, bytes).ok_or(KeyFault::NotFound)
 }
 
-/// The content of an element with this tag, and what is behind it. Lengths are the shortest, as DER has them: what
-/// libcrypto would read in another way is none here.
+/// Returns the content of an element with this tag, and the bytes after it. Lengths must have the shortest form, as DER
+/// requires. An element that libcrypto would read differently is rejected.
 fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (first, behind) = bytes.strip_prefix(&[tag])?.split_first()?;
     let octets = match first {
         0..=0x7f => return behind.split_at_checked(usize::from(*first)),
-        // No certificate is as long as four octets can say.
+        // No certificate is long enough for a length of four octets.
         0x81..=0x83 => usize::from(first & 0x7f),
         _ => return None,
     };
@@ -300,7 +304,7 @@ mod tests {
         key(name, &[5, 0], &der(SEQUENCE, &[der(INTEGER, modulus), der(INTEGER, exponent)].concat()))
     }
 
-    /// Its signature and its names are nothing.
+    /// Returns a certificate with an empty signature and empty names.
     fn certificate(version: &[u8], key: &[u8]) -> Vec<u8> {
         let empty = der(SEQUENCE, &[]);
         let signed = [version, &der(INTEGER, &[1]), &empty.repeat(4), key].concat();
@@ -309,7 +313,7 @@ mod tests {
 
     const V3: &[u8] = &[VERSION, 3, INTEGER, 1, 2];
     const P256: &[u8] = b"\x2a\x86\x48\xce\x3d\x03\x01\x07";
-    /// A field of two bytes, and so on.
+    /// Explicit parameters with a field of two bytes.
     const EXPLICIT: &[u8] = &[SEQUENCE, 11, INTEGER, 1, 1, SEQUENCE, 6, OBJECT, 1, 42, INTEGER, 1, 7];
 
     #[test]
@@ -329,7 +333,7 @@ mod tests {
             (EC, &[5, 0], 4, Err(KeyFault::Curve)),
             (EC, &[], 4, Err(KeyFault::Curve)),
             (EC, &twice, 4, Err(KeyFault::Curve)),
-            // Parameters of DSA: three numbers.
+            // Parameters of DSA: three integers.
             (b"\x2a\x03", &[SEQUENCE, 6, INTEGER, 1, 1, INTEGER, 1, 2], 4, Ok(())),
         ] {
             let key = key(name, parameters, &[first, 1, 2]);
@@ -366,7 +370,7 @@ mod tests {
         for cut in 0..good.len() {
             assert_eq!(check_certificate(&good[..cut]), Err(KeyFault::NotFound), "{cut}");
         }
-        // The same content with a length of BER: longer than need be, and indefinite.
+        // The same content with a BER length: longer than necessary, and indefinite.
         let content = &good[2..];
         let length = u8::try_from(content.len()).unwrap();
         for head in [&[SEQUENCE, 0x81, length][..], &[SEQUENCE, 0x82, 0, length], &[SEQUENCE, 0x80]] {
@@ -395,7 +399,7 @@ mod tests {
             assert_eq!(check(std::slice::from_ref(&large)), Err((at, MessageFault::Bytes)));
             let key = MessageFault::Key(KeyFault::Curve);
             assert_eq!(check(&[good.clone(), bad.clone()]), Err((at, key)));
-            // libssl parses what is before the place where a message ends too early.
+            // libssl parses the certificates before the point where a message is truncated.
             let mut cut = list(form, &[bad.clone(), good.clone()]);
             cut.pop();
             assert_eq!(check_message(&cut, form), Err((at, key)));
@@ -426,12 +430,12 @@ mod tests {
         assert_eq!(check(4096), Err((0, MessageFault::Elements)));
     }
 
-    /// What the openssl crate takes for a certificate whose key it can read.
+    /// Returns the key of a certificate if the openssl crate can read it.
     fn readable(der: &[u8]) -> Option<PKey<openssl::pkey::Public>> {
         crate::without_error_queue(|| X509::from_der(der).and_then(|one| one.public_key()).ok())
     }
 
-    /// The opposite question, asked of what OpenSSL has parsed: is it a key that costs no more than others?
+    /// Returns whether a key that OpenSSL has parsed costs no more than others. This is the opposite check.
     fn is_plain(key: &PKey<openssl::pkey::Public>) -> bool {
         match key.id() {
             Id::RSA => key.rsa().is_ok_and(|key| key.n().num_bits() <= 8192 && key.e().num_bits() <= 64),
@@ -468,7 +472,8 @@ mod tests {
     }
 
     proptest! {
-        /// What passes here and can be read by OpenSSL is plain there, too; and whatever bytes come, nothing panics.
+        /// A key that passes these checks and that OpenSSL can read also has no excessive cost in OpenSSL. No input
+        /// causes a panic.
         #[test]
         fn finding_8_what_passes_is_plain_to_openssl(der in mutated(), random in prop::collection::vec(any::<u8>(), 0..300)) {
             if check_certificate(&der).is_ok() && let Some(key) = readable(&der) {

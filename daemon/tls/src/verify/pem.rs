@@ -5,18 +5,18 @@ use crate::verify::peer_keys::{self, KeyFault};
 use luassl_protocol::{ErrorCode, Failure, Reason};
 use openssl::x509::{X509, X509Crl};
 
-/// What a PEM text held.
+/// The content of a PEM text.
 pub(crate) struct Read<T> {
-    /// What could be read, in order.
+    /// The items that could be read, in order.
     pub(crate) found: Vec<T>,
-    /// Blocks of the right kind that could not be read.
+    /// The number of blocks of the right kind that could not be read.
     pub(crate) bad: usize,
-    /// The key of one of them, where that is why.
+    /// The fault of a key, if that is why a block could not be read.
     pub(crate) fault: Option<KeyFault>,
 }
 
 impl<T> Read<T> {
-    /// Everything, where each block was good and there was at least one.
+    /// Returns all items, if every block was good and there was at least one.
     ///
     /// # Errors
     /// A failure that names `what`.
@@ -34,7 +34,7 @@ impl<T> Read<T> {
     }
 }
 
-/// The certificates in `pem`.
+/// Reads the certificates in `pem`.
 pub(crate) fn certificates(pem: &[u8]) -> Read<X509> {
     read(pem, &[CERTIFICATE, X509_CERTIFICATE, "TRUSTED CERTIFICATE"], |label, block| {
         let der = der(label, block).ok_or(Unreadable(None))?;
@@ -43,12 +43,12 @@ pub(crate) fn certificates(pem: &[u8]) -> Read<X509> {
     })
 }
 
-/// The certificate revocation lists in `pem`.
+/// Reads the certificate revocation lists in `pem`.
 pub(crate) fn revocation_lists(pem: &[u8]) -> Read<X509Crl> {
     read(pem, &["X509 CRL"], |_, block| X509Crl::from_pem(block).map_err(|_| Unreadable(None)))
 }
 
-/// The first certificate in `pem`, as DER.
+/// Returns the first certificate in `pem`, as DER.
 pub(crate) fn first_certificate(pem: &[u8]) -> Option<Vec<u8>> {
     blocks(pem).find_map(|(label, block)| der(label, block))
 }
@@ -56,8 +56,8 @@ pub(crate) fn first_certificate(pem: &[u8]) -> Option<Vec<u8>> {
 const CERTIFICATE: &str = "CERTIFICATE";
 const X509_CERTIFICATE: &str = "X509 CERTIFICATE";
 
-/// A certificate's block as DER: what is parsed is then what was looked at. A trusted certificate is none, since what it is
-/// trusted for would be lost.
+/// Returns the block of a certificate as DER, so that the parsed bytes are the checked bytes. A trusted certificate is
+/// not accepted, because its trust settings would be lost.
 fn der(label: &str, block: &[u8]) -> Option<Vec<u8>> {
     if ![CERTIFICATE, X509_CERTIFICATE].contains(&label) {
         return None;
@@ -68,7 +68,7 @@ fn der(label: &str, block: &[u8]) -> Option<Vec<u8>> {
     safe_ffi::without_error_queue(|| openssl::base64::decode_block(std::str::from_utf8(&text).ok()?).ok())
 }
 
-/// A block that is not taken, for the sake of its key perhaps.
+/// A block that is not accepted, with the fault of its key if there is one.
 struct Unreadable(Option<KeyFault>);
 
 fn read<T>(pem: &[u8], labels: &[&str], parse: impl Fn(&str, &[u8]) -> Result<T, Unreadable>) -> Read<T> {
@@ -79,7 +79,7 @@ fn read<T>(pem: &[u8], labels: &[&str], parse: impl Fn(&str, &[u8]) -> Result<T,
                 Ok(one) => read.found.push(one),
                 Err(Unreadable(fault)) => {
                     read.bad += 1;
-                    // What cannot be found is told by the count.
+                    // The count already reports a key that cannot be found.
                     read.fault = read.fault.or(fault.filter(|fault| *fault != KeyFault::NotFound));
                 }
             }
@@ -92,7 +92,7 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 
-/// Each block with its label, from its first dash to its last.
+/// Returns each block with its label, from its first dash to its last.
 fn blocks(pem: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
     let mut rest = pem;
     std::iter::from_fn(move || {
@@ -107,7 +107,7 @@ fn blocks(pem: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
     })
 }
 
-/// How many blocks there may be, of whatever kind.
+/// Returns an upper bound on the number of blocks of any kind.
 pub(crate) fn count(pem: &[u8]) -> usize {
     let mut rest = pem;
     let begins = std::iter::from_fn(|| {

@@ -1,11 +1,11 @@
-//! Stores of what is trusted.
+//! Stores of trusted certificates and CRLs.
 
 use crate::ffi::safe_ffi;
 use openssl::error::ErrorStack;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::{X509, X509Crl};
 
-/// One with these certificates and CRLs.
+/// Returns a store with these certificates and CRLs.
 pub(crate) fn store_of<'a>(
     certificates: impl IntoIterator<Item = &'a X509>,
     crls: impl IntoIterator<Item = &'a X509Crl>,

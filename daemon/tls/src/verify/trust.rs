@@ -1,4 +1,4 @@
-//! Trust: the certificates that chains must end in, and CRLs. Parsed once, shared by all contexts.
+//! Trust: the certificates that chains must end in, and CRLs. They are parsed once and shared by all contexts.
 
 use crate::verify::client_supplied::{ClientSupplied, Parsed};
 use crate::verify::peer_keys::KeyFault;
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The name of the operating system's trust.
 pub(crate) const SYSTEM: &str = "system";
 
-/// One trust, parsed.
+/// One parsed trust.
 pub(crate) struct Trust {
     content: [u8; 32],
     certificates: Vec<X509>,
@@ -26,26 +26,26 @@ pub(crate) struct Trust {
     store: X509Store,
 }
 
-/// The configured trusts of this front. Contexts follow an [`TrustStores::update`] at their next session.
+/// The configured trusts of this front. Contexts apply an [`TrustStores::update`] at their next session.
 #[derive(Default)]
 pub struct TrustStores {
     by_name: RwLock<HashMap<String, Arc<Trust>>>,
     epoch: AtomicU64,
-    /// One update at a time; it parses, and contexts need `by_name` meanwhile.
+    /// Serialises updates. An update parses while contexts use `by_name`.
     updating: Mutex<()>,
-    /// What clients bring.
+    /// The parsed material of clients.
     pub(crate) parsed: Parsed,
 }
 
 impl TrustStores {
-    /// No trust at all, until the first [`TrustStores::update`].
+    /// Returns stores without any trust, until the first [`TrustStores::update`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes over what the supervisor pushed. A trust without one certificate that can be read keeps its former
-    /// content, and the others do not suffer from it. Returns what is wrong, one sentence for each.
+    /// Applies the trusts that the supervisor pushed. A trust without a readable certificate keeps its former content,
+    /// and the other trusts are not affected. Returns the faults, one sentence for each.
     pub fn update(&self, settings: &BTreeMap<String, TrustSettings>) -> Vec<String> {
         let _updating = self.updating.lock();
         let mut by_name = self.by_name.read().clone();
@@ -73,7 +73,7 @@ impl TrustStores {
         faults
     }
 
-    /// Counts every change.
+    /// Returns the counter of changes.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -97,10 +97,11 @@ impl Trust {
         let (certificates, bad, fault) = read_all(&settings.certificates, pem::certificates);
         let (crls, bad_crls, _) = read_all(&settings.crls, pem::revocation_lists);
         if bad_crls > 0 {
-            // A list that is left out would let revoked certificates in.
+            // Without the list, revoked certificates would be accepted.
             return Err(format!("trust {name:?}: {bad_crls} CRL(s) cannot be read"));
         }
-        // A machine may have no certificates; then nothing verifies, and servers that ask for none still serve.
+        // A machine may have no certificates. In that case no peer verifies, and servers that request no certificate
+        // still work.
         let none_given = name == SYSTEM && settings.certificates.is_empty();
         if certificates.is_empty() && !none_given {
             return Err(format!("trust {name:?} holds no certificate that can be read"));
@@ -137,19 +138,19 @@ fn digest(settings: &TrustSettings) -> [u8; 32] {
     digest.finish()
 }
 
-/// What peers are verified against.
+/// The store that peers are verified against.
 pub(crate) struct Anchored {
-    /// Of all certificates and CRLs.
+    /// The digest of all certificates and CRLs.
     pub(crate) digest: [u8; 32],
 }
 
-/// What one context trusts: configured trusts by name, and what its client brought.
+/// The trust of one context: configured trusts by name, and the material that its client supplied.
 #[derive(Default)]
 pub(crate) struct Anchors {
     named: Vec<String>,
-    /// CA certificates and CRLs that the client brought.
+    /// The CA certificates and CRLs that the client supplied.
     pub(crate) client_supplied: Option<Arc<ClientSupplied>>,
-    /// Trust anchors that came as something else.
+    /// Trust anchors from other fields.
     pub(crate) certificates: Vec<X509>,
 }
 
@@ -157,7 +158,7 @@ pub(crate) struct Anchors {
 pub(crate) struct Resolved {
     pub(crate) store: X509Store,
     pub(crate) revocation: bool,
-    /// Of everything in it.
+    /// The digest of all its content.
     pub(crate) digest: [u8; 32],
 }
 
@@ -169,12 +170,12 @@ impl Anchors {
         }
     }
 
-    /// The configured trusts.
+    /// Returns the configured trusts.
     pub(crate) fn named(&self) -> &[String] {
         &self.named
     }
 
-    /// Whether there is a certificate among what is trusted that the client brought.
+    /// Returns whether the client supplied any of the trusted certificates.
     pub(crate) fn has_brought_certificates(&self) -> bool {
         let client_supplied = self
             .client_supplied
@@ -183,12 +184,13 @@ impl Anchors {
         client_supplied || !self.certificates.is_empty()
     }
 
-    /// Whether nothing is trusted (CRLs alone trust nothing).
+    /// Returns whether nothing is trusted (CRLs alone are no trust).
     pub(crate) fn is_empty(&self) -> bool {
         self.named.is_empty() && !self.has_brought_certificates()
     }
 
-    /// The store of all of them; shared with other contexts where it is one configured trust, or what a client brought.
+    /// Returns the store of all of them. It is shared with other contexts if it is one configured trust, or the
+    /// material of a client.
     pub(crate) fn resolve(&self, trusts: &TrustStores) -> Result<Resolved, Failure> {
         let named: Vec<_> = self.named.iter().map(|name| trusts.named(name)).collect::<Result<_, _>>()?;
         let client_supplied = self.client_supplied.as_deref();

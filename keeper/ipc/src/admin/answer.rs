@@ -1,11 +1,11 @@
-//! Answers of the keeper to the supervisor.
+//! The answers of the keeper to the supervisor.
 
 use crate::{
     account::Count,
     wire::{Malformed, Reader, TooLong, Writer},
 };
 
-/// Longest answer, in bytes: a receive buffer of this size never cuts one.
+/// The length of the longest answer, in bytes. A receive buffer of this size never truncates an answer.
 pub const ANSWER_MAX: usize = 96 << 10;
 
 const LOADED: u8 = 0xc1;
@@ -17,35 +17,35 @@ const COUNT: u8 = 0xc8;
 const COUNTED: u8 = 0xc9;
 const BEGUN: u8 = 0xcd;
 
-/// From the keeper to the supervisor.
+/// An answer from the keeper to the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer<'a> {
-    /// A push has begun; what was answered before belongs to others.
+    /// A push has begun. Earlier answers belong to other pushes.
     Begun {
-        /// The push's.
+        /// The serial number of the push.
         serial: u64,
     },
-    /// An identity was loaded; it serves from the next commit.
+    /// An identity was loaded. It is in service from the next commit.
     Loaded(Loaded<'a>),
     /// An identity is not usable; the previous generation stays in service.
     Failed(Failed<'a>),
-    /// Ticket keys are derived as requested, from the commit on.
+    /// The keeper accepted the settings for ticket keys. They apply from the commit.
     TicketsTaken,
     /// The root of the ticket keys is not usable; the previous one stays in service.
     TicketsFailed {
-        /// What sort of fault it is.
+        /// The kind of fault.
         kind: Fault,
         /// Cause and remedy, for people.
         reason: &'a str,
     },
     /// The push has taken effect.
     Committed {
-        /// What an operator should know of the keeper itself, for people.
+        /// Warnings about the keeper for the operator, as text.
         warnings: Vec<&'a str>,
     },
-    /// What a front has had with one identity since the keeper's start.
+    /// The counters of a front and one identity since the start of the keeper.
     Count(Count<'a>),
-    /// That was every account.
+    /// All accounts have been sent.
     Counted,
 }
 
@@ -54,67 +54,67 @@ pub enum Answer<'a> {
 pub struct Loaded<'a> {
     /// Its name.
     pub name: &'a str,
-    /// The generation that it is, or will be from the commit on.
+    /// The generation of the identity, now or from the commit.
     pub generation: u64,
-    /// Whether key, chain or staple differ from what is in service.
+    /// Whether key, chain or staple differ from those in service.
     pub changed: bool,
     /// For people: `RSA 2048`, `P-256`, `P-384`, `P-521`, `Ed25519`, `Ed448`.
     pub key_type: &'a str,
-    /// SHA-256 of the public key (DER SubjectPublicKeyInfo): two identities that have the same one have the same private
-    /// key.
+    /// The SHA-256 of the public key (DER SubjectPublicKeyInfo). Two identities with the same value have the same
+    /// private key.
     pub key_id: [u8; 32],
-    /// Certificates that the keeper has not parsed, as in [`Identity`](crate::front::Identity); empty for a bare key.
+    /// Certificates that the keeper has not parsed, as in [`Identity`](crate::front::Identity). Empty for a bare key.
     pub chain: Vec<&'a [u8]>,
 }
 
-/// Why an identity is not usable.
+/// The reason why an identity is not usable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Which file is to blame.
+    /// The file that caused the failure.
     pub file: Blamed,
-    /// What sort of fault it is.
+    /// The kind of fault.
     pub kind: Fault,
-    /// Whether an older generation of it stays in service.
+    /// Whether an older generation of the identity stays in service.
     pub keeps_previous: bool,
     /// Cause and remedy, for people.
     pub reason: &'a str,
 }
 
-/// The file that a failure is about.
+/// The file that caused a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blamed {
     /// No file in particular.
     None,
-    /// The private key's.
+    /// The private key file.
     Key,
-    /// The certificate's.
+    /// The certificate file.
     Certificate,
-    /// The passphrase's.
+    /// The passphrase file.
     Password,
-    /// The OCSP response's.
+    /// The OCSP response file.
     Staple,
 }
 
-/// What sort of fault an identity has.
+/// The kind of fault of an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Not a regular file, too long, or not readable.
+    /// The file is not a regular file, too long, or not readable.
     Unreadable,
-    /// No private key in the file, or one that cannot be read.
+    /// The file has no private key, or the key cannot be read.
     NoKey,
     /// A passphrase is missing or wrong.
     Passphrase,
-    /// A kind or size of key that is not supported.
+    /// The kind or the size of the key is not supported.
     Unsupported,
-    /// The certificate file has no certificate, or one that cannot be read.
+    /// The certificate file has no certificate, or a certificate cannot be read.
     BadCertificate,
-    /// Key and certificate do not belong to each other.
+    /// The key and the certificate do not match.
     Mismatch,
     /// The staple is not an OCSP response.
     BadStaple,
-    /// A bound was reached: on identities, or on the size of a chain.
+    /// A limit was reached: on identities, or on the size of a chain.
     Limit,
     /// libcrypto failed, or the request was wrong.
     Internal,
@@ -135,7 +135,7 @@ const FAULTS: [Fault; 9] = [
     Fault::Internal,
 ];
 
-/// A value's index in its table is its code on the wire.
+/// Returns the index of a value in its table, which is its code on the wire.
 fn code<T: PartialEq>(table: &[T], value: &T) -> u8 {
     table
         .iter()
@@ -149,10 +149,10 @@ fn from_code<T: Copy>(table: &[T], code: u8) -> Result<T, Malformed> {
 }
 
 impl<'a> Answer<'a> {
-    /// Reads one datagram.
+    /// Decodes one datagram.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are not an answer.
+    /// [`Malformed`] if the bytes are not an answer.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let answer = match reader.u8()? {
@@ -178,10 +178,10 @@ impl<'a> Answer<'a> {
         Ok(answer)
     }
 
-    /// Writes the datagram into `out`, whose former content is lost.
+    /// Writes the datagram into `out`, and replaces the former content.
     ///
     /// # Errors
-    /// [`TooLong`] when it would be longer than [`ANSWER_MAX`].
+    /// [`TooLong`] if the datagram would be longer than [`ANSWER_MAX`].
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         match self {
             Self::Begun { serial } => Writer::new(out, ANSWER_MAX, BEGUN).raw(&serial.to_le_bytes()),

@@ -1,13 +1,13 @@
-//! What the supervisor and the keeper say to each other over the keeper's admin socket.
+//! The messages between the supervisor and the keeper on the keeper's admin socket.
 //!
 //! A push is a [`Request::Begin`], a [`Request::Front`] for each front, a [`Request::Identity`] for each identity and a
-//! [`Request::Commit`]; nothing that it says takes effect before the commit, and nothing of it is left when the
-//! socket closes without one, or another `Begin` comes. `Begin` is answered by [`Answer::Begun`], which tells late answers
-//! to a push that broke off from those to this one. `Front` has no answer, `Identity` is answered by [`Answer::Loaded`] or
-//! [`Answer::Failed`], `Commit` by [`Answer::Committed`]; the supervisor reads each answer before it sends the next
-//! identity. A [`Request::Tickets`], a [`Request::Rates`] and a [`Request::Handshake`] may come once, anywhere before the
-//! commit; the latter two have no answer. A [`Request::Status`] may come at any time, and is answered by an [`Answer::Count`] for each account, then
-//! [`Answer::Counted`].
+//! [`Request::Commit`]. A push has no effect before the commit, and it is discarded if the socket closes without a
+//! commit or another `Begin` arrives. The answer to `Begin` is [`Answer::Begun`], which separates late answers to an
+//! aborted push from the answers to this one. `Front` has no answer. The answer to `Identity` is [`Answer::Loaded`] or
+//! [`Answer::Failed`], and the answer to `Commit` is [`Answer::Committed`]. The supervisor reads each answer before it
+//! sends the next identity. A [`Request::Tickets`], a [`Request::Rates`] and a [`Request::Handshake`] may each be sent
+//! once, anywhere before the commit; the latter two have no answer. A [`Request::Status`] may be sent at any time. Its
+//! answer is an [`Answer::Count`] for each account, then [`Answer::Counted`].
 
 mod answer;
 mod rights;
@@ -18,10 +18,11 @@ pub use rights::{Files, Rights};
 
 use crate::wire::{Malformed, Reader, TooLong, Writer};
 
-/// Longest request, in bytes. A list of identities that does not fit goes into several [`Request::Front`].
+/// The length of the longest request, in bytes. A list of identities that does not fit is split into several
+/// [`Request::Front`].
 pub const REQUEST_MAX: usize = 64 << 10;
 
-/// Descriptors that come with one request, at most.
+/// The maximum number of descriptors in one request.
 pub const DESCRIPTORS_MAX: usize = 4;
 
 const FRONT: u8 = 0x41;
@@ -33,7 +34,7 @@ const STATUS: u8 = 0x48;
 const HANDSHAKE: u8 = 0x4c;
 const BEGIN: u8 = 0x4d;
 
-/// From the supervisor to the keeper.
+/// A request from the supervisor to the keeper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Discards everything since the last commit.
@@ -41,58 +42,60 @@ pub enum Request<'a> {
         /// The number of the push, unique within the connection.
         serial: u64,
     },
-    /// What a front has. A second one for the same front adds to it; an identity in several has the rights of each.
+    /// Sets the rights of a front. A second request for the same front adds to them. An identity in several requests
+    /// has the rights of each.
     Front {
         /// The front's name, as in its socket's `front.NAME`.
         name: &'a str,
-        /// What it has of these identities.
+        /// The rights of the front to these identities.
         rights: Rights,
-        /// Whether these are all identities; the list then does not matter.
+        /// Whether the rights apply to all identities. The list is then ignored.
         all: bool,
-        /// Names of identities.
+        /// The names of identities.
         identities: Vec<&'a str>,
     },
-    /// An identity, with its files' descriptors.
+    /// Pushes an identity, with the descriptors of its files.
     Identity {
         /// Its name.
         name: &'a str,
-        /// Which files came along.
+        /// The files whose descriptors are part of the request.
         files: Files,
     },
-    /// How ticket keys are made, with the descriptor of the root's file where there is one. Not said: from a root
-    /// that the keeper draws itself, for each front its own, in epochs of [`EPOCH`] seconds.
+    /// Sets how ticket keys are made, with the descriptor of the root file if there is one. Without this request, the
+    /// keeper generates the root, each front has its own keys, and an epoch has [`EPOCH`] seconds.
     Tickets {
-        /// How long an epoch is, in seconds; never 0.
+        /// The length of an epoch, in seconds; never 0.
         epoch: u32,
-        /// Whether the root's file came along.
+        /// Whether the descriptor of the root file is part of the request.
         root: bool,
-        /// Fronts whose ticket domain is not their own name, with the domain. Fronts of one domain share keys.
+        /// The fronts whose ticket domain is not their own name, with the domain. Fronts of one domain share keys.
         domains: Vec<(&'a str, &'a str)>,
     },
-    /// How many requests a second each front may make. Not said: [`Rates::default`].
+    /// Sets how many requests per second each front may make. Without this request: [`Rates::default`].
     Rates(Rates),
-    /// How long a handshake may last: so long a key still signs after it was replaced. Not said: [`HANDSHAKE_MS`].
+    /// Sets the handshake deadline. A key still signs for this time after it was replaced. Without this request:
+    /// [`HANDSHAKE_MS`].
     Handshake {
-        /// Its deadline in milliseconds; never 0.
+        /// The deadline in milliseconds; never 0.
         deadline_ms: u32,
     },
-    /// Asks what was counted.
+    /// Requests the counters.
     Status,
-    /// Puts everything since the last commit into effect. What was not sent is withdrawn.
+    /// Puts everything since the last commit into effect. Everything that was not sent is withdrawn.
     Commit,
 }
 
-/// The usual length of an epoch of ticket keys, in seconds.
+/// The default length of an epoch of ticket keys, in seconds.
 pub const EPOCH: u32 = 12 * 3600;
 
-/// The usual deadline of a handshake, in milliseconds.
+/// The default deadline of a handshake, in milliseconds.
 pub const HANDSHAKE_MS: u32 = 30_000;
 
 impl<'a> Request<'a> {
-    /// Reads one datagram.
+    /// Decodes one datagram.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are not a request.
+    /// [`Malformed`] if the bytes are not a request.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let request = match reader.u8()? {
@@ -127,10 +130,10 @@ impl<'a> Request<'a> {
         Ok(Self::Tickets { epoch, root: reader.bool()?, domains: reader.list(domain)? })
     }
 
-    /// Writes the datagram into `out`, whose former content is lost.
+    /// Writes the datagram into `out`, and replaces the former content.
     ///
     /// # Errors
-    /// [`TooLong`] when it would be longer than [`REQUEST_MAX`] or a name is none.
+    /// [`TooLong`] if the datagram would be longer than [`REQUEST_MAX`] or a name is not valid.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         match self {
             Self::Begin { serial } => Writer::new(out, REQUEST_MAX, BEGIN).raw(&serial.to_le_bytes()),

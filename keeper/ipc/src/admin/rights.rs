@@ -1,9 +1,9 @@
-//! What a front may have of an identity, and which files an identity consists of.
+//! The rights of a front to an identity, and the files of an identity.
 
 use crate::wire::Malformed;
 
-/// What a front may have of an identity. Whoever reaches an identity without any of these learns its public half, and
-/// gets nothing signed.
+/// The rights of a front to an identity. A front that reaches an identity without any of these rights gets its public
+/// half, and cannot have anything signed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a right of its own")]
 pub struct Rights {
@@ -11,15 +11,15 @@ pub struct Rights {
     pub tls13_server: bool,
     /// ServerKeyExchange of a TLS 1.2 server, with ECDHE.
     pub tls12_server: bool,
-    /// ServerKeyExchange with DHE as well, beside `tls12_server`.
+    /// ServerKeyExchange with DHE, in addition to `tls12_server`.
     pub dhe: bool,
-    /// RSA key exchange of a TLS 1.2 server: a pre-master secret is decrypted.
+    /// RSA key exchange of a TLS 1.2 server: the keeper decrypts the pre-master secret.
     pub rsa_key_exchange: bool,
     /// CertificateVerify of a TLS 1.3 client.
     pub tls13_client: bool,
     /// CertificateVerify of a TLS 1.2 client.
     pub tls12_client: bool,
-    /// Each use is logged.
+    /// Whether each use is logged.
     pub audit: bool,
 }
 
@@ -53,7 +53,7 @@ impl Rights {
         bits.into_iter().rev().fold(0, |sum, bit| sum << 1 | u8::from(bit))
     }
 
-    /// What either gives.
+    /// Returns the union of both rights.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -68,10 +68,10 @@ impl Rights {
     }
 }
 
-/// Which files of an identity; those of a request come as descriptors in the order of the fields.
+/// The files of an identity. The files of a request arrive as descriptors in the order of the fields.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Files {
-    /// The private key, with or without certificates behind it. Always there.
+    /// The private key, optionally with certificates after it. Always present.
     pub key: bool,
     /// The certificate chain.
     pub certificate: bool,
@@ -82,7 +82,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// How many there are.
+    /// Returns the number of files.
     #[must_use]
     pub fn count(self) -> usize {
         [self.key, self.certificate, self.password, self.staple].into_iter().filter(|is| *is).count()

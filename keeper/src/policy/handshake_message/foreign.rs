@@ -1,15 +1,17 @@
-//! What other protocols sign, told from the 64 random bytes and the parameters of a TLS 1.2 key exchange.
+//! Recognises messages that other protocols sign, among the 64 random bytes and the parameters of a TLS 1.2 key
+//! exchange.
 //!
-//! Such a list is never complete. It has the protocols that sign with the kinds of keys that TLS servers have. Each is
-//! recognised by bytes that random data rarely has; the comments give the odds. Only a signature of TLS 1.3 is of no use
-//! to any other protocol.
+//! Such a list is never complete. It covers the protocols that sign with the kinds of keys that TLS servers have. Each
+//! protocol is recognised by bytes that random data rarely contains; the comments give the odds. Only a TLS 1.3
+//! signature is unusable for every other protocol.
 
 use crate::policy::wire::{Cut, Fields};
 
-/// The lengths of both randoms.
+/// The length of both randoms together.
 pub(super) const RANDOMS: usize = 64;
 
-/// What the message is in another protocol; none where it can be key exchange parameters.
+/// Returns the name of the other protocol that the message belongs to. `None` if the message can be key exchange
+/// parameters.
 pub(super) fn name(message: &[u8]) -> Option<&'static str> {
     if is_der(message) {
         Some("a DER structure")
@@ -30,12 +32,13 @@ pub(super) fn name(message: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// X.509, PKCS#10, OCSP and the signed attributes of CMS: one SEQUENCE or SET with a DER length to the last byte.
+/// Matches X.509, PKCS#10, OCSP and the signed attributes of CMS: one SEQUENCE or SET with a DER length to the last
+/// byte.
 ///
-/// With the length in long form, one random in 2^23 begins so for P-256 and one in 2^31 for DHE. Below 128 bytes
-/// (X25519, X448) one in 2^15 would, so the content has to be whole values as well.
+/// With a length in long form, one random in 2^23 matches for P-256 and one in 2^31 for DHE. Below 128 bytes (X25519,
+/// X448), one in 2^15 would match, so the content must also consist of whole values.
 ///
-/// BER's other forms of a length count as well: parsers take them, and sign and verify what they were given.
+/// The other length forms of BER also match, because parsers accept them, and sign and verify the bytes as given.
 fn is_der(message: &[u8]) -> bool {
     if matches!(message, [0x30 | 0x31, 0x80, .., 0, 0]) {
         return true;
@@ -55,7 +58,7 @@ fn is_chain_of_values(content: &[u8]) -> bool {
     true
 }
 
-/// Tag and content of a DER value with a tag of one byte.
+/// Returns the tag and the content of a DER value with a tag of one byte.
 fn der_value<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Cut> {
     let tag = fields.u8()?;
     let form = fields.u8()?;
@@ -69,8 +72,9 @@ fn der_value<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Cut> {
     Ok((tag, fields.take(length)?))
 }
 
-/// A token (RFC 7515, 7797), a script, a message of a text protocol: ASCII text stands where the first random would. One
-/// random in 2^44 is such. A token's payload need not be text, so its beginning is looked for by itself (one in 2^24).
+/// Matches a token (RFC 7515, 7797), a script, or a message of a text protocol: ASCII text in place of the first
+/// random. One random in 2^44 matches. The payload of a token need not be text, so the beginning of a token is checked
+/// separately (one in 2^24).
 fn is_text(message: &[u8]) -> bool {
     const RANDOM: usize = RANDOMS / 2;
     let text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
@@ -78,7 +82,7 @@ fn is_text(message: &[u8]) -> bool {
     random || message.starts_with(b"eyJ")
 }
 
-/// Sig_structure of COSE (RFC 9052, 4.4): an array of four or five, then the context in words.
+/// Matches the Sig_structure of COSE (RFC 9052, 4.4): an array of four or five items, then the context as text.
 fn is_cose(message: &[u8]) -> bool {
     [
         &b"\x84\x6aSignature1"[..],
@@ -90,8 +94,8 @@ fn is_cose(message: &[u8]) -> bool {
     .any(|begin| message.starts_with(begin))
 }
 
-/// publickey authentication (RFC 4252, 7): the session identifier, a hash behind its length, then the message's number.
-/// One random in 2^37.
+/// Matches publickey authentication (RFC 4252, 7): the session identifier, which is a hash after its length, then the
+/// message number. One random in 2^37 matches.
 fn is_ssh(message: &[u8]) -> bool {
     const USERAUTH_REQUEST: u8 = 50;
     let Some(([0, 0, 0, length @ (20 | 32 | 48 | 64)], rest)) = message.split_first_chunk::<4>() else {
@@ -100,20 +104,20 @@ fn is_ssh(message: &[u8]) -> bool {
     rest.get(usize::from(*length)) == Some(&USERAUTH_REQUEST)
 }
 
-/// The first message of IKEv2 (RFC 7296, 2.15 and 3.1), which its signature begins with: version 2, whatever the minor
-/// one, IKE_SA_INIT, message 0. One pair of randoms in 2^43.
+/// Matches the first message of IKEv2 (RFC 7296, 2.15 and 3.1), with which the signed data begins: version 2 with any
+/// minor version, IKE_SA_INIT, message 0. One pair of randoms in 2^43 matches.
 fn is_ike(message: &[u8]) -> bool {
     const IKE_SA_INIT: u8 = 34;
     matches!(message.get(17..24), Some([0x20..=0x2f, IKE_SA_INIT, _, 0, 0, 0, 0]))
 }
 
-/// A signature of a file by an SSH key (SSHSIG): one random in 2^48.
+/// Matches a file signature with an SSH key (SSHSIG). One random in 2^48 matches.
 fn is_sshsig(message: &[u8]) -> bool {
     message.starts_with(b"SSHSIG")
 }
 
-/// PASETO's and DSSE's way to put parts together (PAE): how many there are, and the first one's length, in eight bytes
-/// each. One random in 2^118.
+/// Matches the encoding that PASETO and DSSE use to join parts (PAE): the number of parts and the length of the first
+/// part, in eight bytes each. One random in 2^118 matches.
 fn is_paseto(message: &[u8]) -> bool {
     matches!(message, [0..16, 0, 0, 0, 0, 0, 0, 0, 0..64, 0, 0, 0, 0, 0, 0, 0, ..])
 }

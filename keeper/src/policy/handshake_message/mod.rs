@@ -1,8 +1,8 @@
-//! What the keeper signs: handshake messages of TLS 1.2 and 1.3, and nothing else.
+//! The messages that the keeper signs: only handshake messages of TLS 1.2 and 1.3.
 //!
-//! libssl hands over the whole message that a signature is made of, so a front that was captured cannot have a token,
-//! a certificate or a request signed with an identity's key: a TLS peer signs no message of that form.
-//! This module parses the message; it knows no keys, does no I/O and holds no state.
+//! libssl passes the whole message to be signed, so a compromised front cannot have a token, a certificate or a request
+//! signed with the key of an identity: a TLS peer signs no message of that form. This module parses the message. It has
+//! no access to keys, does no I/O and holds no state.
 //!
 //! - TLS 1.3 (RFC 8446, 4.4.3): 64 spaces, the context string of the role, a zero byte, the transcript's hash.
 //! - TLS 1.2, client (RFC 5246, 7.4.8): every handshake message from ClientHello to ClientKeyExchange, in order, to
@@ -10,10 +10,11 @@
 //! - TLS 1.2, server (RFC 5246, 7.4.3; RFC 8422, 5.4): both randoms, then the parameters of ECDHE on a named curve or
 //!   of DHE, to the last byte.
 //!
-//! The first bytes decide which of the three a message can be, so no message can be parsed in two ways: 64 spaces are TLS 1.3 or
-//! nothing, a ClientHello (of TLS, of DTLS, or in SSLv2's format) begins a transcript or nothing, and only the rest can
-//! be key exchange parameters. TLS 1.2's parameters stand behind 64 bytes that the front chooses, with nothing that
-//! says that they are TLS's; `foreign` refuses what other protocols sign, where no handshake looks like it.
+//! The first bytes decide which of the three a message can be, so no message can be parsed in two ways. A message that
+//! begins with 64 spaces can only be TLS 1.3. A message that begins with a ClientHello (of TLS, of DTLS, or in SSLv2's
+//! format) can only be a transcript. Only the other messages can be key exchange parameters. The parameters of TLS 1.2
+//! follow 64 bytes that the front chooses, and nothing marks them as TLS; `foreign` refuses messages that other
+//! protocols sign, because no handshake has that form.
 
 mod foreign;
 
@@ -45,7 +46,7 @@ pub enum HandshakeMessage<'a> {
 }
 
 impl HandshakeMessage<'_> {
-    /// Its name in the audit log.
+    /// Returns the name of the message in the audit log.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Server13 => "tls13-server",
@@ -57,51 +58,51 @@ impl HandshakeMessage<'_> {
     }
 }
 
-/// Why a message is not a handshake message that a TLS peer signs.
+/// The reason why a message is not a handshake message that a TLS peer signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum NotAHandshakeMessage {
-    /// Longer than any message that is signed.
+    /// The message is longer than any message that is signed.
     #[error("longer than any message that a handshake signs")]
     TooLong,
-    /// Starts as TLS 1.3 does, with no known context.
+    /// The message starts as in TLS 1.3, but has no known context.
     #[error("a TLS 1.3 message with an unknown context")]
     Context,
-    /// A hash of neither 32 nor 48 bytes.
+    /// The hash has neither 32 nor 48 bytes.
     #[error("a TLS 1.3 message without a transcript hash of 32 or 48 bytes")]
     Hash,
-    /// Neither randoms with key exchange parameters nor a transcript.
+    /// The message is neither randoms with key exchange parameters nor a transcript.
     #[error("neither key exchange parameters nor a transcript")]
     Unknown,
-    /// Key exchange parameters behind bytes that another protocol signs.
+    /// The key exchange parameters follow bytes that another protocol signs.
     #[error("{0} that can also be parsed as key exchange parameters")]
     Foreign(&'static str),
-    /// Handshake messages that end within one, or that are not those of a TLS 1.2 client.
+    /// A handshake message is incomplete, or the messages are not those of a TLS 1.2 client.
     #[error("a transcript that is not that of a TLS 1.2 client")]
     Transcript,
-    /// A Certificate message without a certificate, or with lengths that do not add up.
+    /// The Certificate message has no certificate, or its lengths do not add up.
     #[error("a transcript without a well-formed client certificate")]
     Certificate,
 }
 
-/// RFC 8446, 4.4.3.
+/// The context strings of RFC 8446, 4.4.3.
 const CONTEXT_13: [(&[u8], HandshakeMessage<'static>); 2] = [
     (b"TLS 1.3, server CertificateVerify\0", HandshakeMessage::Server13),
     (b"TLS 1.3, client CertificateVerify\0", HandshakeMessage::Client13),
 ];
 
-/// Named curves that TLS 1.2 can have, with the length of an uncompressed point: P-256, P-384, P-521, the three
-/// Brainpool curves of RFC 7027, X25519, X448. The hybrid groups are TLS 1.3's alone.
+/// The named curves that TLS 1.2 can use, with the length of an uncompressed point: P-256, P-384, P-521, the three
+/// Brainpool curves of RFC 7027, X25519, X448. Only TLS 1.3 has the hybrid groups.
 const CURVES: [(u16, u8); 8] =
     [(23, 65), (24, 97), (25, 133), (26, 65), (27, 97), (28, 129), (29, 32), (30, 56)];
 
-/// Bytes of a DH prime: 2048 to 8192 bits, as much as the front takes from programs.
+/// The bytes of a DH prime: 2048 to 8192 bits, which is the range that the front accepts from programs.
 const DH_PRIME: std::ops::RangeInclusive<usize> = 256..=1024;
 
 impl<'a> HandshakeMessage<'a> {
     /// Parses a message.
     ///
     /// # Errors
-    /// [`NotAHandshakeMessage`] for everything that a TLS peer does not sign.
+    /// [`NotAHandshakeMessage`] for every message that a TLS peer does not sign.
     pub fn of(message: &'a [u8]) -> Result<Self, NotAHandshakeMessage> {
         if let Some(rest) = message.strip_prefix(&[b' '; RANDOMS]) {
             return certificate_verify_13(rest);
@@ -113,8 +114,8 @@ impl<'a> HandshakeMessage<'a> {
     }
 }
 
-/// Whether `leaf`, from a transcript, is this identity's: the very certificate where it has any, else one with its
-/// public key (DER SubjectPublicKeyInfo) in it.
+/// Returns whether `leaf`, from a transcript, belongs to this identity. If the identity has certificates, `leaf` must
+/// be one of them. Otherwise `leaf` must contain the public key of the identity (DER SubjectPublicKeyInfo).
 #[must_use]
 pub fn is_own_leaf<'a>(leaf: &[u8], own: impl IntoIterator<Item = &'a [u8]>, public_key: &[u8]) -> bool {
     let mut own = own.into_iter().peekable();
@@ -132,11 +133,11 @@ fn certificate_verify_13(rest: &[u8]) -> Result<HandshakeMessage<'static>, NotAH
     if matches!(hash.len(), 32 | 48) { Ok(message) } else { Err(NotAHandshakeMessage::Hash) }
 }
 
-/// Whether a message begins with a ClientHello, whatever version it names: a handshake header of TLS or DTLS whose
-/// length ends within the message, or a hello in SSLv2's format (RFC 5246, E.2: type, version, three lengths). A server
-/// negotiates TLS 1.2 with more hellos than are well-formed, so nothing else is asked of it here.
+/// Returns whether a message begins with a ClientHello of any version: a handshake header of TLS or DTLS whose length
+/// ends within the message, or a hello in SSLv2's format (RFC 5246, E.2: type, version, three lengths). The function
+/// checks nothing else, because a server also negotiates TLS 1.2 with hellos that are not well-formed.
 ///
-/// One random in 2^20 (DHE) to 2^25 (ECDHE) begins like this; such a handshake fails, and the peer tries again.
+/// One random in 2^20 (DHE) to 2^25 (ECDHE) begins in this way. Such a handshake fails, and the peer tries again.
 fn begins_with_hello(message: &[u8]) -> bool {
     let mut fields = Fields::new(message);
     let of_tls = handshake(&mut fields).is_ok_and(|(kind, _)| kind == CLIENT_HELLO);
@@ -158,14 +159,14 @@ fn key_exchange_12(message: &[u8]) -> Result<HandshakeMessage<'_>, NotAHandshake
         return Err(NotAHandshakeMessage::TooLong);
     }
     let parameters = message.get(RANDOMS..).ok_or(NotAHandshakeMessage::Unknown)?;
-    // The parameters of ffdhe6144 begin with the byte of a named curve, too.
+    // The parameters of ffdhe6144 also begin with the byte of a named curve.
     let parsed = ecdhe_parameters(parameters)
         .or_else(|Cut| dhe_parameters(parameters).map(|()| HandshakeMessage::Dhe12))
         .map_err(|Cut| NotAHandshakeMessage::Unknown)?;
     foreign::name(message).map_or(Ok(parsed), |name| Err(NotAHandshakeMessage::Foreign(name)))
 }
 
-/// ServerECDHParams (RFC 8422, 5.4): curve_type named_curve, the curve, an uncompressed point.
+/// Parses ServerECDHParams (RFC 8422, 5.4): curve_type named_curve, the curve, an uncompressed point.
 fn ecdhe_parameters(bytes: &[u8]) -> Result<HandshakeMessage<'_>, Cut> {
     let mut fields = Fields::new(bytes);
     let named = fields.u8()? == 3;
@@ -178,7 +179,7 @@ fn ecdhe_parameters(bytes: &[u8]) -> Result<HandshakeMessage<'_>, Cut> {
     Ok(HandshakeMessage::Ecdhe12 { curve, point })
 }
 
-/// ServerDHParams (RFC 5246, 7.4.3): p, g and Ys behind their lengths.
+/// Parses ServerDHParams (RFC 5246, 7.4.3): p, g and Ys, each after its length.
 fn dhe_parameters(bytes: &[u8]) -> Result<(), Cut> {
     let mut fields = Fields::new(bytes);
     let [prime, generator, public] = [fields.vector_u16()?, fields.vector_u16()?, fields.vector_u16()?];
@@ -204,7 +205,7 @@ const SERVER_HELLO_DONE: u8 = 14;
 const CLIENT_KEY_EXCHANGE: u8 = 16;
 const CERTIFICATE_STATUS: u8 = 22;
 
-/// The messages of a full handshake in which a certificate is asked for, up to CertificateVerify; those marked may be
+/// The messages of a full handshake with a certificate request, up to CertificateVerify. The marked messages may be
 /// missing (RFC 5246, 7.3; RFC 6066, 8).
 const FLIGHTS: [(u8, bool); 9] = [
     (CLIENT_HELLO, true),
@@ -218,7 +219,7 @@ const FLIGHTS: [(u8, bool); 9] = [
     (CLIENT_KEY_EXCHANGE, true),
 ];
 
-/// The client's own certificate out of a transcript that begins with its ClientHello.
+/// Returns the client's own certificate from a transcript that begins with its ClientHello.
 fn client_transcript(message: &[u8]) -> Result<&[u8], NotAHandshakeMessage> {
     if message.len() > TRANSCRIPT_MAX {
         return Err(NotAHandshakeMessage::TooLong);
@@ -232,7 +233,7 @@ fn client_transcript(message: &[u8]) -> Result<&[u8], NotAHandshakeMessage> {
     leaf(certificate).map_err(|Cut| NotAHandshakeMessage::Certificate)
 }
 
-/// The body of the client's Certificate message.
+/// Returns the body of the client's Certificate message.
 fn flights_after_hello(mut fields: Fields<'_>) -> Result<&[u8], Cut> {
     let mut next = handshake(&mut fields)?;
     let mut certificate: &[u8] = &[];
@@ -244,7 +245,7 @@ fn flights_after_hello(mut fields: Fields<'_>) -> Result<&[u8], Cut> {
         Cut::ensure(is_body(kind, next.1))?;
         if kind == CERTIFICATE {
             if certificate.is_empty() {
-                // The server's. The caller looks at the client's.
+                // This is the server's certificate. The caller checks the client's.
                 leaf(next.1)?;
             }
             certificate = next.1;
@@ -266,19 +267,20 @@ fn is_body(kind: u8, body: &[u8]) -> bool {
     }
 }
 
-/// ClientHello and ServerHello begin alike: version 3.3, then the random and the length of a session id.
+/// Returns whether `body` begins as ClientHello and ServerHello do: version 3.3, then the random and the length of a
+/// session id.
 fn is_hello_12(body: &[u8]) -> bool {
     body.len() > 2 + 32 + 1 && body.starts_with(&[3, 3])
 }
 
-/// CertificateStatus (RFC 6066, 8): a type, and a response behind its length.
+/// Returns whether `body` is a CertificateStatus (RFC 6066, 8): a type, and a response after its length.
 fn is_status(body: &[u8]) -> bool {
     let mut fields = Fields::new(body);
     let response = fields.u8().and_then(|_| fields.vector_u24());
     response.is_ok_and(|response| !response.is_empty()) && fields.is_empty()
 }
 
-/// The first certificate of a Certificate message (RFC 5246, 7.4.2), when the list's lengths add up.
+/// Returns the first certificate of a Certificate message (RFC 5246, 7.4.2) if the lengths of the list add up.
 fn leaf(body: &[u8]) -> Result<&[u8], Cut> {
     let mut fields = Fields::new(body);
     let mut list = Fields::new(fields.vector_u24()?);
@@ -291,7 +293,7 @@ fn leaf(body: &[u8]) -> Result<&[u8], Cut> {
     Ok(leaf)
 }
 
-/// A handshake message: its type, and its body behind a 24-bit length.
+/// Returns a handshake message: its type, and its body after a 24-bit length.
 fn handshake<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Cut> {
     Ok((fields.u8()?, fields.vector_u24()?))
 }
