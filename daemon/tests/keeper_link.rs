@@ -53,7 +53,7 @@ fn link_to(bench: &Bench) -> Arc<KeeperLink> {
 }
 
 fn synced(link: &KeeperLink) -> Arc<dyn IdentitySource> {
-    assert!(link.wait_synced(PATIENCE));
+    until(|| link.is_synced());
     link.identities()
 }
 

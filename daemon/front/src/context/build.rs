@@ -22,12 +22,8 @@ use std::{
     collections::{HashMap, HashSet},
     hash::{Hash, Hasher},
     sync::{Arc, Weak},
-    time::Duration,
 };
-use tokio::time::{Instant, sleep};
-
-/// The interval at which a request that waits for the keeper's identities checks again.
-const SYNC_POLL: Duration = Duration::from_millis(10);
+use tokio::time::timeout;
 
 /// The terms that a grant sets for the contexts that are created under it.
 #[derive(Debug, PartialEq, Eq)]
@@ -177,10 +173,8 @@ impl Contexts {
 
     /// Waits, up to the keeper's deadline, until the keeper has reported its identities.
     pub(crate) async fn identities_synced(&self) {
-        let deadline = Instant::now() + self.authority.limits().keeper();
-        while !self.keeper.is_synced() && Instant::now() < deadline {
-            sleep(SYNC_POLL).await;
-        }
+        // What is missing after that fails by its name.
+        let _ = timeout(self.authority.limits().keeper(), self.keeper.synced()).await;
     }
 
     /// Builds the context of a description to check that it can be built.

@@ -1,11 +1,11 @@
 //! The public halves of the front's identities, as the keeper last sent them.
 
 use luassl_tls::identity::{IdentitySource, PublicIdentity};
-use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use tokio::sync::watch;
 
 /// The identities of a front.
 #[derive(Default)]
@@ -14,16 +14,20 @@ pub(super) struct Identities {
     /// The number of changes. A change is visible before it is counted. A caller that reads the epoch first and the
     /// identities afterwards misses no change.
     epoch: AtomicU64,
-    synced: Mutex<bool>,
-    became_synced: Condvar,
+    /// Whether the keeper has sent all identities once.
+    synced: watch::Sender<bool>,
 }
 
 impl Identities {
-    /// Waits until the keeper has sent all identities once. Returns false if it has not done so in the given time.
-    pub(super) fn wait_synced(&self, time: Duration) -> bool {
-        let mut synced = self.synced.lock();
-        self.became_synced.wait_while_for(&mut synced, |synced| !*synced, time);
-        *synced
+    /// Returns whether the keeper has sent all identities once.
+    pub(super) fn is_synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
+    /// Waits until the keeper has sent all identities once.
+    pub(super) async fn synced(&self) {
+        // The sender lives as long as this.
+        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<PublicIdentity>>> {
@@ -60,8 +64,7 @@ impl Identities {
             self.count();
         }
         drop(by_name);
-        *self.synced.lock() = true;
-        self.became_synced.notify_all();
+        self.synced.send_replace(true);
     }
 
     fn count(&self) {
@@ -110,7 +113,7 @@ mod tests {
         identities.withdraw("b");
         identities.finish(&BTreeSet::from(["a".to_owned()]));
         assert_eq!(identities.epoch(), 2);
-        assert!(identities.wait_synced(Duration::ZERO));
+        assert!(identities.is_synced());
     }
 
     #[test]

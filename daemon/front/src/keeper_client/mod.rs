@@ -68,13 +68,12 @@ impl KeeperLink {
     /// Returns whether the keeper has sent all identities at least once.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.wait_synced(Duration::ZERO)
+        self.shared.identities.is_synced()
     }
 
-    /// Waits until the keeper has sent all identities. Returns false if it has not done so in the given time.
-    #[must_use]
-    pub fn wait_synced(&self, time: Duration) -> bool {
-        self.shared.identities.wait_synced(time)
+    /// Waits until the keeper has sent all identities once.
+    pub async fn synced(&self) {
+        self.shared.identities.synced().await;
     }
 }
 
