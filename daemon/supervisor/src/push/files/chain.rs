@@ -9,7 +9,7 @@ use openssl::x509::{GeneralNameRef, X509, X509Ref};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The keeper's operator is warned about a certificate that expires within this time.
+/// The operator is warned about a certificate that expires within this time.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The facts about a chain.
