@@ -6,7 +6,7 @@ use luassl_keeper_ipc::admin::{HANDSHAKE_MS, Rates};
 use serde::{Deserialize, Serialize};
 use std::{ops::RangeInclusive, time::Duration};
 
-/// Deadlines, in milliseconds. A deadline below 10 ms always expires; the maximum is one day.
+/// Deadlines, in milliseconds. With less than 10 ms, no operation succeeds. The maximum is one day.
 const DEADLINES: RangeInclusive<u32> = 10..=86_400_000;
 /// Counts, unless a limit has a range of its own.
 const COUNTS: RangeInclusive<u32> = 1..=1 << 30;
@@ -154,9 +154,9 @@ limits! {
         handshakes = 4_096;
         /// Handshakes in progress on connections that one listener has accepted.
         handshakes_per_listener = 512;
-        /// Handshakes under way of connections that listeners of one owner have accepted from one source: an IPv4
-        /// address, or a /64 of IPv6.
-        // Half of a listener's: one source alone never brings another's connections to an early drop.
+        /// Handshakes in progress on connections that listeners of one owner have accepted from one source: an
+        /// IPv4 address, or an IPv6 /64.
+        // Half of a listener's limit: a single source never causes an early drop of another source's connections.
         handshakes_per_source = 256;
         /// Handshakes of one owner that may request a key from its program. Each needs its own thread.
         psk_handshakes_per_owner = 16;

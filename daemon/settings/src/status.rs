@@ -57,7 +57,7 @@ impl Add for Open {
 /// The row of one owner.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerStatus {
-    /// The named control socket, or `control`; empty for the row of the owners without their own row.
+    /// The named control socket, or `control`; empty for callers without a grant and for the row of the others.
     pub socket: String,
     /// The user; [`NO_GRANT`] for all callers without a grant, `None` for all others without their own row.
     pub uid: Option<u32>,
