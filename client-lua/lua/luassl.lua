@@ -259,7 +259,7 @@ function Object:getport()
 end
 
 --- Returns the next connection of the listener as a separate object; this object can use it as well.
--- `expected` is a name or address that the peer's certificate must carry. With {report=true}, failed handshakes of
+-- `expected` is a name or address that the peer's certificate must contain. With {report=true}, failed handshakes of
 -- peers are returned too: nil, message, code, "handshake".
 function Object:accept(expected)
   check(self, "accept")

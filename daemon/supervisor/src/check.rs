@@ -41,7 +41,7 @@ impl Verdict {
     }
 }
 
-/// Checks what `request` names.
+/// Checks the configuration and the files of `request`.
 pub fn run(request: &Request) -> Verdict {
     let Loaded { config, rest, mut findings } = config::load(request);
     // The files are checked even if the configuration has errors, so that one run reports everything.

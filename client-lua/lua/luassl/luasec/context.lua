@@ -540,8 +540,8 @@ local function options_of(description)
   return options
 end
 
---- Returns the daemon's context for connections of a context object, or nil and the reason. With `pausing`, handshakes of
--- a server stop at the ClientHello.
+--- Returns the daemon's context for connections of a context object, or nil and the reason. With `pausing`,
+-- handshakes of a server stop at the ClientHello.
 function context.handle(ctx, pausing)
   local description = descriptions[ctx]
   local slot = pausing and "made_pausing" or "made"

@@ -37,7 +37,7 @@ const UNANSWERED: u32 = 10;
 /// condition.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What the task of a child reports to the supervisor.
+/// A report of the task of a child to the supervisor.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The child answered the push of the state with this serial.
