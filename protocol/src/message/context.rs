@@ -41,7 +41,7 @@ pub struct TrustSpec {
     pub trust_none: bool,
 }
 
-/// An additional identity of a context: a key of another type, for the same names.
+/// An identity of a context in addition to `identity`: a key of another type, for the same names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AdditionalIdentity {
     /// The identity, by any of its names.
@@ -151,7 +151,7 @@ pub struct ContextSpec {
     /// A server continues without an application protocol if there is no common one; otherwise the handshake fails.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub alpn_optional: bool,
-    /// A server's lock-step handshakes stop at the ClientHello and ask the client. Disables resumption.
+    /// A server's lock-step handshakes stop at the ClientHello and query the client. Disables resumption.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub client_hello: bool,
     /// Diffie-Hellman parameters; default automatic.

@@ -306,7 +306,7 @@ impl ChildSpec for FrontSpec {
         let state = self.states.borrow().clone();
         let front = self.front(&state)?;
         let mut sockets = InheritedSockets::new();
-        // The keeper's file is the first descriptor, because the front finds it by its number.
+        // The keeper's file comes directly after the admin socket, because the front finds it by its number.
         if let Some(keeper) = self.sockets.keeper.get(&self.name).filter(|_| self.user.is_some()) {
             sockets.push((luassl_settings::KEEPER_FILE.to_owned(), keeper.file()?));
         }
