@@ -1,5 +1,5 @@
 --- LuaSSL's API, with TLS and keys in a daemon (luassld).
--- Functions return `nil, message, code` on failure; read and write have LuaSSL's own results; misuse is thrown.
+-- Functions return `nil, message, code` on failure. read and write have LuaSSL's own results. Misuse throws an error.
 -- An object is a Lua table with native handles, which close their descriptors when they are collected, on every Lua.
 
 local core = require "luassl_core"
@@ -25,7 +25,7 @@ Object.__name = "luassl"
 -- Metatables of objects; luassl.classic adds its own.
 local classes = { [Object] = true }
 
--- The files of this module. Errors they throw are reported at their caller's line.
+-- The files of this module. Errors that they throw are reported at their caller's line.
 local own_sources = {}
 
 --- Throws an error at the first line outside this module.
@@ -79,7 +79,7 @@ local function new(class, context)
   return setmetatable({ _context = context }, class)
 end
 
---- The context, or nil, message, code.
+--- Returns the context, or nil, message, code.
 local function context_of(self)
   if self._freed then
     return nil, "the object is freed", MISUSE
@@ -101,7 +101,7 @@ local function drop_connection(self)
   self._stream, self._pending_connection, self._failure, self._handed_out = nil, nil, nil, nil
 end
 
---- Stores why there is no connection, so that later calls of read and write return the same code.
+--- Stores the reason why there is no connection, so that later calls of read and write return the same code.
 local function failed(self, message, code)
   self._failure = { message, code }
   return nil, message, code
@@ -121,7 +121,7 @@ local function advance(self)
   return nil, message, code
 end
 
---- The connection's handle, or nil, message, code.
+--- Returns the connection's handle, or nil, message, code.
 local function connection_of(self)
   if self._pending_connection then
     local ok, message, code = advance(self)
@@ -147,7 +147,7 @@ end
 
 local positional = { "key", "certificate", "certdir", "dhfile", "ciphers", "verify", "options" }
 
---- The positional arguments of wrap as named options.
+--- Converts the positional arguments of wrap to named options.
 local function named(...)
   local first = ...
   if type(first) == "table" then
@@ -179,7 +179,8 @@ local function make_context(options)
   return context, message, code
 end
 
---- Gives the object a context: wrap(key, certificate, certdir, dhfile, ciphers, verify, options) or wrap{...}.
+--- Creates the object's context: wrap(key, certificate, certdir, dhfile, ciphers, verify, options) or
+--- wrap{...}.
 function Object:wrap(...)
   check(self, "wrap")
   if self._freed then
@@ -196,7 +197,7 @@ function Object:wrap(...)
   return self
 end
 
---- Another object with the same context and no connection.
+--- Returns another object with the same context and no connection.
 function Object:new()
   check(self, "new")
   local context, message, code = context_of(self)
@@ -244,7 +245,7 @@ local function split_address(text)
   return address, port
 end
 
---- The port of the listener, as a string.
+--- Returns the port of the listener, as a string.
 function Object:getport()
   check(self, "getport")
   if self._freed then
@@ -258,7 +259,7 @@ function Object:getport()
 end
 
 --- Returns the next connection of the listener as a separate object; this object can use it as well.
--- `expected` is a name or address that the peer's certificate must carry. With {report=true}, failed handshakes of
+-- `expected` is a name or address that the peer's certificate must contain. With {report=true}, failed handshakes of
 -- peers are returned too: nil, message, code, "handshake".
 function Object:accept(expected)
   check(self, "accept")
@@ -329,7 +330,8 @@ local function is_descriptor(value)
   return is_whole(value) and value >= -2147483648 and value <= 2147483647
 end
 
---- The descriptor of a connected socket: a number, or a LuaSocket object that can release its descriptor.
+--- Returns the descriptor of a connected socket, which is a number or a LuaSocket object that can release its
+--- descriptor.
 local function descriptor_of(socket)
   if is_descriptor(socket) then
     return socket
@@ -411,7 +413,7 @@ function Object:write(data)
   return stream:write(data, self._timeout)
 end
 
---- TLS 1.2: a renegotiation. TLS 1.3: a key update, or a request for the client's certificate.
+--- Starts a renegotiation (TLS 1.2), or a key update or a request for the client's certificate (TLS 1.3).
 function Object:renegotiate()
   check(self, "renegotiate")
   local stream, message, code = connection_of(self)
@@ -421,7 +423,8 @@ function Object:renegotiate()
   return stream:renegotiate(self._timeout)
 end
 
---- Closes the connection cleanly and keeps the listener; without a connection, closes the listener. Can be repeated.
+--- Closes the connection cleanly and keeps the listener. Without a connection, closes the listener. Can be
+--- repeated.
 function Object:shutdown()
   check(self, "shutdown")
   if has_connection(self) then
@@ -478,7 +481,8 @@ function Object:settimeout(seconds)
   return true
 end
 
---- The descriptor to poll. A listener's is readable when a connection is ready, a connection's when data is available.
+--- Returns the descriptor to poll. A listener's is readable when a connection is ready, a connection's when data is
+-- available.
 -- While a connect is in progress, the second result is "read" or "write", the event to poll for.
 function Object:getfd()
   check(self, "getfd")
@@ -507,7 +511,7 @@ local function address_result(text)
   return address, tonumber(port)
 end
 
---- Address and port of the peer.
+--- Returns the address and the port of the peer.
 function Object:getpeername()
   check(self, "getpeername")
   local stream, message, code = connection_of(self)
@@ -517,7 +521,7 @@ function Object:getpeername()
   return address_result((stream:addresses()))
 end
 
---- The local address and port of the connection, or of the listener without a connection.
+--- Returns the local address and port of the connection, or of the listener if there is no connection.
 function Object:getsockname()
   check(self, "getsockname")
   if self._listener and not has_connection(self) then
@@ -530,7 +534,7 @@ function Object:getsockname()
   return address_result((select(2, stream:addresses())))
 end
 
---- The number of bytes that can be read without waiting.
+--- Returns the number of bytes that can be read without waiting.
 function Object:pending()
   check(self, "pending")
   local stream, message, code = connection_of(self)
@@ -540,7 +544,7 @@ function Object:pending()
   return stream:pending()
 end
 
---- Information about the connection as a table, or one field of it.
+--- Returns information about the connection as a table, or one field of it.
 function Object:info(field)
   check(self, "info")
   check_argument(field == nil or type(field) == "string", "info", 1, "string", field)
@@ -559,7 +563,7 @@ function Object:info(field)
   return info
 end
 
---- The peer's certificate, as a table.
+--- Returns the peer's certificate, as a table.
 function Object:peercertificate()
   check(self, "peercertificate")
   local stream, message, code = connection_of(self)
@@ -569,7 +573,7 @@ function Object:peercertificate()
   return stream:certificate(self._timeout)
 end
 
---- Keying material (RFC 5705): export(label, length [, context]).
+--- Returns keying material (RFC 5705): export(label, length [, context]).
 function Object:export(label, length, context)
   check(self, "export")
   check_argument(type(label) == "string", "export", 1, "string", label)
@@ -582,7 +586,7 @@ function Object:export(label, length, context)
   return stream:export(label, length, context, self._timeout)
 end
 
---- Options of the TCP socket: "tcp-nodelay" (on by default) and "keepalive".
+--- Sets an option of the TCP socket: "tcp-nodelay" (on by default) or "keepalive".
 function Object:setoption(name, value)
   check(self, "setoption")
   check_argument(type(name) == "string", "setoption", 1, "string", name)
@@ -594,18 +598,19 @@ function Object:setoption(name, value)
   return stream:setoption(name, value ~= false, self._timeout)
 end
 
---- A description for logs.
+--- Returns a description for logs.
 function Object:__tostring()
   local what = self._freed and "freed" or self._stream and "connection" or self._listener and "listener" or "object"
   return "luassl " .. what
 end
 
---- An object without a context: give it one with object:wrap.
+--- Creates an object without a context. object:wrap creates its context.
 function luassl.create()
   return new(Object)
 end
 
---- An object with a context: wrap(key, certificate, certdir, dhfile, ciphers, verify, options) or wrap{...}.
+--- Creates an object with a context: wrap(key, certificate, certdir, dhfile, ciphers, verify, options) or
+--- wrap{...}.
 function luassl.wrap(...)
   local context, message, code = make_context(named(...))
   if not context then
@@ -624,7 +629,7 @@ luassl._internal = {
   register = function(class)
     classes[class] = true
   end,
-  -- The object is the only owner of the connection: it is closed when the object drops it.
+  -- Makes the object the only owner of the connection, which is closed when the object drops it.
   own_connection = function(self)
     self._handed_out = nil
   end,

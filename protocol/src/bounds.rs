@@ -1,8 +1,8 @@
-//! Bounds of fields.
+//! Limits of fields.
 
 use crate::DecodeError;
 
-/// The longest text in a [`ContextSpec`](crate::ContextSpec), in bytes.
+/// The maximum length of a text in a [`ContextSpec`](crate::ContextSpec), in bytes.
 pub const MAX_TEXT: usize = 4096;
 
 pub(crate) fn check_entries(field: &'static str, entries: usize, limit: usize) -> Result<(), DecodeError> {

@@ -1,38 +1,40 @@
-//! The constants of the Lua API, with luassl's own fixed values. The daemon maps them to OpenSSL's by name, so no
-//! number of a Lua program, or of an OpenSSL other than the daemon's, ever reaches OpenSSL.
+//! The constants of the Lua API, with fixed values of luassl. The daemon maps them to OpenSSL's by name. A
+//! number of a Lua program, or of a different OpenSSL than the daemon's, is therefore never passed to
+//! OpenSSL.
 //!
-//! Programs add constants up, and a sum is not an OR. Hence the order of the bits:
-//! - a group (`OP_ALL`) is one bit of its own, lower than every bit of its members: adding a member does not carry,
-//!   and taking one away from the group gives a negative number, which is refused;
-//! - a block of members ends in a bit that is never given away, so that a member taken away from a group beside a
-//!   higher option borrows through that bit, and is refused as well;
-//! - what weakens TLS lies above a bit that is never given away, or beside its like: a harmless option that is
-//!   added twice never turns into one of these.
+//! Programs add constants, and a sum is not an OR. This determines the order of the bits:
+//! - A group (`OP_ALL`) has its own bit, which is lower than every bit of its members. Adding a member does
+//!   not carry. Subtracting a member from the group results in a negative number, which is refused.
+//! - A block of members ends with a bit that is never assigned. If a member is subtracted from a group beside
+//!   a higher option, the subtraction borrows through that bit, and is refused as well.
+//! - An option that weakens TLS is above a bit that is never assigned, or beside another such option. A
+//!   harmless option that is added twice never results in an option that weakens TLS.
 //!
-//! Values are for ever: a program may have stored one.
+//! Values never change, because a program may have stored one.
 
 /// One named constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Constant {
     /// The name in Lua, such as `OP_NO_TLSv1`.
     pub name: &'static str,
-    /// luassl's value: 0 for a retired one, else one bit of its own.
+    /// luassl's value: 0 for a retired constant, otherwise one bit of its own.
     pub value: u64,
 }
 
 /// No verification.
 pub const VERIFY_NONE: u64 = 0;
-/// Ask the peer for a certificate and verify it.
+/// Request a certificate from the peer and verify it.
 pub const VERIFY_PEER: u64 = 1;
-/// A server fails the handshake when the client sends no certificate.
+/// A server fails the handshake if the client sends no certificate.
 pub const VERIFY_FAIL_IF_NO_PEER_CERT: u64 = 1 << 2;
-/// A server asks once, not again in renegotiations.
+/// A server requests the certificate once, not again in renegotiations.
 pub const VERIFY_CLIENT_ONCE: u64 = 1 << 4;
-/// A server asks after the handshake (TLS 1.3), when it is told to.
+/// A server requests the certificate after the handshake (TLS 1.3), on request of the program.
 pub const VERIFY_POST_HANDSHAKE: u64 = 1 << 6;
 
-/// Every `VERIFY_` constant. Between two bits lies one that is never given away, so that a constant added twice is
-/// refused: here it would silently mean something weaker. The last name is the one that LuaSSL's manual uses.
+/// Every `VERIFY_` constant. Between two bits there is one that is never assigned, so that a constant that is
+/// added twice is refused. Otherwise the sum would silently result in weaker verification. The last name is
+/// the one in LuaSSL's manual.
 pub const VERIFY: &[Constant] = &[
     Constant { name: "VERIFY_NONE", value: VERIFY_NONE },
     Constant { name: "VERIFY_PEER", value: VERIFY_PEER },
@@ -42,10 +44,10 @@ pub const VERIFY: &[Constant] = &[
     Constant { name: "FAIL_IF_NO_PEER_CERT", value: VERIFY_FAIL_IF_NO_PEER_CERT },
 ];
 
-/// Every `OP_` constant: LuaSSL 1.0's and OpenSSL's from 3.0 to 3.6. Two names of one OpenSSL bit (the DTLS ones, the
-/// two of server preference) have two bits here, so that both may be added.
+/// Every `OP_` constant: those of LuaSSL 1.0, and those of OpenSSL 3.0 to 3.6. If OpenSSL has two names for
+/// one bit (the DTLS ones, the two of server preference), they have two bits here, so that both may be added.
 pub const OPTIONS: &[Constant] = &[
-    // Groups; bits 1, 3 and 5 are never given away.
+    // Groups; bits 1, 3 and 5 are never assigned.
     bit("OP_ALL", 0),
     bit("OP_NO_SSL_MASK", 2),
     bit("OP_NO_DTLS_MASK", 4),
@@ -59,16 +61,16 @@ pub const OPTIONS: &[Constant] = &[
     bit("OP_NO_COMPRESSION", 12),
     bit("OP_NO_RENEGOTIATION", 13),
     bit("OP_ENABLE_MIDDLEBOX_COMPAT", 14),
-    // Members of OP_NO_SSL_MASK; bit 20 is never given away.
+    // Members of OP_NO_SSL_MASK; bit 20 is never assigned.
     bit("OP_NO_SSLv3", 15),
     bit("OP_NO_TLSv1", 16),
     bit("OP_NO_TLSv1_1", 17),
     bit("OP_NO_TLSv1_2", 18),
     bit("OP_NO_TLSv1_3", 19),
-    // Members of OP_NO_DTLS_MASK; bit 23 is never given away.
+    // Members of OP_NO_DTLS_MASK; bit 23 is never assigned.
     bit("OP_NO_DTLSv1", 21),
     bit("OP_NO_DTLSv1_2", 22),
-    // Members of OP_ALL; bit 28 is never given away.
+    // Members of OP_ALL; bit 28 is never assigned.
     bit("OP_CRYPTOPRO_TLSEXT_BUG", 24),
     bit("OP_TLSEXT_PADDING", 25),
     bit("OP_SAFARI_ECDHE_ECDSA_BUG", 26),
@@ -82,7 +84,7 @@ pub const OPTIONS: &[Constant] = &[
     bit("OP_ENABLE_KTLS", 35),
     bit("OP_ENABLE_KTLS_TX_ZEROCOPY_SENDFILE", 36),
     bit("OP_CISCO_ANYCONNECT", 37),
-    // What weakens TLS; bit 38 is never given away, 49 to 52 are free.
+    // Options that weaken TLS; bit 38 is never assigned, 49 to 52 are free.
     bit("OP_LEGACY_SERVER_CONNECT", 39),
     bit("OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION", 40),
     bit("OP_ALLOW_CLIENT_RENEGOTIATION", 41),
@@ -120,8 +122,8 @@ const fn retired(name: &'static str) -> Constant {
     Constant { name, value: 0 }
 }
 
-/// A sum with a bit that no constant has: a number from elsewhere, a constant added twice, or one taken away that
-/// was not in the sum.
+/// The error that a sum contains a bit without a constant. The number is from another source, a constant was
+/// added twice, or one was subtracted that was not in the sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{sum} is not a sum of {prefix} constants: no constant has bit {bit} ({}), the nearest is {nearest}; \
@@ -131,42 +133,43 @@ const fn retired(name: &'static str) -> Constant {
 pub struct UnknownBit {
     /// `OP_` or `VERIFY_`.
     pub prefix: &'static str,
-    /// The sum that was given.
+    /// The given sum.
     pub sum: u64,
-    /// Its lowest bit that is not known, from 0.
+    /// Its lowest unknown bit, from 0.
     pub bit: u32,
-    /// The constant whose value is the nearest to that bit's.
+    /// The constant with the nearest value to that bit's.
     pub nearest: &'static str,
 }
 
-/// A name that is no constant's.
+/// The error that a name is not the name of a constant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {prefix} constant {name:?}; the nearest is {nearest}")]
 pub struct UnknownName {
     /// `OP_` or `VERIFY_`.
     pub prefix: &'static str,
-    /// The name that was given.
+    /// The given name.
     pub name: String,
-    /// The constant that is spelt most like it.
+    /// The constant with the most similar spelling.
     pub nearest: &'static str,
 }
 
-/// A number from Lua that cannot be any sum of constants.
+/// The error that a number from Lua cannot be a sum of constants.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error(
     "{number} is not a sum of constants{}; use a list of names",
     if *.number < 0.0 { " (constants cannot be subtracted from OP_ALL or another group)" } else { "" }
 )]
 pub struct NotASum {
-    /// The number that was given.
+    /// The given number.
     pub number: f64,
 }
 
-/// Checks a number as Lua has it (a double) before it is used as a sum; the bits are checked by [`option_names`] and
-/// [`verify_names`].
+/// Checks a number from Lua (a double) before it is used as a sum. [`option_names`] and [`verify_names`]
+/// check the bits.
 ///
 /// # Errors
-/// [`NotASum`] for a negative number, a fraction, infinity, NaN, and 2^53 or more, where doubles skip integers.
+/// Returns [`NotASum`] for a negative number, a fraction, infinity, NaN, and 2^53 or more, where doubles skip
+/// integers.
 pub fn sum_from_number(number: f64) -> Result<u64, NotASum> {
     const BOUND: f64 = 9_007_199_254_740_992.0; // 2^53
     if (0.0..BOUND).contains(&number) && number.fract() == 0.0 {
@@ -175,36 +178,36 @@ pub fn sum_from_number(number: f64) -> Result<u64, NotASum> {
     Err(NotASum { number })
 }
 
-/// The names in a sum of `OP_` constants, as [`OPTIONS`] has them. A group comes as its own name. Retired ones leave
-/// no trace in a sum.
+/// Returns the names in a sum of `OP_` constants, as in [`OPTIONS`]. A group is returned by its own name.
+/// Retired constants are not part of a sum.
 ///
 /// # Errors
-/// [`UnknownBit`] for a bit that no option has.
+/// Returns [`UnknownBit`] for a bit that no option has.
 pub fn option_names(sum: u64) -> Result<impl Iterator<Item = &'static str>, UnknownBit> {
     names("OP_", OPTIONS, sum)
 }
 
-/// The sum of the named `OP_` constants; a name may come more than once. A name is written as in Lua
-/// (`OP_NO_SSLv3`), without its prefix (`NO_SSLv3`), or in LuaSec's manner (`no_sslv3`).
+/// Returns the sum of the named `OP_` constants. A name may occur more than once. A name is written as in Lua
+/// (`OP_NO_SSLv3`), without its prefix (`NO_SSLv3`), or as in LuaSec (`no_sslv3`).
 ///
 /// # Errors
-/// [`UnknownName`] for a name that no option has.
+/// Returns [`UnknownName`] for a name that no option has.
 pub fn option_sum<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<u64, UnknownName> {
     sum("OP_", OPTIONS, names)
 }
 
-/// The names in a sum of `VERIFY_` constants; none for [`VERIFY_NONE`].
+/// Returns the names in a sum of `VERIFY_` constants. There are no names for [`VERIFY_NONE`].
 ///
 /// # Errors
-/// [`UnknownBit`] for a bit that no such constant has.
+/// Returns [`UnknownBit`] for a bit that no such constant has.
 pub fn verify_names(sum: u64) -> Result<impl Iterator<Item = &'static str>, UnknownBit> {
     names("VERIFY_", VERIFY, sum)
 }
 
-/// The sum of the named `VERIFY_` constants; names as for [`option_sum`].
+/// Returns the sum of the named `VERIFY_` constants. Names are written as for [`option_sum`].
 ///
 /// # Errors
-/// [`UnknownName`] for a name that no such constant has.
+/// Returns [`UnknownName`] for a name that no such constant has.
 pub fn verify_sum<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<u64, UnknownName> {
     sum("VERIFY_", VERIFY, names)
 }
@@ -219,7 +222,7 @@ fn names(
         let bit = (sum & !known).trailing_zeros();
         return Err(UnknownBit { prefix, sum, bit, nearest: nearest_value(table, 1 << bit) });
     }
-    // An alias has another's bit and lacks the prefix: it is not named a second time.
+    // An alias has the bit of another constant and lacks the prefix. It is not returned in addition.
     let named = table.iter().filter(move |constant| constant.name.starts_with(prefix));
     Ok(named.filter(move |constant| sum & constant.value != 0).map(|constant| constant.name))
 }
@@ -250,7 +253,7 @@ fn value(prefix: &'static str, table: &'static [Constant], name: &str) -> Result
 }
 
 fn nearest_name(prefix: &str, table: &'static [Constant], name: &str) -> &'static str {
-    // A name of any length may come from a client; only so much of it is compared.
+    // A client may send a name of any length. Only a prefix of it is compared.
     let given: String = bare(prefix, name).chars().take(64).collect::<String>().to_ascii_lowercase();
     let distance = |constant: &&Constant| {
         strsim::osa_distance(&bare(prefix, constant.name).to_ascii_lowercase(), &given)

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why an operation or a connection failed, as on the wire.
+/// The reason why an operation or a connection failed, as it is on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
@@ -18,9 +18,9 @@ pub enum ErrorCode {
     Unavailable,
     /// The peer's certificate did not verify.
     Verification,
-    /// An identity, trust or listener that is unknown to, or not granted to, the caller.
+    /// An identity, trust or listener is unknown to the caller, or is not granted to it.
     Refused,
-    /// A limit of the caller's grant or of the daemon is reached.
+    /// A limit of the caller's grant or of the daemon was reached.
     Limit,
     /// The listener is in use with other settings or by another owner.
     InUse,
@@ -38,12 +38,13 @@ pub enum ErrorCode {
     UnknownOperation,
     /// An internal error of the daemon.
     Internal,
-    /// A code that this side does not know.
+    /// A code that is unknown to this side.
     #[serde(other)]
     Other,
 }
 
-/// The number that a Lua program sees for a failure (see the manual: the same on every call and every Lua).
+/// The number that a Lua program receives for a failure. The manual lists them; they are the same for every
+/// call and every version of Lua.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum LuaCode {
@@ -66,7 +67,7 @@ pub enum LuaCode {
 }
 
 impl ErrorCode {
-    /// The number that Lua programs see for this code.
+    /// Returns the number that Lua programs receive for this code.
     #[must_use]
     pub fn lua(self) -> LuaCode {
         match self {
@@ -87,7 +88,8 @@ impl ErrorCode {
     }
 }
 
-/// Tells failures of one code apart where a program has to, so that no program reads messages.
+/// Distinguishes failures with the same code if programs need to, so that programs do not have to parse
+/// messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -99,31 +101,31 @@ pub enum Reason {
     Pem,
     /// `limit`: the limit on contexts.
     Contexts,
-    /// A reason that this side does not know.
+    /// A reason that is unknown to this side.
     #[serde(other)]
     Other,
 }
 
-/// A failure on the wire: a code for programs and a message for people.
+/// A failure on the wire: a code for programs and a message for users.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What kind of failure.
+    /// The kind of failure.
     pub code: ErrorCode,
-    /// What failed and what to do about it; lower case, no final period.
+    /// The problem and its remedy; lower case, no final period.
     pub message: String,
-    /// Which of the failures of this code, where programs tell them apart.
+    /// The reason, if programs distinguish failures with this code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
 }
 
 impl Failure {
-    /// A failure from its code and message.
+    /// Creates a failure from its code and message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), reason: None }
     }
 
-    /// The same failure with a reason.
+    /// Adds a reason.
     #[must_use]
     pub fn because(self, reason: Reason) -> Self {
         Self { reason: Some(reason), ..self }

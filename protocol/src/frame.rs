@@ -1,32 +1,32 @@
-//! Frames: a 4-byte big-endian length, then one MessagePack value. The length is checked against a bound before
-//! anything is allocated for it.
+//! Frames: a 4-byte big-endian length, followed by one MessagePack value. The length is checked against a
+//! limit before memory for the value is allocated.
 
 use crate::{ErrorCode, Failure};
 use bytes::{Buf, Bytes, BytesMut};
 use rmp_serde::{Deserializer, decode::Error};
 use serde::{Deserialize, Serialize};
 
-/// The largest body of a control frame, in bytes, unless configured otherwise.
+/// The maximum size of the body of a control frame, in bytes, unless configured otherwise.
 pub const MAX_FRAME: usize = 1 << 20;
 
-/// The bytes of the length that goes before each frame.
+/// The size of the length before each frame, in bytes.
 pub const FRAME_HEADER: usize = 4;
 
-/// The deepest nesting of a body. The messages themselves need five levels; unknown fields may need more.
+/// The maximum nesting of a body. The messages themselves need five levels; unknown fields may need more.
 pub const MAX_DEPTH: usize = 32;
 
-/// Why received bytes are not a valid frame or message.
+/// The reason why received bytes are not a valid frame or message.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The length in front of the frame is above the bound.
+    /// The length of the frame is above the limit.
     #[error("a frame of {length} bytes is above the limit of {limit}")]
     TooLarge {
-        /// The length that the frame announced.
+        /// The length in the frame's header.
         length: usize,
-        /// The bound that it broke.
+        /// The limit that it exceeds.
         limit: usize,
     },
-    /// The body is not the MessagePack map that was expected.
+    /// The body is not the expected MessagePack map.
     #[error("malformed message: {0}")]
     Malformed(#[from] rmp_serde::decode::Error),
     /// The body is a MessagePack value, but not a map.
@@ -46,14 +46,14 @@ pub enum DecodeError {
     /// A blob contains a private key. Clients must never send one.
     #[error("the data contains a private key: send only certificates and parameters")]
     PrivateKey,
-    /// A list or a text in the message is longer than it may be.
+    /// A list or a text in the message exceeds its limit.
     #[error("{field} is above its limit of {limit} {unit}")]
     Bound {
         /// The field.
         field: &'static str,
-        /// How much it may hold.
+        /// The limit.
         limit: usize,
-        /// What the limit counts: `entries` or `bytes`.
+        /// The unit of the limit: `entries` or `bytes`.
         unit: &'static str,
     },
 }
@@ -72,10 +72,11 @@ impl From<&DecodeError> for Failure {
     }
 }
 
-/// Takes one frame's body from the front of `buffer`, or `None` until it has arrived whole.
+/// Removes the body of one frame from the front of `buffer`. Returns `None` if the frame has not arrived
+/// completely.
 ///
 /// # Errors
-/// [`DecodeError::TooLarge`] as soon as the header announces more than `limit` bytes.
+/// Returns [`DecodeError::TooLarge`] as soon as the header contains a length of more than `limit` bytes.
 pub fn take_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, DecodeError> {
     let Some(header) = buffer.first_chunk::<FRAME_HEADER>() else { return Ok(None) };
     let length = u32::from_be_bytes(*header) as usize;
@@ -89,15 +90,16 @@ pub fn take_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, 
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
-/// Encodes one message as a MessagePack map, without a frame's length (for SOCK_SEQPACKET, which keeps bounds).
+/// Encodes one message as a MessagePack map, without the length of a frame (for SOCK_SEQPACKET, which
+/// preserves message boundaries).
 ///
 /// # Errors
-/// When the message cannot be written as MessagePack; the types of this crate never fail.
+/// Returns an error if the message cannot be encoded as MessagePack; the types of this crate never fail.
 pub fn to_body<T: Serialize>(message: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     rmp_serde::to_vec_named(message)
 }
 
-/// Encodes one message as a frame: length and MessagePack map.
+/// Encodes one message as a frame: a length and a MessagePack map.
 ///
 /// # Errors
 /// As [`to_body`].
@@ -109,11 +111,12 @@ pub fn to_frame<T: Serialize>(message: &T) -> Result<Vec<u8>, rmp_serde::encode:
     Ok(frame)
 }
 
-/// Decodes a body, which is one map and nothing after it. Unknown fields are ignored, so that a newer side may say
-/// more. What it allocates is bounded by the body's own size: a list's announced length is not believed.
+/// Decodes a body, which is one map without trailing bytes. Unknown fields are ignored, so that a newer peer
+/// may send more fields. The allocated memory is bounded by the size of the body: the announced length of a
+/// list is not trusted.
 ///
 /// # Errors
-/// [`DecodeError`] for anything but the map of `T`.
+/// Returns [`DecodeError`] for a body that is not the map of `T`.
 pub fn from_body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
     if !body.first().is_some_and(|marker| matches!(marker, 0x80..=0x8f | 0xde | 0xdf)) {
         return Err(DecodeError::NoMap);
@@ -121,7 +124,7 @@ pub fn from_body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeErro
     let mut deserializer = Deserializer::from_read_ref(body);
     deserializer.set_max_depth(MAX_DEPTH);
     let value = T::deserialize(&mut deserializer)?;
-    // Only at the end of the bytes is there no marker to read.
+    // This fails to read a marker only at the end of the bytes.
     match <()>::deserialize(&mut deserializer) {
         Err(Error::InvalidMarkerRead(_)) => Ok(value),
         _ => Err(DecodeError::Trailing),

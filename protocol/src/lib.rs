@@ -1,7 +1,7 @@
 //! The protocol between Lua programs and luassld: frames, messages, codes and the constants of the API.
 //!
-//! Nothing here does I/O, reads a clock or knows of OpenSSL. `PROTOCOL.md` beside this crate is the
-//! specification; its vectors are this crate's tests.
+//! This crate does no I/O, reads no clock and does not depend on OpenSSL. `PROTOCOL.md` beside this crate is
+//! the specification; its vectors are this crate's tests.
 #![forbid(unsafe_code)]
 
 mod bounds;
@@ -31,21 +31,21 @@ pub use pem::*;
 pub use secret::*;
 pub use spin::{MAX_SPIN_DATA, SPIN_TIME, SpinBudget};
 
-/// The version of the protocol that this crate implements; `hello` carries it both ways.
+/// The version of the protocol that this crate implements. Both sides send it in `hello`.
 pub const VERSION: u32 = 1;
 
-/// Names that `hello` may carry in `features`.
+/// Names in `features` of `hello`.
 pub mod feature {
     /// Connections in stream mode.
     pub const STREAM: &str = "stream";
     /// Connections in lock-step mode.
     pub const LOCK_STEP: &str = "lock_step";
-    /// Lock-step handshakes that stop at the ClientHello and ask the client.
+    /// Lock-step handshakes that stop at the ClientHello and query the client.
     pub const CLIENT_HELLO: &str = "client_hello";
     /// Pre-shared keys.
     pub const PSK: &str = "psk";
     /// Verification by TLSA records.
     pub const DANE: &str = "dane";
-    /// All of them.
+    /// All features.
     pub const ALL: [&str; 5] = [STREAM, LOCK_STEP, CLIENT_HELLO, PSK, DANE];
 }

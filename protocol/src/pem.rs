@@ -1,5 +1,5 @@
-//! The public blocks of a PEM file, picked out of it piece by piece: no other byte of the file is kept, so that a file
-//! with a private key can be read by a process that must not have one.
+//! Extracts the public blocks of a PEM file, piece by piece. No other byte of the file is kept. A process
+//! that must not have a private key can therefore read a file that contains one.
 
 use zeroize::Zeroizing;
 
@@ -9,26 +9,27 @@ pub const CERTIFICATE_LABELS: &[&str] = &["CERTIFICATE", "X509 CERTIFICATE", "TR
 pub const CRL_LABELS: &[&str] = &["X509 CRL"];
 /// Labels of Diffie-Hellman parameters.
 pub const DH_LABELS: &[&str] = &["DH PARAMETERS", "X9.42 DH PARAMETERS"];
-/// How much of a file is read at a time, in bytes: into a buffer that is wiped.
+/// The number of bytes that are read at a time, into a buffer that is wiped.
 pub const PEM_PIECE: usize = 16 << 10;
 
-/// How every label of a private key ends: `RSA PRIVATE KEY`, `ENCRYPTED PRIVATE KEY`, `OPENSSH PRIVATE KEY`.
+/// The end of every label of a private key: `RSA PRIVATE KEY`, `ENCRYPTED PRIVATE KEY`, `OPENSSH PRIVATE
+/// KEY`.
 const KEY: &str = "PRIVATE KEY";
 /// The number of dashes on each side of a label.
 const DASHES: u8 = 5;
-/// The longest line between dashes that is parsed, in bytes: `BEGIN `, or `END `, and a label.
+/// The maximum length of the text between dashes that is parsed, in bytes: `BEGIN ` or `END `, and a label.
 const MAX_MARK: usize = 70;
 
-/// How to treat a private key.
+/// The treatment of a private key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnKey {
-    /// Reading stops at its first line.
+    /// Reading stops at the first line of the key.
     Refuse,
     /// The key is skipped.
     Skip,
 }
 
-/// Why a PEM file is refused.
+/// The reason why a PEM file is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PemFault {
     /// It contains a private key.
@@ -42,12 +43,12 @@ pub enum PemFault {
     Unfinished,
 }
 
-/// Picks the blocks with certain labels.
+/// Extracts the blocks with certain labels.
 pub struct PemBlocks {
     labels: &'static [&'static str],
     on_key: OnKey,
     scan: Scan,
-    /// What is between the dashes now. It is never a part of a block's content.
+    /// The current text between the dashes. It is never a part of a block's content.
     mark: Zeroizing<Vec<u8>>,
     /// The block that has begun, with its label.
     open: Option<(&'static str, Vec<u8>)>,
@@ -56,37 +57,37 @@ pub struct PemBlocks {
     found: Vec<Vec<u8>>,
 }
 
-/// Where the scan is.
+/// The state of the scan.
 #[derive(Clone, Copy)]
 enum Scan {
-    /// Between marks, behind so many dashes.
+    /// Between marks, after this number of dashes.
     Text(u8),
-    /// Behind five dashes.
+    /// After five dashes.
     Mark,
-    /// In the dashes behind a mark.
+    /// In the dashes after a mark.
     Closing(u8),
 }
 
 impl PemBlocks {
-    /// Picks the blocks that have one of `labels`.
+    /// Creates an extractor for the blocks that have one of `labels`.
     #[must_use]
     pub fn new(labels: &'static [&'static str], on_key: OnKey) -> Self {
         let mark = Zeroizing::new(Vec::with_capacity(MAX_MARK));
         Self { labels, on_key, scan: Scan::Text(0), mark, open: None, first: None, found: Vec::new() }
     }
 
-    /// Takes the next piece of the file.
+    /// Processes the next piece of the file.
     ///
     /// # Errors
-    /// [`PemFault`]; the file is done with then.
+    /// Returns [`PemFault`] if the file is refused; no further piece may follow.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), PemFault> {
         piece.iter().try_for_each(|byte| self.byte(*byte))
     }
 
-    /// The blocks, each from its first dash to the newline behind its last.
+    /// Returns the blocks, each from its first dash to the newline after its last.
     ///
     /// # Errors
-    /// [`PemFault::Unfinished`] where the file ended within one.
+    /// Returns [`PemFault::Unfinished`] if the file ended within a block.
     pub fn finish(self) -> Result<Vec<Vec<u8>>, PemFault> {
         if self.open.is_some() { Err(PemFault::Unfinished) } else { Ok(self.found) }
     }
@@ -102,7 +103,7 @@ impl PemBlocks {
                 self.content(byte)?;
                 Scan::Text(0)
             }
-            // A line of dashes has an empty mark, however long it is.
+            // A line of dashes has an empty mark, independent of its length.
             (Scan::Mark, b'-') if self.mark.is_empty() => Scan::Mark,
             (Scan::Mark, b'-') => Scan::Closing(1),
             (Scan::Mark, _) if is_of_mark(byte) && self.mark.len() < MAX_MARK => {
@@ -131,7 +132,7 @@ impl PemBlocks {
         Ok(())
     }
 
-    /// A private key that has another's label is found before more than its header is kept.
+    /// Refuses a private key with another label. It is detected before more than its header is kept.
     fn check_first(&mut self) -> Result<(), PemFault> {
         match self.first.take() {
             Some(first) if begins_as_key(&decoded(&first)) => Err(PemFault::CalledOtherwise),
@@ -139,12 +140,12 @@ impl PemBlocks {
         }
     }
 
-    /// Dashes outside a mark, which a block must not contain.
+    /// Handles dashes outside a mark, which a block must not contain.
     fn no_mark(&mut self) -> Result<Scan, PemFault> {
         if self.open.is_some() { Err(PemFault::Unfinished) } else { Ok(Scan::Text(0)) }
     }
 
-    /// A mark is whole.
+    /// Handles a complete mark.
     fn marked(&mut self) -> Result<(), PemFault> {
         let mark = std::str::from_utf8(&self.mark).unwrap_or_default();
         let begins = mark.strip_prefix("BEGIN ");
@@ -162,14 +163,14 @@ impl PemBlocks {
             self.found.push(block);
         } else if let Some(label) = begins.and_then(|label| self.labels.iter().find(|own| **own == label)) {
             self.open = Some((label, format!("-----BEGIN {label}-----").into_bytes()));
-            // Parameters have no signature, and begin as a key does.
+            // Parameters have no signature, and begin like a key.
             self.first = (!DH_LABELS.contains(label)).then(Vec::new);
         }
         Ok(())
     }
 }
 
-/// Characters of base64 that are checked: the header of a key, and nothing of what is secret in it.
+/// The number of base64 characters that are checked: the header of a key, without secret parts.
 const FIRST: usize = 16;
 
 /// Decodes base64, up to the first invalid character.
@@ -190,9 +191,10 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     values.chunks_exact(4).flat_map(group).collect()
 }
 
-/// Whether DER begins as a private key does: PKCS#8, PKCS#1 and SEC1 are a SEQUENCE that begins with an INTEGER, an
-/// encrypted key one whose first SEQUENCE begins with an OBJECT IDENTIFIER. Certificates and revocation lists begin with a
-/// SEQUENCE, and that with a version, a number or a SEQUENCE.
+/// Returns whether DER begins like a private key. PKCS#8, PKCS#1 and SEC1 are a SEQUENCE that begins with an
+/// INTEGER. In an encrypted key, the first element of the SEQUENCE is a SEQUENCE that begins with an OBJECT
+/// IDENTIFIER. Certificates and revocation lists begin with a SEQUENCE that begins with a version, a number
+/// or a SEQUENCE.
 fn begins_as_key(der: &[u8]) -> bool {
     const INTEGER: u8 = 2;
     const OBJECT_IDENTIFIER: u8 = 6;
@@ -202,7 +204,7 @@ fn begins_as_key(der: &[u8]) -> bool {
         || inside(inner, SEQUENCE).is_some_and(|innermost| innermost.first() == Some(&OBJECT_IDENTIFIER))
 }
 
-/// What stands behind tag and length of a DER value.
+/// Returns the bytes after the tag and the length of a DER value.
 fn inside(der: &[u8], tag: u8) -> Option<&[u8]> {
     let (first, rest) = der.split_first()?;
     let (form, rest) = rest.split_first()?;
@@ -222,7 +224,7 @@ mod tests {
         format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
     }
 
-    /// Read whole, and byte by byte: the pieces make no difference.
+    /// Reads the text at once, and byte by byte: the size of the pieces makes no difference.
     fn read(text: &str, on_key: OnKey) -> Result<String, PemFault> {
         let of = |size: usize| {
             let mut blocks = PemBlocks::new(CERTIFICATE_LABELS, on_key);
@@ -276,7 +278,7 @@ mod tests {
             "MHcCAQEEIAAAAAAAAAAAAAAAAAAAAAAA",
             "MIIFLTBXBgkqhkiG9w0BBQ0wSjApBgkq",
         ];
-        // Of a certificate of version 3 and one of version 1, and of a revocation list.
+        // The first bytes of a certificate of version 3, of one of version 1, and of a revocation list.
         let public = [
             "MIIDazCCAlOgAwIBAgIUNYYYYYYYYYYY",
             "MIIC0DCCAbgCFAYYYYYYYYYYYYYYYYYY",
@@ -292,14 +294,14 @@ mod tests {
                 assert_eq!(read(&block(label, good), OnKey::Refuse), Ok(block(label, good)));
             }
         }
-        // Nothing behind the header is kept.
+        // Bytes after the header are not kept.
         let mut blocks = PemBlocks::new(CERTIFICATE_LABELS, OnKey::Refuse);
         let begun = format!("-----BEGIN CERTIFICATE-----\n{}", keys[0]);
         assert_eq!(blocks.push(begun.as_bytes()), Err(PemFault::CalledOtherwise));
         let kept =
             blocks.open.map_or(0, |(label, block)| block.len() - label.len() - "-----BEGIN -----\n".len());
         assert_eq!(kept, FIRST);
-        // Parameters of DH have two numbers, and begin as a key does.
+        // DH parameters contain two numbers, and begin like a key.
         let parameters = block("DH PARAMETERS", "MIIBCAKCAQEA0000000000000000");
         let mut blocks = PemBlocks::new(DH_LABELS, OnKey::Refuse);
         blocks.push(parameters.as_bytes()).expect("parameters");
@@ -316,7 +318,7 @@ mod tests {
             assert_eq!(read(&format!("{begun}{key}"), OnKey::Skip), Err(PemFault::Unfinished));
             assert_eq!(read(begun, OnKey::Skip), Err(PemFault::Unfinished));
         }
-        // Four dashes where five belong: no mark, and so no end of the block.
+        // Four dashes instead of five are not a mark, and therefore not the end of the block.
         let damaged = "-----BEGIN CERTIFICATE-----\nAA\n-----BEGIN PRIVATE KEY----\nc2VjcmV0\n";
         assert_eq!(read(damaged, OnKey::Refuse), Err(PemFault::Unfinished));
     }

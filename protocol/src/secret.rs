@@ -1,4 +1,4 @@
-//! Pre-shared keys (PSK): configured keys, and the question for a key during a handshake.
+//! Pre-shared keys (PSK): configured keys, and the request for a key during a handshake.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -6,11 +6,11 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use zeroize::Zeroizing;
 
-/// The longest pre-shared key, in bytes (OpenSSL's PSK_MAX_PSK_LEN).
+/// The maximum length of a pre-shared key, in bytes (OpenSSL's PSK_MAX_PSK_LEN).
 pub const MAX_PSK: usize = 512;
-/// The longest PSK identity, in bytes; OpenSSL's own bound may be lower (RFC 4279, 5.3).
+/// The maximum length of a PSK identity, in bytes; OpenSSL's own limit may be lower (RFC 4279, 5.3).
 pub const MAX_PSK_IDENTITY: usize = 256;
-/// The most pre-shared keys of one context.
+/// The maximum number of pre-shared keys of one context.
 pub const MAX_PSK_KEYS: usize = 1024;
 
 /// Bytes that are never printed, and are wiped on drop.
@@ -24,7 +24,7 @@ impl Hash for Secret {
 }
 
 impl Secret {
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
@@ -62,10 +62,10 @@ pub struct PskSpec {
     /// The PSK identity hint of a TLS 1.2 server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<ByteBuf>,
-    /// The keys; a client uses the first.
+    /// The keys; a client uses the first one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<PskKey>,
-    /// If no key matches, a lock-step handshake asks the client.
+    /// If no key matches, a lock-step handshake queries the client.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub ask: bool,
 }
@@ -79,19 +79,19 @@ pub struct PskKey {
     pub key: Secret,
 }
 
-/// A handshake's question for a pre-shared key.
+/// A request for a pre-shared key during a handshake.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PskQuestion {
-    /// To a server: the identity that the peer sent.
+    /// In a request to a server: the identity that the peer sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<ByteBuf>,
-    /// To a client: the hint that the peer sent.
+    /// In a request to a client: the hint that the peer sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<ByteBuf>,
-    /// The longest identity that can be answered, in bytes; only to a client.
+    /// The maximum length of the identity in the response, in bytes; only in a request to a client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_identity: Option<u32>,
-    /// The longest key that can be answered, in bytes.
+    /// The maximum length of the key in the response, in bytes.
     pub max_key: u32,
 }

@@ -1,12 +1,14 @@
-//! Spinning on a lock-step connection: either end may poll for the next message for a short time before it sleeps. Waking
-//! a sleeping process costs more than a small question or answer; fruitless spinning wastes CPU time, so it must be earned.
+//! Spinning on a lock-step connection: either end may poll for the next message for a short time before it
+//! sleeps. Waking a sleeping process costs more than a small request or answer. Fruitless spinning wastes CPU
+//! time, so a budget limits it.
 
 use std::time::Duration;
 
-/// How long one spin lasts at most: roughly the cost of a wake-up on another core of a virtual machine.
+/// The maximum time of one spin: roughly the cost of a wake-up on another core of a virtual machine.
 pub const SPIN_TIME: Duration = Duration::from_micros(50);
 
-/// The largest question or answer, in bytes, for which the cost of a wake-up matters: about one TLS record.
+/// The maximum size of a request or answer, in bytes, for which the cost of a wake-up matters: about one TLS
+/// record.
 pub const MAX_SPIN_DATA: usize = 17 * 1024;
 
 /// Decides from recent outcomes whether spinning is worthwhile.
@@ -14,27 +16,28 @@ pub const MAX_SPIN_DATA: usize = 17 * 1024;
 pub struct SpinBudget(i8);
 
 impl SpinBudget {
-    /// What a message that came soon earns, and what a fruitless spin costs: at least four of five spins must succeed.
+    /// The amount that a prompt message adds to the budget. A fruitless spin costs more: at least four of
+    /// five spins must succeed.
     const EARNED: i8 = 1;
     const SPENT: i8 = 4;
-    /// The bound of the budget in both directions, so that old outcomes are forgotten.
+    /// The limit of the budget in both directions, so that old outcomes are forgotten.
     const MAX: i8 = 16;
 
-    /// Enough for one spin.
+    /// A budget for one spin.
     pub const ONE: Self = Self(Self::EARNED);
 
-    /// Whether to spin.
+    /// Returns whether to spin.
     #[must_use]
     pub fn allows_spin(self) -> bool {
         self.0 > 0
     }
 
-    /// A spin received a message, or would have.
+    /// Records that a spin received a message, or would have.
     pub fn earn(&mut self) {
         self.change(Self::EARNED);
     }
 
-    /// A spin ended without a message.
+    /// Records that a spin ended without a message.
     pub fn spend(&mut self) {
         self.change(-Self::SPENT);
     }

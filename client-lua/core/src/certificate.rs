@@ -12,12 +12,13 @@ impl Client {
     /// Parses a certificate, PEM or DER.
     ///
     /// # Errors
-    /// The data is not a certificate, or the daemon cannot be reached.
+    /// Returns an error if the data is not a certificate, or if the daemon cannot be reached.
     pub fn read_certificate(&self, data: Vec<u8>) -> Result<CertificateFacts, Error> {
         self.ask(&Request::Certificate(ReadCertificate { data }))
     }
 
-    /// Whether a certificate verifies with `anchor` as its only trust anchor; all are DER.
+    /// Returns whether a certificate verifies with `anchor` as its only trust anchor. All certificates are
+    /// DER.
     ///
     /// # Errors
     /// As [`Client::read_certificate`].
@@ -31,10 +32,10 @@ impl Client {
         self.ask(&Request::CheckIssued(CheckIssued { anchor, certificate, between }))
     }
 
-    /// What the daemon's OpenSSL supports.
+    /// Returns the features that the daemon's OpenSSL supports.
     ///
     /// # Errors
-    /// The daemon cannot be reached.
+    /// Returns an error if the daemon cannot be reached.
     pub fn describe(&self) -> Result<Description, Error> {
         self.ask(&Request::Describe(Describe {}))
     }

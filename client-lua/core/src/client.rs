@@ -1,4 +1,4 @@
-//! The control connection of a process. It is opened on first use, and again after a fork or a loss.
+//! The control connection of a process. It is opened on first use, and opened again after a fork or a loss.
 
 use crate::control::{Answer, CallError, Link};
 use crate::deadline::{Deadline, Timeout};
@@ -13,16 +13,16 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long a `status` request may take, regardless of the program's timeout.
+/// The deadline of a `status` request, regardless of the program's timeout.
 const VERDICT: Duration = Duration::from_secs(1);
 
-/// How long the daemon may take to free a context.
+/// The time that the daemon has to free a context.
 const RELEASE: Duration = Duration::from_secs(1);
 
-/// How many contexts are freed at a time: the front stops reading while its answers are unread.
+/// The number of contexts that are freed at a time. The front stops reading while its answers are unread.
 const BATCH: usize = 64;
 
-/// Access to the daemon. The objects of a Lua state share one.
+/// Access to the daemon. All objects of a Lua state share one client.
 pub struct Client {
     name: String,
     path: Option<PathBuf>,
@@ -43,17 +43,17 @@ impl Current {
     }
 }
 
-/// Identifies a control connection: context numbers are valid only on the connection that created them.
+/// Identifies a control connection. Context numbers are valid only on the connection that created them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Generation(u64);
 
-/// Counts lost fronts. A connection of an earlier epoch is dead.
+/// The number of lost fronts. A connection of an earlier epoch is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DaemonEpoch(u64);
 
 impl Client {
-    /// A client that introduces itself to the daemon as `name` and connects when it is first needed; to `path`, or
-    /// to where [`socket_path`] says at that time.
+    /// Creates a client with the name `name`. It connects on first use, to `path`, or to the result of
+    /// [`socket_path`] at that time.
     #[must_use]
     pub fn new(name: impl Into<String>, path: Option<PathBuf>) -> Rc<Self> {
         Rc::new(Self {
@@ -70,8 +70,8 @@ impl Client {
         DaemonEpoch(self.losses.get())
     }
 
-    /// Marks a context as unused. The daemon is told with the next request or by [`Client::give_back`], because
-    /// finalisers do no I/O.
+    /// Marks a context as unused. The daemon receives this information with the next request or with
+    /// [`Client::give_back`], because finalisers do no I/O.
     pub(crate) fn forget(&self, generation: Generation, context: u64) {
         if generation == self.generation.get() {
             self.unused.borrow_mut().push((generation, context));
@@ -94,8 +94,8 @@ impl Client {
         self.drop_if_broken(&outcome, &mut current);
     }
 
-    /// Several requests that must use the same connection, such as a context and a connection that uses it. Retried
-    /// once if the old connection was closed before the daemon received anything.
+    /// Makes several requests that must use the same connection, such as a context and a connection that uses
+    /// it. They are repeated once if the old connection was closed before the daemon received anything.
     pub(crate) fn session<T>(
         &self,
         deadline: Deadline,
@@ -108,9 +108,9 @@ impl Client {
         self.once(deadline, &mut work).map_err(Error::from)
     }
 
-    /// As [`Client::session`], for requests that may be repeated: run once more also where the daemon went away
-    /// before it answered. A front that ends closes its sockets one after the other, so that what its end was seen
-    /// on may be closed sooner than the control connection.
+    /// Like [`Client::session`], for requests that may be repeated. They are also repeated once if the daemon
+    /// exited before it answered. A front that exits closes its sockets one after the other, so the socket on
+    /// which its exit is detected may be closed before the control connection.
     pub(crate) fn repeatable_session<T>(
         &self,
         deadline: Deadline,
@@ -129,7 +129,8 @@ impl Client {
         work: &mut impl FnMut(&mut Session<'_>) -> Result<T, CallError>,
     ) -> Result<T, Attempt> {
         let mut current = self.link.borrow_mut();
-        // After a fork the connection belongs to the parent: either process could receive the answers.
+        // After a fork, the connection belongs to the parent. Otherwise either process could receive the
+        // answers.
         if current.as_ref().is_none_or(|current| !current.is_ours()) {
             *current = None;
             *current = Some(self.open(deadline)?);
@@ -159,7 +160,7 @@ impl Client {
         Ok(Current { link, process: getpid() })
     }
 
-    /// Frees unused contexts; returns the id of the last request, which has not been answered yet.
+    /// Frees unused contexts. Returns the id of the last request, which has not been answered yet.
     fn sweep(&self, link: &mut Link, deadline: Deadline) -> Result<Option<u64>, CallError> {
         let unused = std::mem::take(&mut *self.unused.borrow_mut());
         let mut last = None;
@@ -175,7 +176,7 @@ impl Client {
         Ok(last)
     }
 
-    /// How the peer's side of a connection from `daemon_epoch` ended. Takes at most 1 s.
+    /// Returns how the peer's side of a connection from `daemon_epoch` ended. Takes at most 1 s.
     pub(crate) fn verdict(&self, token: Token, daemon_epoch: DaemonEpoch) -> Error {
         let deadline = Timeout::After(VERDICT).deadline();
         match self
@@ -188,8 +189,8 @@ impl Client {
         }
     }
 
-    /// A request about a connection from `daemon_epoch`, such as `info` or `close`. It is not sent to a front that was
-    /// started later, which does not know the token.
+    /// Makes a request about a connection from `daemon_epoch`, such as `info` or `close`. It is not sent to a
+    /// front that was started later, because that front does not know the token.
     pub(crate) fn ask_about<T: DeserializeOwned>(
         &self,
         request: &Request,
@@ -209,7 +210,7 @@ impl Client {
     }
 }
 
-/// One control connection while requests that belong together are made on it.
+/// One control connection during requests that belong together.
 pub(crate) struct Session<'a> {
     link: &'a mut Link,
     generation: Generation,

@@ -1,4 +1,4 @@
-//! A context that a program requested, created on the current control connection.
+//! A context that a program requested. It is created on the current control connection.
 
 use crate::client::{Client, Generation, Session};
 use crate::control::{CallError, request_deadline};
@@ -11,46 +11,46 @@ use luassl_protocol::{
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// How often the daemon may report missing blobs: it may evict some while others arrive.
+/// The number of times that the daemon may report missing blobs. It may evict some while others arrive.
 const ROUNDS: usize = 3;
 
-/// The parts of a context, before it is created.
+/// The parts of a context before its creation.
 #[derive(Default)]
 pub struct ContextRequest {
-    /// The description; digests are filled in by the methods.
+    /// The description. The methods fill in the digests.
     pub spec: ContextSpec,
     material: Vec<Material>,
 }
 
 impl ContextRequest {
-    /// The chain of the identity.
+    /// Sets the chain of the identity.
     pub fn chain(&mut self, chain: Material) {
         self.spec.chain = Some(chain.digest());
         self.material.push(chain);
     }
 
-    /// The second argument of LuaSSL's wrap: a chain or trust anchors; the daemon distinguishes them.
+    /// Sets the second argument of LuaSSL's wrap: a chain or trust anchors. The daemon distinguishes them.
     pub fn chain_or_trust(&mut self, certificates: Material) {
         self.spec.chain_or_trust = Some(certificates.digest());
         self.material.push(certificates);
     }
 
-    /// Trust anchors.
+    /// Adds trust anchors.
     pub fn trust(&mut self, certificates: Material) {
         self.spec.trust.certificates.push(certificates.digest());
         self.material.push(certificates);
     }
 
-    /// Certificate revocation lists.
+    /// Adds certificate revocation lists.
     pub fn crl(&mut self, crl: Material) {
         self.spec.trust.crls.push(crl.digest());
         self.material.push(crl);
     }
 
-    /// Trust anchors and CRLs of a hashed directory.
+    /// Adds trust anchors and CRLs of a hashed directory.
     ///
     /// # Errors
-    /// [`MaterialError`] where it cannot be read, is too large, or has no hashed names.
+    /// Returns [`MaterialError`] if the directory cannot be read, is too large, or has no hashed names.
     pub fn directory(&mut self, directory: &[u8]) -> Result<(), MaterialError> {
         let hashed = Hashed::read(directory)?;
         hashed.certificates.into_iter().for_each(|material| self.trust(material));
@@ -58,7 +58,8 @@ impl ContextRequest {
         Ok(())
     }
 
-    /// Like [`ContextRequest::directory`], but ignores directories that cannot be used. With `crls` it takes only the CRLs.
+    /// Like [`ContextRequest::directory`], but ignores directories that cannot be used. If `crls` is true,
+    /// adds only the CRLs.
     pub fn lenient_directory(&mut self, directory: &[u8], crls: bool) {
         let Ok(hashed) = Hashed::read(directory) else { return };
         if crls {
@@ -68,14 +69,14 @@ impl ContextRequest {
         }
     }
 
-    /// One more identity, with its chain where it is not the identity's own.
+    /// Adds an identity, with its chain if that is not the identity's own.
     pub fn additional_identities(&mut self, identity: String, chain: Option<Material>) {
         let digest = chain.as_ref().map(Material::digest);
         self.spec.additional_identities.push(AdditionalIdentity { identity, chain: digest });
         self.material.extend(chain);
     }
 
-    /// Diffie-Hellman parameters.
+    /// Sets the Diffie-Hellman parameters.
     pub fn dh(&mut self, parameters: Material) {
         self.spec.dh = Some(DhSpec::Parameters(parameters.digest()));
         self.material.push(parameters);
@@ -91,13 +92,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// Asks the daemon for a context.
+    /// Requests a context from the daemon.
     ///
     /// # Errors
-    /// The daemon refuses it, or cannot be reached.
+    /// Returns an error if the daemon refuses it, or cannot be reached.
     pub fn new(client: &Rc<Client>, context_request: ContextRequest) -> Result<Rc<Self>, Error> {
         let mut spec = context_request.spec;
-        // The current directory at this time: the program may change it before the context is recreated after a fork.
+        // This is the current directory at this time. The program may change it before the context is
+        // recreated after a fork.
         spec.directory =
             std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
         let context = Self {
@@ -116,7 +118,7 @@ impl Context {
         &self.client
     }
 
-    /// The number of the context on this control connection. Creates the context if necessary.
+    /// Returns the number of the context on this control connection. Creates the context if necessary.
     pub(crate) fn number(&self, session: &mut Session<'_>) -> Result<u64, CallError> {
         match self.made.get() {
             Some((generation, number)) if generation == session.generation() => Ok(number),
@@ -159,7 +161,7 @@ impl Context {
         }
     }
 
-    /// Adds the names of the files to a failure: the daemon knows only their contents.
+    /// Adds the names of the files to a failure, because the daemon knows only their contents.
     fn named(&self, error: Error) -> Error {
         let origins: Vec<&str> = self.material.iter().map(Material::origin).collect();
         if error.reason != Some(Reason::Pem) || origins.is_empty() {
@@ -170,7 +172,8 @@ impl Context {
 }
 
 impl Context {
-    /// Releases a context. If this was the last reference, the daemon has released it too when this returns.
+    /// Releases a context. If this was the last reference, the daemon has also released it when this function
+    /// returns.
     pub fn release(context: Rc<Self>) {
         let client = Rc::clone(&context.client);
         drop(context);

@@ -1,4 +1,4 @@
-//! One control connection: frames out, frames in, one request at a time.
+//! One control connection: sends and receives frames, one request at a time.
 
 use crate::deadline::{Deadline, Timeout};
 use crate::error::Error;
@@ -19,14 +19,14 @@ use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long any request may take where the program's own timeout is not shorter. Above the daemon's own deadline of
-/// 10 s, so that its answer arrives where there is one.
+/// The deadline of a request if the program's own timeout is not shorter. It is longer than the daemon's own
+/// deadline of 10 s, so that an answer of the daemon arrives in time.
 pub(crate) const REQUEST: Duration = Duration::from_secs(15);
 
-/// How often a receive checks its deadline.
+/// The interval in which a receive checks its deadline.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Bytes of one receive; most answers are smaller.
+/// The number of bytes of one receive. Most answers are smaller.
 const CHUNK: usize = 4096;
 
 /// An answer and the descriptor that came with it.
@@ -35,25 +35,25 @@ pub(crate) struct Answer<T> {
     pub(crate) fd: Option<OwnedFd>,
 }
 
-/// Why a request failed.
+/// The reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     /// The daemon closed the connection before the request was sent, so the request had no effect.
     #[error("the control connection was closed")]
     NotSent,
-    /// The connection ended before the answer came.
+    /// The connection ended before the answer arrived.
     #[error("the daemon went away")]
     Lost,
-    /// No answer in time; the connection cannot be used any more.
+    /// There was no answer in time, and the connection can no longer be used.
     #[error("timeout: the daemon did not answer")]
     Timeout,
-    /// No answer in time; a late answer is ignored.
+    /// There was no answer in time. A late answer is ignored.
     #[error("timeout: the daemon did not answer")]
     Late,
     /// The request exceeds the daemon's frame limit.
     #[error("{what} of {length} bytes is above the daemon's limit of {limit} ([limits] frame_bytes)")]
     TooLarge { what: String, length: usize, limit: usize },
-    /// The other side does not speak the protocol.
+    /// The other side does not implement the protocol.
     #[error("the daemon sent a malformed answer: {0}")]
     Garbage(String),
     /// The daemon refused the request.
@@ -62,7 +62,7 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// Whether the connection can no longer be used.
+    /// Returns whether the connection can no longer be used.
     pub(crate) fn is_fatal(&self) -> bool {
         !matches!(self, Self::Failed(_) | Self::TooLarge { .. } | Self::Late)
     }
@@ -92,12 +92,13 @@ pub(crate) struct Link {
     next_id: u64,
     frame_limit: usize,
     inbox: BytesMut,
-    /// The descriptor that came with what is in the inbox: it is the awaited answer's, no other has one.
+    /// The descriptor that was received with the data in the inbox. It belongs to the awaited answer, because
+    /// no other answer has a descriptor.
     descriptor: Option<OwnedFd>,
 }
 
 impl Link {
-    /// Connects and sends `hello` as `client`.
+    /// Connects and sends `hello` with the name `client`.
     pub(crate) fn open(path: &Path, client: &str, deadline: Deadline) -> Result<Self, Error> {
         let socket = dial(path).map_err(|errno| unreachable(path, errno))?;
         let inbox = BytesMut::new();
@@ -122,7 +123,7 @@ impl Link {
     ) -> Result<Answer<T>, CallError> {
         let id = self.tell(request, fd, deadline)?;
         let body = self.answer_to(id, deadline).map_err(|error| match error {
-            // A late descriptor would be mistaken for that of the next answer.
+            // A late descriptor would be taken for the descriptor of the next answer.
             CallError::Timeout if !brings_descriptor(request) => CallError::Late,
             other => other,
         })?;
@@ -131,7 +132,7 @@ impl Link {
         Ok(Answer { fields: outcome.map_err(CallError::Failed)?, fd })
     }
 
-    /// Waits for the answer to a request sent with [`Link::tell`], whatever it is.
+    /// Waits for the answer to a request sent with [`Link::tell`]. A failure in the answer is ignored.
     pub(crate) fn settle(&mut self, id: u64, deadline: Deadline) -> Result<(), CallError> {
         self.answer_to(id, deadline).map(drop)
     }
@@ -195,7 +196,8 @@ impl Link {
         }
     }
 
-    /// Receives available data. While the deadline is far away, the socket's own timeout saves a poll(2).
+    /// Receives available data. If the deadline is far away, the socket's own timeout saves a call of
+    /// poll(2).
     fn fill(&mut self, deadline: Deadline) -> Result<(), CallError> {
         let mut buffer = [0; CHUNK];
         loop {
@@ -235,7 +237,7 @@ fn brings_descriptor(request: &Request) -> bool {
 
 fn dial(path: &Path) -> Result<OwnedFd, Errno> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // A Unix socket's connect waits while the backlog is full, for as long as the send timeout says.
+    // The connect of a Unix socket waits while the backlog is full, up to the send timeout.
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(REQUEST))?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(TICK))?;
     let address = SocketAddrUnix::new(path)?;
@@ -263,7 +265,7 @@ fn unreachable(path: &Path, errno: Errno) -> Error {
     }
 }
 
-/// For callers that have no timeout of their own.
+/// Returns the deadline for callers that have no timeout of their own.
 pub(crate) fn request_deadline() -> Deadline {
     Timeout::After(REQUEST).deadline()
 }

@@ -1,27 +1,28 @@
-//! How long an operation may take, and waiting on a descriptor that long.
+//! The timeouts of operations, and waiting on a descriptor until a deadline.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::time::{Duration, Instant};
 
-/// What a program asked for with `settimeout`.
+/// The timeout that a program has set with `settimeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
     /// No timeout.
     Never,
-    /// At most this long for the whole operation; zero does not wait at all.
+    /// At most this time for the whole operation. Zero does not wait at all.
     After(Duration),
 }
 
 impl Timeout {
-    /// Whether the operation must not wait.
+    /// Returns whether the operation must not wait.
     #[must_use]
     pub fn is_zero(self) -> bool {
         self == Self::After(Duration::ZERO)
     }
 
-    /// The remaining timeout of an operation that began at `started`. It never becomes zero, which means non-blocking.
+    /// Returns the remaining timeout of an operation that began at `started`. It is never zero, because zero
+    /// means non-blocking.
     pub(crate) fn since(self, started: Instant) -> Self {
         match self {
             Self::After(duration) if !duration.is_zero() => {
@@ -34,12 +35,12 @@ impl Timeout {
     pub(crate) fn deadline(self) -> Deadline {
         match self {
             Self::Never => Deadline(None),
-            // A time that the clock cannot represent counts as never.
+            // A time that the clock cannot represent is treated as no deadline.
             Self::After(duration) => Deadline(Instant::now().checked_add(duration)),
         }
     }
 
-    /// The deadline of an operation that always blocks, up to `bound`, even with a zero timeout.
+    /// Returns the deadline of an operation that always blocks, up to `bound`, even with a zero timeout.
     pub(crate) fn bounded(self, bound: Duration) -> Deadline {
         let duration = match self {
             Self::After(duration) if duration > Duration::ZERO => duration.min(bound),
@@ -49,7 +50,7 @@ impl Timeout {
     }
 }
 
-/// A moment at which an operation gives up; `None` is never.
+/// The time at which an operation gives up; `None` if there is no deadline.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline(Option<Instant>);
 
@@ -66,12 +67,13 @@ impl Deadline {
         self.0.is_none()
     }
 
-    /// Whether more than `duration` is left.
+    /// Returns whether more than `duration` is left.
     pub(crate) fn is_beyond(self, duration: Duration) -> bool {
         self.left().is_none_or(|left| left > duration)
     }
 
-    /// Waits until the descriptor is ready for one of `flags` (or has failed). False: the deadline passed first.
+    /// Waits until the descriptor is ready for one of `flags`, or has failed. Returns false if the deadline
+    /// passed first.
     pub(crate) fn wait(self, fd: BorrowedFd<'_>, flags: PollFlags) -> Result<bool, Errno> {
         loop {
             let left = self.left().map(|left| Timespec::try_from(left).unwrap_or(MAX_TIMESPEC));

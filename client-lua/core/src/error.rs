@@ -1,4 +1,4 @@
-//! The error of a failed operation: a code for Lua programs and a message for people.
+//! The error of a failed operation: a code for Lua programs and a message for users.
 
 use luassl_protocol::{Failure, LuaCode, Reason};
 
@@ -6,16 +6,16 @@ use luassl_protocol::{Failure, LuaCode, Reason};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// The number that Lua programs see.
+    /// The number that Lua programs receive.
     pub code: LuaCode,
-    /// What failed and what to do about it; lower case, no final period.
+    /// The problem and its remedy; lower case, no final period.
     pub message: String,
-    /// Which of the failures of this code, where the daemon told.
+    /// The reason that distinguishes failures with this code, if the daemon sent one.
     pub reason: Option<Reason>,
 }
 
 impl Error {
-    /// An error from its code and message.
+    /// Creates an error from its code and message.
     pub fn new(code: LuaCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), reason: None }
     }

@@ -1,7 +1,7 @@
 //! The client of luassld without Lua: control connection, contexts, streams, listeners.
 //!
-//! Operations block, with deadlines by poll(2). The crate has no threads, no async runtime and no OpenSSL. A program may
-//! fork at any time: resources of one process are created again in the other when they are next needed.
+//! Operations block, with deadlines by poll(2). The crate has no threads, no async runtime and no OpenSSL. A
+//! program may fork at any time: the resources of one process are recreated in the other on their next use.
 #![deny(unsafe_code)]
 
 mod certificate;

@@ -1,5 +1,5 @@
-//! Public material that the program brings: CA files and hashed directories, chains, CRLs, DH parameters. Read here,
-//! with the program's own rights, and sent as bytes.
+//! Public material that the program supplies: CA files and hashed directories, chains, CRLs, DH parameters.
+//! It is read in this process, with the program's own rights, and sent as bytes.
 
 use luassl_protocol::{
     CERTIFICATE_LABELS, CRL_LABELS, DH_LABELS, Digest, OnKey, PEM_PIECE, PemBlocks, PemFault,
@@ -13,18 +13,18 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use zeroize::Zeroizing;
 
-/// The largest file that is read, in bytes: it has to fit one frame of 1 MiB.
+/// The maximum size of a file that is read, in bytes. It must fit into one frame of 1 MiB.
 const MAX_FILE: u64 = (1 << 20) - 1024;
-/// The most bytes of one hashed directory.
+/// The maximum number of bytes of one hashed directory.
 const MAX_DIRECTORY: usize = 4 << 20;
-/// The most entries of one hashed directory that are read.
+/// The maximum number of entries of one hashed directory that are read.
 const MAX_ENTRIES: usize = 16_384;
-/// Files of a directory are joined up to this size, so that it crosses in a few requests.
+/// Files of a directory are joined up to this size, so that they are sent in a few requests.
 const JOINED: usize = 256 << 10;
 
 const PEM: &str = "-----BEGIN ";
 
-/// What material is to be.
+/// The kind of material.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Certificates.
@@ -36,7 +36,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The labels of its PEM blocks; the first is the usual one.
+    /// Returns the labels of its PEM blocks. The first one is the usual one.
     fn labels(self) -> &'static [&'static str] {
         match self {
             Self::Certificates => CERTIFICATE_LABELS,
@@ -46,39 +46,39 @@ impl Kind {
     }
 }
 
-/// Why material cannot be used.
+/// The reason why material cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MaterialError {
     /// The file or directory cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Read {
-        /// Which one.
+        /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// More than is sent.
+    /// The material exceeds the limit on its size.
     #[error("{} is above the limit of {limit} bytes", .path.display())]
     TooLarge {
         /// The file or directory.
         path: PathBuf,
-        /// The bound, in bytes.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// A file or a text without what it should have.
+    /// A file or a text does not contain a block of the requested kind.
     #[error("{origin} has no PEM block that begins with {PEM}{}-----", .kind.labels()[0])]
     NoPem {
-        /// The file, or what the text was given as.
+        /// The file, or a description of the text.
         origin: String,
-        /// What it should have.
+        /// The requested kind.
         kind: Kind,
     },
-    /// A block of the kind that was asked for is cut off, or has other text in it.
+    /// A block of the requested kind is incomplete, or contains other text.
     #[error("{origin}: {fault}")]
     Damaged {
-        /// The file, or what the text was given as.
+        /// The file, or a description of the text.
         origin: String,
-        /// What is wrong.
+        /// The error.
         fault: PemFault,
     },
     /// A directory without a name such as `5ed36f99.0`.
@@ -89,7 +89,7 @@ pub enum MaterialError {
     },
 }
 
-/// Bytes of public material, known to the daemon by their digest. A clone shares them.
+/// Bytes of public material. The daemon identifies them by their digest. A clone shares them.
 #[derive(Clone)]
 pub struct Material {
     digest: Digest,
@@ -98,8 +98,8 @@ pub struct Material {
 }
 
 impl Material {
-    /// Material that is at hand; `origin` is for messages. A private key in it (one file for key and chain is
-    /// common) stays here.
+    /// Creates material from a text; `origin` is used in messages. A private key in the text is not sent (one
+    /// file for key and chain is common).
     #[must_use]
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Self {
         let public = without_private_keys(bytes);
@@ -107,11 +107,13 @@ impl Material {
         Self { digest: Digest::new(digest), bytes: public.into(), origin: origin.into() }
     }
 
-    /// The blocks of that kind in a PEM text; anything else names a file of them. No other byte of it is kept, so that
-    /// one file for key and chain brings no key into this process.
+    /// Returns the blocks of a kind in a PEM text. A value that is not PEM is the name of a file that
+    /// contains them. No other byte of the file is kept, so that the key in a file with key and chain does
+    /// not enter this process.
     ///
     /// # Errors
-    /// [`MaterialError`] where that file cannot be read whole, or has nothing of that kind.
+    /// Returns [`MaterialError`] if the file cannot be read completely, or does not contain a block of this
+    /// kind.
     pub fn from_text_or_file(value: &[u8], kind: Kind) -> Result<Self, MaterialError> {
         let (bytes, origin) = if value.windows(PEM.len()).any(|window| window == PEM.as_bytes()) {
             let mut blocks = PemBlocks::new(kind.labels(), OnKey::Skip);
@@ -127,7 +129,7 @@ impl Material {
         Ok(Self::from_bytes(&bytes, &origin))
     }
 
-    /// Where it comes from, for messages.
+    /// Returns its origin, for messages.
     pub(crate) fn origin(&self) -> &str {
         &self.origin
     }
@@ -141,7 +143,7 @@ impl Material {
     }
 }
 
-/// A directory of certificates and CRLs under hashed names, as `openssl rehash` makes it.
+/// A directory of certificates and CRLs under hashed names, in the layout of `openssl rehash`.
 pub(crate) struct Hashed {
     pub(crate) certificates: Vec<Material>,
     pub(crate) crls: Vec<Material>,
@@ -174,7 +176,7 @@ fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
 }
 
-/// The blocks of a kind in a file. What is read passes through a buffer that is wiped.
+/// Reads the blocks of a kind from a file. The data passes through a buffer that is wiped.
 fn read(path: &Path, kind: Kind) -> Result<Vec<u8>, MaterialError> {
     let failed = |source| MaterialError::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
@@ -203,7 +205,7 @@ fn whole(blocks: Result<Vec<Vec<u8>>, PemFault>, origin: &str) -> Result<Vec<u8>
         .map_err(|fault| MaterialError::Damaged { origin: origin.to_owned(), fault })
 }
 
-/// In the order of their names, so that the same directory gives the same digests.
+/// Returns the entries in the order of their names, so that the same directory results in the same digests.
 fn entries(directory: &Path) -> Result<BTreeSet<(String, PathBuf)>, MaterialError> {
     let failed = |source| MaterialError::Read { path: directory.to_owned(), source };
     let listing = std::fs::read_dir(directory).map_err(failed)?;
@@ -222,7 +224,7 @@ enum Hash {
     Crl,
 }
 
-/// `HHHHHHHH.N` is a certificate, `HHHHHHHH.rN` a CRL.
+/// Parses a hashed name: `HHHHHHHH.N` is a certificate, `HHHHHHHH.rN` a CRL.
 fn hashed(name: &str) -> Option<Hash> {
     let (hash, number) = name.split_once('.')?;
     if hash.len() != 8 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -236,7 +238,8 @@ fn hashed(name: &str) -> Option<Hash> {
     is_number.then_some(kind)
 }
 
-/// Joins PEM files into a few larger ones; each comes once, however many names it has.
+/// Joins PEM files into a few larger ones. Each file is included once, independent of the number of its
+/// names.
 #[derive(Default)]
 struct Joiner {
     seen: BTreeSet<[u8; 32]>,

@@ -1,4 +1,4 @@
-//! Where the daemon's control socket is.
+//! The location of the daemon's control socket.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,7 +7,8 @@ use std::path::PathBuf;
 /// The system's control socket.
 const SYSTEM: &str = "/run/luassl/luassl.sock";
 
-/// `$LUASSL_SOCKET`; else `$XDG_RUNTIME_DIR/luassl/luassl.sock` where there is one; else the system's.
+/// Returns `$LUASSL_SOCKET`; otherwise `$XDG_RUNTIME_DIR/luassl/luassl.sock` if it exists; otherwise the
+/// system's.
 #[must_use]
 pub fn socket_path() -> PathBuf {
     choose(env::var_os("LUASSL_SOCKET"), env::var_os("XDG_RUNTIME_DIR"))

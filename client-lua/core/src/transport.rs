@@ -1,4 +1,5 @@
-//! Messages with descriptors on Unix sockets. Nothing here waits unless its flags say so, and nothing raises SIGPIPE.
+//! Messages with descriptors on Unix sockets. The functions wait only if their flags allow it, and do not
+//! raise SIGPIPE.
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
@@ -8,20 +9,22 @@ use rustix::net::{
 };
 use std::mem::MaybeUninit;
 
-/// More than any message carries: a front that sends too many is detected, and no descriptor leaks.
+/// The maximum number of descriptors of a receive. It is larger than that of any message, so that a front
+/// that sends too many is detected and no descriptor leaks.
 const MAX_DESCRIPTORS: usize = 4;
 
 /// The result of one recvmsg(2).
 pub(crate) struct Received {
-    /// Bytes in the buffer; 0 is the end.
+    /// The number of bytes in the buffer; 0 is the end.
     pub(crate) length: usize,
     /// The first descriptor of the message; others are closed.
     pub(crate) fd: Option<OwnedFd>,
-    /// Whether the message or its descriptors did not fit: the process has no descriptor left, most likely.
+    /// Whether the message or its descriptors did not fit. The most likely cause is that the process has no
+    /// free descriptor.
     pub(crate) truncated: bool,
 }
 
-/// sendmsg(2) with at most one descriptor on the first byte. Returns the number of bytes sent.
+/// Calls sendmsg(2) with at most one descriptor on the first byte. Returns the number of bytes sent.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -36,7 +39,7 @@ pub(crate) fn send(
     sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags | SendFlags::NOSIGNAL)
 }
 
-/// recvmsg(2) with an optional descriptor, close-on-exec.
+/// Calls recvmsg(2) for data and an optional descriptor, close-on-exec.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],

@@ -16,7 +16,7 @@ internal.register(Classic)
 
 local ssl = setmetatable({ _VERSION = luassl._VERSION }, { __index = luassl })
 
---- wrap's arguments as options. LuaSSL asked the peer for a certificate unless told otherwise.
+--- Converts wrap's arguments to options. LuaSSL requests a certificate from the peer by default.
 local function classic_options(...)
   local options = {}
   for name, value in pairs(internal.named(...)) do
@@ -28,7 +28,7 @@ local function classic_options(...)
   return options
 end
 
---- A method that throws its failure and returns nothing.
+--- Returns a method that throws its failure and returns nothing.
 local function throwing(name)
   local method = Object[name]
   return function(self, ...)
@@ -39,7 +39,7 @@ local function throwing(name)
   end
 end
 
---- A method that returns nothing, even on failure.
+--- Returns a method that returns nothing, even on failure.
 local function silent(name)
   local method = Object[name]
   return function(self, ...)

@@ -9,14 +9,14 @@ local context = require "luassl.luasec.context"
 local unpack = table.unpack or unpack -- luacheck: ignore 143
 
 local luasec = {
-  -- The version of LuaSec whose API this is: programs compare it.
+  -- The version of LuaSec with this API. Programs compare it.
   _VERSION = "1.3.2",
   _COPYRIGHT = connection.copyright(),
   config = config,
   loadcertificate = certificate.load,
 }
 
---- Calls a setter with one value, or with each of a list.
+--- Calls a setter with one value, or with each value of a list.
 local function with_all(setter, ctx, values)
   if type(values) == "table" then
     return setter(ctx, unpack(values))
@@ -84,8 +84,8 @@ local function set_server_protocols(ctx, protocols)
   end)
 end
 
--- The setters for the keys of a configuration, in LuaSec's order, so that the same error is reported first. False
--- counts as unset.
+-- The setters for the keys of a configuration, in LuaSec's order, so that the same error is reported first.
+-- The value false counts as unset.
 local SETTERS = {
   { "ciphers", context.setcipher },
   { "ciphersuites", context.setciphersuites },
@@ -111,7 +111,7 @@ local SETTERS = {
 
 local WRONG_PSK = "invalid PSK configuration"
 
---- LuaSec takes a function. In addition, luassl takes `{ identity = text, key = text }`.
+--- Sets a client's PSK. LuaSec accepts a function. luassl also accepts `{ identity = text, key = text }`.
 local function set_client_psk(ctx, psk)
   if type(psk) == "function" then
     return context.setclientpskcb(ctx, psk)
@@ -121,7 +121,7 @@ local function set_client_psk(ctx, psk)
   return nil, WRONG_PSK
 end
 
---- LuaSec takes a function, or `{ hint = text, callback = function }`. In addition, luassl takes
+--- Sets a server's PSKs. LuaSec accepts a function, or `{ hint = text, callback = function }`. luassl also accepts
 -- `{ keys = { [identity] = key }, hint = text or nil, callback = function or nil }`.
 local function set_server_psk(ctx, psk)
   if type(psk) == "function" then

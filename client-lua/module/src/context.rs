@@ -1,4 +1,4 @@
-//! Contexts as userdata: connections are opened and listeners made from them.
+//! Contexts as userdata. They open connections and create listeners.
 
 use crate::listener::ListenerHandle;
 use crate::options;
@@ -32,7 +32,7 @@ impl LuaUserData for ContextHandle {
             let Some(context) = &this.context else { return misuse(lua, RELEASED) };
             this.listener(lua, Listener::configured(context, &name))
         });
-        // A reference for another object.
+        // Returns a reference for another object.
         methods.add_method("share", |_, this, ()| {
             Ok(Self { shared: Rc::clone(&this.shared), context: this.context.clone() })
         });
@@ -83,7 +83,8 @@ fn attach(
     this.pending_connection(lua, PendingConnection::attach(context, socket, options, timeout(seconds)))
 }
 
-/// `context(options)`: a context, `nil, message, code`, or `nil, message` for what the caller should throw.
+/// `context(options)`: returns a context, or `nil, message, code`, or `nil, message` for an error that the
+/// caller throws.
 pub(crate) fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
     let context_request = match options::context_request(options) {
         Ok(context_request) => context_request,

@@ -1,5 +1,6 @@
-//! The native half of the Lua module luassl: objects of [`luassl_client`] as userdata, and the conventions of results
-//! (`nil, message, code`). Arguments are checked in Lua, so that misuse is thrown at the caller's level.
+//! The native half of the Lua module luassl: objects of [`luassl_client`] as userdata, and the conventions of
+//! results (`nil, message, code`). Arguments are checked in Lua, so that errors for misuse are thrown at the
+//! caller's level.
 
 mod context;
 mod listener;
@@ -25,7 +26,7 @@ fn constants(lua: &Lua) -> LuaResult<LuaTable> {
     Ok(table)
 }
 
-/// `require "luassl_core"`: for luassl.lua alone. No daemon is needed to load it.
+/// `require "luassl_core"`: only for luassl.lua. Loading it does not need a daemon.
 #[mlua::lua_module(skip_memory_check)]
 fn luassl_core(lua: &Lua) -> LuaResult<LuaTable> {
     let version: String = lua.globals().raw_get("_VERSION")?;

@@ -9,7 +9,7 @@ use luassl_protocol::{CertificateFacts, CertificateText};
 use mlua::prelude::*;
 use std::rc::Rc;
 
-/// A userdata that represents a LuaSec context, whose state Lua keeps in a table.
+/// A userdata that represents a LuaSec context. Lua keeps its state in a table.
 struct ContextToken;
 
 impl LuaUserData for ContextToken {}
@@ -19,7 +19,8 @@ struct CertificateToken;
 
 impl LuaUserData for CertificateToken {}
 
-/// `context(options)`: a context; or nil, the reason and its code. Invalid options have the code for misuse.
+/// `context(options)`: returns a context; or nil, the reason and its code. Invalid options have the code for
+/// misuse.
 fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
     let context_request = match options::lock_step_request(options) {
         Ok(context_request) => context_request,
@@ -33,7 +34,7 @@ fn context(lua: &Lua, shared: &Rc<Shared>, options: &LuaTable) -> Returned {
     }
 }
 
-/// `certificate(data)`: what a certificate says, as a table; or nil, the reason and its code.
+/// `certificate(data)`: returns the contents of a certificate as a table; or nil, the reason and its code.
 fn certificate(lua: &Lua, shared: &Shared, data: &LuaString) -> Returned {
     let read = shared.client.read_certificate(data.as_bytes().to_vec());
     outcome(lua, read, |facts| certificate_table(lua, &facts)?.into_lua_multi(lua))
@@ -77,7 +78,8 @@ fn texts(lua: &Lua, all: &[CertificateText]) -> LuaResult<LuaTable> {
     Ok(list)
 }
 
-/// `check_issued(anchor, certificate, between)`, all DER: whether it verifies, and why not.
+/// `check_issued(anchor, certificate, between)`, all DER: returns whether the certificate verifies, and the
+/// reason if not.
 fn check_issued(
     lua: &Lua,
     shared: &Shared,
@@ -90,12 +92,12 @@ fn check_issued(
     })
 }
 
-/// What the daemon's OpenSSL knows: its groups; or nil, the reason and its code.
+/// Returns the groups that the daemon's OpenSSL supports; or nil, the reason and its code.
 fn describe(lua: &Lua, shared: &Shared) -> Returned {
     outcome(lua, shared.client.describe(), |description| description.groups.into_lua_multi(lua))
 }
 
-/// The functions.
+/// Returns the table of functions.
 pub(crate) fn functions(lua: &Lua, shared: &Rc<Shared>) -> LuaResult<LuaTable> {
     let table = lua.create_table()?;
     let own = Rc::clone(shared);

@@ -1,4 +1,4 @@
-//! The options of `wrap`, as a Lua table of named ones; the positional form becomes such a table in Lua.
+//! The options of `wrap` as a Lua table with named fields. Lua converts the positional form to such a table.
 
 use luassl_client::{ContextRequest, Kind, Material};
 use luassl_protocol::{
@@ -7,17 +7,17 @@ use luassl_protocol::{
 };
 use mlua::prelude::*;
 
-/// Why options cannot be used.
+/// The reason why options cannot be used.
 pub(crate) enum Fault {
-    /// An unknown option, or one of the wrong type: to be thrown.
+    /// An unknown option, or an option of the wrong type. It is thrown.
     Misuse(String),
-    /// An unusable value: to be returned.
+    /// An unusable value. It is returned.
     Failed(String),
 }
 
 type Outcome = Result<(), Fault>;
 
-/// Builds the recipe from the options of `wrap`.
+/// Builds the context request from the options of `wrap`.
 pub(crate) fn context_request(options: &LuaTable) -> Result<ContextRequest, Fault> {
     let mut context_request = ContextRequest::default();
     for pair in options.pairs::<LuaValue, LuaValue>() {
@@ -31,7 +31,7 @@ pub(crate) fn context_request(options: &LuaTable) -> Result<ContextRequest, Faul
     Ok(context_request)
 }
 
-/// The recipe of a context for LuaSec, which has more options than `wrap`.
+/// Builds the context request for LuaSec, which has more options than `wrap`.
 pub(crate) fn lock_step_request(options: &LuaTable) -> Result<ContextRequest, Fault> {
     let mut context_request = ContextRequest::default();
     for pair in options.pairs::<String, LuaValue>() {
@@ -98,7 +98,7 @@ fn apply(context_request: &mut ContextRequest, option: &Option<'_>) -> Outcome {
     Ok(())
 }
 
-/// One option, under its name.
+/// One option and its name.
 struct Option<'a> {
     name: &'a str,
     value: &'a LuaValue,
@@ -145,7 +145,7 @@ impl Option<'_> {
         Err(self.failed("expected a whole number from 0 to 100"))
     }
 
-    /// One text, or a table of texts.
+    /// Returns the texts of the option, which is one text or a table of texts.
     fn list(&self) -> Result<Vec<String>, Fault> {
         self.each()?.iter().map(|value| Option { name: self.name, value }.text()).collect()
     }
@@ -165,7 +165,7 @@ impl Option<'_> {
         Ok(self.list()?.join(":"))
     }
 
-    /// `{{key = "identity", chain = PEM}, ...}`
+    /// Reads `{{key = "identity", chain = PEM}, ...}`.
     fn additional_identities(&self, context_request: &mut ContextRequest) -> Outcome {
         for value in self.each()? {
             let Some(pair) = value.as_table() else { return Err(self.wrong("table of tables")) };
@@ -179,7 +179,7 @@ impl Option<'_> {
         Ok(())
     }
 
-    /// `{hint = "...", keys = {{identity = "...", key = "..."}, ...}, ask = true}`
+    /// Reads `{hint = "...", keys = {{identity = "...", key = "..."}, ...}, ask = true}`.
     fn psk(&self) -> Result<PskSpec, Fault> {
         let wrong = || self.wrong("table of a psk");
         let table = self.value.as_table().ok_or_else(wrong)?;
@@ -198,7 +198,7 @@ impl Option<'_> {
         })
     }
 
-    /// `{["*.example.org"] = "identity"}`
+    /// Reads `{["*.example.org"] = "identity"}`.
     fn entries(&self) -> Result<Vec<SniEntry>, Fault> {
         let Some(table) = self.value.as_table() else {
             return Err(self.wrong("table of names and identities"));
@@ -210,7 +210,7 @@ impl Option<'_> {
                     let text = |value: &LuaValue| Option { name: self.name, value }.text();
                     entries.push(SniEntry { name: text(&name)?, identity: text(&identity)? });
                 }
-                // No conversion: a number must not count as a name.
+                // There is no conversion, because a number must not count as a name.
                 (LuaValue::String(_), _) => return Err(self.wrong("table of names and identities")),
                 _ => {
                     return Err(Fault::Misuse(format!(
@@ -221,12 +221,12 @@ impl Option<'_> {
                 }
             }
         }
-        // The order of Lua tables is undefined; equal tables must give equal contexts.
+        // The order of Lua tables is undefined, but equal tables must result in equal contexts.
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
 
-    /// A sum of constants, or a list of their names.
+    /// Reads a sum of constants, or a list of their names.
     fn sum(&self, by_names: impl Fn(Vec<String>) -> Result<u64, String>) -> Result<u64, Fault> {
         match self.value {
             LuaValue::Integer(_) | LuaValue::Number(_) => {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 pub(crate) struct PendingConnectionHandle {
     shared: Rc<Shared>,
-    /// `None` once it has succeeded or failed.
+    /// The connection; `None` after it has succeeded or failed.
     pending: Option<PendingConnection>,
 }
 
@@ -40,7 +40,7 @@ impl PendingConnectionHandle {
 impl LuaUserData for PendingConnectionHandle {
     fn add_methods<M: LuaUserDataMethods<Self>>(methods: &mut M) {
         methods.add_method_mut("advance", Self::advance);
-        // The descriptor, and what to poll it for.
+        // Returns the descriptor, and the event to poll for.
         methods.add_method("getfd", |_, this, ()| {
             let polled = this.pending.as_ref().and_then(PendingConnection::descriptor);
             Ok(polled.map_or((None, None), |(fd, direction)| {

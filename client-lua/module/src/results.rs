@@ -1,36 +1,36 @@
-//! Results as Lua programs get them: a value or `true`, or `nil, message, code`.
+//! Results for Lua programs: a value or `true`, or `nil, message, code`.
 
 use luassl_client::{Error, Timeout};
 use luassl_protocol::{LuaCode, Reason};
 use mlua::prelude::*;
 use std::time::Duration;
 
-/// What a function of the module returns.
+/// The result of a function of the module.
 pub(crate) type Returned = LuaResult<LuaMultiValue>;
 
-/// Exactly one value.
+/// Returns exactly one value.
 pub(crate) fn value(lua: &Lua, value: impl IntoLua) -> Returned {
     value.into_lua(lua)?.into_lua_multi(lua)
 }
 
-/// `nil, message, code`, and whether a collection of garbage may help: contexts of objects that are no longer referenced
-/// count until they are collected.
+/// Returns `nil, message, code`, and whether a garbage collection may help. Contexts of unreferenced objects
+/// count towards the limit until they are collected.
 pub(crate) fn fail_to_make(lua: &Lua, error: &Error) -> Returned {
     let may_help = error.reason == Some(Reason::Contexts);
     (LuaNil, error.message.as_str(), error.code as i32, may_help).into_lua_multi(lua)
 }
 
-/// `nil, message, code`
+/// Returns `nil, message, code`.
 pub(crate) fn fail(lua: &Lua, error: &Error) -> Returned {
     (LuaNil, error.message.as_str(), error.code as i32).into_lua_multi(lua)
 }
 
-/// `nil, message, code` for what cannot be done with this argument or in this state.
+/// Returns `nil, message, code` for an operation that is not possible with this argument or in this state.
 pub(crate) fn misuse(lua: &Lua, message: &str) -> Returned {
     (LuaNil, message, LuaCode::Misuse as i32).into_lua_multi(lua)
 }
 
-/// The value that `convert` makes of a success, or the failure.
+/// Returns the value that `convert` returns for a success, or the failure.
 pub(crate) fn outcome<T>(
     lua: &Lua,
     outcome: Result<T, Error>,
@@ -42,12 +42,12 @@ pub(crate) fn outcome<T>(
     }
 }
 
-/// `true` or the failure.
+/// Returns `true` or the failure.
 pub(crate) fn done(lua: &Lua, result: Result<(), Error>) -> Returned {
     outcome(lua, result, |()| value(lua, true))
 }
 
-/// Seconds from `settimeout`; `None` or a negative number means no timeout.
+/// Converts seconds from `settimeout`; `None` or a negative number means no timeout.
 pub(crate) fn timeout(seconds: Option<f64>) -> Timeout {
     match seconds {
         Some(seconds) if seconds >= 0.0 => {

@@ -18,7 +18,7 @@ impl StreamHandle {
         Self { shared: Rc::clone(shared), stream }
     }
 
-    /// Data; or `nil, code, message`.
+    /// Returns data, or `nil, code, message`.
     fn read(lua: &Lua, this: &mut Self, (size, seconds): (Option<usize>, Option<f64>)) -> Returned {
         let Self { shared, stream } = this;
         shared.with_buffer(|buffer| {
@@ -30,7 +30,7 @@ impl StreamHandle {
         })
     }
 
-    /// Nothing; or `code, message, bytes taken`.
+    /// Returns nothing, or `code, message, bytes written`.
     fn write(lua: &Lua, this: &mut Self, (data, seconds): (LuaString, Option<f64>)) -> Returned {
         match this.stream.write(&data.as_bytes(), timeout(seconds)) {
             Ok(()) => Ok(LuaMultiValue::new()),

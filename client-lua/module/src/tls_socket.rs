@@ -1,5 +1,5 @@
-//! Lock-step connections as userdata, for luassl.luasec: functions on them in one table, since that module gives the
-//! userdata a metatable of its own.
+//! Lock-step connections as userdata, for luassl.luasec. The functions on them are in one table, because that
+//! module gives the userdata its own metatable.
 
 use crate::context::ContextHandle;
 use crate::results::{Returned, misuse};
@@ -15,7 +15,7 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A connection. The metatable is luassl.luasec's.
+/// A connection. luassl.luasec sets its metatable.
 pub(crate) struct TlsSocketHandle {
     shared: Rc<Shared>,
     socket: TlsSocket,
@@ -34,7 +34,7 @@ impl TlsSocketHandle {
     }
 }
 
-/// What LuaSec calls the reason.
+/// Returns LuaSec's name of the reason.
 fn as_luasec(blocked: &Blocked) -> &str {
     match blocked {
         Blocked::WantRead => "wantread",
@@ -44,7 +44,8 @@ fn as_luasec(blocked: &Blocked) -> &str {
     }
 }
 
-/// `begin(conn, context, server, options)`: true, or nil and why not. The options are `sni`, `host`, `resume`, `dane`.
+/// `begin(conn, context, server, options)`: returns true, or nil and the reason. The options are `sni`,
+/// `host`, `resume`, `dane`.
 fn begin(
     lua: &Lua,
     (mut this, context, server, options): (This, LuaUserDataRef<ContextHandle>, bool, LuaTable),
@@ -66,7 +67,7 @@ fn begin(
     }
 }
 
-/// `{host = "...", {usage, selector, matching, data}, ...}`
+/// Reads `{host = "...", {usage, selector, matching, data}, ...}`.
 fn records(dane: &LuaTable) -> LuaResult<Dane> {
     let record = |record: LuaResult<LuaTable>| {
         let record = record?;
@@ -82,8 +83,8 @@ fn records(dane: &LuaTable) -> LuaResult<Dane> {
     Ok(Dane { host: dane.raw_get("host")?, records })
 }
 
-/// True; false and why not; or nil, where the program is asked: `nil, "hello", name, protocols` for the peer's
-/// ClientHello, `nil, "psk", identity or hint, max_key, max_identity` for a key.
+/// Returns true; or false and the reason; or nil if the program must decide: `nil, "hello", name, protocols`
+/// for the peer's ClientHello, `nil, "psk", identity or hint, max_key, max_identity` for a key.
 fn handshake_outcome(lua: &Lua, outcome: Result<HandshakeOutcome, Blocked>) -> Returned {
     match outcome {
         Ok(HandshakeOutcome::Done) => true.into_lua_multi(lua),
@@ -110,14 +111,14 @@ fn decide(lua: &Lua, (mut this, context, alpn, refuse): Decision) -> Returned {
     handshake_outcome(lua, outcome)
 }
 
-/// `share(conn, identity, key)`: continues with a key, or without.
+/// `share(conn, identity, key)`: continues with a key, or without one.
 fn share(lua: &Lua, (mut this, identity, key): (This, Option<LuaString>, Option<LuaString>)) -> Returned {
     let (identity, key) = (identity.as_ref().map(LuaString::as_bytes), key.as_ref().map(LuaString::as_bytes));
     let outcome = this.with(|socket, scratch| socket.share(identity.as_deref(), key.as_deref(), scratch));
     handshake_outcome(lua, outcome)
 }
 
-/// `receive(conn, what, prefix)`: -1 is a line, -2 everything, any other number so many bytes.
+/// `receive(conn, what, prefix)`: -1 is a line, -2 is all data, any other number is a number of bytes.
 fn receive(lua: &Lua, (mut this, what, prefix): (This, f64, Option<LuaString>)) -> Returned {
     let pattern = match what {
         -1.0 => Pattern::Line,
@@ -126,7 +127,7 @@ fn receive(lua: &Lua, (mut this, what, prefix): (This, f64, Option<LuaString>)) 
     };
     let prefix = prefix.map(|prefix| prefix.as_bytes().to_vec()).unwrap_or_default();
     let received = this.with(|socket, scratch| socket.receive(pattern, &prefix, scratch));
-    // Making the string may run a finaliser, which may use this connection.
+    // Creating the string may run a finaliser, which may use this connection.
     drop(this);
     let data = lua.create_string(&received.data)?;
     match received.blocked {
@@ -135,7 +136,8 @@ fn receive(lua: &Lua, (mut this, what, prefix): (This, f64, Option<LuaString>)) 
     }
 }
 
-/// `send(conn, data, first, last)`, both from 1 and within the data.
+/// `send(conn, data, first, last)`: sends a range of the data. Both positions count from 1 and are within the
+/// data.
 fn send(lua: &Lua, (mut this, data, first, last): (This, LuaString, usize, usize)) -> Returned {
     let bytes = data.as_bytes();
     let part = bytes.get(first - 1..last).unwrap_or_default();
@@ -147,12 +149,12 @@ fn send(lua: &Lua, (mut this, data, first, last): (This, LuaString, usize, usize
     }
 }
 
-/// LuaSec returns floats, on Lua versions with integers.
+/// Converts a number to a float, like LuaSec, on Lua versions with integers.
 fn number(count: usize) -> LuaValue {
     LuaValue::Number(count as f64)
 }
 
-/// True, false where the peer's close_notify has not come, or nil and why not.
+/// Returns true, false if the peer's close_notify has not arrived, or nil and the reason.
 fn shutdown(lua: &Lua, mut this: This) -> Returned {
     match this.with(TlsSocket::shutdown) {
         Ok(complete) => complete.into_lua_multi(lua),
@@ -217,7 +219,7 @@ fn want(_: &Lua, this: This) -> LuaResult<&'static str> {
     })
 }
 
-/// `adopt(conn, number)`: true, or nil and why the number is not taken over.
+/// `adopt(conn, number)`: returns true, or nil and the reason why the number is not taken over.
 fn adopt(lua: &Lua, (mut this, number): (This, i32)) -> Returned {
     match Adopted::new(number) {
         Ok(_) if this.socket.has_begun() || this.socket.is_connected() || this.socket.is_closed() => {
@@ -244,7 +246,7 @@ fn getfd(_: &Lua, this: This) -> LuaResult<f64> {
     Ok(this.socket.descriptor().map_or(-1.0, |fd| fd.as_raw_fd().into()))
 }
 
-/// Bytes received, bytes sent, and age in seconds.
+/// Returns the received bytes, the sent bytes, and the age in seconds.
 fn statistics(_: &Lua, this: This) -> LuaResult<(f64, f64, f64)> {
     let statistics = &this.socket.statistics;
     Ok((statistics.received as f64, statistics.sent as f64, statistics.age().as_secs_f64()))
@@ -256,7 +258,7 @@ fn set_statistics(_: &Lua, (mut this, received, sent, age): (This, f64, f64, f64
     Ok(())
 }
 
-/// Address, port and family, like LuaSocket; or nil and the reason.
+/// Returns address, port and family, like LuaSocket; or nil and the reason.
 fn name(lua: &Lua, this: &TlsSocketHandle, of: impl FnOnce(&TlsSocket) -> Option<SocketAddr>) -> Returned {
     match of(&this.socket) {
         Some(address) => {
@@ -267,7 +269,7 @@ fn name(lua: &Lua, this: &TlsSocketHandle, of: impl FnOnce(&TlsSocket) -> Option
     }
 }
 
-/// The functions on connections.
+/// Returns the table of functions on connections.
 pub(crate) fn functions(lua: &Lua, shared: &Rc<Shared>) -> LuaResult<LuaTable> {
     let table = lua.create_table()?;
     let shared = Rc::clone(shared);

@@ -1,22 +1,22 @@
-//! Messages that cannot be written or read.
+//! Errors of writing and reading messages.
 
 use rustix::io::Errno;
 
-/// Why a message on a front's admin socket cannot be written or read.
+/// The reason why a message on a front's admin socket cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
-    /// It makes no sense.
+    /// The message is malformed.
     #[error("malformed message on the admin socket: {0}")]
     Malformed(String),
-    /// A part of it is above its bound.
+    /// A part of the message exceeds its limit.
     #[error("{what} is larger than {limit} bytes")]
     TooLarge {
-        /// Which part.
+        /// The part.
         what: &'static str,
-        /// Its bound, in bytes.
+        /// Its limit, in bytes.
         limit: u64,
     },
-    /// The memory file of the settings cannot be made or read.
+    /// The memory file of the settings cannot be created or read.
     #[error("the settings' memory file failed: {0}")]
     System(#[from] Errno),
 }

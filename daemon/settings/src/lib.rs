@@ -1,7 +1,7 @@
-//! What a front is told and asked over its admin socket, and how that is encoded: the supervisor writes it, the front reads
-//! it.
+//! The messages between the supervisor and a front over its admin socket, and their encoding: settings, and
+//! status queries. The supervisor writes settings, and the front reads them.
 //!
-//! Nothing here opens a file, or sends and receives: the supervisor and the front do that.
+//! This crate does not open files, and does not send or receive. The supervisor and the front do that.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -20,5 +20,6 @@ pub use settings::{Grant, Grantee, IdentitySettings, Settings, TrustSettings};
 pub use status::{MAX_ROWS, NO_GRANT, Open, OwnerStatus, StatusReply, StatusRequest};
 pub use text::{OneLine, is_plain};
 
-/// The name in LISTEN_FDNAMES of the keeper's socket as a file (O_PATH), for a front whose user cannot reach its path.
+/// The name in LISTEN_FDNAMES of the keeper's socket as a file (O_PATH). It is for a front whose user cannot
+/// access the socket's path.
 pub const KEEPER_FILE: &str = "keeper";

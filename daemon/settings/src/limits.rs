@@ -1,15 +1,16 @@
-//! The limits of the configuration's `[limits]`, each declared once: its name, its default and its range. The struct
-//! that a front receives and the table that the configuration's check goes through are made from this declaration.
+//! The limits of the configuration's `[limits]`. Each is declared once: its name, its default and its range.
+//! The struct that a front receives, and the table that the check of the configuration uses, are generated
+//! from this declaration.
 
 use luassl_keeper_ipc::admin::{HANDSHAKE_MS, Rates};
 use serde::{Deserialize, Serialize};
 use std::{ops::RangeInclusive, time::Duration};
 
-/// Deadlines, in milliseconds. Below 10 ms nothing succeeds; none is longer than a day.
+/// Deadlines, in milliseconds. With less than 10 ms, no operation succeeds. The maximum is one day.
 const DEADLINES: RangeInclusive<u32> = 10..=86_400_000;
 /// Counts, unless a limit has a range of its own.
 const COUNTS: RangeInclusive<u32> = 1..=1 << 30;
-/// Bodies of control frames, in bytes: a context with its names must fit, in a bounded allocation.
+/// Bodies of control frames, in bytes. A context with its names must fit, and the allocation must be bounded.
 const FRAME_BYTES: RangeInclusive<u32> = 16 << 10..=64 << 20;
 
 /// The unit of a limit.
@@ -17,7 +18,7 @@ const FRAME_BYTES: RangeInclusive<u32> = 16 << 10..=64 << 20;
 pub enum LimitKind {
     /// Seconds in the configuration, with fractions; milliseconds in [`Limits`].
     Deadline,
-    /// A number, the same in both.
+    /// A number, the same in the configuration and in [`Limits`].
     Count,
 }
 
@@ -28,37 +29,37 @@ pub struct Limit {
     pub name: &'static str,
     /// The unit.
     pub kind: LimitKind,
-    /// The values that the configuration may give, in the unit of [`Limits`].
+    /// The values that are valid in the configuration, in the unit of [`Limits`].
     pub range: RangeInclusive<u32>,
     read: fn(&Limits) -> u32,
     write: fn(&mut Limits, u32),
 }
 
 impl Limit {
-    /// The limit that the configuration calls `name`.
+    /// Returns the limit with this name in the configuration.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         Limits::ALL.iter().find(|limit| limit.name == name)
     }
 
-    /// The value in `limits`.
+    /// Returns the value in `limits`.
     #[must_use]
     pub fn get(&self, limits: &Limits) -> u32 {
         (self.read)(limits)
     }
 
-    /// Changes the value in `limits`. The caller has checked the range.
+    /// Sets the value in `limits`. The caller has checked the range.
     pub fn set(&self, limits: &mut Limits, value: u32) {
         (self.write)(limits, value);
     }
 
-    /// The value where the configuration gives none.
+    /// Returns the value that applies if the configuration contains none.
     #[must_use]
     pub fn default_value(&self) -> u32 {
         self.get(&Limits::default())
     }
 
-    /// `value` in the configuration's unit.
+    /// Converts `value` to the configuration's unit.
     #[must_use]
     pub fn configured(&self, value: u32) -> f64 {
         match self.kind {
@@ -68,8 +69,8 @@ impl Limit {
     }
 }
 
-/// Generates [`Limits`] and its table. A deadline is `key as field = default;`, a count is `key = default;`, where
-/// `, in RANGE` before the semicolon replaces the range of counts.
+/// Generates [`Limits`] and its table. A deadline is `key as field = default;`, a count is `key = default;`.
+/// The addition `, in RANGE` before the semicolon replaces the range of counts.
 macro_rules! limits {
     (@range) => { COUNTS };
     (@range $range:expr) => { $range };
@@ -77,8 +78,8 @@ macro_rules! limits {
         deadlines { $($(#[$about:meta])* $key:ident as $field:ident = $deadline:expr;)* }
         counts { $($(#[$what:meta])* $count:ident = $number:expr $(, in $range:expr)?;)* }
     ) => {
-        /// Deadlines in milliseconds, and bounds. The configuration's `[limits]` has the same names; there, deadlines
-        /// are in seconds.
+        /// Deadlines in milliseconds, and counts. The configuration's `[limits]` has the same names; there,
+        /// deadlines are in seconds.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Limits {
             $($(#[$about])* pub $field: u32,)*
@@ -122,77 +123,80 @@ macro_rules! limits {
 
 limits! {
     deadlines {
-        /// A handshake, from the accepted or passed socket to its end.
+        /// Deadline of a handshake, from the accepted or passed socket to its end.
         handshake as handshake_ms = HANDSHAKE_MS;
-        /// The first ClientHello of an accepted connection, whole.
+        /// Deadline of the complete first ClientHello of an accepted connection.
         client_hello as client_hello_ms = 5_000;
-        /// A shutdown: from the last progress of draining to the close of the TCP socket.
+        /// Deadline of a shutdown, from the last progress of draining to the close of the TCP socket.
         shutdown as shutdown_ms = 5_000;
-        /// A control request, and a question on a lock-step connection, from its first byte to its last.
+        /// Deadline of a control request, or of a request on a lock-step connection, from its first byte to
+        /// its last.
         request as request_ms = 10_000;
-        /// A call to the keeper.
+        /// Deadline of a call to the keeper.
         keeper as keeper_ms = 5_000;
     }
     counts {
         /// Established connections of one owner.
         connections_per_owner = 10_000;
-        /// Established connections in all.
+        /// Established connections of all owners together.
         connections = 50_000;
         /// Contexts of one owner.
         contexts_per_owner = 1_000;
-        /// Contexts in all.
+        /// Contexts of all owners together.
         contexts = 10_000;
         /// Listeners of one owner.
         listeners_per_owner = 64;
-        /// Listeners in all.
+        /// Listeners of all owners together.
         listeners = 256;
-        /// Handshakes under way for one owner.
+        /// Handshakes in progress for one owner.
         handshakes_per_owner = 1_024;
-        /// Handshakes under way in all.
+        /// Handshakes in progress for all owners together.
         handshakes = 4_096;
-        /// Handshakes under way of connections that one listener has accepted.
+        /// Handshakes in progress on connections that one listener has accepted.
         handshakes_per_listener = 512;
-        /// Handshakes under way of connections that listeners of one owner have accepted from one source: an IPv4
-        /// address, or a /64 of IPv6.
-        // Half of a listener's: one source alone never brings another's connections to an early drop.
+        /// Handshakes in progress on connections that listeners of one owner have accepted from one source: an
+        /// IPv4 address, or an IPv6 /64.
+        // Half of a listener's limit: a single source never causes an early drop of another source's connections.
         handshakes_per_source = 256;
-        /// Handshakes of one owner that may ask its program for a key, each on a thread of its own.
+        /// Handshakes of one owner that may request a key from its program. Each needs its own thread.
         psk_handshakes_per_owner = 16;
-        /// The same in all.
+        /// The same for all owners together.
         psk_handshakes = 64;
-        /// Finished connections of one owner's listeners that nobody has taken.
+        /// Established connections of one owner's listeners that no program has accepted yet.
         undelivered_per_owner = 256;
-        /// Finished connections that nobody has taken, in all.
+        /// The same for all owners together.
         undelivered = 1_024;
         /// Control connections of one owner.
         control_connections_per_owner = 1_024;
-        /// Control connections in all.
+        /// Control connections of all owners together.
         control_connections = 4_096;
-        /// Control connections of all callers without a grant together; they are none of the ones above.
+        /// Control connections of all callers without a grant together. They do not count towards the limits
+        /// above.
         ungranted_connections = 16;
-        /// Bytes of requests of one owner that have not come whole, or are being answered.
+        /// Bytes of one owner's requests that have not arrived completely, or are being answered.
         frame_bytes_in_flight_per_owner = 16 << 20;
-        /// The same in all.
+        /// The same for all owners together.
         frame_bytes_in_flight = 48 << 20;
         /// Bytes of blobs (CA bundles, chains) kept for one owner.
         blob_bytes_per_owner = 8 << 20;
-        /// Bytes of blobs kept in all.
+        /// Bytes of blobs kept for all owners together.
         blob_bytes = 64 << 20;
-        /// Bytes that one owner's certificates and CRLs take once they are parsed.
+        /// Bytes that one owner's certificates and CRLs occupy after they were parsed.
         parsed_bytes_per_owner = 16 << 20;
-        /// The same in all.
+        /// The same for all owners together.
         parsed_bytes = 512 << 20;
         /// Requests of one owner that wait to be parsed.
         parsing_jobs_per_owner = 256;
-        /// CPU time that parsing for one owner takes, in seconds a minute.
+        /// CPU time for parsing for one owner, in seconds per minute.
         parsing_cpu_per_owner = 10;
-        /// TLS sessions kept for one owner, those of servers and those of clients each.
+        /// TLS sessions kept for one owner. Sessions of servers and of clients are counted separately.
         sessions_per_owner = 5_000;
-        /// TLS sessions kept in all, likewise.
+        /// TLS sessions kept for all owners together, counted in the same way.
         sessions = 20_000;
-        /// Signatures and pre-master secrets that the keeper makes for a front with one identity, a second.
+        /// Signatures and pre-master secrets that the keeper computes for a front with one identity, per
+        /// second.
         signatures_per_identity = Rates::default().identity;
-        /// Requests for them that it hears from a front, a second.
+        /// Requests for them that the keeper accepts from a front, per second.
         signatures_per_front = Rates::default().front;
         /// Body of a control frame, in bytes.
         frame_bytes = 1 << 20, in FRAME_BYTES;
@@ -200,10 +204,10 @@ limits! {
 }
 
 impl Limits {
-    /// The range of counts without one of their own, and of a grant's bounds.
+    /// The range of counts that have no range of their own, and of the limits of a grant.
     pub const COUNTS: RangeInclusive<u32> = COUNTS;
 
-    /// The CPU time that parsing for one owner takes in a minute.
+    /// Returns the CPU time for parsing for one owner per minute.
     #[must_use]
     pub fn parsing_cpu(&self) -> Duration {
         Duration::from_secs(self.parsing_cpu_per_owner.into())
@@ -256,7 +260,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is set is there afterwards, and no other limit has changed.
+        /// A value that is set can be read back, and no other limit changes.
         #[test]
         fn a_limit_changes_alone(at in 0..Limits::ALL.len(), value: u32) {
             let mut limits = Limits::default();

@@ -1,16 +1,16 @@
-//! What a process of the daemon logs.
+//! The log settings of a process of the daemon.
 
 use std::str::FromStr;
 
-/// The target of the audit log's lines, which no level switches off.
+/// The target of the audit log's lines. They are logged at every level.
 pub const AUDIT: &str = "luassl::audit";
 
-/// What is logged, and how.
+/// The level and the format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {
     /// The least important level that is logged.
     pub level: tracing::Level,
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
 }
 
@@ -20,17 +20,17 @@ impl Default for Log {
     }
 }
 
-/// How a line of the log looks.
+/// The format of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// With the time, for a terminal or a file.
     Text,
-    /// With sd-daemon(3)'s priority and without the time, which the journal has itself.
+    /// With sd-daemon(3)'s priority and without the time, which the journal adds itself.
     Journal,
 }
 
 impl LogFormat {
-    /// Its name in the configuration and on the command line.
+    /// Returns its name in the configuration and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl LogFormat {
     }
 }
 
-/// No format has this name.
+/// The error that no format has the given name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("known are text and journal")]
 pub struct UnknownLogFormat;

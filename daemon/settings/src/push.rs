@@ -1,5 +1,5 @@
-//! The push to a front: one datagram with the settings in a memory file, and the listeners' sockets behind it; and the
-//! front's answer.
+//! The push to a front: one datagram with the settings in a memory file, followed by the listeners' sockets.
+//! The module also defines the front's answer.
 
 use crate::error::MessageError;
 use crate::settings::Settings;
@@ -12,20 +12,22 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
-/// The settings as MessagePack, in bytes: room for thousands of identities and some hundred CA bundles.
+/// The maximum size of the settings as MessagePack, in bytes. It suffices for thousands of identities and
+/// some hundred CA bundles.
 const MAX_SETTINGS: u64 = 64 << 20;
-/// The datagram of a push, and that of its answer, in bytes: a receive buffer of this size never cuts one.
+/// The maximum size of the datagram of a push, and of its answer, in bytes. A receive buffer of this size
+/// never truncates one.
 pub const MAX_MESSAGE: usize = 64 << 10;
-/// Descriptors that may come with a push.
+/// The maximum number of descriptors in a push.
 pub const MAX_DESCRIPTORS: usize = transport::DESCRIPTORS_MAX;
-/// Faults in an answer, and warnings; those beyond it are counted only.
+/// The maximum number of faults in an answer, and of warnings. The others are only counted.
 const MAX_FAULTS: usize = 64;
-/// The text of one of these, in bytes: all of them together fit into the datagram.
+/// The maximum length of one fault or warning, in bytes. All of them together fit into the datagram.
 const MAX_FAULT: usize = 490;
-/// The version of the push that this code speaks: supervisor and front are of one package.
+/// The version of the push that this code implements. The supervisor and the front are from one package.
 const VERSION: u32 = 1;
 
-/// What goes before the descriptors: the memory file first, then one socket for each name.
+/// The data of the message with the descriptors: the memory file first, then one socket for each name.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     version: u32,
@@ -37,49 +39,51 @@ struct Header {
 pub struct Push {
     /// The settings.
     pub settings: Settings,
-    /// Listening sockets that the front has not had yet, by the name of their listener.
+    /// Listening sockets that the front has not received before, by the name of their listener.
     pub listeners: Vec<(String, OwnedFd)>,
 }
 
-/// What a front says to a push: it is in force, except for what is named here.
+/// A front's answer to a push. The settings are in force, except for the faults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushReply {
-    /// What could not be used, for people.
+    /// The parts that could not be used, in readable form.
     pub faults: Vec<String>,
-    /// What an operator should know, though everything is in force: what was ended since no grant allows it any more.
+    /// Messages for the operator about settings that are in force: objects that were closed because no grant
+    /// allows them any longer.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
 
 impl PushReply {
-    /// The answer to a push that is not in force.
+    /// Returns the answer to a push that is not in force.
     #[must_use]
     pub fn faulty(fault: String) -> Self {
         Self { faults: vec![fault], warnings: Vec::new() }
     }
 
-    /// Reads an answer's datagram.
+    /// Decodes an answer from its datagram.
     ///
     /// # Errors
-    /// [`MessageError::Malformed`] where it is none.
+    /// Returns [`MessageError::Malformed`] if it is not an answer.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let reply: Self = rmp_serde::from_slice(bytes).map_err(malformed)?;
-        // A front reads the network, and may say whatever it likes.
+        // A front processes data from the network. Its answer is not trusted.
         let bounded =
             |texts: &[String]| texts.iter().take(MAX_FAULTS + 1).map(|text| cut_text(text)).collect();
         Ok(Self { faults: bounded(&reply.faults), warnings: bounded(&reply.warnings) })
     }
 
-    /// The answer's datagram, cut to what fits.
+    /// Encodes the answer as a datagram, truncated to the limits.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let reply = Self { faults: cut(&self.faults), warnings: cut(&self.warnings) };
-        // Texts alone: nothing in it can fail to be written, and an empty answer would be malformed, not lost.
+        // The answer contains only texts, so the encoding cannot fail. An empty datagram would be malformed,
+        // not lost.
         rmp_serde::to_vec_named(&reply).unwrap_or_default()
     }
 }
 
-/// As many texts as an answer has room for, each no longer than it may be.
+/// Truncates the texts to the limits on their number and length.
 fn cut(texts: &[String]) -> Vec<String> {
     let mut cut: Vec<String> = texts.iter().take(MAX_FAULTS).map(|text| cut_text(text)).collect();
     if let Some(more) = texts.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
@@ -93,11 +97,11 @@ fn cut_text(text: &str) -> String {
     if text.len() <= MAX_FAULT { text.to_owned() } else { text[..end].to_owned() }
 }
 
-/// The datagram of a push, and the memory file that goes first among its descriptors; the sockets of `listeners` follow in
-/// the same order.
+/// Returns the datagram of a push, and the memory file that comes first among its descriptors. The sockets of
+/// `listeners` follow in the same order.
 ///
 /// # Errors
-/// [`MessageError`] where the settings are too large, or the system gives no memory file.
+/// Returns [`MessageError`] if the settings are too large, or if the system cannot create a memory file.
 pub fn encode_push(settings: &Settings, listeners: Vec<String>) -> Result<(Vec<u8>, OwnedFd), MessageError> {
     let memory = memory_file(settings)?;
     let header = encode(&Header { version: VERSION, listeners })?;
@@ -107,10 +111,12 @@ pub fn encode_push(settings: &Settings, listeners: Vec<String>) -> Result<(Vec<u
     Ok((header, memory.into()))
 }
 
-/// Reads what [`encode_push`] wrote: a datagram's bytes (at most 64 KiB) and the descriptors that came with it.
+/// Decodes the result of [`encode_push`]: a datagram's bytes (at most 64 KiB) and the descriptors that came
+/// with it.
 ///
 /// # Errors
-/// [`MessageError`] where the datagram is none of this version, or its memory file cannot be read.
+/// Returns [`MessageError`] if the datagram is not a push of this version, or if its memory file cannot be
+/// read.
 pub fn receive_settings(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Result<Push, MessageError> {
     let header: Header = rmp_serde::from_slice(bytes).map_err(malformed)?;
     if header.version != VERSION {
@@ -134,7 +140,7 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, MessageError> {
     rmp_serde::to_vec_named(value).map_err(malformed)
 }
 
-/// The settings in a memory file that nobody can change any more.
+/// Writes the settings to a memory file and seals it against changes.
 fn memory_file(settings: &Settings) -> Result<File, MessageError> {
     let bytes = encode(settings)?;
     if bytes.len() as u64 > MAX_SETTINGS {

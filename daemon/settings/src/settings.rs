@@ -1,42 +1,44 @@
-//! What the supervisor pushes to a front: the checked configuration and the trust bundles, one MessagePack value.
+//! The settings that the supervisor pushes to a front: the checked configuration and the trust bundles, as
+//! one MessagePack value.
 //!
-//! The front believes it: it comes over the admin socket, which is the supervisor's alone.
+//! The front trusts them: they arrive on the admin socket, which only the supervisor has access to.
 
 use crate::limits::Limits;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
 
-/// Everything that a front needs to know.
+/// The complete settings of a front.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// This front's name; `default` where the configuration names none.
+    /// The front's name; `default` if the configuration declares no fronts.
     pub front: String,
-    /// Who may do what.
+    /// The grants.
     pub grants: Vec<Grant>,
     /// Declared identities of this front by name.
     pub identities: BTreeMap<String, IdentitySettings>,
-    /// Trusts by name; `system` is always there.
+    /// Trusts by name. `system` is always present.
     pub trusts: BTreeMap<String, TrustSettings>,
-    /// Names of the configured listeners. Their sockets come along as descriptors, in this order, unless the front
-    /// had them from its start.
+    /// Names of the configured listeners. Their sockets are passed as descriptors, in this order, unless the
+    /// front already has them from its start.
     pub listeners: Vec<String>,
     /// Deadlines and limits.
     pub limits: Limits,
-    /// How long after its full handshake a session can be resumed, in seconds; 0 for never.
+    /// The time after its full handshake during which a session can be resumed, in seconds; 0 disables
+    /// resumption.
     pub session_lifetime_s: u32,
 }
 
-/// What an identity answers to beside its name, and what is wrong with it.
+/// The other names of an identity, and its error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentitySettings {
     /// Absolute paths of its files as declared, and its aliases.
     pub aliases: Vec<String>,
-    /// Why the keeper could not load it, for the message to granted callers.
+    /// The reason why the keeper could not load it, for the message to callers with a grant.
     pub fault: Option<String>,
 }
 
-/// CA certificates and CRLs, read whole by the supervisor.
+/// CA certificates and CRLs. The supervisor has read them completely.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustSettings {
     /// PEM files, each as read.
@@ -45,21 +47,21 @@ pub struct TrustSettings {
     pub crls: Vec<ByteBuf>,
 }
 
-/// Whom a grant is for.
+/// The callers that a grant applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Grantee {
-    /// Processes of a user, by SO_PEERCRED.
+    /// Processes of a user, according to SO_PEERCRED.
     User(u32),
     /// Processes of a group, primary or supplementary.
     Group(u32),
-    /// Whoever can connect to the named control socket.
+    /// All processes that can connect to the named control socket.
     Socket(String),
 }
 
-/// One grant, as checked: names are resolved to numbers, defaults are filled in.
+/// One grant after the check: names are resolved to numbers, and defaults are filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// For whom.
+    /// The callers that it applies to.
     pub grantee: Grantee,
     /// Names of identities; `*` for all.
     pub identities: Vec<String>,
@@ -69,14 +71,14 @@ pub struct Grant {
     pub client: bool,
     /// Configured listeners by name; `*` for all.
     pub listeners: Vec<String>,
-    /// Whether listening sockets of the caller's own are taken.
+    /// Whether the caller may pass its own listening sockets.
     pub listen: bool,
-    /// Whether connected sockets of the caller's own are taken.
+    /// Whether the caller may pass its own connected sockets.
     pub connect: bool,
     /// Lowest protocol version: `TLSv1.2` or `TLSv1.3`.
     pub minimum_protocol: luassl_protocol::ProtocolVersion,
-    /// Whether peers of outgoing connections must be verified, name included, and clients that are asked for a
-    /// certificate must present a good one.
+    /// Whether peers of outgoing connections must be verified, including their name, and clients that are
+    /// asked for a certificate must present a valid one.
     pub verify_required: bool,
     /// Whether secrets may be logged for debugging.
     pub key_log: bool,
@@ -86,10 +88,10 @@ pub struct Grant {
     pub dhe: bool,
     /// Whether each use is logged.
     pub audit: bool,
-    /// The only trusts that its contexts may have; none where programs may bring what they trust.
+    /// The only trusts that its contexts may have; `None` if programs may supply their own.
     pub trusts: Option<Vec<String>>,
-    /// Bound on the owner's connections; the limits' where none is given.
+    /// Limit on the owner's connections; `None` for that of the configuration's limits.
     pub max_connections: Option<u32>,
-    /// Bound on the owner's contexts; the limits' where none is given.
+    /// Limit on the owner's contexts; `None` for that of the configuration's limits.
     pub max_contexts: Option<u32>,
 }

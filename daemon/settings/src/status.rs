@@ -1,8 +1,8 @@
-//! The status of a front: what it has open and what it has counted, for each owner. One datagram asks, one answers with
-//! as many rows as it holds; the next question names the last row that came.
+//! The status of a front: its open objects and its counters, for each owner. A request is one datagram. The
+//! response is one datagram with as many rows as fit. The next request contains the last received row.
 //!
-//! A front reads the network, so nothing of its answer is believed: lengths, words and order are checked before an
-//! operator sees it.
+//! A front processes data from the network, so its response is not trusted: lengths, words and order are
+//! checked before they are displayed to an operator.
 
 use crate::error::MessageError;
 use crate::push::MAX_MESSAGE;
@@ -11,30 +11,30 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Add;
 
-/// The version of question and answer that this code speaks.
+/// The version of the request and response that this code implements.
 const VERSION: u32 = 1;
-/// Rows of one front: its bound on owners, and one for the others.
+/// The maximum number of rows of one front: its limit on owners, and one row for the others.
 pub const MAX_ROWS: usize = 1025;
-/// Reasons of one row, of either kind.
+/// The maximum number of reasons of one row, of either kind.
 const MAX_REASONS: usize = 64;
-/// A reason's word, in bytes.
+/// The maximum length of a reason's word, in bytes.
 const MAX_WORD: usize = 64;
-/// A control socket's name, in bytes: what fits into a line of the audit log.
+/// The maximum length of a control socket's name, in bytes. It fits into a line of the audit log.
 const MAX_SOCKET: usize = 255;
 
-/// Stands for all callers without a grant together; no user has this number.
+/// Represents all callers without a grant together. No user has this number.
 pub const NO_GRANT: u32 = u32::MAX;
 
-/// What an owner has open.
+/// An owner's open objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
-    /// Handshakes under way.
+    /// Handshakes in progress.
     pub handshaking: u64,
-    /// Finished connections that no program has taken.
+    /// Established connections that no program has accepted yet.
     pub undelivered: u64,
-    /// Connections in stream mode, as server.
+    /// Connections in stream mode with the server role.
     pub server: u64,
-    /// Connections in stream mode, as client.
+    /// Connections in stream mode with the client role.
     pub client: u64,
     /// Connections in lock-step mode.
     pub lock_step: u64,
@@ -54,24 +54,25 @@ impl Add for Open {
     }
 }
 
-/// One owner's row.
+/// The row of one owner.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerStatus {
-    /// The named control socket, or `control`; empty for those who have none of their own.
+    /// The named control socket, or `control`; empty for callers without a grant and for the row of the others.
     pub socket: String,
-    /// The user; [`NO_GRANT`] for all callers without a grant, none for all others who have no row of their own.
+    /// The user; [`NO_GRANT`] for all callers without a grant, `None` for all others without their own row.
     pub uid: Option<u32>,
-    /// What is open now.
+    /// The objects that are open now.
     pub open: Open,
-    /// Handshakes that ended well, since the front's start.
+    /// The number of successful handshakes since the front's start.
     pub done: u64,
-    /// Handshakes that failed, by reason.
+    /// The number of failed handshakes, by reason.
     pub failed: BTreeMap<String, u64>,
-    /// What was refused, by reason.
+    /// The number of refusals, by reason.
     pub refused: BTreeMap<String, u64>,
 }
 
-/// Where a row stands: those of the others last, all else by control socket and user.
+/// The sort key of a row. The row of the others is last; the rows are in the order of control socket and
+/// user.
 type Key = (bool, String, u32);
 
 impl OwnerStatus {
@@ -95,17 +96,17 @@ impl OwnerStatus {
     }
 }
 
-/// The question.
+/// The request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatusRequest {
     version: u32,
-    /// The last row that came; none at the beginning.
+    /// The last received row; `None` in the first request.
     status_after: Option<Key>,
 }
 
 impl StatusRequest {
-    /// Reads a question; none where the datagram is something else, or of another version.
+    /// Decodes a request. Returns `None` if the datagram is not a request of this version.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bounded = bytes.len() <= MAX_SOCKET + 64;
@@ -113,27 +114,27 @@ impl StatusRequest {
         (request.version == VERSION).then_some(request)
     }
 
-    /// Asks for the rows behind that one; for the first ones without it.
+    /// Creates a request for the rows after the given one, or for the first rows if there is none.
     #[must_use]
     pub fn after(row: Option<&OwnerStatus>) -> Self {
         Self { version: VERSION, status_after: row.map(OwnerStatus::key) }
     }
 
-    /// Whether a row is behind what it names.
+    /// Returns whether a row comes after the row in the request.
     #[must_use]
     pub fn comes_before(&self, row: &OwnerStatus) -> bool {
         Some(row.key()) > self.status_after
     }
 
-    /// Its datagram.
+    /// Encodes the request as a datagram.
     ///
     /// # Errors
-    /// [`MessageError::Malformed`] where it cannot be written.
+    /// Returns [`MessageError::Malformed`] if it cannot be encoded.
     pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
         rmp_serde::to_vec_named(self).map_err(|error| MessageError::Malformed(error.to_string()))
     }
 
-    /// The answer, from all `rows`: as many of those that are asked for as one datagram holds.
+    /// Returns the response: of the requested part of all `rows`, as many as fit into one datagram.
     #[must_use]
     pub fn answer(&self, mut rows: Vec<OwnerStatus>) -> Vec<u8> {
         rows.sort_by_key(OwnerStatus::key);
@@ -147,7 +148,7 @@ impl StatusRequest {
             room -= encoded_len(&row);
             reply.rows.push(row);
         }
-        // A row that no datagram holds is left out, not asked for without end.
+        // A row that does not fit into a datagram is left out. Otherwise it would be requested without end.
         reply.more = !reply.rows.is_empty() && rows.peek().is_some();
         rmp_serde::to_vec_named(&reply).unwrap_or_default()
     }
@@ -157,21 +158,21 @@ fn encoded_len(row: &OwnerStatus) -> usize {
     rmp_serde::to_vec_named(row).map_or(usize::MAX, |bytes| bytes.len())
 }
 
-/// The answer to a question.
+/// The response to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReply {
     version: u32,
-    /// Rows, in their order.
+    /// The rows, in their order.
     pub rows: Vec<OwnerStatus>,
-    /// Whether there are more.
+    /// Whether there are more rows.
     pub more: bool,
 }
 
 impl StatusReply {
-    /// Reads an answer, and looks whether everything in it is within its bounds.
+    /// Decodes a response, and checks that all of its parts are within their limits.
     ///
     /// # Errors
-    /// [`MessageError::Malformed`] where it is no such answer.
+    /// Returns [`MessageError::Malformed`] if it is not a valid response.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let malformed = |fault: &str| MessageError::Malformed(fault.to_owned());
         if bytes.len() > MAX_MESSAGE {

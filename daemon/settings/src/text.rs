@@ -1,9 +1,9 @@
-//! Text of others on a terminal and in a log.
+//! Untrusted text on a terminal and in a log.
 
 use std::fmt::{self, Write as _};
 
-/// A text whose characters that are not to be seen are escaped: it can neither end its line, nor reach a terminal, nor have
-/// what stands around it shown in another order.
+/// A text whose unprintable characters are escaped. The text cannot end its line, control a terminal, or
+/// change the display order of the text around it.
 #[derive(Debug, Clone, Copy)]
 pub struct OneLine<'a>(pub &'a str);
 
@@ -15,8 +15,9 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
-/// Whether a character stands for itself alone: no control character, no separator of lines (U+2028, U+2029), and none of
-/// those that change the direction of what follows (Unicode Standard Annex 9, table 3; the marks too).
+/// Returns whether a character is printed without escape. Control characters, line separators (U+2028,
+/// U+2029) and characters that change the direction of the following text (Unicode Standard Annex 9, table 3,
+/// and the marks) are escaped.
 #[must_use]
 pub fn is_plain(letter: char) -> bool {
     let directs = matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -1,4 +1,4 @@
-//! `luassld check`: loads everything, the keys through a keeper that it starts, and reports all errors.
+//! `luassld check`: loads everything and reports all errors. It starts a keeper of its own to load the keys.
 
 use crate::config::{self, Config, Finding, Loaded, Request, Severity};
 use crate::push::{self, Report, Trusts};
@@ -10,17 +10,17 @@ use std::io;
 use std::os::fd::AsFd;
 use std::process::Child;
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Verdict {
-    /// Everything that was found.
+    /// All findings.
     pub findings: Vec<Finding>,
-    /// How many identities can be served.
+    /// The number of identities that can be served.
     pub identities: usize,
 }
 
 impl Verdict {
-    /// 0 where nothing was found, 1 for warnings, 2 for errors.
+    /// Returns 0 if there are no findings, 1 for warnings, 2 for errors.
     pub fn exit_code(&self) -> u8 {
         match self.findings.iter().map(|finding| finding.severity).max() {
             None => 0,
@@ -29,7 +29,7 @@ impl Verdict {
         }
     }
 
-    /// One line in sum.
+    /// Returns a summary in one line.
     pub fn summary(&self) -> String {
         let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
         format!(
@@ -41,7 +41,7 @@ impl Verdict {
     }
 }
 
-/// Checks what `request` names.
+/// Checks the configuration and the files of `request`.
 pub fn run(request: &Request) -> Verdict {
     let Loaded { config, rest, mut findings } = config::load(request);
     // The files are checked even if the configuration has errors, so that one run reports everything.
@@ -59,7 +59,7 @@ pub fn run(request: &Request) -> Verdict {
         }
         Err(finding) => of_files.push(finding),
     }
-    // Errors that only follow from a reported one are left out.
+    // Errors that are only consequences of a reported error are left out.
     of_files.retain(|finding| !findings.iter().any(|told| is_error_at(told, finding)));
     findings.extend(of_files);
     findings.sort_by_key(in_file);
@@ -70,13 +70,13 @@ fn is_error_at(told: &Finding, finding: &Finding) -> bool {
     told.severity == Severity::Error && told.location.is_some() && told.location == finding.location
 }
 
-/// In the order of the file, so that each is easy to find.
+/// Returns the sort key that puts findings in the order of the file.
 fn in_file(finding: &Finding) -> (Option<std::path::PathBuf>, Option<usize>) {
     let location = finding.location.clone();
     location.map_or((None, None), |location| (Some(location.file), location.line))
 }
 
-/// Trusts that were read, but that OpenSSL cannot use.
+/// Returns findings for the trusts that were read but that OpenSSL cannot use.
 fn unusable(config: &Config, trusts: &Trusts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, trust) in &config.trusts {

@@ -1,6 +1,8 @@
-//! The supervisor: it reads the configuration, opens the files, starts keeper and fronts, and hands them what they need.
+//! The supervisor. It reads the configuration, opens the files, starts the keeper and the fronts, and passes
+//! them their files and settings.
 //!
-//! It reads no byte of a key, and none from the network. `luasslctl` does its part where systemd starts the processes.
+//! It does not read keys and does not read from the network. `luasslctl` does the supervisor's part if
+//! systemd starts the processes.
 #![deny(unsafe_code)]
 
 pub mod check;

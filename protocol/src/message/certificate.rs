@@ -6,7 +6,7 @@ use serde_bytes::ByteBuf;
 /// Requests the contents of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadCertificate {
-    /// PEM, of which the first certificate counts, or DER.
+    /// PEM, of which the first certificate is used, or DER.
     #[serde(with = "serde_bytes")]
     pub data: Vec<u8>,
 }
@@ -14,10 +14,10 @@ pub struct ReadCertificate {
 /// A text of a certificate, in its original encoding and as UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateText {
-    /// The type of it: an object identifier with dots, or for a general name of a simple kind its name in RFC 5280, such
-    /// as `dNSName`.
+    /// The type of the text: an object identifier with dots, or, for a simple kind of general name, its name
+    /// in RFC 5280, such as `dNSName`.
     pub oid: String,
-    /// OpenSSL's name for that type; empty for a simple kind.
+    /// OpenSSL's name for the type; empty for a simple kind.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// The original bytes.
@@ -35,14 +35,14 @@ pub struct CertificateFacts {
     pub der: ByteBuf,
     /// The same as PEM.
     pub pem: String,
-    /// The subject's parts, in their order.
+    /// The components of the subject, in their order.
     pub subject: Vec<CertificateText>,
-    /// The issuer's parts.
+    /// The components of the issuer.
     pub issuer: Vec<CertificateText>,
     /// The subject alternative names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<CertificateText>,
-    /// Start of validity as OpenSSL writes it.
+    /// Start of validity in OpenSSL's notation.
     pub not_before: String,
     /// End of validity.
     pub not_after: String,
@@ -68,7 +68,7 @@ pub struct CertificateFacts {
     pub sha512: ByteBuf,
 }
 
-/// Asks whether a certificate verifies with one other as its only trust anchor.
+/// Requests whether a certificate verifies with another one as its only trust anchor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckIssued {
     /// The trust anchor, DER.
@@ -77,7 +77,7 @@ pub struct CheckIssued {
     /// The certificate, DER.
     #[serde(with = "serde_bytes")]
     pub certificate: Vec<u8>,
-    /// What may be between them, DER.
+    /// Possible intermediate certificates, DER.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub between: Vec<ByteBuf>,
 }
@@ -85,7 +85,7 @@ pub struct CheckIssued {
 /// Answer to [`CheckIssued`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issued {
-    /// Whether it does.
+    /// Whether it verifies.
     pub issued: bool,
     /// OpenSSL's message if it does not; otherwise empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]

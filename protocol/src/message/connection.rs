@@ -1,13 +1,13 @@
-//! Requests for connections and listeners, and questions about them.
+//! Requests for connections and listeners, and requests about them.
 
 use crate::{Dane, Failure, bounds::is_false};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 
-/// The 128-bit name of a connection; valid only on control connections of its owner.
+/// The 128-bit identifier of a connection; valid only on control connections of its owner.
 pub type Token = ByteArray<16>;
 
-/// The side of the handshake that the front plays.
+/// The front's side of the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -17,44 +17,44 @@ pub enum Role {
     Client,
 }
 
-/// How plaintext moves.
+/// The way in which plaintext is transferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// The front pumps between TLS and the connection's socket.
+    /// The front transfers data between TLS and the connection's socket.
     Stream,
-    /// The front works on the TCP socket only when asked.
+    /// The front works on the TCP socket only on request.
     LockStep,
 }
 
 /// Begins TLS on a connected TCP socket, which is passed as the request's descriptor. The answer
-/// ([`Connecting`]) carries the connection's socket; the handshake's end follows on it as a framed
-/// [`crate::HandshakeResult`].
+/// ([`Connecting`]) contains the connection's socket. The result of the handshake follows on that socket as a
+/// framed [`crate::HandshakeResult`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connect {
     /// The context's number.
     pub context: u64,
-    /// The side to play.
+    /// The front's side of the handshake.
     pub role: Role,
-    /// How plaintext moves.
+    /// The way in which plaintext is transferred.
     pub mode: Mode,
-    /// The name or address that the peer's certificate must carry (RFC 9525); left out: not checked.
+    /// The name or address that the peer's certificate must contain (RFC 9525); omitted: not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// The server name to send; left out: `host`, where that is a name and no address.
+    /// The server name to send; omitted: `host`, if that is a name and not an address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
-    /// A client's connection that is verified by TLSA records; its context has [`crate::ContextSpec::dane`].
+    /// The TLSA records that verify a client's connection; its context has [`crate::ContextSpec::dane`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dane: Option<Dane>,
-    /// A client in lock-step mode resumes an earlier session with the same server, if there is one. In stream mode the
-    /// context decides.
+    /// Whether a client in lock-step mode resumes an earlier session with the same server, if there is one.
+    /// In stream mode the context decides.
     #[serde(default, skip_serializing_if = "is_false")]
     pub resume: bool,
 }
 
 impl Connect {
-    /// A request without the optional fields.
+    /// Creates a request without the optional fields.
     #[must_use]
     pub fn new(context: u64, role: Role, mode: Mode) -> Self {
         Self { context, role, mode, host: None, sni: None, dane: None, resume: false }
@@ -74,7 +74,7 @@ pub struct Connecting {
 pub struct Bind {
     /// The context's number.
     pub context: u64,
-    /// The configured listener; left out: the descriptor.
+    /// The configured listener; omitted: the descriptor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<String>,
 }
@@ -86,7 +86,7 @@ pub struct Bound {
     pub address: String,
 }
 
-/// Names a connection; the request of `status`, `info`, `peer_certificate`, `renegotiate` and `close`.
+/// Identifies a connection; the request of `status`, `info`, `peer_certificate`, `renegotiate` and `close`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionRef {
     /// The connection.
@@ -98,7 +98,7 @@ pub struct ConnectionRef {
 pub struct Status {
     /// True until the peer's side has ended.
     pub open: bool,
-    /// How the peer's side ended: `closed`, `cut`, `tls` and so on. None while it is open.
+    /// The way in which the peer's side ended: `closed`, `cut`, `tls` and so on. `None` while it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<Failure>,
 }
@@ -119,15 +119,15 @@ pub struct Info {
     /// Whether a session was resumed.
     #[serde(skip_serializing_if = "is_false")]
     pub reused: bool,
-    /// The application protocol that both sides agreed on.
+    /// The application protocol that was negotiated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpn: Option<String>,
-    /// The server name that was asked for.
+    /// The server name that the client requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
-    /// OpenSSL's number for the verification of the peer: 0 is good (X509_V_OK).
+    /// OpenSSL's result of the verification of the peer; 0 is success (X509_V_OK).
     pub verify_code: i32,
-    /// The same as text; empty if the peer sent no certificate.
+    /// The result as text; empty if the peer sent no certificate.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub verify_text: String,
     /// Whether the peer sent a certificate.
@@ -135,15 +135,15 @@ pub struct Info {
     pub peer_certificate: bool,
     /// The peer's address as `address:port`, `[address]:port` for IPv6, or empty.
     pub peer: String,
-    /// The local address, likewise.
+    /// The local address, in the same format.
     pub local: String,
 }
 
-/// The peer's certificate, read by the front; the answer to `peer_certificate`.
+/// The peer's certificate, parsed by the front; the answer to `peer_certificate`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PeerCertificate {
-    /// The leaf and what the peer sent with it, DER, leaf first; empty when the peer sent none.
+    /// The leaf and the other certificates that the peer sent, DER, leaf first; empty if the peer sent none.
     pub chain: Vec<ByteBuf>,
     /// The leaf as PEM.
     pub pem: String,
@@ -165,7 +165,7 @@ pub struct PeerCertificate {
     pub sha256: String,
 }
 
-/// Checks whether the peer's certificate carries a name, for `accept(expected)`.
+/// Requests whether the peer's certificate contains a name, for `accept(expected)`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerMatches {
     /// The connection.
@@ -188,9 +188,10 @@ pub struct Export {
     pub token: Token,
     /// The label, such as `EXPORTER-Channel-Binding`.
     pub label: String,
-    /// How many bytes, at most 12240.
+    /// The number of bytes, at most 12240.
     pub length: u32,
-    /// The context value, at most 4096 bytes together with the label; left out is not the same as empty in TLS 1.2.
+    /// The context value, at most 4096 bytes together with the label. In TLS 1.2, an omitted value differs
+    /// from an empty one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<ByteBuf>,
 }
@@ -218,8 +219,8 @@ pub enum SocketOption {
 pub struct SetOption {
     /// The connection.
     pub token: Token,
-    /// Which one.
+    /// The option.
     pub option: SocketOption,
-    /// On or off.
+    /// Whether to switch it on or off.
     pub on: bool,
 }

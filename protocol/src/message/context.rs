@@ -1,5 +1,5 @@
-//! A context as a client describes it. It is declarative: the same description gives the same context, so that a
-//! client can make its contexts again after a fork or a restart of the daemon.
+//! The description of a context by a client. It is declarative: the same description results in the same
+//! context. A client can therefore recreate its contexts after a fork or a restart of the daemon.
 
 use crate::bounds::{MAX_TEXT, check_bytes, check_entries};
 use crate::{DaneSpec, DecodeError, MAX_PSK, MAX_PSK_IDENTITY, MAX_PSK_KEYS, PskSpec};
@@ -9,7 +9,7 @@ use serde_bytes::ByteArray;
 /// The SHA-256 of a blob that was sent with [`crate::Blob`]: CA bundle, chain, CRL or DH parameters.
 pub type Digest = ByteArray<32>;
 
-/// TLS protocol versions that a context may be bounded by.
+/// TLS protocol versions that can be the lowest or highest version of a context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ProtocolVersion {
     /// TLS 1.2 (RFC 5246).
@@ -41,34 +41,34 @@ pub struct TrustSpec {
     pub trust_none: bool,
 }
 
-/// One more identity of a context, beside `identity`: a key of another type, for the same names.
+/// An identity of a context in addition to `identity`: a key of another type, for the same names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AdditionalIdentity {
-    /// The identity, by any name that it answers to.
+    /// The identity, by any of its names.
     pub identity: String,
-    /// Its chain, as `chain` is that of `identity`.
+    /// The chain of this identity, like `chain` for `identity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Digest>,
 }
 
-/// Which Diffie-Hellman parameters a TLS 1.2 server offers for DHE.
+/// The Diffie-Hellman parameters that a TLS 1.2 server offers for DHE.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DhSpec {
-    /// Chosen by OpenSSL to fit the key.
+    /// Parameters that OpenSSL chooses to match the key.
     Automatic,
-    /// A group of RFC 7919 by its name, such as `ffdhe2048`.
+    /// A group of RFC 7919, such as `ffdhe2048`.
     Named(String),
     /// PEM parameters supplied by the client.
     Parameters(Digest),
 }
 
-/// A name that clients ask for (SNI) and the identity that answers to it.
+/// A server name that clients request (SNI), and its identity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SniEntry {
     /// A host name, or a wildcard such as `*.example.org`.
     pub name: String,
-    /// The identity, by any name that it answers to.
+    /// The identity, by any of its names.
     pub identity: String,
 }
 
@@ -79,35 +79,40 @@ pub struct ContextSpec {
     /// The identity to authenticate with; `None` for a client without a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// The program's working directory: an identity that is not known as given is looked for as this joined with it,
-    /// as text. Nothing is opened.
+    /// The program's working directory. If an identity is not known by the given name, the directory joined
+    /// with that name is looked up. The path is only compared as text; no file is opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// More identities of a listener, chosen by the names in their certificates when a client asks (SNI).
+    /// More identities of a listener, selected by the names in their certificates if a client requests one
+    /// (SNI).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub identities: Vec<String>,
-    /// Identities of a listener by names of the client's choice; these win over names in certificates.
+    /// Identities of a listener by names that the client specifies. They take precedence over names in
+    /// certificates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sni: Vec<SniEntry>,
-    /// Refuse a server name that no identity answers to, in place of the default identity.
+    /// Whether to refuse a server name without an identity instead of using the default identity.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub sni_strict: bool,
-    /// The chain for `identity`, PEM, leaf first; its first certificate must carry the identity's public key.
+    /// The chain for `identity`, PEM, leaf first; its first certificate must contain the identity's public
+    /// key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chain: Option<Digest>,
-    /// The certificates of the classic API's second argument: the chain where the first one carries the
-    /// identity's public key, otherwise trust anchors (together with the system's).
+    /// The certificates in the second argument of the classic API. They are the chain if the first one
+    /// contains the identity's public key, and otherwise trust anchors (in addition to the system's).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chain_or_trust: Option<Digest>,
-    /// More identities that go with `identity`, whichever name is asked for: the peer's algorithms decide.
+    /// More identities in addition to `identity`, for any server name. The peer's algorithms determine which
+    /// one is used.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub additional_identities: Vec<AdditionalIdentity>,
-    /// Trust; all empty means the system's.
+    /// The trust; if all fields are empty, the system's.
     pub trust: TrustSpec,
-    /// Sum of luassl's `VERIFY_` constants; left out: a client verifies, a server does not ask.
+    /// Sum of luassl's `VERIFY_` constants; omitted: a client verifies, a server does not request a
+    /// certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<u64>,
-    /// The longest chain below a trust anchor; default 4, as LuaSSL had it.
+    /// The maximum length of a chain below a trust anchor; default 4, as in LuaSSL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth: Option<u32>,
     /// Continue if verification of the peer fails, and report the errors ([`crate::Facts`]).
@@ -146,7 +151,7 @@ pub struct ContextSpec {
     /// A server continues without an application protocol if there is no common one; otherwise the handshake fails.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub alpn_optional: bool,
-    /// A server's lock-step handshakes stop at the ClientHello and ask the client. Disables resumption.
+    /// A server's lock-step handshakes stop at the ClientHello and query the client. Disables resumption.
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub client_hello: bool,
     /// Diffie-Hellman parameters; default automatic.
@@ -169,16 +174,16 @@ pub struct ContextSpec {
     pub key_log: bool,
 }
 
-/// The most entries of a list in a [`ContextSpec`], except `identities` and `sni`.
+/// The maximum number of entries of a list in a [`ContextSpec`], except `identities` and `sni`.
 pub const MAX_LIST: usize = 64;
-/// The most identities, and the most SNI entries, of a [`ContextSpec`].
+/// The maximum number of identities, and of SNI entries, of a [`ContextSpec`].
 pub const MAX_NAMES: usize = 4096;
 
 impl ContextSpec {
-    /// Checks the bounds of lists and texts, which the front stores.
+    /// Checks the limits of lists and texts, which the front stores.
     ///
     /// # Errors
-    /// [`DecodeError::Bound`] with the first field that is above its limit.
+    /// Returns [`DecodeError::Bound`] with the first field that exceeds its limit.
     pub fn check_bounds(&self) -> Result<(), DecodeError> {
         check_entries("identities", self.identities.len(), MAX_NAMES)?;
         check_entries("sni", self.sni.len(), MAX_NAMES)?;

@@ -1,40 +1,40 @@
-//! DANE: TLSA records for a server's certificate (RFC 6698, RFC 7671). Checking that they were signed is up to the
-//! client.
+//! DANE: TLSA records for a server's certificate (RFC 6698, RFC 7671). The client is responsible for checking
+//! that the records were signed.
 
 use crate::DecodeError;
 use crate::bounds::{MAX_TEXT, check_bytes, check_entries};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-/// The most TLSA records of one connection.
+/// The maximum number of TLSA records of one connection.
 pub const MAX_TLSA: usize = 64;
-/// The longest data of a TLSA record, in bytes: a certificate's, in full.
+/// The maximum length of the data of a TLSA record, in bytes. A full certificate fits.
 pub const MAX_TLSA_DATA: usize = 16 * 1024;
 
 /// A context whose clients may verify by TLSA records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DaneSpec {
-    /// A record of usage 3 counts whatever names the certificate has (RFC 7671, 5.1).
+    /// A record with usage 3 applies independent of the names in the certificate (RFC 7671, 5.1).
     #[serde(skip_serializing_if = "crate::bounds::is_false")]
     pub no_ee_namechecks: bool,
 }
 
-/// What a client connection is verified by.
+/// The parameters of the verification of a client connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dane {
-    /// The name that the records belong to, and that the certificate must carry.
+    /// The name of the records. The certificate must contain it.
     pub host: String,
-    /// The records; without one that can be used, the trust of the context decides.
+    /// The records. If no record is usable, the trust of the context decides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<TlsaRecord>,
 }
 
 impl Dane {
-    /// Checks the bounds.
+    /// Checks the limits.
     ///
     /// # Errors
-    /// [`DecodeError::Bound`] with the first field that is above its limit.
+    /// Returns [`DecodeError::Bound`] with the first field that exceeds its limit.
     pub fn check_bounds(&self) -> Result<(), DecodeError> {
         check_bytes("dane.host", self.host.len(), MAX_TEXT)?;
         check_entries("dane.records", self.records.len(), MAX_TLSA)?;
@@ -52,6 +52,6 @@ pub struct TlsaRecord {
     pub selector: u8,
     /// 0 in full, 1 its SHA-256, 2 its SHA-512.
     pub matching: u8,
-    /// What is compared.
+    /// The data to compare.
     pub data: ByteBuf,
 }

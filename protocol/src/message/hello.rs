@@ -6,9 +6,9 @@ use serde::{
 };
 use std::fmt;
 
-/// Features that [`Hello`] may name.
+/// The maximum number of features in [`Hello`].
 pub const MAX_FEATURES: usize = 64;
-/// The length of a feature's name in [`Hello`], in bytes.
+/// The maximum length of a feature's name in [`Hello`], in bytes.
 pub const MAX_FEATURE: usize = 64;
 
 /// First request of a control connection.
@@ -16,10 +16,10 @@ pub const MAX_FEATURE: usize = 64;
 pub struct Hello {
     /// [`crate::VERSION`] of the client.
     pub version: u32,
-    /// Features that the client knows, at most [`MAX_FEATURES`]; unknown ones are ignored.
+    /// Features that the client supports, at most [`MAX_FEATURES`]; unknown ones are ignored.
     #[serde(default, deserialize_with = "bounded_features")]
     pub features: Vec<String>,
-    /// What the client is, for the log: `luassl 0.1.0 (Lua 5.4)`.
+    /// The client's name and version, for the log: `luassl 0.1.0 (Lua 5.4)`.
     #[serde(default)]
     pub client: String,
 }
@@ -32,15 +32,15 @@ pub struct Welcome {
     /// Features of this front, such as `stream` and `lock_step`.
     #[serde(default)]
     pub features: Vec<String>,
-    /// What the daemon is: `luassld 0.1.0`.
+    /// The daemon's name and version: `luassld 0.1.0`.
     pub server: String,
-    /// The OpenSSL that the front runs with.
+    /// The front's version of OpenSSL.
     pub openssl: String,
-    /// The largest frame body, in bytes, that the front reads.
+    /// The maximum size of a frame body that the front accepts, in bytes.
     pub frame_limit: u64,
 }
 
-/// Reads a list of features. Refuses a violation of the bounds at once, not after reading the whole list.
+/// Reads a list of features. Refuses a violation of the limits at once, not after reading the complete list.
 fn bounded_features<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     deserializer.deserialize_seq(Features)
 }
@@ -75,7 +75,7 @@ struct Feature(String);
 
 impl<'de> Deserialize<'de> for Feature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Borrowed where the whole frame is in memory: a name above the bound is not copied.
+        // The name is borrowed if the complete frame is in memory, so a name above the limit is not copied.
         let name = <&str>::deserialize(deserializer)?;
         if name.len() > MAX_FEATURE {
             return Err(D::Error::invalid_length(name.len(), &Features));
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn finding_4_the_features_of_hello_are_bounded() {
         let names = |count: usize, length: usize| vec!["f".repeat(length); count];
-        // Positive control: as many and as long as may be.
+        // Positive control: the maximum number of names, with the maximum length.
         assert!(matches!(hello(names(64, 64)), Ok((7, Request::Hello(_)))));
         for features in [names(65, 1), names(1_000_000, 0), names(1, 65)] {
             let refused = hello(features).unwrap_err();
@@ -109,12 +109,12 @@ mod tests {
 
     #[test]
     fn finding_4_the_features_of_hello_are_not_read_beyond_their_bound() {
-        // {"version": 1, "features": [...]}, where the list announces a million elements and has none of them.
+        // {"version": 1, "features": [...]}, where the list announces a million elements and contains zero.
         let begin = b"\x82\xa7version\x01\xa8features";
         let cut_off = [&begin[..], b"\xdd\x00\x0f\x42\x40"].concat();
         let refused = from_body::<Hello>(&cut_off).unwrap_err();
         assert!(refused.to_string().contains("at most 64 features"), "{refused}");
-        // Positive control: within the bound the elements are read, and missed.
+        // Positive control: within the limit, the elements are read, and found to be missing.
         let cut_off = [&begin[..], b"\xdd\x00\x00\x00\x40"].concat();
         let refused = from_body::<Hello>(&cut_off).unwrap_err();
         assert!(!refused.to_string().contains("at most"), "{refused}");

@@ -1,25 +1,28 @@
-//! Messages on the socket of a lock-step connection: frames, strictly alternating. The client asks, the front
-//! works on the TCP socket until it would wait, and answers. Between two questions the front does not touch it.
+//! Messages on the socket of a lock-step connection: frames, strictly alternating. The client sends a
+//! request. The front works on the TCP socket until it would block, and sends the answer. Between two
+//! requests, the front does not access the TCP socket.
 
 use crate::{DecodeError, Failure, Info, PskQuestion, bounds::is_false, from_body, to_frame};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
-/// The most plaintext in one message, in bytes: what a read returns, what a write carries.
+/// The maximum plaintext in one message, in bytes: the result of a read, or the data of a write.
 pub const MAX_LOCK_STEP_DATA: usize = 128 * 1024;
-/// The least that a read may ask for, in bytes: one TLS record's plaintext. A smaller `max` counts as this.
+/// The minimum for `max` of a read, in bytes: the plaintext of one TLS record. A smaller `max` is raised to
+/// it.
 pub const MIN_LOCK_STEP_READ: usize = 16 * 1024;
-/// The largest body of a frame on a lock-step socket, in bytes.
+/// The maximum size of the body of a frame on a lock-step socket, in bytes.
 pub const MAX_LOCK_STEP_FRAME: usize = MAX_LOCK_STEP_DATA + 16 * 1024;
 
-/// A question of the client. It borrows the plaintext, which is large and short-lived.
+/// A request of the client. It borrows the plaintext, which is large and short-lived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockStepRequest<'a> {
     /// Continues the handshake.
     Handshake,
     /// Reads available plaintext, at most `max` bytes.
     Read {
-        /// The bound, from [`MIN_LOCK_STEP_READ`] to [`MAX_LOCK_STEP_DATA`]; outside, the nearer of the two counts.
+        /// The limit, from [`MIN_LOCK_STEP_READ`] to [`MAX_LOCK_STEP_DATA`]; other values are clamped to this
+        /// range.
         max: u32,
     },
     /// Writes plaintext.
@@ -33,11 +36,12 @@ pub enum LockStepRequest<'a> {
     Info,
     /// Requests all information about the session.
     Facts,
-    /// Ends the connection: sends close_notify if possible without waiting. Nothing follows on this socket.
+    /// Ends the connection: sends close_notify if possible without waiting. No message follows on this
+    /// socket.
     Close,
     /// Answers [`LockStepState::NeedClientHello`]; the handshake continues.
     ClientHello {
-        /// The context to continue with; omitted: the present one.
+        /// The context to continue with; omitted: the current one.
         context: Option<u64>,
         /// The application protocol to select; omitted: none.
         alpn: Option<&'a str>,
@@ -46,41 +50,41 @@ pub enum LockStepRequest<'a> {
     },
     /// Answers [`LockStepState::NeedPsk`]; the handshake continues.
     Psk {
-        /// A client's PSK identity; omitted: it has no key to offer.
+        /// A client's PSK identity; omitted: the client has no key to offer.
         identity: Option<&'a [u8]>,
-        /// The key; omitted: there is none.
+        /// The key; omitted: there is no key.
         key: Option<&'a [u8]>,
     },
-    /// An operation that this side does not know.
+    /// An operation that is unknown to this side.
     Unknown(&'a str),
 }
 
-/// The result of a question.
+/// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LockStepState {
     /// Done.
     Ok,
-    /// Ask again when the TCP socket is readable.
+    /// Retry when the TCP socket is readable.
     WantRead,
-    /// Ask again when the TCP socket is writable.
+    /// Retry when the TCP socket is writable.
     WantWrite,
     /// The handshake waits for [`LockStepRequest::ClientHello`].
     NeedClientHello,
     /// The handshake waits for [`LockStepRequest::Psk`].
     NeedPsk,
-    /// Failed. Later questions have the same answer, except after `invalid`.
+    /// Failed. Later requests have the same answer, except after `invalid`.
     Error,
 }
 
-/// The parts of a peer's ClientHello that a client decides by.
+/// The parts of a peer's ClientHello on which a client bases its decision.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientHello {
-    /// The server name that it asks for.
+    /// The server name that the peer requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
-    /// The application protocols that it offers.
+    /// The application protocols that the peer offers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alpn: Vec<String>,
 }
@@ -88,7 +92,7 @@ pub struct ClientHello {
 /// A verification error of a peer's certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyFault {
-    /// Which certificate: 0 is the leaf, 1 its issuer.
+    /// The position of the certificate: 0 is the leaf, 1 its issuer.
     pub depth: u32,
     /// OpenSSL's message.
     pub message: String,
@@ -106,13 +110,13 @@ pub struct Facts {
     pub bits: u32,
     /// Length of the cipher's key in bits.
     pub algorithm_bits: u32,
-    /// The own Finished message of the last handshake.
+    /// The Finished message of this side in the last handshake.
     pub finished: ByteBuf,
-    /// The peer's.
+    /// The Finished message of the peer.
     pub peer_finished: ByteBuf,
-    /// OpenSSL's number for the verification of the peer: 0 is good (X509_V_OK).
+    /// OpenSSL's result of the verification of the peer; 0 is success (X509_V_OK).
     pub verify_code: i32,
-    /// The same as text.
+    /// The result as text.
     pub verify_text: String,
     /// The verification errors, in the order of their detection; more than one only with `verify_continue`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -120,17 +124,18 @@ pub struct Facts {
     /// The peer's certificate, DER; omitted if it sent none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<ByteBuf>,
-    /// The peer's certificates as OpenSSL has them, DER: a server's begin with its own, a client's do not.
+    /// The peer's certificates as returned by OpenSSL, DER. A server's list begins with its own certificate,
+    /// a client's does not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub peer_chain: Vec<ByteBuf>,
-    /// The certificate that was sent, DER, and what goes with it.
+    /// The certificate that this side sent, and its chain, DER.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub local_chain: Vec<ByteBuf>,
-    /// The OCSP response that a server has stapled, DER; only with [`crate::ContextSpec::staple`].
+    /// The OCSP response that a server stapled, DER; only with [`crate::ContextSpec::staple`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staple: Option<ByteBuf>,
-    /// What that says of the server's certificate: `good`, `revoked` or `unknown`; or, after `invalid: `, why it says
-    /// nothing.
+    /// The status of the server's certificate in that response: `good`, `revoked` or `unknown`; or `invalid:
+    /// ` and the reason why the response is not usable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staple_status: Option<String>,
     /// The secrets, as lines of a key log (RFC 9850); only with [`crate::ContextSpec::key_log`].
@@ -143,31 +148,31 @@ pub struct Facts {
 pub struct LockStepAnswer<'a> {
     /// The result.
     pub state: LockStepState,
-    /// The front has data to read that the TCP socket's readiness does not indicate: read before you poll.
+    /// The front has data to read that the TCP socket's readiness does not indicate: read before polling.
     #[serde(default, skip_serializing_if = "is_false")]
     pub pending: bool,
-    /// To `read`: everything that was decrypted.
+    /// In answer to `read`: all decrypted data.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub data: Option<&'a Bytes>,
-    /// To `write`: how many bytes are in records that the kernel has taken completely.
+    /// In answer to `write`: the number of bytes in records that the kernel has accepted completely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<u32>,
-    /// To `shutdown`: whether the peer's close_notify has been seen too.
+    /// In answer to `shutdown`: whether the peer's close_notify has been received too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
-    /// To `handshake` and `info`: information about the connection.
+    /// In answer to `handshake` and `info`: information about the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<Info>,
-    /// With [`LockStepState::NeedClientHello`]: what to decide by.
+    /// With [`LockStepState::NeedClientHello`]: the basis of the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_hello: Option<ClientHello>,
-    /// With [`LockStepState::NeedPsk`]: which key is needed.
+    /// With [`LockStepState::NeedPsk`]: the required key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psk: Option<PskQuestion>,
-    /// To `facts`: the information.
+    /// In answer to `facts`: the information.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Box<Facts>>,
-    /// With [`LockStepState::Error`]: what failed.
+    /// With [`LockStepState::Error`]: the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
     /// With `error`: the message of OpenSSL or the system, for programs that compare it.
@@ -176,7 +181,7 @@ pub struct LockStepAnswer<'a> {
 }
 
 impl LockStepAnswer<'_> {
-    /// An answer that consists only of its state.
+    /// Creates an answer that consists only of its state.
     #[must_use]
     pub fn new(state: LockStepState) -> Self {
         Self {
@@ -194,14 +199,14 @@ impl LockStepAnswer<'_> {
         }
     }
 
-    /// The answer that something failed.
+    /// Creates the answer for a failure.
     #[must_use]
     pub fn failed(error: Failure) -> Self {
         Self { error: Some(error), ..Self::new(LockStepState::Error) }
     }
 }
 
-/// Every field that a request may have, as it is on the wire.
+/// Every possible field of a request, as it is on the wire.
 #[derive(Default, Serialize, Deserialize)]
 struct Wire<'a> {
     op: &'a str,
@@ -222,7 +227,7 @@ struct Wire<'a> {
 }
 
 impl<'a> LockStepRequest<'a> {
-    /// The operation's name on the wire.
+    /// Returns the operation's name on the wire.
     #[must_use]
     pub fn operation(&self) -> &'a str {
         match self {
@@ -239,10 +244,10 @@ impl<'a> LockStepRequest<'a> {
         }
     }
 
-    /// Reads a request from a frame's body.
+    /// Decodes a request from a frame's body.
     ///
     /// # Errors
-    /// [`DecodeError`] where the body is no map of the operation's fields.
+    /// Returns [`DecodeError`] if the body is not a map of the operation's fields.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let Wire { op, max, data, context, alpn, refuse, identity, key } = from_body(body)?;
         Ok(match op {
@@ -262,7 +267,7 @@ impl<'a> LockStepRequest<'a> {
         })
     }
 
-    /// Writes the request as a frame.
+    /// Encodes the request as a frame.
     ///
     /// # Errors
     /// As [`crate::to_body`].

@@ -1,4 +1,5 @@
-//! What of a PEM file may cross: no message carries key bytes, whatever file a program names.
+//! Filters the PEM files that are sent. No message contains key bytes, independent of the files that a
+//! program names.
 
 use std::borrow::Cow;
 
@@ -6,14 +7,15 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const KEY: &[u8] = b"PRIVATE KEY";
 const DASHES: &[u8] = b"-----";
 
-/// Whether there is the beginning of a PEM private key anywhere in `pem`.
+/// Returns whether the beginning of a PEM private key is anywhere in `pem`.
 #[must_use]
 pub fn holds_private_key(pem: &[u8]) -> bool {
     pem.split(|byte| *byte == b'\n').any(begins_key)
 }
 
-/// The same PEM without its private keys: for a program that names one file for key and chain, as LuaSSL's did.
-/// Everything from a key's first line to its last, or to the end where that is missing, is left out.
+/// Returns the PEM without its private keys. As with LuaSSL, a program may use one file for the key and the
+/// chain. All lines from the first line of a key to its last, or to the end if the last line is missing, are
+/// removed.
 #[must_use]
 pub fn without_private_keys(pem: &[u8]) -> Cow<'_, [u8]> {
     if !holds_private_key(pem) {
@@ -27,13 +29,14 @@ pub fn without_private_keys(pem: &[u8]) -> Cow<'_, [u8]> {
         if !in_key {
             kept.extend_from_slice(line);
         }
-        // A line that begins a key may have the end of another block before it.
+        // A line that begins a key may contain the end of another block before it.
         in_key &= begins || !line.trim_ascii_start().starts_with(b"-----END ");
     }
     Cow::Owned(kept)
 }
 
-/// Anywhere in the line: files that were joined without a newline between them have it behind another block's end.
+/// Returns whether a key begins anywhere in the line. In files that were joined without a newline, a key
+/// begins after the end of another block.
 fn begins_key(line: &[u8]) -> bool {
     let mut rest = line;
     while let Some(at) = find(BEGIN, rest) {

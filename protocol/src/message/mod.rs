@@ -1,7 +1,7 @@
 //! Requests and answers on the control socket.
 //!
-//! A request is one flat map with `id`, `op` and the operation's fields; its answer is one flat map with the same
-//! `id` and either the answer's fields or `error`.
+//! A request is one flat map with `id`, `op` and the operation's fields. Its answer is one flat map with the
+//! same `id`, and with the answer's fields or with `error`.
 
 pub(crate) mod certificate;
 pub(crate) mod connection;
@@ -20,7 +20,8 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-/// Public material that contexts refer to by digest. Bounded by the frame and by the owner's quota.
+/// Public material that contexts refer to by digest. Its size is limited by the frame and by the owner's
+/// quota.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
     /// PEM bytes.
@@ -40,24 +41,24 @@ pub struct BlobStored {
 pub struct MakeContext {
     /// The description of the context.
     pub spec: ContextSpec,
-    /// Whether the client recreates a context of an earlier control connection. If the chain that it supplied then no
-    /// longer matches a renewed identity, the identity's own chain replaces it.
+    /// Whether the client recreates a context of an earlier control connection. If so, and if the chain that
+    /// it supplied no longer matches a renewed identity, the identity's own chain replaces it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub again: bool,
 }
 
-/// Answer to [`MakeContext`]: a context, or the blobs that have to be sent first.
+/// Answer to [`MakeContext`]: a context, or the blobs that must be sent first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextMade {
     /// The context's number on this control connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u64>,
-    /// Digests that the front does not have; send them as [`Blob`] and ask again.
+    /// Digests that the front does not have. The client sends them as [`Blob`] and repeats the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Digest>,
 }
 
-/// Names a context of this control connection.
+/// Identifies a context of this control connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FreeContext {
     /// The number from [`ContextMade`].
@@ -97,7 +98,7 @@ pub enum Request {
     SetOption(SetOption),
     /// `renegotiate`: TLS 1.2 renegotiation; TLS 1.3 key update or post-handshake authentication
     Renegotiate(ConnectionRef),
-    /// `close`: close_notify goes out after everything that was written
+    /// `close`: close_notify is sent after all written data
     Close(ConnectionRef),
     /// `certificate`
     Certificate(ReadCertificate),
@@ -105,7 +106,7 @@ pub enum Request {
     CheckIssued(CheckIssued),
     /// `describe`
     Describe(Describe),
-    /// An operation that this side does not know
+    /// An operation that is unknown to this side
     Unknown(String),
 }
 
@@ -127,18 +128,18 @@ struct Outgoing<'a, T> {
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
 pub struct BadRequest {
-    /// The id to answer to; `None` if it could not be read.
+    /// The id for the answer; `None` if it could not be read.
     pub id: Option<u64>,
-    /// What was wrong.
+    /// The error.
     #[source]
     pub source: DecodeError,
 }
 
 impl Request {
-    /// Reads a request from a frame's body; its id comes first in the result.
+    /// Decodes a request from a frame's body. Returns its id and the request.
     ///
     /// # Errors
-    /// [`BadRequest`] where the body is no map of the operation's fields.
+    /// Returns [`BadRequest`] if the body is not a map of the operation's fields.
     pub fn decode(body: &[u8]) -> Result<(u64, Self), BadRequest> {
         let head: Head = from_body(body).map_err(|source| BadRequest { id: None, source })?;
         let fields =
@@ -169,7 +170,7 @@ impl Request {
         })
     }
 
-    /// The operation's name on the wire.
+    /// Returns the operation's name on the wire.
     #[must_use]
     pub fn operation(&self) -> &str {
         match self {
@@ -194,7 +195,7 @@ impl Request {
         }
     }
 
-    /// Writes the request as a frame.
+    /// Encodes the request as a frame.
     ///
     /// # Errors
     /// As [`crate::to_body`].

@@ -23,7 +23,7 @@ struct OutgoingError<'a> {
     error: &'a Failure,
 }
 
-/// Writes the answer to request `id` as a frame.
+/// Encodes the answer to request `id` as a frame.
 ///
 /// # Errors
 /// As [`crate::to_body`].
@@ -37,10 +37,10 @@ pub fn reply_frame<T: Serialize>(
     }
 }
 
-/// Reads an answer: the id of its request, then the answer or the failure.
+/// Decodes an answer. Returns the id of its request, and the answer or the failure.
 ///
 /// # Errors
-/// [`DecodeError::Malformed`] where the body is neither.
+/// Returns [`DecodeError::Malformed`] if the body is neither.
 pub fn decode_reply<T: DeserializeOwned>(body: &[u8]) -> Result<(u64, Result<T, Failure>), DecodeError> {
     let head: ReplyHead = from_body(body)?;
     match head.error {
@@ -49,10 +49,10 @@ pub fn decode_reply<T: DeserializeOwned>(body: &[u8]) -> Result<(u64, Result<T, 
     }
 }
 
-/// Reads only the id of an answer, to find the request that it belongs to.
+/// Decodes only the id of an answer, to find the request that it belongs to.
 ///
 /// # Errors
-/// [`DecodeError::Malformed`] where there is none.
+/// Returns [`DecodeError::Malformed`] if there is no id.
 pub fn reply_id(body: &[u8]) -> Result<u64, DecodeError> {
     Ok(from_body::<ReplyHead>(body)?.id)
 }

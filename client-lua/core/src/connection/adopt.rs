@@ -1,9 +1,10 @@
-//! Takes over a descriptor that a program passes as a number, for `attach`. The only module with unsafe code.
+//! Takes over a descriptor that a program passes as a number, for `attach`. This is the only module with
+//! unsafe code.
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Why a number cannot be used as a socket.
+/// The reason why a number cannot be used as a socket.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     /// The number is not an open descriptor.
@@ -14,7 +15,8 @@ pub enum AdoptError {
     NoSocket(RawFd),
 }
 
-/// A socket of the program under its number. It stays the program's until [`Adopted::into_owned`].
+/// A socket of the program, identified by its number. The program owns it until [`Adopted::into_owned`] is
+/// called.
 #[derive(Debug)]
 pub struct Adopted(RawFd);
 
@@ -22,7 +24,7 @@ impl Adopted {
     /// Checks that the number is an open socket.
     ///
     /// # Errors
-    /// [`AdoptError`] where it is not.
+    /// Returns [`AdoptError`] if it is not.
     pub fn new(number: RawFd) -> Result<Self, AdoptError> {
         if number < 0 {
             return Err(AdoptError::NotOpen(number));
@@ -35,20 +37,20 @@ impl Adopted {
         }
     }
 
-    /// Takes ownership of the descriptor. The caller must make the program give it up (`setfd(-1)` on a LuaSocket
-    /// object).
+    /// Takes ownership of the descriptor. The caller must make the program release it (`setfd(-1)` on a
+    /// LuaSocket object).
     #[must_use]
     pub fn into_owned(self) -> OwnedFd {
-        // SAFETY: the number was open when it was checked, and the program handed it over by calling `attach`: from
-        // here on nobody else closes it.
+        // SAFETY: the number was open when it was checked. The program transferred its ownership by calling
+        // `attach`, so no other code closes it from this point.
         unsafe { OwnedFd::from_raw_fd(self.0) }
     }
 }
 
 impl AsFd for Adopted {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: never -1 (checked in `new`). Should the program have closed the number since, the kernel answers
-        // EBADF, which callers treat as any other failure.
+        // SAFETY: the number is never -1 (checked in `new`). If the program has closed the number since, the
+        // kernel returns EBADF, which callers handle like any other failure.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }

@@ -1,4 +1,4 @@
-//! A listener: the program's listening socket, or one that the daemon has, and the delivery socket for it.
+//! A listener: the program's listening socket or one of the daemon, and its delivery socket.
 
 use crate::client::Client;
 use crate::connection::stream::Stream;
@@ -17,13 +17,13 @@ use rustix::process::{Pid, getpid};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How many connections a polled listener requests in advance.
+/// The number of connections that a polled listener requests in advance.
 const PREFETCH: usize = 4;
 
-/// How long a close waits for the daemon to release the listener.
+/// The time that a close waits for the daemon to release the listener.
 const RELEASE: Duration = Duration::from_secs(1);
 
-/// What an accept may return.
+/// The possible results of an accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcceptFilter {
     /// Connections only.
@@ -32,7 +32,7 @@ pub enum AcceptFilter {
     Reports,
 }
 
-/// What an accept returns.
+/// The result of an accept.
 pub enum Accepted {
     /// A finished connection.
     Connection(Box<Stream>),
@@ -53,7 +53,8 @@ enum Source {
     Own(OwnedFd),
 }
 
-/// A delivery socket and the requests pending on it. It belongs to one process: after a fork the child needs its own.
+/// A delivery socket and its pending requests. It belongs to one process: after a fork, the child needs its
+/// own.
 struct Holding {
     socket: OwnedFd,
     process: Pid,
@@ -62,10 +63,10 @@ struct Holding {
 }
 
 impl Listener {
-    /// Listens on `port` (0: a free one) of `address`, or of all addresses.
+    /// Listens on `port` (0: any free port) of `address`, or of all addresses.
     ///
     /// # Errors
-    /// The port is not available, or the daemon refuses.
+    /// Returns an error if the port is not available, or if the daemon refuses the listener.
     pub fn bind(context: &Rc<Context>, port: u16, address: Option<&str>) -> Result<Self, Error> {
         let socket = tcp::listener(port, address)?;
         let local = tcp::local_address(socket.as_fd());
@@ -76,7 +77,7 @@ impl Listener {
     /// Uses the listener `name` of the daemon's configuration.
     ///
     /// # Errors
-    /// The listener is unknown, not granted, or in use with other settings.
+    /// Returns an error if the listener is unknown, not granted, or in use with other settings.
     pub fn configured(context: &Rc<Context>, name: &str) -> Result<Self, Error> {
         Self::hold(context, Source::Configured(name.to_owned()), String::new())
     }
@@ -87,14 +88,14 @@ impl Listener {
         Ok(listener)
     }
 
-    /// The bound address, `address:port`.
+    /// Returns the bound address, `address:port`.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The delivery socket, readable when a connection is ready. The caller is going to poll it, so connections are
-    /// requested here: without a request the daemon delivers none.
+    /// Returns the delivery socket, which is readable when a connection is ready. Because the caller is going
+    /// to poll it, this function requests connections: without a request, the daemon delivers none.
     pub fn descriptor(&mut self, timeout: Timeout) -> Option<BorrowedFd<'_>> {
         // The next accept reports a lost daemon.
         let _ = self.prepare(if timeout.is_zero() { PREFETCH } else { 1 });
@@ -104,7 +105,7 @@ impl Listener {
     /// Requests connections in advance, so that the descriptor becomes readable.
     ///
     /// # Errors
-    /// The daemon cannot be reached.
+    /// Returns an error if the daemon cannot be reached.
     pub fn prefetch(&mut self) -> Result<(), Error> {
         self.prepare(PREFETCH)
     }
@@ -118,7 +119,8 @@ impl Listener {
     /// Waits for the next connection.
     ///
     /// # Errors
-    /// A timeout; or the loss of the daemon, reported once. The next call passes the listener to the new daemon.
+    /// Returns an error on timeout. Reports the loss of the daemon once; the next call passes the listener to
+    /// the new daemon.
     pub fn accept(&mut self, filter: AcceptFilter, timeout: Timeout) -> Result<Accepted, Error> {
         let outcome = self.next(filter, timeout);
         if let Err(error) = &outcome
@@ -154,7 +156,8 @@ impl Listener {
             }
             holding.arrived();
             if received.truncated {
-                // Confirm it anyway: otherwise the next confirmation would count for this one. The peer sees the connection cut.
+                // The delivery is confirmed anyway. Otherwise the next confirmation would count for this one.
+                // For the peer, the connection is cut.
                 holding.say(&[holder::TAKEN])?;
                 return Err(Error::new(
                     LuaCode::Refused,
@@ -180,7 +183,8 @@ impl Listener {
         }
     }
 
-    /// Closes the listener and waits up to 1 s until the daemon has released it too. Then the address is free.
+    /// Closes the listener and waits up to 1 s until the daemon has also released it. After that, the address
+    /// is free.
     pub fn close(self) {
         let Some(holding) = self.holding else { return };
         if holding.process != getpid() || shutdown(&holding.socket, Shutdown::Write).is_err() {
@@ -188,7 +192,7 @@ impl Listener {
         }
         let deadline = Timeout::After(RELEASE).deadline();
         while !deadline.passed() && matches!(deadline.wait(holding.socket.as_fd(), PollFlags::IN), Ok(true)) {
-            // Unconfirmed deliveries go to another holder.
+            // Unconfirmed deliveries are sent to another holder.
             match receive(holding.socket.as_fd(), &mut [0; 1], RecvFlags::DONTWAIT) {
                 Ok(received) if received.length > 0 => {}
                 Err(Errno::INTR | Errno::AGAIN) => {}
@@ -197,7 +201,7 @@ impl Listener {
         }
     }
 
-    /// The delivery socket of this process, requested from the daemon if there is none.
+    /// Returns the delivery socket of this process. Requests it from the daemon if there is none.
     fn ready(&mut self) -> Result<&mut Holding, Error> {
         let process = getpid();
         let holding = match self.holding.take() {
@@ -215,7 +219,7 @@ impl Listener {
 }
 
 impl Holding {
-    /// Makes the requests that the next receive needs.
+    /// Sends the requests that the next receive needs.
     fn ask_for(&mut self, filter: AcceptFilter, timeout: Timeout) -> Result<(), Error> {
         if filter == AcceptFilter::Reports && self.reports == 0 {
             return self.ask(1, filter);

@@ -15,16 +15,17 @@ use std::rc::Rc;
 /// Parameters of the handshake.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    /// The side to play.
+    /// The role of this side.
     pub role: Role,
-    /// The name or address that the peer's certificate must carry; `None` disables the check.
+    /// The name or address that the peer's certificate must contain; `None` disables the check.
     pub host: Option<String>,
     /// The server name to send; `None` sends `host` if that is a name.
     pub sni: Option<String>,
 }
 
 impl ConnectOptions {
-    /// Options of a client that connects to `address`. The peer must be `expected`; `None` disables the check.
+    /// Returns the options of a client that connects to `address`. The peer's certificate must be for
+    /// `expected`; `None` disables the check.
     #[must_use]
     pub fn client(address: &str, expected: Option<&str>) -> Self {
         let is_name = address.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
@@ -50,10 +51,10 @@ enum Stage {
 }
 
 impl PendingConnection {
-    /// Resolves and begins to connect.
+    /// Resolves the name and begins to connect.
     ///
     /// # Errors
-    /// A name that has no address.
+    /// Returns an error if the name has no address.
     pub fn dial(
         context: &Rc<Context>,
         address: &str,
@@ -64,10 +65,11 @@ impl PendingConnection {
         Ok(Self { context: Rc::clone(context), options, target: Some((address.to_owned(), port)), stage })
     }
 
-    /// Begins a handshake on a connected socket of the program. On success the module owns the descriptor and closes it.
+    /// Begins a handshake on a connected socket of the program. On success, the module owns the descriptor
+    /// and closes it.
     ///
     /// # Errors
-    /// The daemon refuses the connection. The socket then still belongs to the program.
+    /// Returns an error if the daemon refuses the connection. The program then still owns the socket.
     pub fn attach(
         context: &Rc<Context>,
         socket: Adopted,
@@ -80,7 +82,7 @@ impl PendingConnection {
         Ok(Self { context: Rc::clone(context), options, target: None, stage: Stage::Handshake(stream) })
     }
 
-    /// What to poll while the connection is not ready, and for what.
+    /// Returns the descriptor to poll while the connection is not ready, and the event to poll for.
     #[must_use]
     pub fn descriptor(&self) -> Option<(BorrowedFd<'_>, Direction)> {
         match &self.stage {
@@ -93,7 +95,7 @@ impl PendingConnection {
     /// Continues until the handshake has ended.
     ///
     /// # Errors
-    /// A timeout, after which it may be called again; any other failure is final.
+    /// Returns an error on timeout, after which it may be called again. Any other failure is final.
     pub fn advance(&mut self, timeout: Timeout) -> Result<Stream, Error> {
         let started = std::time::Instant::now();
         match self.step(started, timeout) {
@@ -121,7 +123,8 @@ impl PendingConnection {
         }
     }
 
-    /// A daemon that does not answer in time already has the socket and may have written to it: connect again.
+    /// Handles a failed start. If the daemon does not answer in time, it already has the socket and may have
+    /// written to it. A new TCP connection is therefore started.
     fn not_begun(&mut self, error: Error) -> Error {
         self.stage = Stage::Over;
         if error.code == LuaCode::Timeout
@@ -136,8 +139,8 @@ impl PendingConnection {
     }
 }
 
-/// The daemon may have written to the socket, so it cannot be used any more. This is not reported as a timeout, after
-/// which programs would retry.
+/// Converts a timeout to a different error. The daemon may have written to the socket, so it is no longer
+/// usable. Programs would retry after a timeout.
 fn unanswered(error: Error) -> Error {
     if error.code != LuaCode::Timeout {
         return error;

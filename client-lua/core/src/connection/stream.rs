@@ -1,4 +1,5 @@
-//! A connection in stream mode: plaintext on a Unix socket, everything else by its token.
+//! A connection in stream mode: plaintext is transferred on a Unix socket; all other operations use its
+//! token.
 
 use crate::client::{Client, DaemonEpoch};
 use crate::control::REQUEST;
@@ -15,12 +16,13 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long a close waits for the peer to close its side.
+/// The time that a close waits for the peer to close its side.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long the daemon may take to confirm a close.
+/// The time that the daemon has to confirm a close.
 const CONFIRMATION: Duration = Duration::from_secs(1);
 
-/// How long a renegotiation may take: above the daemon's own deadline for handshakes, so that its answer arrives.
+/// The deadline of a renegotiation. It is longer than the daemon's own deadline for handshakes, so that its
+/// answer arrives.
 const RENEGOTIATION: Duration = Duration::from_secs(40);
 
 /// One TLS connection. Dropping it closes its descriptor without close_notify.
@@ -34,7 +36,7 @@ pub struct Stream {
 }
 
 enum Handshake {
-    /// The result has not arrived yet; this part of its frame has.
+    /// The result has not arrived yet; this is the received part of its frame.
     Awaited(Vec<u8>),
     Done(Box<Info>),
     Failed(Error),
@@ -45,17 +47,17 @@ enum Handshake {
 pub struct WriteError {
     /// The reason; its code is never 0.
     pub error: Error,
-    /// How many bytes were written before.
+    /// The number of bytes that were written before.
     pub written: usize,
 }
 
 impl Stream {
-    /// A connection whose handshake result will arrive on `socket`.
+    /// Creates a connection whose handshake result will arrive on `socket`.
     pub(crate) fn awaiting(client: &Rc<Client>, socket: OwnedFd, token: Token) -> Self {
         Self::with(client, socket, token, Handshake::Awaited(Vec::new()))
     }
 
-    /// A connection that was delivered with its result.
+    /// Creates a connection that was delivered with its result.
     pub(crate) fn established(client: &Rc<Client>, socket: OwnedFd, token: Token, info: Info) -> Self {
         Self::with(client, socket, token, Handshake::Done(Box::new(info)))
     }
@@ -65,22 +67,23 @@ impl Stream {
         Self { client: Rc::clone(client), socket: Some(socket), token, daemon_epoch, handshake, end: None }
     }
 
-    /// Whether it has neither been closed nor failed in its handshake.
+    /// Returns whether the connection has neither been closed nor failed in its handshake.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// The descriptor that becomes readable when there is something to read, or the handshake's result.
+    /// Returns the descriptor, which becomes readable when data or the result of the handshake is available.
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Waits for the handshake to end.
+    /// Waits until the handshake has ended.
     ///
     /// # Errors
-    /// Why it failed, every time; or a timeout, after which it may be called again.
+    /// Returns the failure of the handshake on every call. Returns an error on timeout, after which it may be
+    /// called again.
     pub fn handshake(&mut self, timeout: Timeout) -> Result<(), Error> {
         match &self.handshake {
             Handshake::Done(_) => Ok(()),
@@ -102,7 +105,7 @@ impl Stream {
         }
     }
 
-    /// A failed handshake is never reported as a clean close.
+    /// Converts a failure of the handshake, which is never reported as a clean close.
     fn fail(&mut self, mut error: Error) -> Error {
         if error.code == LuaCode::Closed {
             error.code = LuaCode::Cut;
@@ -126,7 +129,7 @@ impl Stream {
             if frame.len() == wanted && wanted > FRAME_HEADER {
                 return from_body(&frame[FRAME_HEADER..]).map_err(|_| garbage());
             }
-            // Read no further than the frame: plaintext follows, and must stay in the socket for poll(2).
+            // Data after the frame is not read: it is plaintext, and must stay in the socket for poll(2).
             let mut rest = vec![0; wanted - frame.len()];
             let length = self.receive(&mut rest, deadline, "no handshake result yet")?;
             if let Handshake::Awaited(frame) = &mut self.handshake {
@@ -135,10 +138,10 @@ impl Stream {
         }
     }
 
-    /// Reads available data into `buffer`; waits for the first byte.
+    /// Reads available data into `buffer`. Waits for the first byte.
     ///
     /// # Errors
-    /// How the connection ended (code 0 for a clean close), every time; or a timeout.
+    /// Returns how the connection ended (code 0 for a clean close) on every call, or an error on timeout.
     pub fn read(&mut self, buffer: &mut [u8], timeout: Timeout) -> Result<usize, Error> {
         self.handshake(timeout)?;
         if let (Some(end), true) = (&self.end, self.is_open()) {
@@ -175,7 +178,8 @@ impl Stream {
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// [`WriteError`] with the number of bytes that were taken before the timeout or the connection's end.
+    /// Returns [`WriteError`] with the number of bytes that were written before the timeout or the
+    /// connection's end.
     pub fn write(&mut self, bytes: &[u8], timeout: Timeout) -> Result<(), WriteError> {
         self.handshake(timeout).map_err(|error| WriteError { error, written: 0 })?;
         let flags = if timeout == Timeout::Never { SendFlags::empty() } else { SendFlags::DONTWAIT };
@@ -201,7 +205,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Why nothing more can be written. Data that can still be read is kept.
+    /// Returns the reason why no more data can be written. Data that can still be read is kept.
     fn write_end(&self) -> Error {
         let verdict = self.end.clone().unwrap_or_else(|| self.client.verdict(self.token, self.daemon_epoch));
         match verdict.code {
@@ -210,10 +214,10 @@ impl Stream {
         }
     }
 
-    /// Bytes that can be read without waiting.
+    /// Returns the number of bytes that can be read without waiting.
     ///
     /// # Errors
-    /// A closed connection.
+    /// Returns an error if the connection is closed.
     pub fn pending(&self) -> Result<u64, Error> {
         let Some(socket) = &self.socket else { return Err(closed_here()) };
         match self.handshake {
@@ -222,18 +226,18 @@ impl Stream {
         }
     }
 
-    /// Sends close_notify after all written data. Unless the timeout is zero, waits up to 5 s for the peer to close its
-    /// side, and discards what arrives until then into `scratch`.
+    /// Sends close_notify after all written data. Unless the timeout is zero, waits up to 5 s for the peer to
+    /// close its side, and reads data that arrives until then into `scratch` and discards it.
     ///
     /// # Errors
-    /// The daemon cannot be reached. The descriptor is closed anyway.
+    /// Returns an error if the daemon cannot be reached. The descriptor is closed anyway.
     pub fn close(&mut self, scratch: &mut [u8], timeout: Timeout) -> Result<(), Error> {
         let Some(socket) = self.socket.take() else { return Ok(()) };
         let clean = self.end.as_ref().is_none_or(|end| end.code == LuaCode::Closed);
         if !clean || !matches!(self.handshake, Handshake::Done(_)) {
             return Ok(());
         }
-        // A short timeout limits the wait for the peer only: the daemon answers at once.
+        // A short timeout limits only the wait for the peer, because the daemon answers at once.
         let confirmation = if timeout.is_zero() { timeout } else { Timeout::After(CONFIRMATION) };
         match self.ask::<Done>(&Request::Close(self.connection_ref()), confirmation) {
             Ok(_) => {}
@@ -252,10 +256,10 @@ impl Stream {
         self.socket = None;
     }
 
-    /// Information about the connection, current if the daemon can be reached.
+    /// Returns information about the connection. It is current if the daemon can be reached.
     ///
     /// # Errors
-    /// A handshake that has not been done.
+    /// Returns an error if there was no handshake.
     pub fn info(&mut self, timeout: Timeout) -> Result<Info, Error> {
         self.handshake(timeout)?;
         if self.socket.is_some()
@@ -267,7 +271,7 @@ impl Stream {
         Ok(self.known().clone())
     }
 
-    /// The last known information about the connection; empty before the handshake has ended.
+    /// Returns the last known information about the connection. It is empty before the handshake has ended.
     #[must_use]
     pub fn known(&self) -> &Info {
         const NOTHING: &Info = &Info {
@@ -287,10 +291,10 @@ impl Stream {
         if let Handshake::Done(info) = &self.handshake { info } else { NOTHING }
     }
 
-    /// The peer's certificate; `None` if it sent none.
+    /// Returns the peer's certificate; `None` if it sent none.
     ///
     /// # Errors
-    /// A closed connection, or a daemon that cannot be asked.
+    /// Returns an error if the connection is closed, or if the daemon cannot be reached.
     pub fn peer_certificate(&mut self, timeout: Timeout) -> Result<Option<PeerCertificate>, Error> {
         self.ready(timeout)?;
         let certificate: PeerCertificate =
@@ -298,7 +302,7 @@ impl Stream {
         Ok((!certificate.chain.is_empty()).then_some(certificate))
     }
 
-    /// Whether the peer's certificate is for `host`, a name or an address.
+    /// Returns whether the peer's certificate is for `host`, a name or an address.
     ///
     /// # Errors
     /// As [`Stream::peer_certificate`].
@@ -308,10 +312,10 @@ impl Stream {
         Ok(self.ask::<Matched>(&request, timeout)?.matches)
     }
 
-    /// Keying material (RFC 5705).
+    /// Returns keying material (RFC 5705).
     ///
     /// # Errors
-    /// As [`Stream::peer_certificate`], and a length that the daemon refuses.
+    /// As [`Stream::peer_certificate`]. Also returns an error for a length that the daemon refuses.
     pub fn export(
         &mut self,
         label: &str,
@@ -335,10 +339,10 @@ impl Stream {
         Ok(())
     }
 
-    /// A renegotiation (TLS 1.2), a key update or a request for the client's certificate (TLS 1.3).
+    /// Starts a renegotiation (TLS 1.2), or a key update or a request for the client's certificate (TLS 1.3).
     ///
     /// # Errors
-    /// As [`Stream::peer_certificate`], and a peer that refuses.
+    /// As [`Stream::peer_certificate`]. Also returns an error if the peer refuses.
     pub fn renegotiate(&mut self, timeout: Timeout) -> Result<(), Error> {
         self.ready(timeout)?;
         let deadline = timeout.bounded(RENEGOTIATION);
@@ -367,7 +371,8 @@ impl Stream {
     }
 }
 
-/// Reads until the peer closes: closing a socket with unread data could discard the last data written.
+/// Reads until the peer closes its side. Closing a socket with unread data could discard the last written
+/// data.
 fn drain(socket: &OwnedFd, scratch: &mut [u8], deadline: Deadline) {
     if shutdown(socket, Shutdown::Write).is_err() {
         return;

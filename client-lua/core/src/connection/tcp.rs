@@ -1,4 +1,4 @@
-//! TCP sockets of the program: resolving, connecting, listening. They are passed to the daemon.
+//! TCP sockets of the program: resolving, connecting, listening. The sockets are passed to the daemon.
 
 use crate::deadline::Timeout;
 use crate::error::Error;
@@ -12,10 +12,11 @@ use rustix::net::{
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-/// Connections that the kernel holds until the daemon accepts them; the kernel's own bound applies too.
+/// The number of connections that the kernel holds until the daemon accepts them. The kernel's own limit also
+/// applies.
 const BACKLOG: i32 = 4096;
 
-/// What a descriptor has to be polled for.
+/// The event that a descriptor must be polled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// Readable.
@@ -24,7 +25,7 @@ pub enum Direction {
     Write,
 }
 
-/// Connects over TCP: tries the addresses of a name in order.
+/// Connects over TCP. Tries the addresses of a name in order.
 pub struct Dialer {
     target: String,
     addresses: VecDeque<SocketAddr>,
@@ -33,16 +34,16 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Resolves `host`, a name or an address. Blocks as long as the system's resolver does.
+    /// Resolves `host`, a name or an address. Blocks while the system's resolver blocks.
     ///
     /// # Errors
-    /// A name that has no address.
+    /// Returns an error if the name has no address.
     pub fn new(host: &str, port: u16) -> Result<Self, Error> {
         let addresses = resolve(host, port)?.into();
         Ok(Self { target: format!("{host} port {port}"), addresses, socket: None, failure: None })
     }
 
-    /// The socket of the attempt under way: writable when it has ended.
+    /// Returns the socket of the current attempt. It is writable when the attempt has ended.
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
@@ -51,7 +52,8 @@ impl Dialer {
     /// Continues until a connection is established.
     ///
     /// # Errors
-    /// A timeout, after which it may be called again; otherwise why the last address could not be reached.
+    /// Returns an error on timeout, after which it may be called again. Otherwise returns the reason why the
+    /// last address could not be reached.
     pub fn advance(&mut self, timeout: Timeout) -> Result<OwnedFd, Error> {
         let deadline = timeout.deadline();
         loop {
@@ -100,11 +102,12 @@ impl Dialer {
     }
 }
 
-/// Listens on `port` (0: any free port) of `address`. Without an address it listens on all of them, with one socket for
-/// IPv6 and IPv4 where the system supports both.
+/// Listens on `port` (0: any free port) of `address`. Without an address, it listens on all addresses, with
+/// one socket for IPv6 and IPv4 if the system supports both.
 ///
 /// # Errors
-/// The port is in use or not permitted, or the address does not belong to this machine.
+/// Returns an error if the port is in use or not permitted, or if the address does not belong to this
+/// machine.
 pub(crate) fn listener(port: u16, address: Option<&str>) -> Result<OwnedFd, Error> {
     match address {
         Some(address) if address != "*" => {
@@ -124,7 +127,7 @@ pub(crate) fn listener(port: u16, address: Option<&str>) -> Result<OwnedFd, Erro
     }
 }
 
-/// The address that a socket is bound to.
+/// Returns the address that a socket is bound to.
 pub(crate) fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     let address = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))

@@ -1,4 +1,4 @@
-//! The socket of one lock-step connection: a question, then its answer.
+//! The socket of one lock-step connection. Each request is followed by its answer.
 
 use crate::client::Client;
 use crate::control::{CallError, REQUEST, request_deadline};
@@ -27,7 +27,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Passes a duplicate of the socket to the daemon; the program keeps the original.
+    /// Passes a duplicate of the socket to the daemon. The program keeps the original.
     pub(super) fn begin(options: &HandshakeOptions, tcp: BorrowedFd<'_>) -> Result<Self, Error> {
         let client: &Rc<Client> = options.context.client();
         let (socket, token) = client.session(request_deadline(), |session| {
@@ -42,7 +42,7 @@ impl Link {
             let fd = answer.fd.ok_or_else(|| CallError::Garbage("it carries no socket".into()))?;
             Ok((fd, answer.fields.token))
         })?;
-        // The daemon answers at once or within its own deadlines. A longer silence must not block the program.
+        // The daemon answers at once or within its own deadlines. If it does not, the program must not block.
         let limit = Some(2 * REQUEST);
         let set = sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, limit);
         let set = set.and_then(|()| sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, limit));
@@ -50,10 +50,10 @@ impl Link {
         Ok(Self { socket, token, spin_policy: SpinPolicy::new() })
     }
 
-    /// Sends a question and waits for its answer.
+    /// Sends a request and waits for its answer.
     ///
     /// # Errors
-    /// The daemon has gone away, or its answer is malformed.
+    /// Returns an error if the daemon has exited, or if its answer is malformed.
     pub(super) fn ask<'s>(
         &mut self,
         question: &LockStepRequest<'_>,
@@ -75,14 +75,15 @@ impl Link {
         from_body(&scratch[FRAME_HEADER..length]).map_err(|_| garbage())
     }
 
-    /// Sends a question without waiting for its answer. Drops what the socket does not take at once.
+    /// Sends a request without waiting for its answer. Drops the data that the socket does not accept at
+    /// once.
     pub(super) fn tell(&self, question: &LockStepRequest<'_>) {
         if let Ok(frame) = question.to_frame() {
             let _ = send(&self.socket, &frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         }
     }
 
-    /// Polls for the answer without sleeping; returns the number of bytes received.
+    /// Polls for the answer without sleeping. Returns the number of received bytes.
     fn spin(&self, until: Option<Instant>, scratch: &mut [u8]) -> Result<usize, Error> {
         let Some(until) = until else { return Ok(0) };
         loop {
@@ -100,7 +101,7 @@ impl Link {
         }
     }
 
-    /// Receives the rest of a frame of which `have` bytes have come.
+    /// Receives the rest of a frame of which `have` bytes have arrived.
     fn receive_frame(&self, mut have: usize, scratch: &mut [u8]) -> Result<usize, Error> {
         loop {
             let wanted = match scratch[..have].first_chunk::<FRAME_HEADER>() {

@@ -1,4 +1,5 @@
-//! A connection in lock-step mode: the program keeps its TCP socket and polls it; the daemon works on it when asked.
+//! A connection in lock-step mode: the program keeps its TCP socket and polls it; the daemon works on it on
+//! request.
 
 mod link;
 mod outcome;

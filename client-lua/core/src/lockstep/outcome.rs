@@ -4,37 +4,37 @@ use crate::context::Context;
 use luassl_protocol::{Dane, PskQuestion, Role};
 use std::rc::Rc;
 
-/// Why a call did not complete.
+/// The reason why a call did not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocked {
-    /// It can continue when the TCP socket is readable.
+    /// The call can continue when the TCP socket is readable.
     WantRead,
-    /// It can continue when the TCP socket is writable.
+    /// The call can continue when the TCP socket is writable.
     WantWrite,
     /// The connection has ended, or was never established.
     Closed,
-    /// It failed for this reason.
+    /// The call failed for this reason.
     Failed(String),
 }
 
-/// What the last call waits for.
+/// The event that the last call waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// Nothing.
+    /// No event.
     Nothing,
-    /// To read.
+    /// The socket is readable.
     Read,
-    /// To write.
+    /// The socket is writable.
     Write,
 }
 
-/// What a peer's ClientHello asks for.
+/// The requests in a peer's ClientHello.
 pub type Hello = luassl_protocol::ClientHello;
 
 /// The state of a handshake after a call.
 #[derive(Debug)]
 pub enum HandshakeOutcome {
-    /// It has finished.
+    /// The handshake has finished.
     Done,
     /// The ClientHello has arrived: continue with [`decide`](super::TlsSocket::decide).
     Hello(Hello),
@@ -45,9 +45,9 @@ pub enum HandshakeOutcome {
 /// The result of a send.
 #[derive(Debug)]
 pub struct Sent {
-    /// How many bytes are in records that the kernel has taken completely.
+    /// The number of bytes in records that the kernel has accepted completely.
     pub count: usize,
-    /// Why the rest was not sent.
+    /// The reason why the rest was not sent.
     pub blocked: Option<Blocked>,
 }
 
@@ -55,11 +55,11 @@ pub struct Sent {
 pub struct HandshakeOptions {
     /// The context.
     pub context: Rc<Context>,
-    /// The side to play.
+    /// The role of this side.
     pub role: Role,
-    /// The name that the peer's certificate must carry.
+    /// The name that the peer's certificate must contain.
     pub host: Option<String>,
-    /// The server name to ask for.
+    /// The server name to request.
     pub sni: Option<String>,
     /// The TLSA records that the server's certificate must match.
     pub dane: Option<Dane>,

@@ -1,24 +1,24 @@
-//! What a receive asks for, as LuaSocket has it: a line, everything, or a number of bytes.
+//! The pattern of a receive, as in LuaSocket: a line, all data, or a number of bytes.
 
 use crate::lockstep::outcome::Blocked;
 
-/// What a receive asks for.
+/// The pattern of a receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
-    /// `*l`: up to a line feed, which is left out, as is each carriage return.
+    /// `*l`: up to a line feed. The line feed and all carriage returns are removed.
     Line,
     /// `*a`: up to the end of the connection.
     All,
-    /// So many bytes.
+    /// The given number of bytes.
     Count(usize),
 }
 
 /// The result of a receive.
 #[derive(Debug)]
 pub struct Received {
-    /// The data received: all that was requested, or the part before the receive was blocked.
+    /// The received data: all requested data, or the part before the receive was blocked.
     pub data: Vec<u8>,
-    /// Why it is not complete.
+    /// The reason why the data is not complete.
     pub blocked: Option<Blocked>,
 }
 
@@ -26,12 +26,12 @@ pub struct Received {
 pub(super) struct Matching {
     pattern: Pattern,
     data: Vec<u8>,
-    /// How much of `data` was received and not passed as a prefix.
+    /// The size of the part of `data` that was received, and not passed as a prefix.
     total: usize,
 }
 
 impl Matching {
-    /// `prefix` is the data that an earlier call received.
+    /// Starts matching. `prefix` is the data that an earlier call received.
     pub(super) fn new(pattern: Pattern, prefix: &[u8]) -> Self {
         let pattern = match pattern {
             Pattern::Count(count) => Pattern::Count(count.saturating_sub(prefix.len())),
@@ -40,7 +40,8 @@ impl Matching {
         Self { pattern, data: prefix.to_vec(), total: 0 }
     }
 
-    /// Consumes `bytes` as far as the pattern needs: how many, and whether the pattern is complete.
+    /// Consumes the part of `bytes` that the pattern needs. Returns its size, and whether the pattern is
+    /// complete.
     pub(super) fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
         let (taken, done) = match self.pattern {
             Pattern::All => (bytes.len(), false),
@@ -67,7 +68,8 @@ impl Matching {
         (end.map_or(bytes.len(), |end| end + 1), end.is_some())
     }
 
-    /// Finishes the receive. For [`Pattern::All`] the end of the connection is success if any data was received.
+    /// Finishes the receive. For [`Pattern::All`], the end of the connection is success if any data was
+    /// received.
     pub(super) fn finish(self, blocked: Option<Blocked>) -> Received {
         let ended = self.pattern == Pattern::All && self.total > 0;
         let blocked = blocked.filter(|blocked| !(ended && *blocked == Blocked::Closed));

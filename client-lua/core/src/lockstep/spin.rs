@@ -1,13 +1,15 @@
-//! Whether a program spins before it sleeps while it waits for an answer: only once the daemon has answered soon.
+//! Decides whether a program spins before it sleeps while it waits for an answer. It spins only if recent
+//! answers of the daemon arrived soon.
 
 use luassl_protocol::{MAX_SPIN_DATA, SPIN_TIME, SpinBudget};
 use std::time::{Duration, Instant};
 
-/// Tracks how soon answers come.
+/// Tracks how soon answers arrive.
 #[derive(Debug)]
 pub(super) struct SpinPolicy {
     budget: SpinBudget,
-    /// The last question or answer exceeded [`MAX_SPIN_DATA`]. The next may too, and the cores have other work then.
+    /// Whether the last request or answer exceeded [`MAX_SPIN_DATA`]. The next one may exceed it too, and the
+    /// cores then have other work.
     bulk: bool,
 }
 
@@ -16,12 +18,12 @@ impl SpinPolicy {
         Self { budget: SpinBudget::ONE, bulk: false }
     }
 
-    /// Returns until when to spin for the answer to a question of `question` bytes that was sent at `asked`.
+    /// Returns until when to spin for the answer to a request of `question` bytes that was sent at `asked`.
     pub(super) fn spin_until(&self, asked: Instant, question: usize) -> Option<Instant> {
         (self.budget.allows_spin() && !self.bulk && question <= MAX_SPIN_DATA).then(|| asked + SPIN_TIME)
     }
 
-    /// Records an answer: how long it took, and the size of the larger of question and answer.
+    /// Records an answer: its response time, and the size of the larger of request and answer.
     pub(super) fn on_answer(&mut self, elapsed: Duration, size: usize) {
         self.bulk = size > MAX_SPIN_DATA;
         if self.bulk {

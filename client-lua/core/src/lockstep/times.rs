@@ -1,11 +1,11 @@
-//! Timeouts as LuaSocket has them: one for each wait, and one for the whole call.
+//! Timeouts as in LuaSocket: one for each wait, and one for the whole call.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::time::{Duration, Instant};
 
-/// Timeouts in seconds; negative means none.
+/// Timeouts in seconds. A negative value means no timeout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Times {
     /// For each wait.
@@ -29,7 +29,7 @@ pub(super) enum Waited {
     Broken,
 }
 
-/// A call that has begun.
+/// A call in progress.
 pub(super) struct Call {
     times: Times,
     started: Option<Instant>,
@@ -44,7 +44,7 @@ impl Times {
 }
 
 impl Call {
-    /// The time left to wait; `None` means no limit.
+    /// Returns the remaining time to wait; `None` means no limit.
     fn left(&self) -> Option<f64> {
         let elapsed = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
         let rest = |limit: f64| (limit >= 0.0).then(|| (limit - elapsed).max(0.0));

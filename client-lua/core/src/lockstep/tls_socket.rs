@@ -1,5 +1,6 @@
-//! A TCP socket of the program under TLS in the daemon, with LuaSec's behaviour: an operation that would block returns what
-//! it waits for. Received data is buffered here, so that checking for it needs no request to the daemon.
+//! A TCP socket of the program, with TLS in the daemon and with LuaSec's behaviour: an operation that would
+//! block returns the event that it waits for. Received data is buffered here, so that a check for it needs no
+//! request to the daemon.
 
 use crate::client::{Client, DaemonEpoch};
 use crate::context::Context;
@@ -28,7 +29,7 @@ enum Stage {
     Closed,
 }
 
-/// What to do before asking the daemon for data again.
+/// The action before the next request for data to the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Ask,
@@ -45,12 +46,12 @@ pub struct TlsSocket {
     process: Pid,
     stage: Stage,
     before: Before,
-    /// The daemon holds something to read.
+    /// Whether the daemon has data to read.
     pending: bool,
     want: Want,
     info: Info,
     buffer: Vec<u8>,
-    /// How much of the buffer has been taken.
+    /// The size of the consumed part of the buffer.
     taken: usize,
     /// The timeouts.
     pub times: Times,
@@ -61,21 +62,21 @@ pub struct TlsSocket {
 /// Byte counts and age of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Statistics {
-    /// Bytes that were received.
+    /// The number of received bytes.
     pub received: u64,
-    /// Bytes that were sent.
+    /// The number of sent bytes.
     pub sent: u64,
     started: Option<Instant>,
 }
 
 impl Statistics {
-    /// Of a connection that is `age` old.
+    /// Creates the statistics of a connection with the given age.
     #[must_use]
     pub fn new(received: u64, sent: u64, age: Duration) -> Self {
         Self { received, sent, started: Instant::now().checked_sub(age) }
     }
 
-    /// How old the connection is.
+    /// Returns the age of the connection.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.started.map_or(Duration::ZERO, |started| started.elapsed())
@@ -83,7 +84,7 @@ impl Statistics {
 }
 
 impl TlsSocket {
-    /// A new connection, which takes ownership of the socket.
+    /// Creates a connection, which takes ownership of the socket.
     #[must_use]
     pub fn new(client: &Rc<Client>, tcp: Option<OwnedFd>) -> Self {
         Self {
@@ -104,7 +105,7 @@ impl TlsSocket {
         }
     }
 
-    /// Sets the socket of a connection that has not begun. Returns false if it has.
+    /// Sets the socket of a connection that has not begun. Returns false if it has begun.
     pub fn adopt(&mut self, tcp: OwnedFd) -> bool {
         let fresh = self.stage == Stage::New && self.link.is_none();
         if fresh {
@@ -113,56 +114,56 @@ impl TlsSocket {
         fresh
     }
 
-    /// The TCP socket, until the connection is closed.
+    /// Returns the TCP socket; `None` after the connection was closed.
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.tcp.as_ref().map(AsFd::as_fd)
     }
 
-    /// Where the peer is.
+    /// Returns the peer's address.
     #[must_use]
     pub fn peer_address(&self) -> Option<SocketAddr> {
         let address = rustix::net::getpeername(self.tcp.as_ref()?).ok()??;
         SocketAddr::try_from(address).ok()
     }
 
-    /// The local address.
+    /// Returns the local address.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
         SocketAddr::try_from(rustix::net::getsockname(self.tcp.as_ref()?).ok()?).ok()
     }
 
-    /// Whether a handshake has been finished.
+    /// Returns whether a handshake has been finished.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.stage == Stage::Connected
     }
 
-    /// Whether the connection was closed here.
+    /// Returns whether this side has closed the connection.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.stage == Stage::Closed
     }
 
-    /// Whether the daemon has the socket.
+    /// Returns whether the daemon has the socket.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.link.is_some()
     }
 
-    /// Whether data can be received that the readiness of the socket does not indicate.
+    /// Returns whether data can be received that the readiness of the socket does not indicate.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.taken < self.buffer.len() || self.pending
     }
 
-    /// What the last call waits for.
+    /// Returns the event that the last call waits for.
     #[must_use]
     pub fn want(&self) -> Want {
         self.want
     }
 
-    /// The information that came with the end of the handshake.
+    /// Returns the information that came with the end of the handshake.
     #[must_use]
     pub fn info(&self) -> &Info {
         &self.info
@@ -171,7 +172,7 @@ impl TlsSocket {
     /// Passes the socket to the daemon.
     ///
     /// # Errors
-    /// The daemon refuses the connection.
+    /// Returns an error if the daemon refuses the connection.
     pub fn begin(&mut self, options: &HandshakeOptions) -> Result<(), Error> {
         let Some(tcp) = &self.tcp else { return Err(Error::misuse("closed")) };
         self.client = Rc::clone(options.context.client());
@@ -183,7 +184,7 @@ impl TlsSocket {
     /// Continues the handshake.
     ///
     /// # Errors
-    /// What it waits for, or why it failed.
+    /// Returns the event that it waits for, or the reason why it failed.
     pub fn handshake(&mut self, scratch: &mut Vec<u8>) -> Result<HandshakeOutcome, Blocked> {
         self.advance_handshake(&LockStepRequest::Handshake, scratch)
     }
@@ -257,12 +258,12 @@ impl TlsSocket {
     ) -> Result<LockStepAnswer<'s>, Blocked> {
         let link = self.link.as_mut().ok_or(Blocked::Closed)?;
         scratch.resize(ANSWER_CAPACITY, 0);
-        // Without the daemon the connection has ended.
+        // Without the daemon, the connection has ended.
         link.ask(question, scratch).map_err(|_| Blocked::Closed)
     }
 
-    /// Waits for the socket to become readable or writable, within the timeout of the call. Returns other reasons at
-    /// once.
+    /// Waits until the socket is readable or writable, within the timeout of the call. If `blocked` has
+    /// another reason, returns it at once.
     fn wait_for(&mut self, call: &Call, blocked: Blocked) -> Result<(), Blocked> {
         let flags = match blocked {
             Blocked::WantRead => PollFlags::IN,
@@ -281,7 +282,7 @@ impl TlsSocket {
         }
     }
 
-    /// Receives what the pattern asks for.
+    /// Receives the data that the pattern requests.
     pub fn receive(&mut self, pattern: Pattern, prefix: &[u8], scratch: &mut Vec<u8>) -> Received {
         let call = self.times.call();
         let mut matching = Matching::new(pattern, prefix);
@@ -348,7 +349,7 @@ impl TlsSocket {
         self.before = if pending { Before::Ask } else { Before::WaitRead };
     }
 
-    /// Sends.
+    /// Sends data.
     pub fn send(&mut self, data: &[u8], scratch: &mut Vec<u8>) -> Sent {
         let call = self.times.call();
         let mut count = 0;
@@ -374,10 +375,10 @@ impl TlsSocket {
         Sent { count, blocked: None }
     }
 
-    /// Sends close_notify. Returns whether the close_notify of the peer has been received too.
+    /// Sends close_notify. Returns whether the close_notify of the peer has also been received.
     ///
     /// # Errors
-    /// What to wait for, or why it failed. This call itself does not wait.
+    /// Returns the event to wait for, or the reason why it failed. This call itself does not wait.
     pub fn shutdown(&mut self, scratch: &mut Vec<u8>) -> Result<bool, Blocked> {
         if self.stage != Stage::Connected {
             return Err(Blocked::Closed);
@@ -386,19 +387,19 @@ impl TlsSocket {
         blocked(&answer).map_or(Ok(answer.complete.unwrap_or(false)), Err)
     }
 
-    /// All information about the session.
+    /// Returns all information about the session.
     ///
     /// # Errors
-    /// A connection that has ended.
+    /// Returns an error if the connection has ended.
     pub fn facts(&mut self, scratch: &mut Vec<u8>) -> Result<Facts, Blocked> {
         let answer = self.ask(&LockStepRequest::Facts, scratch)?;
         answer.facts.map(|facts| *facts).ok_or(Blocked::Closed)
     }
 
-    /// Keying material (RFC 5705).
+    /// Returns keying material (RFC 5705).
     ///
     /// # Errors
-    /// A connection that has ended, and a length that the daemon refuses.
+    /// Returns an error if the connection has ended, or if the daemon refuses the length.
     pub fn export(&mut self, label: &str, length: u32, context: Option<&[u8]>) -> Result<Vec<u8>, Error> {
         let link = self.link.as_ref().ok_or_else(|| Error::misuse("closed"))?;
         let context = context.map(|bytes| bytes.to_vec().into());
@@ -407,10 +408,11 @@ impl TlsSocket {
         Ok(self.client.ask_about::<Exported>(&request, self.daemon_epoch, deadline)?.data)
     }
 
-    /// Ends the connection: sends close_notify if possible without waiting, then closes TCP.
+    /// Ends the connection. Sends close_notify if this is possible without waiting, then closes the TCP
+    /// connection.
     pub fn close(&mut self, scratch: &mut Vec<u8>) {
         if self.stage == Stage::Connected {
-            // No answer means that the daemon has gone, and with it the connection.
+            // No answer means that the daemon has exited, and that the connection has ended.
             let _ = self.ask(&LockStepRequest::Close, scratch);
         }
         self.link = None;
@@ -430,7 +432,8 @@ impl TlsSocket {
 }
 
 impl Drop for TlsSocket {
-    /// Like `close`, but does not wait. A forked child sends nothing: the connection belongs to its parent.
+    /// Like `close`, but does not wait. A forked child sends nothing, because the connection belongs to its
+    /// parent.
     fn drop(&mut self) {
         if let Some(link) = &self.link
             && self.stage == Stage::Connected
@@ -441,7 +444,7 @@ impl Drop for TlsSocket {
     }
 }
 
-/// Why the operation cannot continue after this answer.
+/// Returns the reason why the operation cannot continue after this answer.
 fn blocked(answer: &LockStepAnswer<'_>) -> Option<Blocked> {
     match answer.state {
         LockStepState::Ok => None,

@@ -2,7 +2,7 @@
 
 local alpn = {}
 
---- The wire format of a list, or nil and the reason.
+--- Returns the wire format of a list, or nil and the reason.
 function alpn.wire(list)
   local parts = {}
   for _, name in ipairs(list) do
@@ -32,7 +32,7 @@ function alpn.list(wire)
   return list
 end
 
---- The first entry of `ours` that `theirs` contains.
+--- Returns the first entry of `ours` that `theirs` contains.
 function alpn.choose(ours, theirs)
   for _, name in ipairs(ours) do
     for _, offered in ipairs(theirs) do

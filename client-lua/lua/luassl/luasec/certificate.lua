@@ -18,12 +18,12 @@ local function new(state)
   return object
 end
 
---- The object for DER bytes.
+--- Returns the object for DER bytes.
 function certificate.of(der)
   return new { der = der }
 end
 
---- The certificate in a PEM text, or nil.
+--- Returns the certificate in a PEM text, or nil.
 function certificate.load(pem)
   pem = check.text(pem, 1, "load")
   if not check.has_certificate(pem) then
@@ -36,13 +36,15 @@ function certificate.load(pem)
   return new { der = facts.der, facts = facts }
 end
 
---- The state of a certificate; throws if the object is not one. Not a tail call, because that would change the level.
+--- Returns the state of a certificate; throws if the object is not one. Not a tail call, because that would
+--- change the level.
 local function state_of(object, position, method, above)
   local state = check.object(object, states, position, method, "SSL:Certificate", 1 + (above or 0))
   return state
 end
 
---- The contents of a certificate. The daemon is asked once; throws if it cannot be reached.
+--- Returns the contents of a certificate. They are requested from the daemon once. Throws if it cannot be
+--- reached.
 local function facts_of(object, method)
   local state = state_of(object, 1, method, 1)
   if not state.facts then
@@ -84,7 +86,7 @@ name "issuer"
 
 local ALTERNATIVE_NAMES = "2.5.29.17"
 
---- The subject alternative names by type. Other extensions are not included.
+--- Returns the subject alternative names by type. Other extensions are not included.
 function methods.extensions(self)
   local facts, encoding = facts_of(self, "extensions")
   local extensions = {}
@@ -128,7 +130,8 @@ function methods.validat(self, time)
   return time >= facts.valid_from and time <= facts.valid_to
 end
 
---- Whether `issued` verifies with this certificate as the only trust anchor and the others between them.
+--- Returns whether `issued` verifies with this certificate as the only trust anchor and the others between
+--- them.
 function methods.issued(self, issued, ...)
   local between = {}
   for index = 1, select("#", ...) do

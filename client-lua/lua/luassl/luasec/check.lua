@@ -13,7 +13,7 @@ local function got(value)
   return value == nil and "no value" or type(value)
 end
 
---- A string or number as a string, otherwise nil.
+--- Returns a string or number as a string, otherwise nil.
 function check.as_text(value)
   return type(value) == "number" and tostring(value) or type(value) == "string" and value or nil
 end
@@ -22,7 +22,7 @@ function check.text(value, position, method)
   return check.as_text(value) or wrong(position, method, ("string expected, got %s"):format(got(value)))
 end
 
---- A number; `default` for nil.
+--- Returns a number; `default` for nil.
 function check.number(value, position, method, default)
   if value == nil and default then
     return default
@@ -30,7 +30,7 @@ function check.number(value, position, method, default)
   return tonumber(value) or wrong(position, method, ("number expected, got %s"):format(got(value)))
 end
 
---- A number truncated to an integer; `default` for nil.
+--- Returns a number truncated to an integer; `default` for nil.
 function check.whole(value, position, method, default)
   local number = value == nil and default or tonumber(value)
   if not number then
@@ -47,7 +47,7 @@ end
 
 local LABELS = { "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE" }
 
---- Whether a PEM text contains a certificate.
+--- Returns whether a PEM text contains a certificate.
 function check.has_certificate(pem)
   for _, label in ipairs(LABELS) do
     if pem:find("-----BEGIN " .. label .. "-----", 1, true) then

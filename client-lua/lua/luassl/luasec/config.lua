@@ -1,4 +1,4 @@
--- The supported settings (ssl.config): the names that luassl and the daemon's OpenSSL know.
+-- The supported settings (ssl.config): the names that luassl and the daemon's OpenSSL support.
 
 local core = require "luassl_core"
 
@@ -18,7 +18,8 @@ end
 -- Curves that are always available, for programs that read the list before the daemon runs.
 local CURVES = { "prime256v1", "secp384r1", "secp521r1", "P-256", "P-384", "P-521", "X25519", "X448" }
 
---- Asks the daemon for its curves when a program first reads them; cached once the daemon has answered.
+--- Requests the daemon's curves when a program first reads them. They are cached after the daemon has
+--- answered.
 setmetatable(config, {
   __index = function(self, key)
     if key ~= "curves" then

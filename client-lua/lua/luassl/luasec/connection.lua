@@ -19,7 +19,7 @@ end
 
 userdata.install_metatable(raw.new(), methods, tostring_of, raw.close)
 
---- The state of a connection; throws if the object is not one.
+--- Returns the state of a connection; throws if the object is not one.
 local function state_of(object, method, above)
   return states[object] or check.object(object, states, 1, method, "SSL:Connection", 1 + (above or 0))
 end
@@ -69,7 +69,7 @@ function connection.setmethod(name, method)
   methods[name] = method
 end
 
---- Always nil for an open connection: TLS compression is not used.
+--- Returns nil for an open connection, because TLS compression is not used.
 function connection.compression(conn)
   state_of(conn, "compression")
   if not raw.connected(conn) then
@@ -78,7 +78,8 @@ function connection.compression(conn)
   return nil
 end
 
---- Cipher description, strength in bits, key length in bits and protocol; nothing before the handshake.
+--- Returns cipher description, strength in bits, key length in bits and protocol; nothing before the
+--- handshake.
 function connection.info(conn)
   state_of(conn, "info")
   local facts = raw.connected(conn) and raw.facts(conn)
@@ -106,7 +107,7 @@ local function begin(self, state)
   return raw.begin(self, handle, state.server, options)
 end
 
---- Chooses context and application protocol after the ClientHello.
+--- Chooses the context and the application protocol after the ClientHello.
 local function decide(self, state, name, theirs)
   state.asked = name
   local chosen = name and state.names and state.names[name]
@@ -127,7 +128,7 @@ local function decide(self, state, name, theirs)
   return raw.decide(self, handle, context.protocol(chosen or state.context, theirs), false)
 end
 
---- Supplies a pre-shared key. An error of the callback is rethrown after the daemon has been told.
+--- Supplies a pre-shared key. An error of the callback is rethrown after the daemon has received the answer.
 local function share(self, state, named, max_key, max_identity)
   local callback = context.psk_callback(state.chosen or state.context) or context.psk_callback(state.context)
   local good, first, second
@@ -196,7 +197,7 @@ end
 -- Positions are limited to the numbers that floats represent exactly.
 local MAX_POSITION = 2 ^ 53
 
---- The number of a range that is nearest to a number; the lowest one for NaN.
+--- Returns the number of a range that is nearest to a number; the lowest one for NaN.
 local function within(number, lowest, highest)
   return number > highest and highest or number >= lowest and number or lowest
 end
@@ -224,7 +225,7 @@ function methods.settimeout(self, seconds, mode)
     userdata.bad_argument(2, "settimeout", "invalid timeout mode")
   end
   raw.settimeout(self, number, whole)
-  -- A float, like LuaSec, on Lua versions with integers.
+  -- The result is a float, like LuaSec's, on Lua versions with integers.
   return 1.0
 end
 
@@ -243,11 +244,12 @@ plain("close", raw.close)
 plain("getstats", raw.statistics)
 plain("getpeername", raw.peername)
 plain("getsockname", raw.sockname)
--- Sends close_notify. Returns true once the peer's has been received, false before; nil and "wantread" or "wantwrite"
+-- Sends close_notify. Returns true if the peer's has been received, otherwise false; nil and "wantread" or "wantwrite"
 -- if it would block. The TCP connection stays open.
 plain("shutdown", raw.shutdown)
 
---- Sets the statistics. Those that are nil stay as they are, and so does an age that is not a number, like LuaSec's.
+--- Sets the statistics. Values that are nil are not changed, and neither is an age that is not a number, like
+--- in LuaSec.
 function methods.setstats(self, received, sent, age)
   state_of(self, "setstats")
   local received_now, sent_now, age_now = raw.statistics(self)
@@ -257,7 +259,7 @@ function methods.setstats(self, received, sent, age)
   return 1.0
 end
 
---- Sets a client's server name, or a server's contexts by name, which are looked up in each handshake.
+--- Sets a client's server name, or a server's contexts by name. The contexts are looked up in each handshake.
 function methods.sni(self, names, strict)
   local state = state_of(self, "sni")
   if raw.closed(self) then
@@ -293,7 +295,7 @@ function methods.getalpn(self)
   return (raw.info(self))
 end
 
---- All information about a connected session, or nil.
+--- Returns all information about a connected session, or nil.
 local function facts_of(self, method)
   state_of(self, method, 1)
   return raw.connected(self) and raw.facts(self) or nil
@@ -318,7 +320,7 @@ function methods.info(self, field)
   return info
 end
 
---- The peer's certificates, leaf first.
+--- Returns the peer's certificates, leaf first.
 local function peer_chain(facts, server)
   if not server then
     return facts.peer_chain
@@ -330,7 +332,7 @@ local function peer_chain(facts, server)
   return chain
 end
 
---- `chain[n]` as an object, or nil.
+--- Returns `chain[n]` as an object, or nil.
 local function nth(chain, n)
   if n < 1 then
     return nil, "invalid certificate index"
@@ -378,7 +380,8 @@ function methods.getlocalchain(self)
   return objects(facts.local_chain)
 end
 
---- True; or false and the error: a string, or with lsec_continue a table of lists of strings by depth + 1.
+--- Returns true; or false and the error: a string, or with lsec_continue a table of lists of strings by depth
+--- + 1.
 function methods.getpeerverification(self)
   local facts = facts_of(self, "getpeerverification")
   if not facts then
@@ -447,7 +450,7 @@ end
 -- The data length of a TLSA record by matching type. Full data is DER and has a minimum length.
 local LENGTHS = { [1] = 32, [2] = 64 }
 local MIN_FULL_DATA = 16
--- The daemon's limits: records of one connection, and bytes of one record's data.
+-- The daemon's limits: the number of records of one connection, and the number of bytes of one record's data.
 local MAX_RECORDS, MAX_RECORD_DATA = 64, 16384
 
 --- Adds a TLSA record before the handshake. Returns whether the record is usable.
@@ -465,8 +468,8 @@ function methods.settlsa(self, usage, selector, matching, data)
   return true
 end
 
---- The status of the peer's certificate in a stapled OCSP response (`good`, `revoked`, `unknown`) and the response in
--- DER; or nil, the reason, and the response if there is one.
+--- Returns the status of the peer's certificate in a stapled OCSP response (`good`, `revoked`, `unknown`) and the
+-- response in DER; or nil, the reason, and the response if there is one.
 function methods.ocsp(self)
   local facts = facts_of(self, "ocsp")
   if not facts then
@@ -481,7 +484,7 @@ function methods.ocsp(self)
   return facts.staple_status, facts.staple
 end
 
---- The secrets of the session in SSLKEYLOGFILE format; requires a context with keylog.
+--- Returns the secrets of the session in SSLKEYLOGFILE format; requires a context with keylog.
 function methods.keylog(self)
   local facts = facts_of(self, "keylog")
   if not facts then

@@ -38,7 +38,7 @@ local VERIFY_MORE = {
   crl_check_chain = "crl_check_chain",
 }
 
--- LuaSec's names of options to luassl's.
+-- Maps LuaSec's names of options to luassl's.
 local OPTIONS = {}
 for name in pairs(core.constants) do
   if name:find("^OP_") then
@@ -46,7 +46,7 @@ for name in pairs(core.constants) do
   end
 end
 
---- The description of a context; throws if the object is not one.
+--- Returns the description of a context; throws if the object is not one.
 local function described(object, method)
   local description = descriptions[object]
   if not description then
@@ -70,7 +70,7 @@ local function changed(description)
   description.made, description.made_pausing = nil, nil
 end
 
---- Whether the daemon accepts these options on their own: true, or false, the reason and its code.
+--- Returns whether the daemon accepts these options on their own: true, or false, the reason and its code.
 local function is_accepted(options)
   options.trust_none = true
   local made, reason, code = core.luasec.context(options)
@@ -80,7 +80,7 @@ local function is_accepted(options)
   return false, reason, code
 end
 
---- A file's bytes, or nil and the system's reason.
+--- Returns a file's bytes, or nil and the system's reason.
 local function read(path)
   local file, reason = io.open(path, "rb")
   if not file then
@@ -94,7 +94,7 @@ local function read(path)
   return bytes
 end
 
---- Whether a value is a context of luassl.
+--- Returns whether a value is a context of luassl.
 function context.is(object)
   return descriptions[object] ~= nil
 end
@@ -116,7 +116,7 @@ function context.setmode(ctx, mode)
   mode = check_string(mode, 2, "setmode")
   if mode ~= "server" and mode ~= "client" then
     description.mode = nil
-    -- LuaSec takes any mode here, and refuses to wrap with it.
+    -- LuaSec accepts any mode here, and refuses to wrap with it.
     return ("invalid mode (%s)"):format(mode)
   end
   description.mode = mode
@@ -200,7 +200,7 @@ function context.locations(ctx, cafile, capath)
   return true
 end
 
---- A setter that asks the daemon whether the value is valid.
+--- Returns a setter that queries the daemon whether the value is valid.
 local function setter(method, option, failure)
   return function(ctx, value)
     local description = described(ctx, "ssl.context." .. method)
@@ -226,7 +226,7 @@ context.setciphersuites = setter("setciphersuites", "ciphersuites", "error setti
 local CURVE = "elliptic curve '%s' not supported"
 local set_group = setter("setcurve", "groups", CURVE)
 
---- One curve.
+--- Sets one curve.
 function context.setcurve(ctx, curve)
   described(ctx, "ssl.context.setcurve")
   curve = check_string(curve, 2, "setcurve")
@@ -238,7 +238,7 @@ end
 
 context.setcurveslist = setter("setcurveslist", "groups", "unknown elliptic curve in \"%s\"")
 
---- The set of names in `list`, or nil and the failure if `known` lacks one.
+--- Returns the set of names in `list`, or nil and the failure if `known` lacks one.
 local function names(known, list, method, failure)
   local found = {}
   for position = 1, list.n do
@@ -331,7 +331,7 @@ end
 -- OpenSSL's limit for PSK identities and hints, in bytes.
 local MAX_HINT = 256
 
---- The PSK identity hint of a TLS 1.2 server.
+--- Sets the PSK identity hint of a TLS 1.2 server.
 function context.setpskhint(ctx, hint)
   local description = described(ctx, "ssl.context.setpskhint")
   hint = check_string(hint, 2, "setpskhint")
@@ -343,7 +343,7 @@ function context.setpskhint(ctx, hint)
   return true
 end
 
---- A setter for the PSK callback of one role.
+--- Returns a setter for the PSK callback of one role.
 local function psk_callback_setter(method)
   return function(ctx, callback)
     local description = described(ctx, "ssl.context." .. method)
@@ -358,7 +358,7 @@ context.setserverpskcb = psk_callback_setter("setserverpskcb")
 --- `callback(hint or nil, max_identity, max_key)` returns an identity and its key, or nil.
 context.setclientpskcb = psk_callback_setter("setclientpskcb")
 
---- Pre-shared keys by identity; a client has one. Returns true, or false and the reason.
+--- Sets pre-shared keys by identity; a client has one. Returns true, or false and the reason.
 function context.setpskkeys(ctx, keys)
   local description = described(ctx, "ssl.context.setpskkeys")
   local list = {}
@@ -395,7 +395,7 @@ end
 
 -- Extensions that LuaSec does not have; off by default.
 
---- Trusts by name: those of the daemon's configuration, and `system`.
+--- Sets trusts by name: those of the daemon's configuration, and `system`.
 function context.settrust(ctx, ...)
   local description = described(ctx, "ssl.context.settrust")
   local list = {}
@@ -413,7 +413,7 @@ end
 
 local NOT_VERIFIED = "verify_host requires verify = \"peer\": without it the certificate is not verified"
 
---- The name that the peer's certificate must carry; true for the name of `sni`.
+--- Sets the name that the peer's certificate must contain; true for the name of `sni`.
 function context.setverifyhost(ctx, host)
   local description = described(ctx, "ssl.context.setverifyhost")
   if host ~= true and type(host) ~= "string" then
@@ -425,7 +425,7 @@ function context.setverifyhost(ctx, host)
   return true
 end
 
---- The name that the peer must have, if any; or nil and the reason why a connection must not begin.
+--- Returns the name that the peer must have, if any; or nil and the reason why a connection must not begin.
 function context.expected(ctx, sni)
   local description = descriptions[ctx]
   local host = description.verify_host
@@ -446,12 +446,12 @@ local function switch(method, field)
   end
 end
 
---- A client resumes an earlier session with the same server.
+--- Makes a client resume an earlier session with the same server.
 switch("setresumption", "resumption")
---- A client requests a stapled OCSP response.
+--- Makes a client request a stapled OCSP response.
 switch("setocsp", "ocsp")
 
---- Connections export their TLS secrets, if the grant allows it. Returns true, or false and the reason.
+--- Makes connections export their TLS secrets, if the grant allows it. Returns true, or false and the reason.
 function context.setkeylog(ctx, on)
   local description = described(ctx, "ssl.context.setkeylog")
   local good, reason = is_accepted { key_log = on and true or false }
@@ -474,7 +474,7 @@ function methods.setverifyext(ctx, ...)
   return true
 end
 
---- The options for creating the daemon's context.
+--- Returns the options for creating the daemon's context.
 local function options_of(description)
   local more = description.verify_more
   local options = {
@@ -540,8 +540,8 @@ local function options_of(description)
   return options
 end
 
---- The daemon's context for connections of a context object, or nil and the reason. With `pausing`, handshakes of a
--- server stop at the ClientHello.
+--- Returns the daemon's context for connections of a context object, or nil and the reason. With `pausing`,
+-- handshakes of a server stop at the ClientHello.
 function context.handle(ctx, pausing)
   local description = descriptions[ctx]
   local slot = pausing and "made_pausing" or "made"
@@ -565,37 +565,37 @@ function context.handle(ctx, pausing)
   return description[slot]
 end
 
---- `server`, `client`, or nil.
+--- Returns `server`, `client`, or nil.
 function context.mode(ctx)
   return descriptions[ctx].mode
 end
 
---- Whether a server has to decide at the ClientHello.
+--- Returns whether a server must make a decision at the ClientHello.
 function context.decides(ctx)
   return descriptions[ctx].choose ~= nil
 end
 
---- The PSK callback.
+--- Returns the PSK callback.
 function context.psk_callback(ctx)
   return descriptions[ctx].psk.callback
 end
 
---- Whether a connection may be verified by TLSA records.
+--- Returns whether a connection may be verified by TLSA records.
 function context.has_dane(ctx)
   return descriptions[ctx].dane ~= nil and descriptions[ctx].mode == "client"
 end
 
---- Whether a client resumes earlier sessions.
+--- Returns whether a client resumes earlier sessions.
 function context.resumes(ctx)
   return descriptions[ctx].resumption == true
 end
 
---- Whether verification errors are reported individually.
+--- Returns whether verification errors are reported individually.
 function context.lists_faults(ctx)
   return descriptions[ctx].verify_more.lsec_continue == true
 end
 
---- The application protocol that a server selects for a peer that offers `theirs`.
+--- Returns the application protocol that a server selects for a peer that offers `theirs`.
 function context.protocol(ctx, theirs)
   local description = descriptions[ctx]
   local ours = description.protocols

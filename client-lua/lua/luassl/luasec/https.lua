@@ -24,7 +24,7 @@ local function with_port(address)
   return url.build(url.parse(address, { port = https.PORT }))
 end
 
---- A request for LuaSocket's http from a bare address and a body.
+--- Returns a request for LuaSocket's http from a bare address and a body.
 local function described(address, body, chunks)
   local request = { url = with_port(address), method = body and "POST" or "GET", sink = ltn12.sink.table(chunks) }
   if body then

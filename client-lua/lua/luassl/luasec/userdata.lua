@@ -20,21 +20,21 @@ function userdata.install_metatable(sample, methods, tostring_of, close)
   metatable.__metatable = { __index = methods, __tostring = tostring_of, __close = close }
 end
 
---- Whether a value is a context or a session of luaossl, by the names of their metatables.
+--- Returns whether a value is a context or a session of luaossl, according to the names of their metatables.
 function userdata.is_of_luaossl(value)
   local metatable = type(value) == "userdata" and debug.getmetatable(value)
   local registry = debug.getregistry()
   return metatable and (metatable == registry["SSL_CTX*"] or metatable == registry["SSL*"]) or false
 end
 
---- A function for __tostring.
+--- Returns a function for __tostring.
 function userdata.named(name)
   return function(self)
     return name .. ": " .. core.luasec.address(self)
   end
 end
 
---- Throws as the Lua C API does, at the level of whoever called the function that calls this.
+--- Throws like the Lua C API, at the level of the caller of the calling function.
 function userdata.bad_argument(position, method, what)
   error(("bad argument #%d to '%s' (%s)"):format(position, method, what), 3)
 end

@@ -1,5 +1,5 @@
-//! From the raw structs to the checked ones: paths made absolute, names looked up, defaults filled in. Goes on after
-//! an error, so that one run of `luassld check` names them all.
+//! Converts the raw structs to the checked ones: makes paths absolute, looks up names and fills in defaults.
+//! The check continues after an error, so that one run of `luassld check` reports all errors.
 
 use crate::config::checker::{Checker, is_plain};
 use crate::config::finding::{Finding, Location, Severity};
@@ -16,22 +16,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use toml::{Spanned, Value};
 
-/// Checks `file`, which was read from `source`, with what the command line adds. `mistakes` are those of its form: what
-/// is at fault there was left out of `file`.
+/// Checks `file`, which was read from `source`, together with the command line's additions. `mistakes` are
+/// the syntax and type errors of the file. The entries with these errors are missing from `file`.
 pub(super) fn check(source: &Source, file: &raw::File, request: &Request, mistakes: Vec<Finding>) -> Loaded {
     let mut checker = Checker { source, findings: Vec::new() };
     let mut config = checker.config(file, request);
     let is_error = |finding: &Finding| finding.severity == Severity::Error;
-    // Where there are errors, one of them may be why.
+    // If there are errors, one of them may be the cause.
     if !mistakes.iter().chain(&checker.findings).any(is_error) {
         grants::named_by_none(&mut checker, file, &config.identities);
     }
-    // A table that lacks what was left out of it is not at fault for that.
+    // An entry that was left out because of an error is not reported as missing.
     let headers: Vec<_> = mistakes.iter().filter_map(|mistake| source.header_line(mistake)).collect();
     let line = |finding: &Finding| finding.location.as_ref().and_then(|location| location.line);
     checker.findings.retain(|finding| !headers.iter().any(|header| line(finding) == Some(*header)));
     checker.findings.extend(mistakes);
-    // In the order of the file, so that each is easy to find.
+    // Findings are in the order of the file, so that each is easy to find.
     checker.findings.sort_by_key(line);
     if !checker.findings.iter().any(is_error) {
         return Loaded { config: Some(config), rest: None, findings: checker.findings };
@@ -41,8 +41,8 @@ pub(super) fn check(source: &Source, file: &raw::File, request: &Request, mistak
     Loaded { config: None, rest: Some(config), findings: checker.findings }
 }
 
-/// Whether Linux refuses to listen on both: the same address, or one of them is the family's wildcard. Port 0 is another
-/// port each time.
+/// Returns whether Linux refuses to listen on both addresses: they are the same, or one of them is the
+/// wildcard of their family. Port 0 stands for a different port each time.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let wild = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0
@@ -50,7 +50,7 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
         && (one.ip() == other.ip() || wild && one.is_ipv6() == other.is_ipv6())
 }
 
-/// As [`collide`], for `[::]` and an address of IPv4: where net.ipv6.bindv6only is 0, as it is unless somebody set it
+/// Like [`collide`], for `[::]` and an IPv4 address if net.ipv6.bindv6only is 0, which is its default
 /// (ipv6(7)).
 fn may_collide(one: SocketAddr, other: SocketAddr) -> bool {
     let both =
@@ -106,7 +106,7 @@ impl Checker<'_> {
         SocketFile { path, mode, group }
     }
 
-    /// A file mode: `"0660"` or `0o660`. A decimal 660 comes out above 0o777 and is an error.
+    /// Parses a file mode: `"0660"` or `0o660`. A decimal 660 is above 0o777 and therefore an error.
     fn mode(&mut self, value: &Spanned<Value>) -> Option<u32> {
         let mode = match value.get_ref() {
             Value::String(text) => u32::from_str_radix(text.trim_start_matches("0o"), 8).ok(),

@@ -1,4 +1,4 @@
-//! What all checks of a configuration use: findings, paths, names, users.
+//! Common parts of all checks of a configuration: findings, paths, names, users.
 
 use crate::config::finding::{Finding, nearest};
 use crate::config::model::Roles;
@@ -11,18 +11,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::{Spanned, Value};
 
-/// sun_path of unix(7) less its final zero.
+/// The length of sun_path (unix(7)) without its terminating zero.
 const MAX_SOCKET_PATH: usize = 107;
-/// Names of sockets, fronts and listeners travel in LISTEN_FDNAMES, which sd_listen_fds(3) bounds at 255 bytes.
+/// The names of sockets, fronts and listeners are passed in LISTEN_FDNAMES. sd_listen_fds(3) limits a name to
+/// 255 bytes.
 const MAX_NAME: usize = 64;
 
-/// Whether a name is fit for LISTEN_FDNAMES.
+/// Returns whether a name is valid in LISTEN_FDNAMES.
 pub(crate) fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(plain)
 }
 
-/// Collects findings while it goes through one file.
+/// Collects findings during the check of one file.
 pub(crate) struct Checker<'a> {
     pub(crate) source: &'a Source,
     pub(crate) findings: Vec<Finding>,
@@ -34,7 +35,7 @@ impl Checker<'_> {
         self.findings.push(Finding::error(location, cause).hint(hint));
     }
 
-    /// A path in the file. A relative path starts at the file's directory.
+    /// Returns a path of the file as an absolute path. A relative path is relative to the file's directory.
     pub(crate) fn path(&mut self, text: &Text) -> PathBuf {
         let given = Path::new(text.get_ref());
         if given.as_os_str().is_empty() || text.get_ref().contains('\0') {
@@ -58,7 +59,8 @@ impl Checker<'_> {
         path
     }
 
-    /// Directories below /run are created when the machine or the service starts.
+    /// Warns if the directory of a socket does not exist. Directories below /run are exempt: they are created
+    /// when the machine or the service starts.
     fn warn_without_directory(&mut self, text: &Text, socket: &Path) {
         let Some(directory) = socket.parent() else { return };
         if directory.starts_with("/run") || directory.is_dir() {
@@ -69,7 +71,7 @@ impl Checker<'_> {
         self.findings.push(Finding::warning(self.source.location(text.span()), cause).hint(hint));
     }
 
-    /// Every table of a kind, under names that are fit for LISTEN_FDNAMES.
+    /// Checks every table of one kind. The name of each must be valid in LISTEN_FDNAMES.
     pub(crate) fn tables<R, C>(
         &mut self,
         raw: &raw::Tables<R>,
@@ -91,7 +93,8 @@ impl Checker<'_> {
         }
     }
 
-    /// A user for a process, with its own group; one that the system does not know has the group of its number.
+    /// Returns the user for a process, with the user's primary group. The gid of a user that the system does
+    /// not know is equal to its uid.
     pub(crate) fn user(&mut self, value: &Spanned<Value>) -> Option<User> {
         let uid = self.account(value, "user", accounts::uid_of)?;
         let gid = accounts::gid_of_user(uid).ok().flatten().unwrap_or(uid);
@@ -103,7 +106,7 @@ impl Checker<'_> {
         user
     }
 
-    /// A user or a group by name or number.
+    /// Returns the number of a user or a group that is given by name or number.
     pub(crate) fn account(
         &mut self,
         value: &Spanned<Value>,
@@ -148,7 +151,8 @@ impl Checker<'_> {
         roles
     }
 
-    /// Whether `text` is among `known`; if not, an error that names the kind and the nearest one.
+    /// Returns whether `text` is among `known`. If not, reports an error that contains the kind and the
+    /// nearest known name.
     pub(crate) fn refers<'k>(
         &mut self,
         text: &Text,

@@ -1,21 +1,22 @@
-//! Directories of identities: which files in them belong together. Looks at names alone; whether there is a key in a
-//! file is for the keeper to say.
+//! Directories of identities: finds out which files belong together. This module uses the names only; the
+//! keeper finds out whether a file contains a key.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Entries of a directory that are looked at: some for each identity, as certificates and what else a client of a CA
-/// leaves there.
+/// The maximum number of entries of a directory that are read. Each identity has several entries:
+/// certificates, and other files that an ACME client stores there.
 pub(crate) const ENTRIES_MAX: usize = 50_000;
 
-/// How many identities directories may bring, all together, and how many bytes their names and paths may take. With these
-/// bounds the settings of a front can hold all of them, whatever the owner of a directory puts there.
+/// Limits on the identities from all directories together: their number, and the number of bytes of their
+/// names and paths. Within these limits, the settings of a front can hold all of them, independent of the
+/// directories' content.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Identities.
+    /// The number of identities.
     pub(crate) number: usize,
-    /// Their names and all that they answer to, in bytes.
+    /// The size of their names, paths and aliases, in bytes.
     pub(crate) bytes: usize,
 }
 
@@ -25,23 +26,24 @@ impl Default for Bounds {
     }
 }
 
-/// Identities that directories bring, all together.
+/// The maximum number of identities from all directories together.
 pub const DISCOVERED_MAX: usize = 10_000;
-/// Names and paths of these, in bytes: enough for the longest names in a directory whose path is not longer.
+/// The maximum size of their names and paths, in bytes. It suffices for the longest names in a directory
+/// whose path is not longer than they are.
 pub const DISCOVERED_BYTES: usize = 16 << 20;
 
 /// Files that may be an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovered {
-    /// The name that they give it.
+    /// The identity's name, from the name of the file or directory.
     pub name: String,
-    /// The file of the key, perhaps with the chain.
+    /// The key file. It may also contain the chain.
     pub key: PathBuf,
     /// The file of the chain.
     pub certificate: Option<PathBuf>,
 }
 
-/// How files lie; a better one hides the others of its name.
+/// The layout of an identity's files. If two layouts exist for one name, the better one is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Layout {
     /// `NAME.pem`
@@ -52,11 +54,11 @@ enum Layout {
     Certbot,
 }
 
-/// What may be an identity in `directory`, by name; and whether it has more than `most` entries, the others of which were
-/// not looked at.
+/// Returns the possible identities in `directory` by name, and whether it has more than `most` entries. The
+/// entries beyond `most` are not read.
 ///
 /// # Errors
-/// Where the directory cannot be read.
+/// Returns an error if the directory cannot be read.
 pub(crate) fn list(directory: &Path, most: usize) -> io::Result<(Vec<Discovered>, bool)> {
     let mut found: BTreeMap<String, (Layout, Discovered)> = BTreeMap::new();
     let mut entries = std::fs::read_dir(directory)?;
@@ -90,7 +92,7 @@ fn recognise(path: &Path) -> Option<(Layout, Discovered)> {
     }
 }
 
-/// A dangling link counts too, so that the operator sees the error.
+/// Returns whether the file exists. A dangling link counts as a file, so that the operator gets an error.
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -135,7 +137,7 @@ mod tests {
         }
         let listed = |most| list(directory.path(), most).map(|(found, more)| (found.len(), more)).unwrap();
         assert_eq!(listed(2), (2, true));
-        // Positive control: as many as the bound are all looked at.
+        // Positive control: with a number of entries equal to the limit, all are read.
         assert_eq!(listed(3), (3, false));
     }
 }

@@ -1,13 +1,15 @@
-//! Messages about many things at once: the first few, and how many more there are. The owner of a directory of
-//! identities decides how many files it has, but must not decide how long the log gets.
+//! Messages about many items: the first few items, and the number of the others. The owner of a directory of
+//! identities controls the number of its files, but must not control the length of the log.
 
 use crate::config::finding::Finding;
 use std::cmp::Reverse;
 
-/// Findings about discovered identities, or names in one line; those beyond it are counted only.
+/// The maximum number of findings about discovered identities, or of names in one line. The others are only
+/// counted.
 pub(crate) const FEW: usize = 20;
 
-/// The first findings, and one line about the rest. Errors come first where there are too many.
+/// Returns the first findings, and one line about the others. If there are too many, errors come before
+/// warnings.
 pub(crate) fn few(mut findings: Vec<Finding>) -> Vec<Finding> {
     if findings.len() <= FEW {
         return findings;
@@ -21,7 +23,7 @@ pub(crate) fn few(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings
 }
 
-/// These names, each in backquotes: the first ones, and how many more there are.
+/// Formats the first names, each in backquotes, and the number of the others.
 pub(crate) fn few_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
     let mut told: Vec<String> = names.by_ref().take(FEW).map(|name| format!("`{name}`")).collect();
@@ -40,7 +42,7 @@ mod tests {
     #[test]
     fn beyond_the_bound_findings_and_names_are_counted() {
         let warnings = |count: usize| vec![Finding::warning(None, "odd"); count];
-        // Positive control: as many as the bound are told one by one.
+        // Positive control: with a number of findings equal to the limit, each one is reported.
         assert_eq!(few(warnings(FEW)), warnings(FEW));
         let mut many = warnings(1_000);
         many.push(Finding::error(None, "bad"));

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration or with the files that it names: where, why, and how to fix it.
+//! Findings: problems with a configuration or with its files. A finding has a location, a cause and a remedy.
 
 use luassl_settings::OneLine;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::path::PathBuf;
 /// A position in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// The file, as it was named.
+    /// The file's path as it was given.
     pub file: PathBuf,
-    /// The line, from 1; none for the file as a whole.
+    /// The line number, from 1; `None` for the file as a whole.
     pub line: Option<usize>,
 }
 
 impl Location {
-    /// A file as a whole.
+    /// Returns the location of a file as a whole.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self { file: path.into(), line: None }
     }
@@ -27,41 +27,41 @@ impl fmt::Display for Location {
     }
 }
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It works, but perhaps not as intended.
+    /// The configuration works, but perhaps not as intended.
     Warning,
-    /// It, or a part of it, does not work.
+    /// The configuration, or a part of it, does not work.
     Error,
 }
 
-/// One thing that an operator should know. Printed on one line, or on two with its hint, whatever files are called and a
-/// front says.
+/// One message for the operator. It is printed on one line, or on two lines with its hint. File names and the
+/// text that a front sends cannot change that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
     /// The position in a file, if there is one.
     pub location: Option<Location>,
-    /// What is wrong and why.
+    /// The problem and its cause.
     pub cause: String,
-    /// How to mend it.
+    /// The remedy.
     pub hint: Option<String>,
 }
 
 impl Finding {
-    /// An error at `location`.
+    /// Creates an error at `location`.
     pub fn error(location: impl Into<Option<Location>>, cause: impl Into<String>) -> Self {
         Self { severity: Severity::Error, location: location.into(), cause: cause.into(), hint: None }
     }
 
-    /// A warning at `location`.
+    /// Creates a warning at `location`.
     pub fn warning(location: impl Into<Option<Location>>, cause: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(location, cause) }
     }
 
-    /// The same with a remedy.
+    /// Adds a remedy.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -83,7 +83,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The name among `known` that `given` was most likely meant to be.
+/// Returns the name among `known` that `given` most likely stands for.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Below this similarity a suggestion is more confusing than helpful.
     const ALIKE: f64 = 0.7;

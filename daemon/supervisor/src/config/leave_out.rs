@@ -4,7 +4,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-/// Takes out the entry whose key or value stands at `span`, or the list that it is in; false where there is none.
+/// Removes the entry whose key or value is at `span`, or the list that contains it. Returns false if there is
+/// no such entry.
 pub(super) fn leave_out(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
     let stands_there = |(key, value): &(&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
         key.span() == *span || value.span() == *span || has_item(value, span)
@@ -24,7 +25,7 @@ fn leave_out_below(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> boo
     }
 }
 
-/// Whether a list has an item at `span`.
+/// Returns whether a list has an item at `span`.
 fn has_item(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
     let DeValue::Array(items) = value.get_ref() else { return false };
     items.iter().any(|item| item.span() == *span)

@@ -1,6 +1,8 @@
-//! The configuration: read once, checked whole, and from then on without an optional value that should be there.
+//! The configuration. It is read once and checked completely. After the check, every mandatory value is
+//! present.
 //!
-//! It decides nothing about connections and opens no key; it says who may do what, and which files belong together.
+//! This module does not handle connections and does not open keys. It defines the grants, and which files
+//! belong together.
 
 mod checked;
 mod checker;
@@ -28,7 +30,8 @@ use luassl_settings::{Grant, Grantee};
 use source::Source;
 use std::path::Path;
 
-/// Reads and checks what the command line asks for. Opens the configuration and lists directories; opens no key.
+/// Reads and checks the configuration that the command line selects. Opens the configuration file and lists
+/// directories; does not open keys.
 pub fn load(request: &Request) -> Loaded {
     let source = match request.file().map(|file| Source::read(&file)).transpose() {
         Ok(source) => source,
@@ -37,7 +40,7 @@ pub fn load(request: &Request) -> Loaded {
     load_source(source.as_ref(), request)
 }
 
-/// As [`load`], from a text instead of the file that `request` names.
+/// Like [`load`], but reads `text` instead of the file of `request`.
 pub fn load_text(file: &Path, text: &str, request: &Request) -> Loaded {
     load_source(Some(&Source::from_text(file, text)), request)
 }
@@ -48,7 +51,8 @@ fn load_source(source: Option<&Source>, request: &Request) -> Loaded {
     checked::check(source, &file, request, mistakes)
 }
 
-/// Without a configuration: one front with everything, and every grant for the uid that started it.
+/// Returns the default for a run without a configuration file: one front with everything, and all rights for
+/// the uid that started it.
 fn embedded(request: &Request) -> Loaded {
     let file = Source::from_text(Path::new("command line"), "");
     let mut loaded = checked::check(&file, &raw::File::default(), request, Vec::new());
@@ -58,8 +62,9 @@ fn embedded(request: &Request) -> Loaded {
     loaded
 }
 
-/// The grant of the embedded default. DHE is on, so that LuaSSL's `dhfile` works as its manual says. RSA key exchange
-/// stays off: it has no forward secrecy, and users who need it write a configuration that enables it.
+/// Returns the grant of the embedded default. DHE is on, so that LuaSSL's `dhfile` works as its manual
+/// describes. RSA key exchange is off, because it has no forward secrecy; users who need it write a
+/// configuration that enables it.
 fn everything(uid: u32) -> Grant {
     let all = || vec!["*".to_owned()];
     Grant {

@@ -8,48 +8,49 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
-/// The configuration that is read where none is named, if it exists.
+/// The configuration file that is read, if it exists, when the command line does not name one.
 pub const DEFAULT_FILE: &str = "/etc/luassl/luassl.toml";
-/// The front that serves whatever no other front claims, and the only one where none is declared.
+/// The front that serves everything that is not assigned to another front. It is the only front if the
+/// configuration declares no fronts.
 pub const DEFAULT_FRONT: &str = "default";
-/// Mode of control sockets: anybody may connect, and the grants decide.
+/// The mode of control sockets. Every user may connect; the grants decide what a user may do.
 pub(super) const SOCKET_MODE: u32 = 0o666;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The control socket; the location is decided at the start where no path is given.
+    /// The control socket. If no path is given, the location is chosen at the start.
     pub control: SocketFile,
     /// Named control sockets.
     pub sockets: BTreeMap<String, SocketFile>,
-    /// The user that the keeper runs as where root starts it; none where the supervisor chooses one.
+    /// The user of the keeper if root starts it; `None` if the supervisor chooses one.
     pub keeper_user: Option<User>,
-    /// Fronts by name; at least one.
+    /// The fronts by name. There is at least one.
     pub fronts: BTreeMap<String, Front>,
-    /// Identities by name, discovered ones included.
+    /// The identities by name, including discovered ones.
     pub identities: BTreeMap<String, Identity>,
     /// Trusts by name, without `system`.
     pub trusts: BTreeMap<String, Trust>,
     /// Configured listeners by name.
     pub listeners: BTreeMap<String, Listener>,
-    /// Who may do what.
+    /// The grants.
     pub grants: Vec<Grant>,
-    /// Deadlines and bounds.
+    /// Deadlines and limits.
     pub limits: Limits,
-    /// How sessions are resumed.
+    /// The settings of session resumption.
     pub tickets: Tickets,
-    /// What is logged, and how.
+    /// The settings of the log.
     pub log: Log,
 }
 
 /// A control socket in the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketFile {
-    /// Where; none where a socket unit or the default decides.
+    /// The path; `None` if a socket unit or the default determines it.
     pub path: Option<PathBuf>,
-    /// Permissions of the file.
+    /// The permissions of the file.
     pub mode: u32,
-    /// Group of the file; none for the supervisor's own.
+    /// The group of the file; `None` for the group of the supervisor.
     pub group: Option<u32>,
 }
 
@@ -62,14 +63,14 @@ impl Default for SocketFile {
 /// Names of identities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// Every one, also those that a reload adds.
+    /// All identities, including those that a reload adds.
     All,
-    /// These.
+    /// The given identities.
     Only(BTreeSet<String>),
 }
 
 impl Selection {
-    /// Whether `name` is meant.
+    /// Returns whether the selection contains `name`.
     pub fn contains(&self, name: &str) -> bool {
         match self {
             Self::All => true,
@@ -78,37 +79,37 @@ impl Selection {
     }
 }
 
-/// In which roles identities may be used.
+/// The roles in which identities may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roles {
-    /// To accept connections.
+    /// Accepting connections.
     pub server: bool,
-    /// To show a client certificate.
+    /// Presenting a client certificate.
     pub client: bool,
 }
 
-/// One front: what it serves and which identities the keeper gives it.
+/// One front: what it serves, and which identities it may use through the keeper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Front {
-    /// The user that it runs as where root starts it; none where the supervisor chooses one.
+    /// The user of the front if root starts it; `None` if the supervisor chooses one.
     pub user: Option<User>,
-    /// The keeper's socket for it; none for the default beside the control socket.
+    /// The keeper's socket for this front; `None` for the default, which is beside the control socket.
     pub keeper_socket: Option<PathBuf>,
     /// Its identities.
     pub identities: Selection,
     /// Its roles.
     pub roles: Roles,
-    /// Whether it serves the control socket without a name.
+    /// Whether it serves the unnamed control socket.
     pub control: bool,
     /// The named control sockets that it serves.
     pub sockets: BTreeSet<String>,
     /// The configured listeners that it serves.
     pub listeners: BTreeSet<String>,
-    /// The domain of its ticket keys; none for its own name.
+    /// The domain of its ticket keys; `None` if the front's name is the domain.
     pub ticket_domain: Option<String>,
 }
 
-/// Where a file of an identity comes from.
+/// The source of a file of an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileSource {
     /// An absolute path.
@@ -117,39 +118,40 @@ pub enum FileSource {
     Credential(String),
 }
 
-/// A file of an identity, and where it was named.
+/// A file of an identity, with the location of its declaration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileRef {
-    /// Which file.
+    /// The source of the file.
     pub source: FileSource,
-    /// Where the configuration names it; the file itself where it was discovered.
+    /// The location of its declaration in the configuration. For a discovered file, this is the file itself.
     pub location: Location,
 }
 
-/// One identity's files and names.
+/// The files and names of one identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The private key, with or without its chain.
+    /// The private key. The file may also contain the chain.
     pub key: FileRef,
-    /// The chain, leaf first; none where it is in the key's file, or where the identity is a bare key.
+    /// The chain, leaf first; `None` if it is in the key's file, or if the identity is a bare key.
     pub certificate: Option<FileRef>,
     /// The key's passphrase.
     pub password: Option<FileRef>,
-    /// OCSP response.
+    /// The OCSP response.
     pub staple: Option<FileRef>,
-    /// The aliases that the configuration gives it.
+    /// The aliases from the configuration.
     pub aliases: Vec<String>,
-    /// Whether the configuration says that other identities have the same key.
+    /// Whether the configuration declares that other identities have the same key.
     pub shared_key: bool,
-    /// Where it is declared; the key's file where it was discovered.
+    /// The location of its declaration. For a discovered identity, this is the key's file.
     pub location: Location,
-    /// A file that was found in a directory. A file without a key is not an identity, which is not an error.
+    /// Whether it was found in a directory. A file without a key is then not an identity, and this is not an
+    /// error.
     pub discovered: bool,
 }
 
 impl Identity {
-    /// Everything that it answers to beside its name: paths of its key and certificate, as declared and with `..`
-    /// resolved as text, then its aliases.
+    /// Returns all names of the identity except its main name: the paths of its key and certificate, as
+    /// declared and with `..` resolved lexically, then its aliases.
     pub fn other_names(&self) -> Vec<String> {
         let paths =
             [Some(&self.key), self.certificate.as_ref()].into_iter().flatten().filter_map(|file| match &file
@@ -166,7 +168,8 @@ impl Identity {
     }
 }
 
-/// The path with `.` and `..` resolved as text: programs name identities by text, and nothing is opened by it.
+/// Resolves `.` and `..` in a path lexically. Programs use such paths as names of identities; they are not
+/// used to open files.
 pub(super) fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
@@ -181,41 +184,42 @@ pub(super) fn without_dots(path: &Path) -> PathBuf {
     plain
 }
 
-/// A bundle of CA certificates and CRLs.
+/// A set of CA certificates and CRLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
-    /// A bundle.
+    /// A file of CA certificates.
     pub file: Option<PathBuf>,
     /// A directory of certificates and CRLs.
     pub directory: Option<PathBuf>,
     /// A file of CRLs.
     pub crl: Option<PathBuf>,
-    /// Where it is declared.
+    /// The location of its declaration.
     pub location: Location,
 }
 
 /// A listener that the supervisor binds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// Where; none where a socket unit decides.
+    /// The address; `None` if a socket unit determines it.
     pub address: Option<SocketAddr>,
-    /// Where it is declared.
+    /// The location of its declaration.
     pub location: Location,
 }
 
-/// What the command line says about the configuration.
+/// The command line's options about the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// `--config`
     pub config: Option<PathBuf>,
-    /// `--identities`, each
+    /// `--identities`, once for each directory.
     pub identities: Vec<PathBuf>,
     /// `--socket`
     pub socket: Option<PathBuf>,
 }
 
 impl Request {
-    /// The file to read: the one that was named; else the default one, unless identities were named or there is none.
+    /// Returns the file to read: the one of the command line, or else the default file. Returns `None`
+    /// instead of the default file if the command line names identities or if the file does not exist.
     pub fn file(&self) -> Option<PathBuf> {
         match &self.config {
             Some(file) => Some(file.clone()),
@@ -225,29 +229,30 @@ impl Request {
     }
 }
 
-/// A configuration that was read, or why not. There is an error among the findings exactly when there is no
-/// configuration.
+/// The result of loading a configuration. The findings contain an error if and only if `config` is `None`.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The configuration; none where it has an error.
+    /// The configuration; `None` if it has an error.
     pub config: Option<Config>,
-    /// The valid part of a configuration that has an error. Only for finding more errors; never serve it.
+    /// The valid part of a configuration that has an error. It is used only to find further errors and is
+    /// never served.
     pub rest: Option<Config>,
-    /// Everything that an operator should know.
+    /// All findings.
     pub findings: Vec<Finding>,
 }
 
-/// The usual lifetime of a session, in seconds.
+/// The default lifetime of a session, in seconds.
 pub(super) const USUAL_LIFETIME: u32 = 2 * 3600;
 
-/// How sessions are resumed.
+/// The settings of session resumption.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tickets {
     /// The length of an epoch of ticket keys, in seconds.
     pub epoch: u32,
-    /// How long after its full handshake a session can be resumed, in seconds; 0 for never.
+    /// The time after its full handshake during which a session can be resumed, in seconds; 0 disables
+    /// resumption.
     pub lifetime: u32,
-    /// The root of the keys; none for one that the keeper draws at its start.
+    /// The root of the keys; `None` if the keeper generates one at its start.
     pub root: Option<FileRef>,
 }
 

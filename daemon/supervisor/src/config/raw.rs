@@ -1,16 +1,17 @@
-//! The configuration as it stands in the file. Nothing but [`crate::config::checked`] reads these structs.
+//! The configuration as it is in the file. Only [`crate::config::checked`] reads these structs.
 //!
-//! Values keep their place (`Spanned`), so that a finding can name the line. Where two types will do (a user by name or
-//! number, a mode as text or number), the value is taken as it is and judged later, with a message of our own.
+//! Values keep their position (`Spanned`), so that a finding can contain the line number. If two types are
+//! valid (a user by name or number, a mode as text or number), the value is read without conversion and
+//! checked later, with error messages of this crate.
 
 use crate::config::raw_limits::RawLimits;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::{Spanned, Value};
 
-/// A text with its place.
+/// A text with its position.
 pub(crate) type Text = Spanned<String>;
-/// A list of texts, each with its place.
+/// A list of texts, each with its position.
 pub(crate) type Texts = Vec<Text>;
 /// Tables by name.
 pub(crate) type Tables<T> = BTreeMap<Text, T>;
@@ -73,7 +74,7 @@ pub(crate) struct Socket {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Keeper {
-    /// The user that it runs as, where root starts it.
+    /// The user of the keeper if root starts it.
     pub user: Option<Spanned<Value>>,
 }
 
@@ -81,7 +82,7 @@ pub(crate) struct Keeper {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Front {
-    /// The user that it runs as, where root starts it.
+    /// The user of the front if root starts it.
     pub user: Option<Spanned<Value>>,
     /// Path of the keeper's socket for this front.
     pub keeper_socket: Option<Text>,
@@ -129,7 +130,7 @@ pub(crate) struct Identities {
 pub(crate) struct Trust {
     /// A bundle of certificates.
     pub file: Option<Text>,
-    /// A directory of certificates (and CRLs), as `openssl rehash` makes it.
+    /// A directory of certificates and CRLs in the layout of `openssl rehash`.
     pub directory: Option<Text>,
     /// A file of CRLs.
     pub crl: Option<Text>,
@@ -159,9 +160,9 @@ pub(crate) struct Grant {
     pub roles: Option<Texts>,
     /// Names of listeners, or `*`.
     pub listeners: Texts,
-    /// Whether listening sockets of the caller's own are taken.
+    /// Whether the caller may pass its own listening sockets.
     pub listen: Option<bool>,
-    /// Whether connected sockets of the caller's own are taken.
+    /// Whether the caller may pass its own connected sockets.
     pub connect: Option<bool>,
     /// `TLSv1.2` or `TLSv1.3`.
     pub minimum_protocol: Option<Text>,
@@ -175,11 +176,11 @@ pub(crate) struct Grant {
     pub dhe: bool,
     /// Whether each use is logged.
     pub audit: bool,
-    /// Names of the only trusts that contexts may have.
+    /// Names of the trusts that contexts are restricted to.
     pub trusts: Option<Texts>,
-    /// Bound on connections.
+    /// Limit on the number of connections.
     pub max_connections: Option<Spanned<i64>>,
-    /// Bound on contexts.
+    /// Limit on the number of contexts.
     pub max_contexts: Option<Spanned<i64>>,
 }
 
@@ -189,7 +190,7 @@ pub(crate) struct Grant {
 pub(crate) struct Tickets {
     /// Length of an epoch of ticket keys, in seconds.
     pub epoch: Option<Spanned<i64>>,
-    /// How long a session can be resumed, in seconds.
+    /// The time during which a session can be resumed, in seconds.
     pub lifetime: Option<Spanned<i64>>,
     /// A file, or `credential:NAME`.
     pub root: Option<Text>,

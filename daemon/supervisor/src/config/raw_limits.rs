@@ -1,4 +1,5 @@
-//! `[limits]` as it stands in the file: each key is one of [`Limits::ALL`], with a value of that limit's type.
+//! `[limits]` as it is in the file. Each key is the name of one of [`Limits::ALL`]; its value has that
+//! limit's type.
 
 use luassl_settings::{Limit, LimitKind, Limits};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
@@ -6,11 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use toml::Spanned;
 
-/// The given values by the names of their limits.
+/// The given values, by the names of their limits.
 #[derive(Debug, Default)]
 pub(crate) struct RawLimits(BTreeMap<&'static str, RawLimit>);
 
-/// A value as it was given.
+/// A value as given in the file.
 #[derive(Debug)]
 pub(crate) enum RawLimit {
     /// A deadline, in seconds.
@@ -20,7 +21,7 @@ pub(crate) enum RawLimit {
 }
 
 impl RawLimits {
-    /// The value that was given for `limit`.
+    /// Returns the value that was given for `limit`.
     pub(crate) fn get(&self, limit: &Limit) -> Option<&RawLimit> {
         self.0.get(limit.name)
     }

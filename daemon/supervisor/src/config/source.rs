@@ -1,4 +1,5 @@
-//! The text of a configuration file: its lines, and the TOML reader's errors in an operator's words.
+//! The text of a configuration file: its lines, and a translation of the TOML reader's errors to messages for
+//! operators.
 
 use crate::config::finding::{Finding, Location, nearest};
 use crate::config::leave_out::leave_out;
@@ -11,13 +12,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
-/// After this many syntax errors the rest of the file is not searched for more.
+/// The maximum number of syntax errors. The search for further errors ends there.
 const MAX_MISTAKES: usize = 64;
 
-/// No configuration is larger than this, in bytes; a larger file is considered a mistake.
+/// The maximum size of a configuration, in bytes. A larger file is considered a mistake.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Opens a file that is read again with each reload: a pipe cannot be, and its writer may never come.
+/// Opens a regular file. The file is read again at each reload. A pipe cannot be read again, and opening it
+/// may wait forever for its writer.
 fn open_regular(file: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = File::from(open(file, flags, Mode::empty())?);
@@ -36,10 +38,10 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads `file` whole.
+    /// Reads `file` completely.
     ///
     /// # Errors
-    /// A finding where it cannot be read, is too large or is not UTF-8.
+    /// Returns a finding if the file cannot be read, is too large or is not UTF-8.
     pub(crate) fn read(file: &Path) -> Result<Self, Finding> {
         let unreadable = |error: std::io::Error| {
             Finding::error(Location::file(file), format!("the configuration cannot be read: {error}"))
@@ -55,17 +57,17 @@ impl Source {
         Ok(Self { file: file.to_owned(), text })
     }
 
-    /// A text that has already been read; `file` is for the messages.
+    /// Creates a source from a text that was already read. `file` is used in messages.
     pub(crate) fn from_text(file: &Path, text: &str) -> Self {
         Self { file: file.to_owned(), text: text.to_owned() }
     }
 
-    /// The directory that relative paths in the file start from.
+    /// Returns the directory that relative paths in the file are relative to.
     pub(crate) fn directory(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
     }
 
-    /// The location of a span of bytes: the line where it starts.
+    /// Returns the location of a span of bytes: the line of its start.
     pub(crate) fn location(&self, span: Range<usize>) -> Location {
         Location { file: self.file.clone(), line: Some(self.line(span.start)) }
     }
@@ -75,13 +77,13 @@ impl Source {
         bytes[..offset.min(bytes.len())].iter().filter(|byte| **byte == b'\n').count() + 1
     }
 
-    /// Reads the TOML into the raw structs. What does not fit is a finding, and is left out.
+    /// Parses the TOML into the raw structs. An invalid entry is reported as a finding and left out.
     pub(crate) fn parse(&self) -> (raw::File, Vec<Finding>) {
         let (mut root, errors) = DeTable::parse_recoverable(&self.text);
         let mut findings: Vec<Finding> = Vec::new();
         for error in &errors {
             let finding = self.explain(error);
-            // Further errors in the same line only follow from the first.
+            // Further errors in the same line are consequences of the first.
             if findings.iter().all(|other| other.location != finding.location) {
                 findings.push(finding);
             }
@@ -103,7 +105,7 @@ impl Source {
         (raw::File::default(), findings)
     }
 
-    /// The line of the header of the table that a finding is in.
+    /// Returns the line of the header of the table that contains a finding.
     pub(crate) fn header_line(&self, finding: &Finding) -> Option<usize> {
         let line = finding.location.as_ref()?.line?;
         let lines: Vec<&str> = self.text.lines().take(line).collect();
@@ -127,7 +129,7 @@ impl Source {
             .hint("a line is `[table]` or `key = value`, and strings are quoted (https://toml.io)")
     }
 
-    /// `rest` is serde's "`given`, expected one of `a`, `b`".
+    /// Returns the finding for an unknown key. `rest` is serde's "`given`, expected one of `a`, `b`".
     fn unknown_key(&self, location: Location, rest: &str, offset: usize) -> Finding {
         let mut quoted = rest.split('`').skip(1).step_by(2);
         let given = quoted.next().unwrap_or_default();
@@ -140,7 +142,7 @@ impl Source {
         Finding::error(location, format!("unknown key `{given}`{table}")).hint(hint)
     }
 
-    /// The header of the table around `offset`; none at the top and in a header itself.
+    /// Returns the header of the table around `offset`; `None` at the top of the file and within a header.
     fn table(&self, offset: usize) -> Option<&str> {
         let before = self.text.get(..offset)?;
         let mut lines = before.lines();
@@ -152,7 +154,7 @@ impl Source {
     }
 }
 
-/// `rest` is serde's "string \"x\", expected i64".
+/// Returns the finding for a value of the wrong type. `rest` is serde's "string \"x\", expected i64".
 fn wrong_type(location: Location, rest: &str) -> Finding {
     let (found, expected) = rest.rsplit_once(", expected ").unwrap_or((rest, "something else"));
     if found.starts_with("integer `") && found.ends_with("128") {

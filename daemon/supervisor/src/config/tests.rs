@@ -3,7 +3,7 @@ use luassl_settings::{Limits, Log, LogFormat};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-/// A configuration with one of everything.
+/// A configuration with at least one entry of each kind.
 const SAMPLE: &str = r#"
 [control]
 mode = "0660"
@@ -254,7 +254,7 @@ fn each_mistake_has_its_line_and_its_hint() {
     }
 }
 
-/// Every limit is read to both ends of its range, and not beyond them.
+/// Every limit accepts both ends of its range, and rejects values beyond them.
 #[test]
 fn each_limit_is_read_in_its_range() {
     for limit in Limits::ALL {
@@ -368,7 +368,7 @@ fn a_missing_file_is_named() {
 }
 
 proptest! {
-    /// Whatever a typing error makes of a configuration, the result is a configuration or a finding.
+    /// For any typing error in a configuration, the result is a configuration or a finding.
     #[test]
     fn mutated_configurations_never_panic(
         edits in proptest::collection::vec((0..SAMPLE.len(), any::<Option<char>>()), 1..8),

@@ -1,5 +1,5 @@
-//! `luasslctl`: the supervisor's part where systemd starts keeper and front. It opens the files and hands them over; the
-//! units' sockets are systemd's.
+//! `luasslctl`: the supervisor's part if systemd starts the keeper and the front. It opens the files and
+//! passes them on; systemd creates the units' sockets.
 
 mod args;
 
@@ -14,17 +14,17 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Where the units' sockets are.
+/// The directory of the units' sockets.
 const RUN: &str = "/run/luassl";
 
 /// The hint when no process answers.
 const NOBODY_THERE: &str = "are the units running, and are you root? For a `luassld run` name its control socket with \
                             --socket PATH, as the user who started it";
 
-/// Hands one unit what it needs. Gives what an operator should know, though the push came to its end.
+/// Passes one unit its configuration and files. Returns the findings of a push that completed.
 ///
 /// # Errors
-/// The findings for which there was no push.
+/// Returns the findings that prevented the push.
 pub fn push(args: PushArgs) -> Result<Vec<Finding>, Vec<Finding>> {
     let (config, mut findings) = load(&args.config.into())?;
     match args.to {
@@ -44,10 +44,10 @@ pub fn push(args: PushArgs) -> Result<Vec<Finding>, Vec<Finding>> {
     Ok(findings)
 }
 
-/// Reads everything again and hands it to the keeper, then to each front.
+/// Reads everything again and passes it to the keeper, then to each front.
 ///
 /// # Errors
-/// The findings for which a part of it was not handed over.
+/// Returns the findings that prevented a part of the push.
 pub fn reload(args: ReloadArgs) -> Result<Vec<Finding>, Vec<Finding>> {
     let (config, mut findings) = load(&args.config.into())?;
     let admin = args.keeper_admin.unwrap_or_else(keeper_admin);
@@ -71,18 +71,18 @@ pub fn reload(args: ReloadArgs) -> Result<Vec<Finding>, Vec<Finding>> {
     Err(findings)
 }
 
-/// What the keeper has counted, and what the fronts have open and have counted, as tables; and why a part of that is
-/// missing.
+/// Returns the keeper's counters, and the open objects and counters of the fronts, as tables. Also returns
+/// findings for the parts that are missing.
 #[must_use]
 pub fn status(args: StatusArgs) -> (String, Vec<Finding>) {
     let started = started_by_run(&args);
     let asked = match &started {
-        // The keeper of `luassld run` is the supervisor's alone.
+        // Only the supervisor can reach the keeper of `luassld run`.
         Some(socket) => Vec::from([fronts_table(&args.front_admin, || run_fronts(socket))]),
         None => {
             let fronts = || fronts_in(Path::new(RUN), "front", "-admin.sock");
             let keeper = || keeper_table(&args.keeper_admin.clone().unwrap_or_else(keeper_admin));
-            // Who names sockets of one side asks that side alone.
+            // If the caller gives sockets of only one kind, only those are queried.
             match (&args.keeper_admin, &args.front_admin[..]) {
                 (Some(_), []) => Vec::from([keeper()]),
                 (None, [_, ..]) => Vec::from([fronts_table(&args.front_admin, fronts)]),
@@ -95,8 +95,8 @@ pub fn status(args: StatusArgs) -> (String, Vec<Finding>) {
     (texts.join("\n"), findings.concat())
 }
 
-/// The control socket of the `luassld run` that is meant: the one that is named, or, where no unit has a socket, the one
-/// where `luassld run` makes it.
+/// Returns the control socket of the `luassld run` to query: the one of the command line, or, if no unit has
+/// a socket, the one that `luassld run` creates by default.
 fn started_by_run(args: &StatusArgs) -> Option<PathBuf> {
     if args.socket.is_some() || args.keeper_admin.is_some() || !args.front_admin.is_empty() {
         return args.socket.clone();
@@ -111,14 +111,15 @@ fn started_by_run(args: &StatusArgs) -> Option<PathBuf> {
     }
 }
 
-/// The admin sockets that `luassld run` makes beside its control socket, by front.
+/// Returns the admin sockets that `luassld run` creates beside its control socket, by front.
 fn run_fronts(control: &Path) -> Vec<(String, PathBuf)> {
     let directory = control.parent().filter(|parent| !parent.as_os_str().is_empty());
     let Some(name) = control.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
     fronts_in(directory.unwrap_or(Path::new(".")), &format!("{name}{STATUS_SUFFIX}"), "")
 }
 
-/// What `directory` has of the form `FIRST` + `LAST` (the default front), or `FIRST-NAME` + `LAST`.
+/// Returns the sockets in `directory` whose names are `FIRST` + `LAST` (the default front) or `FIRST-NAME` +
+/// `LAST`.
 fn fronts_in(directory: &Path, first: &str, last: &str) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut fronts: Vec<_> = entries
@@ -126,7 +127,8 @@ fn fronts_in(directory: &Path, first: &str, last: &str) -> Vec<(String, PathBuf)
             let name = entry.file_name().into_string().ok()?;
             let middle = name.strip_prefix(first)?.strip_suffix(last)?;
             let front = if middle.is_empty() { DEFAULT_FRONT } else { middle.strip_prefix('-')? };
-            // A terminal shows it, and anybody may make files in a directory that anybody may write to.
+            // The name is printed on a terminal, and every user may create files in a world-writable
+            // directory.
             config::is_plain(front).then(|| (front.to_owned(), entry.path()))
         })
         .collect();
@@ -292,7 +294,7 @@ fn connected(admin: &Path) -> Result<OwnedFd, Finding> {
     connected_or(admin, "is the unit running, and are you root? Under `luassld run` send it SIGHUP instead")
 }
 
-/// For a question alone.
+/// Connects for one query.
 fn asked(admin: &Path) -> Result<OwnedFd, Finding> {
     connected_or(admin, NOBODY_THERE)
 }
@@ -320,7 +322,7 @@ mod tests {
     use luassl_settings::{MAX_MESSAGE, PushReply, receive_settings};
     use rustix::net::{accept, bind, listen};
 
-    /// A front that answers one push with `faults`, and gives back what it was told.
+    /// Runs a front that answers one push with `faults`, and returns the settings that it received.
     fn front(socket: &OwnedFd, faults: Vec<String>) -> luassl_settings::Settings {
         let connection = accept(socket).expect("a connection");
         let mut buffer = vec![0; MAX_MESSAGE];

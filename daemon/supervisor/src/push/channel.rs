@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// How long one message of a push may wait for its answer. An encrypted key with an expensive derivation takes
-/// seconds; a process that needs longer hangs.
+/// The deadline for the answer to one message of a push. An encrypted key with an expensive derivation takes
+/// seconds; a process that needs longer than this deadline hangs.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a push failed.
@@ -17,13 +17,13 @@ pub enum PushError {
     /// The other side did not answer.
     #[error("no answer within {} s", ANSWER_DEADLINE.as_secs())]
     Unanswered,
-    /// The other side does not read: nothing of this message was sent.
+    /// The other side does not read. No part of this message was sent.
     #[error("the socket buffer stayed full for {} s", ANSWER_DEADLINE.as_secs())]
     Unread,
     /// The other side closed the admin socket.
     #[error("the admin socket was closed before the answer")]
     Closed,
-    /// The system's answer.
+    /// A system call failed.
     #[error("the admin socket failed: {0}")]
     System(#[from] Errno),
     /// The other side sent an invalid message.
@@ -32,15 +32,15 @@ pub enum PushError {
     /// A part of the push exceeds its limit.
     #[error("{what} is larger than {limit} bytes")]
     TooLarge {
-        /// Which part.
+        /// The part.
         what: &'static str,
-        /// Its bound, in bytes.
+        /// Its limit, in bytes.
         limit: u64,
     },
 }
 
 impl PushError {
-    /// Whether the other side may only be busy: it did not answer, but did not violate the protocol either.
+    /// Returns whether the other side may only be busy: it did not answer, but did not violate the protocol.
     #[must_use]
     pub fn is_silence(&self) -> bool {
         matches!(self, Self::Unanswered | Self::Unread)
@@ -66,7 +66,7 @@ impl From<RecvError> for PushError {
     }
 }
 
-/// Sends one datagram. Waits for space in the socket buffer, up to the deadline.
+/// Sends one datagram. Waits for space in the socket buffer until the deadline.
 pub(super) fn send_within(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -84,7 +84,7 @@ pub(super) fn send_within(
     }
 }
 
-/// Receives one datagram without descriptors, waiting for it up to the deadline.
+/// Receives one datagram without descriptors. Waits for it until the deadline.
 pub(super) fn receive_within(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, PushError> {
     receive_by(socket, buffer, Instant::now() + ANSWER_DEADLINE)
 }
@@ -107,7 +107,7 @@ pub(super) fn receive_by(
     }
 }
 
-/// Waits up to the deadline; false where nothing has come by then.
+/// Waits until the deadline at most. Returns false if no event occurred by then.
 fn wait(socket: BorrowedFd<'_>, events: PollFlags, end: Instant) -> Result<bool, PushError> {
     let Some(left) = end.checked_duration_since(Instant::now()) else { return Ok(false) };
     let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };

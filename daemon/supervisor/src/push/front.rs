@@ -1,4 +1,5 @@
-//! A front's admin socket: its settings go over it with the listeners' sockets, and its status comes back.
+//! A front's admin socket: carries its settings with the listeners' sockets to the front, and its status
+//! back.
 
 use crate::push::channel::{PushError, receive_within, send_within};
 use luassl_settings::{
@@ -9,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Sends `settings` and the sockets of `listeners`, and waits for the front's answer.
 ///
 /// # Errors
-/// [`PushError`] where the settings are too large, or the front does not take them.
+/// Returns [`PushError`] if the settings are too large, or if the front does not accept them.
 pub fn send_settings(
     admin: BorrowedFd<'_>,
     settings: &Settings,
@@ -23,20 +24,20 @@ pub fn send_settings(
     late_reply(admin)
 }
 
-/// Waits for a front's answer to settings that were sent before, and not answered in time.
+/// Waits for a front's answer to settings that were sent before and were not answered in time.
 ///
 /// # Errors
-/// As [`send_settings`]; [`PushError::Unanswered`] where it still does not come.
+/// As [`send_settings`]. Returns [`PushError::Unanswered`] if there is still no answer.
 pub fn late_reply(admin: BorrowedFd<'_>) -> Result<PushReply, PushError> {
     let mut answer = vec![0; MAX_MESSAGE];
     let length = receive_within(admin, &mut answer)?;
     Ok(PushReply::decode(&answer[..length])?)
 }
 
-/// Asks a front for all its rows.
+/// Requests all status rows of a front.
 ///
 /// # Errors
-/// [`PushError`] where it does not answer, or not as it should.
+/// Returns [`PushError`] if it does not answer, or if its answer is invalid.
 pub fn front_status(admin: BorrowedFd<'_>) -> Result<Vec<OwnerStatus>, PushError> {
     let mut rows: Vec<OwnerStatus> = Vec::new();
     let mut buffer = vec![0; MAX_MESSAGE];
@@ -50,7 +51,7 @@ pub fn front_status(admin: BorrowedFd<'_>) -> Result<Vec<OwnerStatus>, PushError
             return Err(PushError::Malformed("the rows of the status are out of order".to_owned()));
         }
         rows.extend(next);
-        // Rows that came in between, while others went, may be one too many.
+        // Rows that are added or removed during the query may result in one row too many.
         rows.truncate(MAX_ROWS);
         if !more || rows.len() == MAX_ROWS {
             return Ok(rows);
@@ -110,7 +111,7 @@ mod tests {
         OwnerStatus { socket: "control".into(), uid: Some(uid), failed, refused, ..OwnerStatus::default() }
     }
 
-    /// What a front says to whoever asks, with these rows.
+    /// Returns the result of a status query to a front with these rows.
     fn asked(rows: Vec<OwnerStatus>) -> Result<Vec<OwnerStatus>, PushError> {
         let (ours, fronts) = pair();
         std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The push to the keeper: which front has which identities, and each identity's open files.
+//! The push to the keeper: the identities of each front, and the open files of each identity.
 
 use crate::config::{Config, Finding, Front, Identity, Location, Selection, few};
 use crate::push::channel::{ANSWER_DEADLINE, PushError, receive_by, send_within};
@@ -17,50 +17,51 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Names in one message; with names of the greatest length it stays below the message's bound.
+/// The number of names in one message. With names of the maximum length, the message is within its limit.
 const NAMES_IN_A_MESSAGE: usize = 128;
 
-/// Answers to former pushes that are passed over before the one to this push's beginning. Each push that broke off for
-/// want of an answer leaves one.
+/// The maximum number of answers to former pushes that are skipped before the answer to the beginning of this
+/// push. Each push that was aborted because an answer was missing leaves one.
 const MAX_LATE_ANSWERS: usize = 64;
 
-/// Tells pushes of this process apart.
+/// Distinguishes the pushes of this process.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// Pushes `config` to the keeper behind `admin`, and reads its answer for each identity.
 ///
 /// # Errors
-/// [`PushError`] where the keeper exits or violates the protocol. An identity's own errors are in the report instead.
+/// Returns [`PushError`] if the keeper exits or violates the protocol. An identity's own errors are in the
+/// report instead.
 pub fn push_keeper(admin: BorrowedFd<'_>, config: &Config) -> Result<Report, PushError> {
     push_keeper_within(admin, config, &mut Caution::default(), ANSWER_DEADLINE)
 }
 
-/// What is known about files on which a keeper hangs, and what a push learns about them.
+/// The known facts about files on which a keeper hangs, and the results of a push about them.
 #[derive(Debug, Clone, Default)]
 pub struct Caution {
     /// Identities whose files are not passed.
     pub left_out: BTreeSet<String>,
-    /// Devices with files that a keeper did not come back from. No file on one of them is passed, but for those of
+    /// Devices with files on which a keeper hung. Files on these devices are not passed, except those of
     /// identities in `trusted`.
     pub devices: BTreeSet<u64>,
-    /// Identities whose files a keeper came back from.
+    /// Identities whose files a keeper has read completely.
     pub trusted: BTreeSet<String>,
-    /// Learned: the identities that the keeper has answered about.
+    /// Result: the identities that the keeper has answered about.
     pub answered: BTreeSet<String>,
-    /// Learned: the identity that it is silent about, and the devices of its files.
+    /// Result: the identity without an answer, and the devices of its files.
     pub stuck: Option<(String, BTreeSet<u64>)>,
-    /// Learned: whether identities were postponed because of their device.
+    /// Result: whether identities were postponed because of their device.
     pub put_off: bool,
 }
 
 impl Caution {
-    /// Whether the files of an identity wait until the others are served.
+    /// Returns whether the files of an identity are postponed until the others are served.
     fn puts_off(&self, name: &str, devices: &BTreeSet<u64>) -> bool {
         !self.trusted.contains(name) && !self.devices.is_disjoint(devices)
     }
 }
 
-/// As [`push_keeper`], with `caution` about files, and so long for each answer.
+/// Like [`push_keeper`], with `caution` about files, and with the given deadline for each answer.
 ///
 /// # Errors
 /// As [`push_keeper`].
@@ -88,10 +89,10 @@ pub fn push_keeper_within(
     Ok(report)
 }
 
-/// What the keeper behind `admin` has counted.
+/// Returns the counters of the keeper behind `admin`.
 ///
 /// # Errors
-/// [`PushError`] where the keeper exits or violates the protocol.
+/// Returns [`PushError`] if the keeper exits or violates the protocol.
 pub fn keeper_status(admin: BorrowedFd<'_>) -> Result<Vec<Account>, PushError> {
     let mut channel = Channel::new(admin);
     channel.send(&Request::Status, &[])?;
@@ -119,7 +120,7 @@ impl From<Count<'_>> for Account {
 
 struct Channel<'a> {
     admin: BorrowedFd<'a>,
-    /// How long it waits for an answer.
+    /// The time to wait for an answer.
     patience: Duration,
     request: Vec<u8>,
     answer: Vec<u8>,
@@ -140,7 +141,7 @@ impl<'a> Channel<'a> {
         Answer::decode(&self.answer[..length]).map_err(|error| PushError::Malformed(error.to_string()))
     }
 
-    /// Begins a push. What a push that broke off has said is forgotten, and answers to it that come late are passed over.
+    /// Begins a push. The keeper discards the content of an aborted push. Late answers to it are skipped.
     fn begin(&mut self) -> Result<(), PushError> {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         self.send(&Request::Begin { serial }, &[])?;
@@ -152,7 +153,7 @@ impl<'a> Channel<'a> {
         Err(PushError::Malformed("expected an answer to the start of a push".to_owned()))
     }
 
-    /// Tells the keeper what a front reaches, and then what each grant gives it of that.
+    /// Sends the identities of a front to the keeper, and then the rights that each grant gives it to them.
     fn front(&mut self, name: &str, front: &Front, config: &Config) -> Result<(), PushError> {
         self.reach(name, Rights::default(), &front.identities)?;
         for grant in config.grants.iter().filter(|grant| concerns(front, grant)) {
@@ -263,8 +264,8 @@ impl<'a> Channel<'a> {
         Ok(failure(identity, &failed, findings))
     }
 
-    /// Names an identity without its files, so that the keeper keeps what it has of it, and no more; says whether it has
-    /// anything.
+    /// Sends the name of an identity without its files, so that the keeper retains its present version and
+    /// gets no new one. Returns whether the keeper has one.
     fn keep_former(&mut self, name: &str) -> Result<bool, PushError> {
         self.send(&Request::Identity { name, files: Files::default() }, &[])?;
         match self.answer()? {
@@ -273,7 +274,7 @@ impl<'a> Channel<'a> {
         }
     }
 
-    /// An identity whose files are not passed to the keeper.
+    /// Handles an identity whose files are not passed to the keeper.
     fn without_files(
         &mut self,
         name: &str,
@@ -286,7 +287,7 @@ impl<'a> Channel<'a> {
         Ok(Outcome::Failed { cause: finding.cause, keeps_previous })
     }
 
-    /// Withdraws identities that have the key of another one, unless the configuration allows it.
+    /// Withdraws identities with the key of another identity, unless the configuration allows it.
     fn withdraw_shared(
         &mut self,
         config: &Config,
@@ -311,7 +312,7 @@ impl<'a> Channel<'a> {
         let opened = file.and_then(|file| open_root(file).map_err(|finding| findings.push(finding)).ok());
         findings.extend(file.zip(opened.as_ref()).and_then(|(file, opened)| too_open_root(file, opened)));
         let descriptors: Vec<BorrowedFd<'_>> = opened.iter().map(AsFd::as_fd).collect();
-        // Without its descriptor, so that the keeper keeps what it has.
+        // Without a descriptor, the keeper retains its present root.
         let request = Request::Tickets { epoch: config.tickets.epoch, root: file.is_some(), domains };
         self.send(&request, &descriptors)?;
         match (self.answer()?, file, &opened) {
@@ -321,7 +322,7 @@ impl<'a> Channel<'a> {
                 let hint = "make one: `openssl rand -out FILE 48`, the same file on each machine";
                 findings.push(Finding::error(file.location.clone(), cause).hint(hint));
             }
-            // That it could not be opened has already been reported.
+            // The failure to open it has already been reported.
             (Answer::TicketsFailed { .. }, ..) => {}
             _ => return Err(PushError::Malformed("expected an answer about ticket keys".to_owned())),
         }
@@ -364,7 +365,7 @@ fn warnings(name: &str, identity: &Identity, warnings: &[String]) -> Vec<Finding
     warnings.iter().map(finding).collect()
 }
 
-/// The keeper puts the remedy after the cause.
+/// Converts a warning of the keeper to a finding. The keeper puts the remedy after the cause.
 fn of_keeper(warning: &str) -> Finding {
     let (cause, hint) = warning.split_once(": ").unwrap_or((warning, "see the keeper's log"));
     Finding::warning(None, cause).hint(hint)
@@ -386,12 +387,13 @@ fn failure(identity: &Identity, failed: &Failed<'_>, findings: &mut Vec<Finding>
     Outcome::Failed { cause, keeps_previous: failed.keeps_previous }
 }
 
-/// Tells the operator that the previous version is still served.
+/// Returns the text that the previous version is still served, if it is.
 fn former(keeps_previous: bool) -> &'static str {
     if keeps_previous { "; the previous one stays in service" } else { "" }
 }
 
-/// The line to fix: that of one file, or of the whole identity where two do not fit or one is missing.
+/// Returns the location to fix: that of one file, or that of the whole identity if two files do not match or
+/// one is missing.
 fn location_of<'a>(identity: &'a Identity, failed: &Failed<'_>) -> &'a Location {
     let file = match (failed.kind, failed.file) {
         (Fault::Mismatch, _) => None,
@@ -432,7 +434,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::path::Path;
 
-    /// Answers a push of a configuration without identities, as a keeper does.
+    /// Answers a push of a configuration without identities like a keeper.
     fn keep(socket: &OwnedFd) {
         let (mut request, mut answer) = (vec![0; REQUEST_MAX], Vec::new());
         loop {
@@ -451,7 +453,7 @@ mod tests {
         }
     }
 
-    /// A connection to a keeper that has answered this.
+    /// Returns a connection to a keeper that has already sent these answers.
     fn answered(late: &[Answer<'_>]) -> (OwnedFd, OwnedFd) {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -480,7 +482,8 @@ mod tests {
             push_keeper(ours.as_fd(), &config).expect("pushed")
         });
         assert_eq!(causes(report.findings), ["mine"]);
-        // Positive control: without its beginning a push takes such an answer for its own.
+        // Positive control: without the answer to its beginning, a push would accept such an answer as its
+        // own.
         let (ours, _theirs) = answered(&[committed()]);
         let mut channel = Channel::new(ours.as_fd());
         let mut findings = Vec::new();
@@ -508,7 +511,7 @@ mod tests {
             let mut report = Report::default();
             let left_out = left_out.iter().map(|name| (*name).to_owned()).collect();
             let mut caution = Caution { left_out, ..Caution::default() };
-            // What is answered lies there already.
+            // All answers are already in the socket buffer.
             let mut channel = Channel { patience: Duration::ZERO, ..Channel::new(ours.as_fd()) };
             let outcome = channel.identities(&config, &mut caution, &mut report, &mut Vec::new());
             let stuck = caution.stuck.map(|(name, _)| name);
@@ -525,13 +528,13 @@ mod tests {
             "its file is not passed, and the other is asked for"
         );
         assert_eq!(causes[0], "identity `a`: the keeper hung while it read its files");
-        // Positive control: one that is answered is passed whole, and is not left out.
+        // Positive control: a push with all answers completes, and leaves out no identity.
         let (is_done, stuck, files, causes) = pushed(&[], &[failed("a"), failed("b")]);
         assert_eq!((is_done, stuck, files), (true, None, 1));
         assert_eq!(causes, ["identity `a`: no key", "identity `b`: no key"]);
     }
 
-    /// A configuration with the identities `declared`, and with what lies in a directory.
+    /// Returns a configuration with the identities `declared`, and with the discovered ones in a directory.
     fn with_directory(directory: &Path, discovered: impl Iterator<Item = String>) -> Config {
         std::fs::create_dir(directory.join("tenant")).expect("made");
         for name in discovered {
@@ -575,7 +578,7 @@ mod tests {
         drop(ours);
         let order = keeper.join().expect("no panic");
         assert_eq!((order.len(), order[0].as_str(), order[1].as_str()), (links + 1, "www", "a00"));
-        // Positive control: without that order the others would be before it, and each has a finding.
+        // Positive control: without that order, the others would come first, and each has a finding.
         assert_eq!(config.identities.keys().next_back().map(String::as_str), Some("www"));
         assert_eq!((report.findings.len(), of_directories.len()), (1, links));
         let told = causes(few(of_directories));
@@ -611,7 +614,8 @@ mod tests {
             (received.descriptors.len(), caution.put_off, caution.answered.len())
         };
         assert_eq!(pushed(&[device], &[]), (0, true, 0));
-        // Positive control: they are passed where another device kept it, or where it came back from them.
+        // Positive control: the files are passed if the keeper hung on another device, or if it has read them
+        // completely.
         assert_eq!(pushed(&[device + 1], &[]), (1, false, 1));
         assert_eq!(pushed(&[device], &["a"]), (1, false, 1));
     }

@@ -1,7 +1,9 @@
-//! The push: what the supervisor hands over to keeper and fronts, on their admin sockets.
+//! The push: the files and settings that the supervisor passes to the keeper and the fronts over their admin
+//! sockets.
 //!
-//! Everything that is opened is opened here or below, with the rights of whoever pushes: `luassld run`, or `luasslctl`
-//! under systemd. Keeper and front get descriptors and read them; they open nothing themselves.
+//! Every file is opened in this module or its submodules, with the rights of the pushing process: `luassld
+//! run`, or `luasslctl` under systemd. The keeper and the fronts receive descriptors and read them; they do
+//! not open files.
 
 mod channel;
 mod files;

@@ -8,24 +8,24 @@ use std::collections::BTreeMap;
 pub struct Report {
     /// Every identity of the configuration.
     pub outcomes: BTreeMap<String, Outcome>,
-    /// What an operator should know, in the order of the identities, declared ones first. Of the discovered ones, no more
-    /// than a few are told one by one.
+    /// All findings, in the order of the identities, declared ones first. At most a few discovered identities
+    /// are reported individually.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
-    /// How many are in service, as they are or as they were.
+    /// Returns the number of identities in service, in their new or their previous version.
     pub fn serving(&self) -> usize {
         self.outcomes.values().filter(|outcome| outcome.is_served()).count()
     }
 
-    /// Those of which a previous generation stays in service.
+    /// Returns the identities whose previous generation stays in service.
     pub fn former(&self) -> impl Iterator<Item = &str> {
         let stays = |outcome: &Outcome| matches!(outcome, Outcome::Failed { keeps_previous: true, .. });
         self.outcomes.iter().filter(move |(_, outcome)| stays(outcome)).map(|(name, _)| name.as_str())
     }
 
-    /// How many identities there are, found files without a key not counted.
+    /// Returns the number of identities. Discovered files without a key are not counted.
     pub fn declared(&self) -> usize {
         self.outcomes.values().filter(|outcome| **outcome != Outcome::NoIdentity).count()
     }
@@ -34,16 +34,16 @@ impl Report {
 /// The result for one identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is in service.
+    /// The identity is in service.
     Loaded(LoadedIdentity),
-    /// What was pushed is not.
+    /// The pushed version is not in service.
     Failed {
-        /// Why, for people.
+        /// The cause, for the operator.
         cause: String,
-        /// Whether an older generation of it stays in service.
+        /// Whether an older generation of the identity stays in service.
         keeps_previous: bool,
     },
-    /// A file without a key in a directory of identities: not an identity.
+    /// A file without a key in a directory of identities. It is not an identity.
     NoIdentity,
 }
 
@@ -53,14 +53,14 @@ impl Outcome {
     }
 }
 
-/// What is known of an identity that the keeper serves.
+/// Facts about an identity that the keeper serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedIdentity {
-    /// Counts up with each change.
+    /// The generation. It increases with each change.
     pub generation: u64,
     /// Whether this push changed it.
     pub changed: bool,
-    /// For people: `RSA 2048`, `P-256`, `Ed25519`.
+    /// The type of the key in readable form: `RSA 2048`, `P-256`, `Ed25519`.
     pub key_type: String,
     /// Start of the leaf's validity, seconds since 1970; 0 for a bare key.
     pub not_before: i64,
@@ -72,12 +72,13 @@ pub struct LoadedIdentity {
     pub key_id: [u8; 32],
 }
 
-/// What a front has had with an identity since the keeper's start; the reasons are words of the audit log.
+/// The keeper's counters for a front and an identity since the keeper's start. The reasons are words of the
+/// audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// The front's name.
     pub front: String,
-    /// The identity's; `*` for names that the front does not reach.
+    /// The identity's name; `*` for names that the front does not reach.
     pub identity: String,
     /// Signatures.
     pub signed: u64,

@@ -1,11 +1,11 @@
-//! What a front may ask the keeper for, by its part of the configuration and by the grants.
+//! The requests that a front may make to the keeper, according to the front's configuration and the grants.
 
 use crate::config::{Front, Selection};
 use luassl_keeper_ipc::admin::Rights;
 use luassl_protocol::ProtocolVersion;
 use luassl_settings::Grant;
 
-/// What a grant has a front ask the keeper for.
+/// Returns the requests to the keeper that a grant requires from a front.
 pub(super) fn rights(front: &Front, grant: &Grant) -> Rights {
     let roles = front.roles;
     let accepts = grant.listen || names_listener_of(front, grant);
@@ -23,13 +23,14 @@ pub(super) fn rights(front: &Front, grant: &Grant) -> Rights {
     }
 }
 
-/// Whether a grant lists a listener that the front serves; another front's connections never reach it.
+/// Returns whether a grant lists a listener that the front serves. Connections of another front never reach
+/// this one.
 fn names_listener_of(front: &Front, grant: &Grant) -> bool {
     let is_own = |name: &String| front.listeners.contains(name);
     grant.listeners.iter().any(|name| if name == "*" { !front.listeners.is_empty() } else { is_own(name) })
 }
 
-/// The identities of a front that a grant lists.
+/// Returns the identities of a front that a grant lists.
 pub(super) fn common(own: &Selection, grant: &Grant) -> Selection {
     let all = grant.identities.iter().any(|name| name == "*");
     let listed = |name: &&String| all || grant.identities.contains(name);
@@ -48,7 +49,7 @@ mod tests {
 
     const BOTH: Roles = Roles { server: true, client: true };
 
-    /// A front that serves these listeners.
+    /// Returns a front that serves these listeners.
     fn front(roles: Roles, listeners: &[&str]) -> Front {
         Front {
             user: None,
@@ -62,7 +63,7 @@ mod tests {
         }
     }
 
-    /// What a grant gives to a front that serves the listener `web`.
+    /// Returns the rights that a grant gives to a front that serves the listener `web`.
     fn rights_in(roles: Roles, grant: &Grant) -> Rights {
         rights(&front(roles, &["web"]), grant)
     }
@@ -98,7 +99,8 @@ mod tests {
         assert_eq!(newest, tls13);
         let server = rights_in(Roles { client: false, ..BOTH }, &grant());
         assert!(server.tls12_server && !server.tls13_client && !server.tls12_client);
-        // Without sockets to connect there is no client's handshake, and without any none at all.
+        // Without connected sockets there are no client handshakes. Without any sockets there are no
+        // handshakes.
         let listening = rights_in(BOTH, &Grant { connect: false, ..grant() });
         assert_eq!(listening, server);
         let connecting = rights_in(BOTH, &Grant { listen: false, ..grant() });
@@ -118,17 +120,17 @@ mod tests {
             ..grant()
         };
         let (web, mail, none) = (front(BOTH, &["web"]), front(BOTH, &["mail"]), front(BOTH, &[]));
-        // Positive control: the front that serves it has a server's rights.
+        // Positive control: the front that serves it has the rights of a server.
         assert!(rights(&web, &listeners(&["web"])).tls12_server);
         assert_eq!(rights(&mail, &listeners(&["web"])), Rights::default());
         assert_eq!(rights(&none, &listeners(&["web"])), Rights::default());
-        // One of several is enough, and all of them are those of a front that has some.
+        // One of several listeners suffices. With `*`, every front that has listeners has the rights.
         let server = rights(&web, &listeners(&["web"]));
         for grant in [listeners(&["mail", "web"]), listeners(&["*"])] {
             assert_eq!(rights(&web, &grant), server);
             assert_eq!(rights(&none, &grant), Rights::default());
         }
-        // Sockets of the program's own come in at any front.
+        // A program may pass its own sockets to any front.
         assert_eq!(rights(&mail, &Grant { listen: true, ..listeners(&["web"]) }), server);
     }
 }

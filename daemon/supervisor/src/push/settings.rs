@@ -1,4 +1,4 @@
-//! What one front is told of the configuration: its own part, and no paths to open.
+//! The settings of one front: its part of the configuration, without paths to open.
 
 use crate::config::{Config, Front, Identity, Selection};
 use crate::push::report::{Outcome, Report};
@@ -6,15 +6,17 @@ use crate::push::trust::Trusts;
 use luassl_settings::{Grant, Grantee, IdentitySettings, Settings};
 use std::collections::BTreeMap;
 
-/// Why discovered identities could not be loaded, in bytes of the settings of a front. What they answer to has a bound of
-/// its own ([`DISCOVERED_BYTES`](crate::config::DISCOVERED_BYTES)): whoever owns a directory never makes the settings too
-/// large, whatever lies there.
+/// The maximum size of the reasons why discovered identities could not be loaded, in bytes of the settings of
+/// a front. The names of these identities have their own limit
+/// ([`DISCOVERED_BYTES`](crate::config::DISCOVERED_BYTES)). The owner of a directory therefore cannot make
+/// the settings too large.
 const CAUSES_MAX: usize = 4 << 20;
 
-/// Replaces the causes beyond that limit.
+/// The text that replaces the causes beyond that limit.
 const UNTOLD: &str = "its files cannot be used";
 
-/// The settings of front `name`. `report` is the keeper's report on the identities; none where it was not asked.
+/// Returns the settings of the front `name`. `report` is the keeper's report on the identities; `None` if the
+/// keeper was not queried.
 pub fn for_front(
     name: &str,
     front: &Front,
@@ -33,7 +35,8 @@ pub fn for_front(
     }
 }
 
-/// A grant to a named control socket is for the front that serves it.
+/// Returns whether a grant concerns a front. A grant to a named control socket concerns the front that serves
+/// the socket.
 pub(super) fn concerns(front: &Front, grant: &Grant) -> bool {
     match &grant.grantee {
         Grantee::Socket(socket) => front.sockets.contains(socket),
@@ -56,7 +59,7 @@ fn identities(front: &Front, config: &Config, report: Option<&Report>) -> BTreeM
         .collect()
 }
 
-/// `capacity` is what is left for causes of discovered identities.
+/// Returns the settings of an identity. `capacity` is the remaining size for causes of discovered identities.
 fn settings(identity: &Identity, outcome: Option<&Outcome>, capacity: &mut usize) -> IdentitySettings {
     let fault = match outcome {
         Some(Outcome::Failed { cause, .. }) if identity.discovered => {
@@ -83,8 +86,9 @@ mod tests {
     use luassl_settings::{MessageError, encode_push};
     use std::path::Path;
 
-    /// Settings with a declared identity and as many others as directories bring, with the longest names that there is
-    /// capacity for, and long causes: discovered, or declared where it says so.
+    /// Returns settings with a declared identity and the maximum number of others, with the longest names
+    /// within the limit and with long causes. The others are discovered or declared, depending on
+    /// `discovered`.
     fn with_failures(discovered: bool) -> Settings {
         let text = "[identity.www]\nkey = '/www'\n";
         let mut config = load_text(Path::new("/x.toml"), text, &Request::default()).config.expect("good");
@@ -116,7 +120,7 @@ mod tests {
         assert_eq!(told("www"), Some("the cause"));
         assert_eq!(told(&format!("a{:0254}", 0)).map(str::len), Some(6_000), "there is capacity for some");
         assert_eq!(told(&format!("a{:0254}", DISCOVERED_MAX - 1)), Some(UNTOLD));
-        // Positive control: the causes of so many identities do not fit.
+        // Positive control: the causes of so many declared identities do not fit.
         let all = encode_push(&with_failures(false), Vec::new());
         assert!(matches!(all, Err(MessageError::TooLarge { .. })), "{all:?}");
     }

@@ -1,6 +1,6 @@
-//! What `check` says of staples. The keeper hands them out as they are, and a front leaves one out that it cannot parse:
-//! here it is told before it comes to that. Only staples of identities that the keeper has loaded are read: their first
-//! bytes are those of an OCSP response, so that none of them is a key.
+//! The check of staples for `luassld check`. The keeper passes staples on unchanged, and a front leaves out a
+//! staple that it cannot parse. The check reports such a staple in advance. Only staples of identities that
+//! the keeper has loaded are read: their first bytes are those of an OCSP response, so they are not keys.
 
 use crate::config::{Config, FileRef, Finding};
 use crate::push::files::open_file;
@@ -9,10 +9,10 @@ use openssl::ocsp::OcspResponse;
 use std::fs::File;
 use std::io::{self, Read};
 
-/// More than the keeper takes, in bytes.
+/// The maximum size of a staple, in bytes. It is larger than the keeper's limit.
 const STAPLE_MAX: u64 = 64 << 10;
 
-/// A warning for each staple that fronts will leave out.
+/// Returns a warning for each staple that fronts will leave out.
 pub fn unreadable_staples(config: &Config, report: &Report) -> Vec<Finding> {
     let loaded = |name: &String| matches!(report.outcomes.get(name), Some(Outcome::Loaded(_)));
     let stapled = config.identities.iter().filter(|(name, _)| loaded(name));

@@ -1,17 +1,18 @@
-//! Where the operating system's certificates are, as the libcrypto at hand was built to look for them. The variables
-//! SSL_CERT_FILE and SSL_CERT_DIR are not asked: no environment changes whom the daemon trusts.
+//! The location of the operating system's certificates, which is built into the installed libcrypto. The
+//! variables SSL_CERT_FILE and SSL_CERT_DIR are ignored: the environment does not change which certificates
+//! the daemon trusts.
 
 use std::ffi::{CStr, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// The default bundle.
+/// Returns the default bundle.
 pub(super) fn file() -> PathBuf {
     // SAFETY: the function only returns the address of a constant.
     path(unsafe { openssl_sys::X509_get_default_cert_file() })
 }
 
-/// The default directory of certificates.
+/// Returns the default directory of certificates.
 pub(super) fn directory() -> PathBuf {
     // SAFETY: the function only returns the address of a constant.
     path(unsafe { openssl_sys::X509_get_default_cert_dir() })

@@ -1,5 +1,6 @@
-//! Trusts, read whole: a front opens no file, so what OpenSSL would look up by hash is handed over in full. Certificates
-//! and CRLs alone are: a private key that lies in the same file does not get past the buffer that it is read into.
+//! Trusts, read completely. A front does not open files, so it receives all certificates that OpenSSL would
+//! look up by hash. Only certificates and CRLs are passed on. A private key in the same file does not leave
+//! the buffer that it is read into.
 
 use crate::config::{Config, Finding, Location, Trust};
 use crate::push::files::walk::{OpenFault, open_trusted};
@@ -15,18 +16,18 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// One trust, in bytes: a hundred times the usual system bundle.
+/// The maximum size of one trust, in bytes: a hundred times that of the usual system bundle.
 const MAX_TRUST: u64 = 16 << 20;
-/// Files of one directory.
+/// The maximum number of files of one directory.
 const MAX_FILES: usize = 20_000;
-/// The trust that always exists.
+/// The name of the trust that always exists.
 const SYSTEM: &str = "system";
 
 /// Trusts by name.
 pub type Trusts = BTreeMap<String, TrustSettings>;
 
-/// Reads every trust of `config` and the operating system's. One that cannot be read is left out, or stays as it is in
-/// `former`, with an error; it does not harm the others.
+/// Reads every trust of `config`, and the operating system's. A trust that cannot be read is left out, or is
+/// taken from `former`, and an error is reported. It does not affect the others.
 pub fn read_trusts(config: &Config, former: Option<&Trusts>) -> (Trusts, Vec<Finding>) {
     let (mut trusts, mut findings) = (Trusts::new(), Vec::new());
     for (name, trust) in &config.trusts {
@@ -73,8 +74,9 @@ fn read_trust(name: &str, trust: &Trust) -> Result<TrustSettings, Finding> {
     Ok(reader.settings)
 }
 
-/// What is there of the system's. A system without any trusts nobody, and the front says so to who asks. The operator does
-/// not choose these files one by one, so one that contains a private key is left out with a warning.
+/// Reads the operating system's trust as far as it exists. If it is empty, no certificate is trusted, and the
+/// front reports this to callers. The operator does not choose these files individually, so a file with a
+/// private key is left out with a warning.
 fn read_system(file: &Path, directory: &Path) -> (TrustSettings, Vec<Finding>) {
     let (mut reader, mut findings) = (Reader::default(), Vec::new());
     let files = listed(directory).unwrap_or_else(|error| {
@@ -94,7 +96,7 @@ fn read_system(file: &Path, directory: &Path) -> (TrustSettings, Vec<Finding>) {
     (reader.settings, findings)
 }
 
-/// Why a file of a trust is rejected.
+/// The reason why a file of a trust is rejected.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error(transparent)]
@@ -134,7 +136,8 @@ impl Fault {
     }
 }
 
-/// How a file is opened: those that the configuration names are not opened for who links to somebody else's.
+/// The function that opens a file. For the files of the configuration, it does not follow a user's link to a
+/// file of another user.
 type Open = fn(&Path) -> Result<OwnedFd, OpenFault>;
 
 fn open_any(path: &Path) -> Result<OwnedFd, OpenFault> {
@@ -145,7 +148,7 @@ fn open_any(path: &Path) -> Result<OwnedFd, OpenFault> {
 #[derive(Default)]
 struct Reader {
     settings: TrustSettings,
-    /// Certificates that are in already: a directory and a bundle usually hold the same ones.
+    /// The certificates that were already added. A directory and a bundle usually contain the same ones.
     seen: HashSet<Vec<u8>>,
     bytes: u64,
 }
@@ -176,8 +179,8 @@ impl Reader {
         Ok(())
     }
 
-    /// The blocks with these labels. Nothing else of the file is kept: what is read passes through a buffer that is
-    /// wiped, and reading stops at a private key.
+    /// Returns the blocks with these labels. No other part of the file is kept: it passes through a buffer
+    /// that is wiped, and reading stops at a private key.
     fn read(
         &mut self,
         path: &Path,
@@ -205,8 +208,8 @@ impl Reader {
     }
 }
 
-/// The files of a directory as `openssl rehash` makes it: what its links name. Without such links, every `.pem` and
-/// `.crt`.
+/// Returns the files of a directory in the layout of `openssl rehash`: the targets of its links. If there are
+/// no such links, returns every `.pem` and `.crt` file.
 fn listed(directory: &Path) -> io::Result<Vec<(PathBuf, Kind)>> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(directory)?
         .take(MAX_FILES)
@@ -221,7 +224,7 @@ fn listed(directory: &Path) -> io::Result<Vec<(PathBuf, Kind)>> {
     Ok(paths.into_iter().filter(named).map(|path| (path, Kind::Certificate)).collect())
 }
 
-/// What a link of a hashed directory leads to (openssl-rehash(1)): `HHHHHHHH.N` or `HHHHHHHH.rN`.
+/// The kind of file behind a link in a hashed directory (openssl-rehash(1)): `HHHHHHHH.N` or `HHHHHHHH.rN`.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Certificate,

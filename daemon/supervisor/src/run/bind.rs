@@ -1,5 +1,5 @@
-//! Sockets that the supervisor holds: control sockets and the keeper's sockets, by path; listeners, by address. They
-//! outlive the children that serve them.
+//! Sockets that the supervisor holds: control sockets and the keeper's sockets, bound to paths; listeners,
+//! bound to addresses. They exist longer than the children that serve them.
 
 use crate::config::{Config, Finding, Listener, Location, SocketFile};
 use crate::run::lock::{self, Lock, LockError};
@@ -15,28 +15,28 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn.
+/// The number of connections that wait to be accepted. The kernel reduces it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-/// The same of Unix sockets: whoever connects waits behind these, also behind those of others, who may have gone already.
-/// Beyond them connect(2) waits, in the order of the calls.
+/// The same for Unix sockets. A new client waits behind these connections, including those of clients that
+/// have already gone. Beyond this number, connect(2) waits, in the order of the calls.
 const UNIX_BACKLOG: i32 = 128;
 
-/// A listening Unix socket; dropping it removes its file.
+/// A listening Unix socket. Dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     socket: OwnedFd,
     path: PathBuf,
-    /// The file that was bound (O_PATH), whatever is at the path later.
+    /// The file that was bound (O_PATH). It stays the same if the file at the path is replaced.
     file: OwnedFd,
     inode: (u64, u64),
 }
 
 impl UnixSocket {
-    /// Binds `path`, with `file`'s mode and group. A stale socket file is replaced.
+    /// Binds `path`, with the mode and group of `file`. A stale socket file is replaced.
     ///
     /// # Errors
-    /// A finding for the operator.
+    /// Returns a finding for the operator.
     pub(super) fn bind(path: &Path, file: &SocketFile, kind: SocketType) -> Result<Self, Finding> {
         let fault = |what: &str, errno: Errno| {
             Finding::error(Location::file(path), format!("the socket cannot be {what}: {errno}"))
@@ -54,15 +54,15 @@ impl UnixSocket {
         if let Some(group) = file.group {
             bound.give(None, Gid::from_raw(group)).map_err(|errno| fault("given to its group", errno))?;
         }
-        // Until here every connection is refused.
+        // Until this call, every connection is refused.
         listen(&bound.socket, UNIX_BACKLOG).map_err(|errno| fault("listened on", errno))?;
         Ok(bound)
     }
 
-    /// Changes its owner. Its mode then admits connections of that user only.
+    /// Changes the owner of the socket file. Its mode then admits only connections of that user.
     ///
     /// # Errors
-    /// A finding for the operator.
+    /// Returns a finding for the operator.
     pub(super) fn give_to(&self, user: User) -> Result<(), Finding> {
         self.give(Some(Uid::from_raw(user.uid())), Gid::from_raw(user.gid())).map_err(|errno| {
             Finding::error(
@@ -78,15 +78,15 @@ impl UnixSocket {
         rustix::fs::chownat(&self.file, "", user, Some(group), AtFlags::EMPTY_PATH)
     }
 
-    /// Its file, so that who has no way to its directory can connect to it, by /proc/self/fd.
+    /// Returns the socket file. A process without access to its directory can connect to it by /proc/self/fd.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the system call.
     pub(super) fn file(&self) -> std::io::Result<OwnedFd> {
         self.file.try_clone()
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -110,7 +110,8 @@ fn inode(status: &Stat) -> (u64, u64) {
     (status.st_dev, status.st_ino)
 }
 
-/// Two supervisors that start at once must not remove each other's fresh socket: each holds this lock meanwhile.
+/// Takes the lock for a socket. Two supervisors that start at the same time must not remove each other's new
+/// socket: each holds this lock while it binds.
 fn lock(socket: &Path) -> Result<Lock, Finding> {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
@@ -125,7 +126,8 @@ fn lock(socket: &Path) -> Result<Lock, Finding> {
     })
 }
 
-/// The file has its mode from the socket (unix(7)) when it comes into being, so that nothing is changed by its path.
+/// Binds the socket. The file gets its mode from the socket (unix(7)) when it is created, so no call changes
+/// it by path.
 fn bind_with_mode(socket: &OwnedFd, address: &SocketAddrUnix, mode: Mode) -> Result<(), Errno> {
     rustix::fs::fchmod(socket, mode)?;
     let former = rustix::process::umask(Mode::empty());
@@ -134,7 +136,8 @@ fn bind_with_mode(socket: &OwnedFd, address: &SocketAddrUnix, mode: Mode) -> Res
     bound
 }
 
-/// The file at `path`, which has to be the one that was just bound: a socket of ours with no other name.
+/// Returns the file at `path`. It must be the file that was just bound: a socket of this user with no other
+/// name.
 fn just_bound(path: &Path) -> Result<(OwnedFd, Stat), Finding> {
     let fault = |what: &str| {
         Finding::error(Location::file(path), format!("the socket was bound, but {what}"))
@@ -167,7 +170,7 @@ fn remove_stale(path: &Path, kind: SocketType) -> Result<(), Finding> {
     })
 }
 
-/// Whether a process accepts connections. Only ECONNREFUSED counts as no.
+/// Returns whether a process accepts connections. Only ECONNREFUSED counts as no.
 fn someone_listens(path: &Path, kind: SocketType) -> bool {
     let attempt = || -> Result<(), Errno> {
         let address = SocketAddrUnix::new(path)?;
@@ -228,10 +231,11 @@ fn refused(name: &str, address: SocketAddr, location: &Location, errno: Errno) -
 /// Configured listeners by name.
 pub(super) type Listeners = BTreeMap<String, Arc<TcpSocket>>;
 
-/// Binds the listeners of `config`; one that is in `former` under its name or another stays as it is.
+/// Binds the listeners of `config`. A listener that is in `former`, under any name, is kept unchanged.
 ///
 /// # Errors
-/// A finding for the first that cannot be had; nothing of what was bound for it is kept then.
+/// Returns a finding for the first listener that cannot be bound. The listeners that were bound before it are
+/// then closed.
 pub(super) fn listeners(config: &Config, former: &Listeners) -> Result<Listeners, Finding> {
     let open = |(name, listener): (&String, &Listener)| {
         let address = listener.address.ok_or_else(|| {
@@ -279,7 +283,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let locked = std::fs::File::open(directory.path()).expect("opened");
         rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive).expect("locked");
-        // Positive control: who wants the directory's lock waits.
+        // Positive control: another process waits for the lock of the directory.
         let second = std::fs::File::open(directory.path()).expect("opened");
         let wanted = rustix::fs::flock(&second, rustix::fs::FlockOperation::NonBlockingLockExclusive);
         assert_eq!(wanted, Err(Errno::WOULDBLOCK));
@@ -307,7 +311,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name);
         let bound = std::os::unix::net::UnixListener::bind(path("a.sock")).expect("bound");
-        // Positive control: the socket itself is taken.
+        // Positive control: the socket itself is accepted.
         just_bound(&path("a.sock")).expect("the socket");
         std::fs::write(path("victim"), "").expect("written");
         std::os::unix::fs::symlink(path("victim"), path("link")).expect("linked");
@@ -328,7 +332,7 @@ mod tests {
         std::fs::write(&path, "").expect("written");
         let group = |path: &Path| std::fs::metadata(path).expect("a file").gid();
         let before = group(&path);
-        // Root may give it to any group, and anybody to its own.
+        // Root may assign any group, and other users their own.
         let wanted = if rustix::process::geteuid().is_root() { 54_321 } else { before };
         socket.give(None, Gid::from_raw(wanted)).expect("given");
         assert_eq!(group(&directory.path().join("moved")), wanted);

@@ -1,23 +1,23 @@
-//! How the children leave the file system and the network, as the units have it for theirs: so that whoever takes one over
-//! reaches no Unix socket but the keeper's.
+//! The isolation of the children from the file system and the network, as the units provide it for theirs. An
+//! attacker who takes over a child reaches no Unix socket except the keeper's.
 
 use crate::config::{Config, Finding};
 pub(super) use luassl_sandbox::isolation::Isolation;
 use luassl_sandbox::isolation::probe;
 use luassl_settings::Grantee;
 
-/// The children's; none for those that see what their user sees.
+/// The isolation of the children; `None` for children with the access of their user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Isolations {
-    /// The keeper's.
+    /// That of the keeper.
     pub keeper: Option<Isolation>,
-    /// Every front's.
+    /// That of every front.
     pub fronts: Option<Isolation>,
 }
 
 impl Isolations {
-    /// What this system lets the children have, tried out, and a warning where that is not all. To be called before there
-    /// are threads.
+    /// Tests which isolation this system provides for the children, and returns it, with a warning if it is
+    /// incomplete. Must be called before there are threads.
     #[must_use]
     pub fn choose(config: &Config) -> (Self, Option<Finding>) {
         let root = rustix::process::geteuid().is_root();
@@ -50,8 +50,8 @@ fn seen(cause: &str) -> Finding {
     Finding::warning(None, format!("{effect}: {cause}"))
 }
 
-/// Whether a grant is for somebody else than who starts luassld. A user namespace shows every other user as 65534, and
-/// every other group, and so also those who come in by a named socket.
+/// Returns whether a grant is for another user than the one that starts luassld. In a user namespace, every
+/// other user and group appears as 65534. This also applies to users who connect through a named socket.
 pub(super) fn needs_others(config: &Config) -> bool {
     let own = rustix::process::geteuid().as_raw();
     config.grants.iter().any(|grant| grant.grantee != Grantee::User(own))

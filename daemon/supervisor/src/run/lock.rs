@@ -1,5 +1,6 @@
-//! The lock under which a socket is made: a file beside the socket, that only its owner can open. A directory is no good
-//! for it: whoever may list it can lock it, and keep a start waiting.
+//! The lock that is held while a socket is created: a file beside the socket that only its owner can open. A
+//! lock on the directory is not suitable: every user who can list the directory can lock it, and delay a
+//! start.
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -7,19 +8,20 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a start waits for another one that makes the same socket. That takes milliseconds.
+/// The time that a start waits for another start that creates the same socket. Creating a socket takes
+/// milliseconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a lock that is held is tried again: flock(2) has no deadline of its own.
+/// The interval of attempts to take a held lock. flock(2) has no deadline of its own.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// A lock that is held until it is dropped, which also removes its file.
+/// A lock that is held until it is dropped. Dropping it also removes its file.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
     _file: OwnedFd,
 }
 
-/// Why the lock cannot be taken.
+/// The reason why the lock cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
     /// The file cannot be opened.
@@ -28,7 +30,7 @@ pub(super) enum LockError {
     /// Another user controls the file.
     #[error("{0}")]
     Foreign(&'static str),
-    /// Another process has it.
+    /// Another process holds the lock.
     #[error("{0} has held it for {1} s")]
     Held(String, u64),
 }
@@ -37,7 +39,8 @@ impl Lock {
     /// Takes the lock at `path`. Creates the file if it does not exist.
     ///
     /// # Errors
-    /// [`LockError`]; after `patience` where another process holds it.
+    /// Returns [`LockError`] if the lock cannot be taken, or if another process still holds it after
+    /// `patience`.
     pub(super) fn take(path: PathBuf, patience: Duration) -> Result<Self, LockError> {
         let deadline = Instant::now() + patience;
         loop {
@@ -46,7 +49,7 @@ impl Lock {
             match rustix::io::retry_on_intr(|| {
                 rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
             }) {
-                // The previous owner may have removed it meanwhile.
+                // The previous owner may have removed the file meanwhile.
                 Ok(()) if is_at(&path, &status) => return Ok(Self { path, _file: file }),
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) if Instant::now() >= deadline => {
@@ -61,7 +64,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Still under the lock: whoever waits for it looks whether its file is still there.
+        // The lock is still held. A process that waits for it checks whether its file still exists.
         let _ = rustix::fs::unlink(&self.path);
     }
 }
@@ -72,7 +75,7 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
 }
 
-/// A file of ours that no other user can open, or can have open already.
+/// Checks that a file belongs to this user, and that no other user can open it or can have it open.
 fn own(file: &OwnedFd) -> Result<Stat, LockError> {
     let status = rustix::fs::fstat(file)?;
     let regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
@@ -89,7 +92,8 @@ fn is_at(path: &Path, status: &Stat) -> bool {
     rustix::fs::lstat(path).is_ok_and(|there| (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino))
 }
 
-/// Who holds the lock of this file, by /proc/locks: `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`.
+/// Returns the process that holds the lock of this file, from /proc/locks: `1: FLOCK  ADVISORY  WRITE 4711
+/// fe:00:1234 0 EOF`.
 fn holder(status: &Stat) -> String {
     let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     let inode = format!(":{}", status.st_ino);
@@ -141,7 +145,7 @@ mod tests {
         std::os::unix::fs::symlink(path("victim"), path("link")).expect("linked");
         let refused = |name: &str| Lock::take(path(name), Duration::ZERO).expect_err(name).to_string();
         assert!(refused("link").contains("Too many levels of symbolic links"));
-        // It has the usual mode: others may open it.
+        // The file has the usual mode: other users may open it.
         assert_eq!(refused("victim"), "other users can open the file");
     }
 }

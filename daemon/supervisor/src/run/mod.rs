@@ -1,7 +1,7 @@
-//! `luassld run`: binds what the configuration names, starts keeper and fronts, hands them what they need, and starts
-//! them again when they end.
+//! `luassld run`: binds the sockets of the configuration, starts the keeper and the fronts, passes them their
+//! files and settings, and restarts them when they exit.
 //!
-//! It alone opens files. It reads no byte of a key, and none from the network.
+//! Only the supervisor opens files. It does not read keys and does not read from the network.
 
 mod bind;
 mod child;
@@ -33,13 +33,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 pub use users::Users;
 
-/// A push that still waits for its answer when everything has ended is not waited for any longer than this.
+/// The time to wait for the answer to a push that is pending after all children have exited.
 const LAST_PUSH: Duration = Duration::from_secs(1);
 
-/// Runs the supervisor until it is told to end. Prints `ready` once everything serves.
+/// Runs the supervisor until it receives a signal to end. Prints `ready` when all children serve.
 ///
 /// # Errors
-/// The findings that prevented its start, or that made it give up.
+/// Returns the findings that prevented its start, or that made it give up.
 pub fn run(
     request: &Request,
     programs: Programs,
@@ -81,12 +81,12 @@ struct Supervisor {
     stop_keeper: watch::Sender<bool>,
     fronts: JoinSet<()>,
     keeper: JoinSet<()>,
-    /// What each child serves, by its name.
+    /// The serial of the state that each child serves, by its name.
     serves: BTreeMap<String, u64>,
-    /// The last configuration that all served; none before the first.
+    /// The last configuration that all children served; `None` before the first.
     served: Option<u64>,
     isolations: Isolations,
-    /// Reserves the user IDs of the children for as long as this lives.
+    /// Reserves the user IDs of the children until it is dropped.
     _users: Users,
     signals: Signals,
 }
@@ -176,7 +176,7 @@ impl Supervisor {
         outcome
     }
 
-    /// A child has answered. Once all have, everything serves.
+    /// Records the answer of a child. When all children have answered, the configuration is served.
     fn note(&mut self, name: String, serial: u64) {
         self.serves.insert(name.clone(), serial);
         let current = self.states.borrow().serial;
@@ -214,7 +214,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Ends the fronts, then the keeper, which signs for them to the last. A second signal ends them at once.
+    /// Stops the fronts, then the keeper, because fronts need its signatures until they exit. A second signal
+    /// kills them at once.
     async fn end(mut self) {
         let orderly = async {
             self.stop_fronts.send_replace(true);
@@ -236,10 +237,10 @@ fn gave_up(name: &str) -> Finding {
     Finding::error(None, format!("{name} did not start")).hint("see the messages above")
 }
 
-/// Reports readiness: on standard output, and to systemd where it started us.
+/// Reports readiness on standard output, and to systemd if systemd started this process.
 fn announce() {
     let mut out = io::stdout().lock();
-    // Nobody has to listen.
+    // A missing reader is not an error.
     let _ = writeln!(out, "ready").and_then(|()| out.flush());
     let _ = SdNotify::from_environment().map(|sd_notify| sd_notify.map(|sd_notify| sd_notify.ready()));
     tracing::info!("ready");

@@ -1,6 +1,7 @@
-//! Numbers for users without a name, taken as systemd takes those of DynamicUser= (its src/core/dynamic-user.c): who has the
-//! lock of a number's file in one directory has the number, and nobody else gives it to anybody meanwhile. The directory is
-//! used without systemd as well: two supervisors have to agree, too.
+//! User IDs without a name, reserved in the same way as systemd does for DynamicUser= (its
+//! src/core/dynamic-user.c). A process that holds the lock of a number's file in one directory has the
+//! number, and no other process assigns it meanwhile. The directory is used without systemd as well, because
+//! two supervisors must agree too.
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -10,25 +11,26 @@ use std::path::{Path, PathBuf};
 
 /// User IDs that are reserved for users without a name.
 pub(super) const NUMBERS: RangeInclusive<u32> = 61_184..=65_519;
-/// Where their locks are.
+/// The directory of their locks.
 pub(super) const DIRECTORY: &str = "/run/systemd/dynamic-uid";
-/// The mode of that directory, where it is made here.
+/// The mode of that directory if it is created here.
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 
-/// A user ID that nothing else uses for as long as this value lives.
+/// A user ID that is reserved until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Number {
     value: u32,
     path: PathBuf,
-    /// Its lock.
+    /// The file with its lock.
     _file: OwnedFd,
 }
 
 impl Number {
-    /// Takes a user ID, for a user that is called `name` in its file; none where it is in use.
+    /// Reserves a user ID. `name` is written to its file as the user's name. Returns `None` if the ID is in
+    /// use.
     ///
     /// # Errors
-    /// The system's, where the lock cannot be taken.
+    /// Returns the error of the system call if the lock cannot be taken.
     pub(super) fn take(directory: &Path, value: u32, name: &str) -> Result<Option<Self>, Errno> {
         let path = directory.join(value.to_string());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -55,7 +57,7 @@ impl Number {
 
 impl Drop for Number {
     fn drop(&mut self) {
-        // Still under the lock.
+        // The lock is still held.
         let _ = rustix::fs::unlink(&self.path);
     }
 }
@@ -63,7 +65,7 @@ impl Drop for Number {
 /// Creates the directory of the locks if systemd has not.
 ///
 /// # Errors
-/// The system's.
+/// Returns the error of the system call.
 pub(super) fn make_directory(directory: &Path) -> Result<(), Errno> {
     let made = |path: &Path| match rustix::fs::mkdir(path, DIRECTORY_MODE) {
         Err(Errno::EXIST) => Ok(()),
@@ -80,11 +82,11 @@ mod tests {
     #[test]
     fn finding_21_a_number_whose_lock_systemd_holds_is_not_taken() {
         let directory = tempfile::tempdir().expect("a directory");
-        // As pick_uid() of systemd does.
+        // This is what pick_uid() of systemd does.
         let file = std::fs::File::create(directory.path().join("61184")).expect("made");
         rustix::fs::flock(&file, FlockOperation::LockExclusive).expect("locked");
         assert!(Number::take(directory.path(), 61_184, "a").expect("an answer").is_none());
-        // Positive control: a file that nobody holds is what a process that was killed has left.
+        // Positive control: a killed process leaves a file that no process has locked.
         drop(file);
         assert!(Number::take(directory.path(), 61_184, "a").expect("an answer").is_some());
     }

@@ -1,38 +1,41 @@
-//! Identities on whose files the keeper hangs: what its previous runs showed, so that the next run soon serves the
-//! others, however many there are.
+//! Identities whose files make the keeper hang: records the observations of its previous runs, so that the
+//! next run soon serves the other identities, independent of their number.
 
 use crate::push::Caution;
 use std::collections::BTreeSet;
 
-/// Lives of the keeper that files on a device which kept one may keep as well, before they are left out until a reload.
+/// The number of runs of the keeper that may hang on further files of a device on which a run already hung.
+/// After that, these files are left out until a reload.
 const SECOND_TRIES: u32 = 3;
 
-/// What is known about one state.
+/// The observations about one state.
 #[derive(Debug, Default)]
 pub(super) struct Slow {
-    /// Those that this life of the keeper was silent about, with the devices of their files. It is asked for them again,
-    /// since it may come back.
+    /// The identities without an answer in this run of the keeper, with the devices of their files. The
+    /// keeper is asked for them again, because it may recover.
     seen: Vec<(String, BTreeSet<u64>)>,
-    /// Those that this life has answered about.
+    /// The identities that this run has answered about.
     answered: BTreeSet<String>,
-    /// Those that a former life was silent about. They are left out, so that the new one serves the others.
+    /// The identities without an answer in a former run. They are left out, so that the new run serves the
+    /// others.
     left_out: BTreeSet<String>,
-    /// What their files lie on: whatever else lies there is pushed once the others are served.
+    /// The devices of their files. Other files on these devices are pushed when the other identities are
+    /// served.
     devices: BTreeSet<u64>,
-    /// Those that the former life has answered about: they are pushed all the same.
+    /// The identities that the former run has answered about. They are pushed in any case.
     trusted: BTreeSet<String>,
-    /// Whether this life serves the others, and is pushed the rest.
+    /// Whether this run serves the other identities, and receives the postponed ones.
     is_second: bool,
     /// Whether that push is still to be made.
     is_due: bool,
-    /// Lives that the rest has kept.
+    /// The number of runs that hung on the postponed identities.
     kept: u32,
-    /// The state that this is about: with the next all are tried again.
+    /// The serial of the state. With the next state, all identities are tried again.
     serial: u64,
 }
 
 impl Slow {
-    /// Another life begins.
+    /// Begins another run.
     pub(super) fn begin(&mut self) {
         let seen = std::mem::take(&mut self.seen);
         self.kept += u32::from(self.is_second && !seen.is_empty());
@@ -44,7 +47,7 @@ impl Slow {
         (self.is_second, self.is_due) = (false, false);
     }
 
-    /// What a push of this state must consider.
+    /// Returns the caution for a push of this state.
     pub(super) fn caution(&mut self, serial: u64) -> Caution {
         if self.serial != serial {
             *self = Self { serial, ..Self::default() };
@@ -54,7 +57,7 @@ impl Slow {
         Caution { left_out, devices, trusted, ..Caution::default() }
     }
 
-    /// A push has ended: `committed` says whether it came to its end.
+    /// Records the results of a push. `committed` is true if the push completed.
     pub(super) fn learn(&mut self, learned: Caution, committed: bool) {
         self.answered.extend(learned.answered);
         self.seen.extend(learned.stuck);
@@ -65,7 +68,7 @@ impl Slow {
         }
     }
 
-    /// Whether to push the same state again at once, with the postponed identities.
+    /// Returns whether to push the same state again at once, with the postponed identities.
     pub(super) fn take_due(&mut self) -> bool {
         std::mem::take(&mut self.is_due)
     }
@@ -83,7 +86,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    /// Answers as a keeper does that never comes back from the files of identities whose names begin with `stuck`.
+    /// Answers like a keeper that hangs on the files of identities whose names begin with `stuck`.
     fn keep(socket: &OwnedFd) {
         let (mut request, mut answer, mut is_stuck) = (vec![0; REQUEST_MAX], Vec::new(), false);
         loop {
@@ -121,7 +124,7 @@ mod tests {
         outcome
     }
 
-    /// One life of such a keeper: the identities whose files it read, for each push that came to its end.
+    /// Runs such a keeper once. Returns the identities whose files it read, for each push that completed.
     fn life(config: &Config, slow: &mut Slow) -> Vec<Vec<String>> {
         slow.begin();
         let (ours, theirs) =
@@ -143,7 +146,7 @@ mod tests {
         })
     }
 
-    /// A configuration with these identities, the files of which lie on one device.
+    /// Returns a configuration with these identities. All of their files are on one device.
     fn config(directory: &Path, names: &[&str]) -> Config {
         let declared = |name: &&str| {
             let key = directory.join(name);
@@ -161,7 +164,8 @@ mod tests {
         let mut slow = Slow::default();
         assert!(life(&config, &mut slow).is_empty());
         assert!(slow.caution(1).left_out.is_empty(), "the same keeper may come back");
-        // What was read before is served at once, and then what lies beside the file that kept it.
+        // Files that were read before are served at once, then the other files on the device of the file that
+        // it hung on.
         assert_eq!(life(&config, &mut slow), [vec!["a"], vec!["a", "z"]]);
         assert_eq!(life(&config, &mut slow).last(), Some(&vec!["a".to_owned(), "z".to_owned()]));
         let caution = slow.caution(1);
@@ -182,14 +186,14 @@ mod tests {
         names.extend(["a", "z"]);
         let config = config(directory.path(), &names);
         let mut slow = Slow::default();
-        // Positive control: the first life serves nothing, since nothing is known of the files.
+        // Positive control: the first run serves nothing, because nothing is known about the files.
         assert!(life(&config, &mut slow).is_empty());
         for kept in 0..SECOND_TRIES {
-            // Each of these serves, and then is kept by the next one.
+            // Each of these runs serves, and then hangs on the next file.
             assert_eq!(life(&config, &mut slow), [vec!["a"]]);
             assert_eq!(slow.kept, kept);
         }
-        // From then on they are left out, with whatever lies on that device.
+        // After that they are left out, with all other files on that device.
         for _ in 0..2 {
             assert_eq!(life(&config, &mut slow), [vec!["a"]]);
             assert!(slow.seen.is_empty());

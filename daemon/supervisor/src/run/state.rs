@@ -1,4 +1,4 @@
-//! What the supervisor serves: built whole, then swapped.
+//! The state that the supervisor serves. A new state is built completely, then replaces the previous one.
 
 use crate::config::{Config, DEFAULT_FRONT, Finding, Front, SocketFile};
 use crate::push::{Trusts, read_trusts};
@@ -11,19 +11,20 @@ use rustix::net::SocketType;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The keeper's sockets: their fronts alone connect to them.
+/// The mode of the keeper's sockets. Only their fronts connect to them.
 const KEEPER_MODE: u32 = 0o600;
-/// Sockets for `luasslctl status`: for the user who started the supervisor, and root.
+/// The mode of the sockets for `luasslctl status`. The user who started the supervisor and root may connect.
 const STATUS_MODE: u32 = 0o600;
-/// What follows the control socket's path in theirs; then `-NAME` for every front but the default one.
+/// The suffix that is added to the control socket's path for these sockets. For a front other than the
+/// default one, `-NAME` is added too.
 pub const STATUS_SUFFIX: &str = ".admin";
-/// Mode of the directory of the sockets, where the supervisor creates it.
+/// The mode of the directory of the sockets if the supervisor creates it.
 const DIRECTORY_MODE: u32 = 0o755;
 
 /// A configuration in force, with everything that was opened for it.
 #[derive(Debug)]
 pub(super) struct State {
-    /// Counts the configurations of this supervisor, from 1.
+    /// The number of the configuration in this supervisor, from 1.
     pub(super) serial: u64,
     pub(super) config: Config,
     pub(super) trusts: Trusts,
@@ -31,10 +32,10 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The first state, or the next: what `former` has open stays open.
+    /// Builds the first state or the next one. Open sockets of `former` stay open.
     ///
     /// # Errors
-    /// A finding where a listener cannot be bound.
+    /// Returns a finding if a listener cannot be bound.
     pub(super) fn build(config: Config, former: Option<&Self>) -> Result<(Self, Vec<Finding>), Finding> {
         let none = Listeners::new();
         let listeners = listeners(&config, former.map_or(&none, |former| &former.listeners))?;
@@ -44,20 +45,20 @@ impl State {
     }
 }
 
-/// The Unix sockets: bound once, for the supervisor's life.
+/// The Unix sockets. They are bound once, for the lifetime of the supervisor.
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) control: UnixSocket,
     pub(super) named: BTreeMap<String, UnixSocket>,
-    /// The keeper's, by front.
+    /// The keeper's sockets, by front.
     pub(super) keeper: BTreeMap<String, UnixSocket>,
-    /// On which the fronts tell their status, by front.
+    /// The sockets on which the fronts report their status, by front.
     pub(super) status: BTreeMap<String, UnixSocket>,
 }
 
 impl Sockets {
     /// # Errors
-    /// A finding for the first that cannot be bound.
+    /// Returns a finding for the first socket that cannot be bound.
     pub(super) fn bind(config: &Config, users: &Users) -> Result<Self, Finding> {
         let path = control_path(&config.control)?;
         let control = UnixSocket::bind(&path, &config.control, SocketType::STREAM)?;
@@ -97,7 +98,8 @@ impl Sockets {
     }
 }
 
-/// Where the control socket goes: as configured, else where the module looks for it. Then its directory is ours.
+/// Returns the path of the control socket: the configured one, or else the one where the module looks for it.
+/// In the latter case, creates its directory.
 fn control_path(file: &SocketFile) -> Result<PathBuf, Finding> {
     if let Some(path) = &file.path {
         return Ok(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
@@ -117,9 +119,11 @@ fn control_path(file: &SocketFile) -> Result<PathBuf, Finding> {
     Ok(directory.join("luassl.sock"))
 }
 
-/// Everybody may pass through to the control socket, whatever the umask; the other sockets have modes of their own.
+/// Creates a directory that every user may pass through to the control socket, independent of the umask. The
+/// other sockets have their own modes.
 fn make_directory(directory: &Path) -> Result<(), Finding> {
-    // Made with its mode: nothing is changed by a path where somebody might put a link.
+    // The directory is created with its mode. A later change by path could follow a link that another user
+    // put there.
     let former = rustix::process::umask(Mode::empty());
     let made = rustix::fs::mkdir(directory, Mode::from_raw_mode(DIRECTORY_MODE));
     rustix::process::umask(former);
@@ -136,7 +140,7 @@ fn keeper_path(control: &Path, name: &str, front: &Front) -> PathBuf {
     front.keeper_socket.clone().unwrap_or_else(|| beside(control, ".keeper", name))
 }
 
-/// A front's socket beside the control socket.
+/// Returns the path of a front's socket beside the control socket.
 fn beside(control: &Path, suffix: &str, name: &str) -> PathBuf {
     let mut path = control.as_os_str().to_owned();
     path.push(suffix);
@@ -146,7 +150,7 @@ fn beside(control: &Path, suffix: &str, name: &str) -> PathBuf {
     path.into()
 }
 
-/// Warnings about changes that need a restart; an error where the reload cannot be applied at all.
+/// Returns warnings about changes that need a restart, or an error if the reload cannot be applied.
 pub(super) fn reloadable(
     old: &Config,
     new: &Config,
@@ -226,7 +230,7 @@ mod tests {
     fn finding_24_a_reload_brings_no_grant_that_a_user_namespace_would_give_to_everybody() {
         let old = config("");
         let new = config("[[grant]]\nuser = 65534\nidentities = []");
-        // Positive control: a front that sees everybody takes it.
+        // Positive control: a front that sees all users accepts it.
         assert_eq!(reloadable(&old, &new, Isolations::default()), Ok(vec![]));
         let fronts = Some(Isolation::UserNamespace);
         let refused = reloadable(&old, &new, Isolations { keeper: None, fronts }).expect_err("refused");

@@ -1,8 +1,8 @@
-//! Which users keeper and fronts become where root starts them: each one of its own, so that none of them is root, and none
-//! can reach the other.
+//! The users that the keeper and the fronts run as if root starts them. Each has its own user, so that no
+//! child runs as root, and no child can access another.
 //!
-//! The configuration may name them; else those that packages make (`luassl-keeper`, `luassl`, `luassl-NAME`); else numbers
-//! that nobody has ([`numbers`]).
+//! The users are those of the configuration; otherwise those that packages create (`luassl-keeper`, `luassl`,
+//! `luassl-NAME`); otherwise unused numbers ([`numbers`]).
 
 use crate::config::{Config, DEFAULT_FRONT, Finding, sections::accounts};
 use crate::run::numbers::{self, NUMBERS, Number};
@@ -13,22 +13,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-/// The users of the children; none for those that run as the user who starts them.
+/// The users of the children; `None` for children that run as the user who starts them.
 #[derive(Debug, Default)]
 pub struct Users {
-    /// The keeper's.
+    /// The user of the keeper.
     pub keeper: Option<User>,
-    /// Those of fronts, by name.
+    /// The users of the fronts, by name.
     pub fronts: BTreeMap<String, User>,
-    /// Those of their user IDs that have no name, locked against other use.
+    /// The user IDs without a name, locked against other use.
     _numbers: Vec<Number>,
 }
 
 impl Users {
-    /// Chooses, with warnings.
+    /// Chooses the users, and returns warnings.
     ///
     /// # Errors
-    /// A finding where two children would have the same user, or where no user ID is free.
+    /// Returns a finding if two children would have the same user, or if no user ID is free.
     pub fn choose(config: &Config) -> Result<(Self, Vec<Finding>), Finding> {
         let configured =
             config.keeper_user.is_some() || config.fronts.values().any(|front| front.user.is_some());
@@ -70,7 +70,7 @@ fn distinct(keeper: User, fronts: &BTreeMap<String, User>) -> Result<(), Finding
     }
 }
 
-/// Why root cannot switch users here, as in many containers.
+/// Returns the reason why root cannot switch users here, as in many containers.
 fn cannot_change() -> Option<&'static str> {
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::CHOWN;
     if !capabilities(None).is_ok_and(|sets| sets.effective.contains(needed)) {
@@ -83,7 +83,7 @@ fn cannot_change() -> Option<&'static str> {
     (!there).then_some("this user namespace has no other users")
 }
 
-/// Whether a line of uid_map (user_namespaces(7)) has this number inside of the namespace.
+/// Returns whether a line of uid_map (user_namespaces(7)) contains this number inside the namespace.
 fn is_mapped(map: &str, number: u32) -> bool {
     map.lines().any(|line| {
         let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>().unwrap_or(0));
@@ -93,7 +93,7 @@ fn is_mapped(map: &str, number: u32) -> bool {
 }
 
 struct Choice {
-    /// Where numbers are locked.
+    /// The directory of the locks.
     directory: PathBuf,
     taken: BTreeSet<u32>,
     numbers: Vec<Number>,
@@ -129,7 +129,8 @@ impl Choice {
         Ok(user)
     }
 
-    /// A user ID that no account, process or lock uses; the same one at each start, if possible.
+    /// Returns a user ID that no account, process or lock uses. If possible, it is the same one at each
+    /// start.
     fn free(&mut self, name: &str) -> Result<Option<User>, Errno> {
         numbers::make_directory(&self.directory)?;
         let mut hasher = DefaultHasher::new();
@@ -162,7 +163,8 @@ fn has_account(number: u32) -> bool {
     account || group
 }
 
-/// Users of all processes. Not the owners of /proc/PID: those that are not dumpable are root's there.
+/// Returns the users of all processes. The owners of /proc/PID are not used: root owns the entries of
+/// processes that are not dumpable.
 fn in_use() -> BTreeSet<u32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let statuses =
@@ -208,7 +210,7 @@ mod tests {
         let [mut one, mut other] = [(), ()].map(|()| Choice::new(directory.path()));
         let first = one.user("a", "no-such-user-here", None).expect("a number");
         assert_ne!(other.user("a", "no-such-user-here", None).expect("a number"), first);
-        // Positive control: without the first one's lock it is the first choice of both.
+        // Positive control: without the lock of the first one, both choose the same ID.
         drop(one);
         let mut third = Choice::new(directory.path());
         assert_eq!(third.user("a", "no-such-user-here", None).expect("a number"), first);

@@ -1,5 +1,5 @@
-//! Users and groups by name, through the system's name service (nsswitch.conf: files, LDAP, systemd's own). An entry has
-//! at most 1 MiB: a group with tens of thousands of members fits.
+//! Users and groups by name, from the system's name service (nsswitch.conf: files, LDAP, systemd). An entry
+//! has at most 1 MiB. A group with tens of thousands of members fits.
 
 use nix::{
     errno::Errno,
@@ -7,39 +7,39 @@ use nix::{
 };
 use std::io;
 
-/// The uid of the user `name`, or `None` if there is no such user.
+/// Returns the uid of the user `name`, or `None` if there is no such user.
 ///
 /// # Errors
-/// If the name service cannot be asked.
+/// Returns an error if the name service fails.
 pub(crate) fn uid_of(name: &str) -> io::Result<Option<u32>> {
     Ok(found(User::from_name(name))?.map(|user| user.uid.as_raw()))
 }
 
-/// The gid of the group `name`, or `None` if there is no such group.
+/// Returns the gid of the group `name`, or `None` if there is no such group.
 ///
 /// # Errors
-/// If the name service cannot be asked.
+/// Returns an error if the name service fails.
 pub(crate) fn gid_of(name: &str) -> io::Result<Option<u32>> {
     Ok(found(Group::from_name(name))?.map(|group| group.gid.as_raw()))
 }
 
-/// The gid of the user with this uid, or `None` if there is no such user.
+/// Returns the gid of the user with this uid, or `None` if there is no such user.
 ///
 /// # Errors
-/// If the name service cannot be asked.
+/// Returns an error if the name service fails.
 pub(crate) fn gid_of_user(uid: u32) -> io::Result<Option<u32>> {
     Ok(found(User::from_uid(Uid::from_raw(uid)))?.map(|user| user.gid.as_raw()))
 }
 
-/// Whether there is a group with this gid.
+/// Returns whether there is a group with this gid.
 ///
 /// # Errors
-/// If the name service cannot be asked.
+/// Returns an error if the name service fails.
 pub(crate) fn is_group(gid: u32) -> io::Result<bool> {
     Ok(found(Group::from_gid(Gid::from_raw(gid)))?.is_some())
 }
 
-/// getpwnam(3): some name services report an entry that does not exist as one of these errors.
+/// Converts the errors with which some name services report a missing entry to `None`; see getpwnam(3).
 fn found<T>(outcome: nix::Result<Option<T>>) -> io::Result<Option<T>> {
     match outcome {
         Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),

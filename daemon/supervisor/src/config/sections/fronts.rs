@@ -1,4 +1,5 @@
-//! `[front.NAME]`: which front serves what. Without a table there is one front with everything.
+//! `[front.NAME]`: assigns sockets, listeners and identities to fronts. Without such a table, there is one
+//! front with everything.
 
 use crate::config::checker::Checker;
 use crate::config::model::{DEFAULT_FRONT, Front, Identity, Roles, Selection};
@@ -7,10 +8,11 @@ use crate::config::sections::grants::{names, refers_to_identity};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 
-/// Sockets and listeners of one front: they come in one message, which the kernel bounds at 253 descriptors.
+/// The maximum number of sockets and listeners of one front. They are passed in one message, and the kernel
+/// limits a message to 253 descriptors.
 const MAX_SOCKETS: usize = 200;
 
-/// Checks every front, and gives each socket and listener to one of them.
+/// Checks every front, and assigns each socket and listener to one front.
 pub(crate) fn check(
     checker: &mut Checker<'_>,
     file: &raw::File,
@@ -75,7 +77,7 @@ fn front(checker: &mut Checker<'_>, _name: &Text, raw: &raw::Front) -> Front {
     }
 }
 
-/// What fronts claim must be declared, and claimed once.
+/// Checks that the sockets and listeners of fronts are declared, and that no two fronts have the same one.
 fn claims(checker: &mut Checker<'_>, file: &raw::File) {
     let mut claimed = BTreeSet::new();
     for front in file.front.values() {
@@ -94,7 +96,8 @@ fn claims(checker: &mut Checker<'_>, file: &raw::File) {
     }
 }
 
-/// Assigns what no front claims to the only front, or to `default` among several.
+/// Assigns the sockets and listeners that no front lists to the only front, or to `default` if there are
+/// several fronts.
 fn assign(checker: &mut Checker<'_>, file: &raw::File, fronts: &mut BTreeMap<String, Front>) {
     let known: Vec<String> = fronts.keys().cloned().collect();
     let rest = match known.as_slice() {

@@ -1,4 +1,4 @@
-//! `[[grant]]`: the grantee, and what the grant allows.
+//! `[[grant]]`: the grantee, and the rights that the grant gives.
 
 use crate::config::checker::Checker;
 use crate::config::few::few_names;
@@ -11,7 +11,7 @@ use luassl_settings::{Grant, Grantee};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// Checks every grant; one that is not for exactly one grantee is left out, and an error.
+/// Checks every grant. A grant that does not have exactly one grantee is an error and is left out.
 pub(crate) fn check(
     checker: &mut Checker<'_>,
     file: &raw::File,
@@ -35,8 +35,8 @@ pub(crate) fn check(
         .collect()
 }
 
-/// Warns of identities that no grant lists, so that nothing can use them: one warning for each declared identity, and a
-/// single one for all identities from directories.
+/// Warns about identities that no grant lists and that are therefore unusable. There is one warning for each
+/// declared identity, and one for all identities from directories.
 pub(crate) fn named_by_none(
     checker: &mut Checker<'_>,
     file: &raw::File,
@@ -65,13 +65,13 @@ pub(crate) fn named_by_none(
     }
 }
 
-/// The names of tables.
+/// Returns the names of tables.
 pub(crate) fn names<T>(tables: &raw::Tables<T>) -> impl Iterator<Item = &str> {
     tables.keys().map(|name| name.get_ref().as_str())
 }
 
-/// An unknown identity is an error, but only a warning where a directory may provide it later, since a
-/// removed certificate must not block the next reload.
+/// Checks a reference to an identity. An unknown identity is an error. If a directory may provide it later,
+/// it is only a warning, because a removed certificate must not prevent the next reload.
 pub(crate) fn refers_to_identity(
     checker: &mut Checker<'_>,
     text: &Text,

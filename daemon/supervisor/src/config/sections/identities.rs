@@ -1,4 +1,5 @@
-//! `[identity.NAME]` and identities from directories: files, and names that lead to one identity each.
+//! `[identity.NAME]` and identities from directories: their files, and their names, each of which belongs to
+//! one identity.
 
 use crate::config::checker::Checker;
 use crate::config::directory::{Bounds, Discovered};
@@ -9,12 +10,12 @@ use crate::config::model::{FileRef, FileSource, Identity};
 use crate::config::raw::{self, Text};
 use std::collections::BTreeMap;
 
-/// An identity's name or alias, in bytes.
+/// The maximum length of an identity's name or alias, in bytes.
 const MAX_NAME: usize = 255;
-/// What stands before the name of a systemd credential.
+/// The prefix of the name of a systemd credential.
 const CREDENTIAL: &str = "credential:";
 
-/// Checks the declared identities, adds the discovered ones, and sees that no name leads to two.
+/// Checks the declared identities, adds the discovered ones, and checks that no two identities share a name.
 pub(crate) fn check(
     checker: &mut Checker<'_>,
     file: &raw::File,
@@ -35,7 +36,7 @@ pub(crate) fn check(
     identities
 }
 
-/// Adds the identities of directories, as far as the bounds allow; reports how many were ignored.
+/// Adds the identities from directories, up to the limits, and reports the number of those that were ignored.
 fn add_discovered(
     checker: &mut Checker<'_>,
     discovered: Vec<Discovered>,
@@ -54,7 +55,8 @@ fn add_discovered(
         }
         let bytes = name.len() + identity.other_names().iter().map(String::len).sum::<usize>();
         if left.number == 0 || left.bytes < bytes {
-            // No smaller identity takes the remaining space: all later names are ignored, in their order.
+            // A later, smaller identity does not take the remaining space. All later names are ignored, in
+            // their order.
             left.number = 0;
             left_out.get_or_insert((name, identity, 0)).2 += 1;
         } else if names.add(checker, &name, &identity) {
@@ -129,12 +131,12 @@ fn fit_name(checker: &mut Checker<'_>, text: &Text) {
     }
 }
 
-/// Whether an identity can have this name.
+/// Returns whether a name is valid for an identity.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME && name != "*" && !name.contains(char::is_control)
 }
 
-/// What is wrong with a name, if anything.
+/// Returns an error if a name is invalid.
 fn unfit(name: &str, location: &Location) -> Option<Finding> {
     (!is_name(name)).then(|| {
         let hint = format!("use 1 to {MAX_NAME} bytes without control characters, and not `*`");
@@ -143,19 +145,19 @@ fn unfit(name: &str, location: &Location) -> Option<Finding> {
     })
 }
 
-/// Which identity each name leads to.
+/// Maps each name to its identity.
 #[derive(Default)]
 struct Names(BTreeMap<String, String>);
 
 impl Names {
-    /// Whether all names of `identity` were free; an error for each that was not.
+    /// Returns whether all names of `identity` were free. Reports an error for each that was not.
     fn add(&mut self, checker: &mut Checker<'_>, name: &str, identity: &Identity) -> bool {
         let mut free = true;
         let mut own: Vec<String> = identity.other_names();
         own.insert(0, name.to_owned());
         own.sort();
         own.dedup();
-        // A file in a directory is ignored; a declared identity is an error.
+        // A conflicting file in a directory is ignored; a conflicting declared identity is an error.
         let (severity, hint) = match identity.discovered {
             true => (Severity::Warning, "the file is ignored: remove it, or rename it"),
             false => (
@@ -192,12 +194,12 @@ mod tests {
         Discovered { name: name.to_owned(), key: format!("/d/{name}.pem").into(), certificate: None }
     }
 
-    /// The names that directories bring within these bounds, and what is said of the others.
+    /// Returns the names that directories provide within these limits, and the message about the others.
     fn within(number: usize, bytes: usize) -> (Vec<String>, Option<String>) {
         let source = Source::from_text(std::path::Path::new("/x.toml"), "");
         let mut checker = Checker { source: &source, findings: Vec::new() };
         let (mut names, mut identities) = (Names::default(), BTreeMap::new());
-        // Declared: beside any number of others.
+        // The declared identity does not count towards the limits.
         let declared = Identity { discovered: false, ..from_directory(discovered("z")) };
         names.add(&mut checker, "z", &declared);
         identities.insert("z".to_owned(), declared);
@@ -218,7 +220,7 @@ mod tests {
         let (names, left_out) = within(1_000, 26);
         assert_eq!((names.len(), left_out.is_some()), (3, true));
         assert_eq!(within(0, 0).0, ["z"]);
-        // Positive control: what is within the bounds is there.
+        // Positive control: identities within the limits are present.
         let (names, left_out) = within(3, 27);
         assert_eq!((names.len(), left_out), (4, None));
     }

@@ -1,4 +1,4 @@
-//! `[limits]`: deadlines in seconds, bounds as counts. Which there are, and their ranges, says [`Limits::ALL`].
+//! `[limits]`: deadlines in seconds, and counts. [`Limits::ALL`] contains the limits and their ranges.
 
 use crate::config::checker::Checker;
 use crate::config::raw_limits::{RawLimit, RawLimits};
@@ -22,7 +22,7 @@ pub(crate) fn check(checker: &mut Checker<'_>, raw: &RawLimits) -> Limits {
     limits
 }
 
-/// A deadline in milliseconds; none where it is outside its range, which is an error.
+/// Returns a deadline in milliseconds. Reports an error and returns `None` if it is outside its range.
 fn deadline(checker: &mut Checker<'_>, given: &Spanned<f64>, limit: &Limit) -> Option<u32> {
     let [shortest, longest] = [limit.range.start(), limit.range.end()].map(|bound| limit.configured(*bound));
     let seconds = *given.get_ref();
@@ -36,7 +36,8 @@ fn deadline(checker: &mut Checker<'_>, given: &Spanned<f64>, limit: &Limit) -> O
     Some(milliseconds)
 }
 
-/// A count in `range`; none where there is none, or where it is outside, which is an error.
+/// Returns a count. Returns `None` if it is not given. Reports an error and returns `None` if it is outside
+/// `range`.
 pub(crate) fn count(
     checker: &mut Checker<'_>,
     given: Option<&Spanned<i64>>,
@@ -51,7 +52,7 @@ pub(crate) fn count(
     number
 }
 
-/// A bound of a grant.
+/// Returns a limit of a grant.
 pub(crate) fn quota(checker: &mut Checker<'_>, given: Option<&Spanned<i64>>) -> Option<u32> {
     count(checker, given, &Limits::COUNTS)
 }

@@ -1,4 +1,4 @@
-//! The sections of the configuration, each checked in a file of its own.
+//! The sections of the configuration. Each is checked in its own file.
 
 pub(crate) mod accounts;
 pub(crate) mod fronts;

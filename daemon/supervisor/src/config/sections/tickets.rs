@@ -1,4 +1,4 @@
-//! `[tickets]`: how long sessions can be resumed, and where the keys of their tickets come from.
+//! `[tickets]`: the lifetime of sessions, and the source of their ticket keys.
 
 use crate::config::checker::Checker;
 use crate::config::model::{Tickets, USUAL_LIFETIME};
@@ -8,9 +8,9 @@ use crate::config::{
 };
 use luassl_keeper_ipc::admin::EPOCH;
 
-/// Sessions live no longer than a ticket may (RFC 8446, 4.6.1), in seconds.
+/// The range of lifetimes, in seconds. A session must not live longer than a ticket may (RFC 8446, 4.6.1).
 const LIFETIME: std::ops::RangeInclusive<u32> = 0..=7 * 86_400;
-/// Shorter ones would end while a handshake runs, in seconds.
+/// The range of epochs, in seconds. A shorter epoch would end during a handshake.
 const EPOCHS: std::ops::RangeInclusive<u32> = 1..=30 * 86_400;
 pub(crate) fn check(checker: &mut Checker<'_>, raw: &raw::Tickets) -> Tickets {
     let epoch = limits::count(checker, raw.epoch.as_ref(), &EPOCHS).unwrap_or(EPOCH);

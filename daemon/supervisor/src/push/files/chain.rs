@@ -1,4 +1,4 @@
-//! What an operator should know about a chain: its dates and names, and its errors.
+//! Facts about a chain for the operator: its dates, its names and its errors.
 
 use luassl_keeper_ipc::admin::Fault;
 use luassl_tls as tls;
@@ -9,17 +9,17 @@ use openssl::x509::{GeneralNameRef, X509, X509Ref};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A certificate that ends within this time is worth a warning.
+/// The operator is warned about a certificate that expires within this time.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// What a chain says.
+/// The facts about a chain.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The leaf's validity, in seconds since 1970; zeros for a bare key.
     pub(crate) validity: (i64, i64),
     /// The leaf's host names and addresses.
     pub(crate) names: Vec<String>,
-    /// For people: the cause, a colon, and the remedy.
+    /// Warnings for the operator: the cause, a colon, and the remedy.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -40,10 +40,10 @@ impl From<ChainFault> for Unfit {
     }
 }
 
-/// Looks at the certificates that the keeper has for a key.
+/// Checks the certificates that the keeper has for a key.
 ///
 /// # Errors
-/// [`Unfit`].
+/// Returns [`Unfit`] if an identity with this chain must not be served.
 pub(crate) fn look(certificates: &[&[u8]], key_id: &[u8; 32]) -> Result<Facts, Unfit> {
     tls::prepare_to_parse().map_err(|error| Unfit { kind: Fault::Internal, reason: error.to_string() })?;
     let chain = Chain::of(certificates, key_id)?;
@@ -66,14 +66,15 @@ fn order_warning(in_order: bool, left: usize) -> Option<&'static str> {
     }
 }
 
-/// Roots are not known here, but one that says where to get its issuer's certificate was not issued by a root.
+/// Returns a warning if the chain is incomplete. Roots are not known here, but a certificate that contains
+/// the location of its issuer's certificate was not issued by a root.
 fn gap_warning(chain: &[X509]) -> Option<&'static str> {
     let [leaf] = chain else { return None };
     let gap = leaf.authority_info().is_some() && !issued(leaf, leaf);
     gap.then_some("the chain is incomplete: add the issuer's certificate after this one (fullchain.pem)")
 }
 
-/// The host names and IP addresses among the subject alternative names.
+/// Returns the host names and IP addresses among the subject alternative names.
 fn names(leaf: &X509Ref) -> Vec<String> {
     let names = tls::without_error_queue(|| leaf.subject_alt_names());
     names.into_iter().flatten().filter_map(|name| text(&name)).collect()
@@ -106,7 +107,8 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The leaf first; of the others only what is already wrong.
+/// Returns warnings about dates. The leaf comes first. For the other certificates, only errors that already
+/// exist are reported.
 fn date_warnings(dates: &[(i64, i64)], now: i64) -> Vec<String> {
     let mut warnings = Vec::new();
     for (index, (before, after)) in dates.iter().enumerate() {
@@ -168,7 +170,7 @@ mod tests {
         sha256(&certificate.public_key().and_then(|key| key.public_key_to_der()).expect("DER"))
     }
 
-    /// A directory in which a shell script with the openssl command has run.
+    /// A directory whose files were created by a shell script with the openssl command.
     struct Made(tempfile::TempDir);
 
     impl Made {
@@ -184,7 +186,7 @@ mod tests {
             std::fs::read(self.0.path().join(file)).expect(file)
         }
 
-        /// What is said of these files of one certificate, as the chain of the key in leaf.crt.
+        /// Returns the result for these files of one certificate each, as the chain of the key of leaf.crt.
         fn look(&self, files: &[&str]) -> Result<Facts, Unfit> {
             let own = X509::from_pem(&self.read("leaf.crt")).expect("a certificate");
             let der =
@@ -204,7 +206,7 @@ mod tests {
     }
     ";
 
-    /// root.crt, then middle.crt, then leaf.crt for leaf.key, each signed by the one before.
+    /// Creates root.crt, then middle.crt, then leaf.crt for leaf.key. Each is signed by the one before.
     const AUTHORITY: &str = "issue() {
         openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $1.key -subj /CN=$1 -out $1.csr
         openssl x509 -req -in $1.csr -CA $2.crt -CAkey $2.key -days 100 -extfile ext -out $1.crt

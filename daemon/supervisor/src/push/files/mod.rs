@@ -1,4 +1,4 @@
-//! Opens an identity's files. Only the keeper reads the bytes; this module checks only the permissions.
+//! Opens an identity's files. Only the keeper reads their content; this module checks only the permissions.
 
 pub(crate) mod chain;
 pub(crate) mod opened;
@@ -11,16 +11,16 @@ use rustix::fs::fstat;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-/// Readable by users who are neither the owner nor in the group.
+/// The permission bit that lets users read who are neither the owner nor in the group.
 const OTHERS_READ: u32 = 0o004;
 
-/// Where systemd puts the credentials of the keeper's unit while that runs (systemd.exec(5)).
+/// The directory of the credentials of the keeper's unit while it runs (systemd.exec(5)).
 const KEEPER_CREDENTIALS: &str = "/run/credentials/luassl-keeper.service";
 
 /// Opens a file of an identity for the keeper.
 ///
 /// # Errors
-/// An error at the location where the file is named.
+/// Returns an error at the location of the file's declaration.
 pub(crate) fn open_file(identity: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Finding> {
     open_for(&format!("identity `{identity}`"), what, file)
 }
@@ -28,7 +28,7 @@ pub(crate) fn open_file(identity: &str, what: &str, file: &FileRef) -> Result<Ow
 /// Opens the root of the ticket keys for the keeper.
 ///
 /// # Errors
-/// An error at the location where the file is named.
+/// Returns an error at the location of the file's declaration.
 pub(crate) fn open_root(file: &FileRef) -> Result<OwnedFd, Finding> {
     open_for("[tickets]", "root", file)
 }
@@ -41,7 +41,8 @@ fn open_for(subject: &str, what: &str, file: &FileRef) -> Result<OwnedFd, Findin
     })
 }
 
-/// Where credentials are: this unit's own, or, for a `luasslctl reload` from anywhere else, the keeper's unit's.
+/// Returns the directory of credentials: that of this unit, or, for a `luasslctl reload` outside of a unit,
+/// that of the keeper's unit.
 fn credentials() -> Option<PathBuf> {
     let keepers = || Some(PathBuf::from(KEEPER_CREDENTIALS)).filter(|directory| directory.is_dir());
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).or_else(keepers)

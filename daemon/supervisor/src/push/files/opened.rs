@@ -7,7 +7,7 @@ use rustix::fs::fstat;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// An identity's open files, in the order in which the keeper wants them.
+/// An identity's open files, in the order in which the keeper expects them.
 pub(crate) struct Opened {
     pub(crate) files: Files,
     descriptors: Vec<OwnedFd>,
@@ -35,7 +35,7 @@ impl Opened {
         Ok(true)
     }
 
-    /// What the files lie on.
+    /// Returns the devices that contain the files.
     pub(crate) fn devices(&self) -> BTreeSet<u64> {
         self.descriptors.iter().filter_map(|file| Some(fstat(file).ok()?.st_dev)).collect()
     }

@@ -1,10 +1,12 @@
-//! One key in two identities: whoever may use one of them can use the other. So the configuration must declare it.
+//! One key in two identities: a caller with a right to one of them can use the key of the other. The
+//! configuration must therefore declare it.
 
 use crate::config::{Config, Finding, Identity};
 use crate::push::report::Outcome;
 use std::collections::BTreeMap;
 
-/// The identities that are not to be served because another one has the same key, each with its finding.
+/// Returns the identities that must not be served because another one has the same key, each with its
+/// finding.
 pub(crate) fn refused(config: &Config, outcomes: &BTreeMap<String, Outcome>) -> Vec<(String, Finding)> {
     let mut by_key: BTreeMap<[u8; 32], Vec<(&str, &Identity)>> = BTreeMap::new();
     for (name, outcome) in outcomes {
@@ -15,8 +17,9 @@ pub(crate) fn refused(config: &Config, outcomes: &BTreeMap<String, Outcome>) -> 
     by_key.values().filter(|holders| holders.len() > 1).flat_map(|holders| refused_of(holders)).collect()
 }
 
-/// Of several that have one key, those that are declared with `shared_key` are served; so is one that is the only one
-/// declared, since what lies in a directory takes nothing from it.
+/// Returns the refused identities among those that have one key. Identities that are declared with
+/// `shared_key` are served. If exactly one of them is declared, it is served too, because files in a
+/// directory must not disable a declared identity.
 fn refused_of(holders: &[(&str, &Identity)]) -> Vec<(String, Finding)> {
     let declared = holders.iter().filter(|(_, identity)| !identity.discovered).count();
     let served = |identity: &Identity| !identity.discovered && (identity.shared_key || declared == 1);
@@ -42,7 +45,8 @@ mod tests {
     use crate::push::report::LoadedIdentity;
     use std::path::Path;
 
-    /// Identities with these keys: `d1` and `d2` are discovered, `shared…` have `shared_key`.
+    /// Returns the refused identities among those with these keys. `d1` and `d2` are discovered, `shared…`
+    /// have `shared_key`.
     fn names(keys: &[(&str, u8)]) -> Vec<String> {
         let table = |(name, _): &(&str, u8)| {
             let shared = name.starts_with("shared");

@@ -1,10 +1,11 @@
-//! Opens a file component by component, so that a user cannot make the supervisor hand out a file that the user cannot
-//! read, by a symbolic or hard link.
+//! Opens a file component by component, so that a user cannot use a symbolic or hard link to make the
+//! supervisor pass on a file that the user cannot read.
 //!
-//! Root and the user that runs the supervisor are trusted. A link of anybody else's is followed to that user's own files
-//! alone; and in a directory that somebody else may write to, a file has to belong to one of these three. Nothing is opened
-//! before its owner was looked at, and everything is checked again on the descriptor that is handed out. A FUSE file system
-//! is a program of its user's, which can say of any file that it is root's: nothing on one is looked at.
+//! Root and the user that runs the supervisor are trusted. A link of any other user is followed only to that
+//! user's own files. In a directory that another user may write to, a file must belong to one of these three
+//! users. Nothing is opened before its owner was checked, and everything is checked again on the descriptor
+//! that is passed on. A FUSE file system is a program of its user, and it can report root as the owner of any
+//! file. Nothing on a FUSE file system is accessed.
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, StatxFlags, fstat, openat, readlinkat, statx};
 use rustix::io::Errno;
@@ -14,15 +15,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-/// Links in one path; the kernel's own bound (path_resolution(7)).
+/// The maximum number of links in one path; this is also the kernel's limit (path_resolution(7)).
 const MAX_LINKS: usize = 40;
-/// Writable by others than its owner.
+/// The permission bits that let users other than the owner write.
 const OTHERS_WRITE: u32 = 0o022;
 
 /// Why a file was not opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenFault {
-    /// The system's answer.
+    /// A system call failed.
     #[error("{0}")]
     System(#[from] Errno),
     /// A link that leads to another user's file.
@@ -35,7 +36,7 @@ pub(crate) enum OpenFault {
         /// The file's owner.
         target: u32,
     },
-    /// A file of a third user's in a user's directory, or one that has a second name there.
+    /// A file in a user's directory that belongs to a third user, or that has another name.
     #[error(
         "it is in a directory of user {directory} that users other than root can write to, but belongs to user {owner}{}",
         if *.linked { " and has other names (hard links)" } else { "" }
@@ -48,16 +49,16 @@ pub(crate) enum OpenFault {
         /// Whether it has other names.
         linked: bool,
     },
-    /// On a file system that a program implements.
+    /// The file is on a file system that a program implements.
     #[error("{} is a FUSE file system, where file ownership cannot be trusted", .0.display())]
     Fuse(PathBuf),
-    /// It was replaced between the check and the opening.
+    /// The file was replaced between the check and the opening.
     #[error("it changed while it was opened: try again")]
     Changed,
 }
 
 impl OpenFault {
-    /// What to do about it.
+    /// Returns the remedy.
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::System(_) => "check the path, and that luassl's supervisor can read it",
@@ -74,12 +75,12 @@ impl OpenFault {
 /// Opens `path`, which is absolute, for reading.
 ///
 /// # Errors
-/// [`OpenFault`].
+/// Returns [`OpenFault`] if the file must not or cannot be opened.
 pub(crate) fn open_trusted(path: &Path) -> Result<OwnedFd, OpenFault> {
     open_for(path, rustix::process::geteuid().as_raw())
 }
 
-/// As [`open_trusted`], where `own` runs the supervisor.
+/// Like [`open_trusted`], for a supervisor that runs as the user `own`.
 fn open_for(path: &Path, own: u32) -> Result<OwnedFd, OpenFault> {
     let mut walk = Walk::from_root(path, own)?;
     while let Some(component) = walk.left.pop_front() {
@@ -93,14 +94,14 @@ fn open_for(path: &Path, own: u32) -> Result<OwnedFd, OpenFault> {
 
 struct Walk {
     own: u32,
-    /// Where it is.
+    /// The current directory of the walk.
     directory: OwnedFd,
-    /// The same for messages.
+    /// Its path, for messages.
     at: PathBuf,
     left: VecDeque<OsString>,
-    /// Links that it has crossed.
+    /// The number of links that the walk has followed.
     links: usize,
-    /// Those that untrusted users made, with their owners.
+    /// The followed links that untrusted users created, with their owners.
     untrusted: Vec<(PathBuf, u32)>,
     /// Devices of FUSE file systems.
     fuse: BTreeSet<(u32, u32)>,
@@ -121,7 +122,7 @@ impl Walk {
         Ok(walk)
     }
 
-    /// What stands in `path` comes next.
+    /// Puts the components of `path` before the remaining ones.
     fn put_before(&mut self, path: &Path) -> Result<(), Errno> {
         if path.is_absolute() {
             (self.directory, self.at) = (root()?, PathBuf::from("/"));
@@ -136,11 +137,11 @@ impl Walk {
         Ok(())
     }
 
-    /// Goes one component on; the file, where that was its name.
+    /// Advances by one component. Returns the file if the component was its name.
     fn step(&mut self, name: &OsStr) -> Result<Option<OwnedFd>, OpenFault> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let next = openat(&self.directory, name, flags, Mode::empty())?;
-        // Not asked of the file system, which may never answer: its root is in the kernel's memory.
+        // The file system is not queried, because it may never answer. Its root is in the kernel's memory.
         let at = statx(&next, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::empty())?;
         if self.fuse.contains(&(at.stx_dev_major, at.stx_dev_minor)) {
             return Err(OpenFault::Fuse(self.at.join(name)));
@@ -172,8 +173,8 @@ impl Walk {
         Ok(())
     }
 
-    /// Who put a link into the directory where the walk is: its owner, unless it has other names, by which whoever writes
-    /// to this directory can have brought it here.
+    /// Returns the user that put a link into the current directory: its owner, unless the link has other
+    /// names. If it has, any user with write access to this directory may have created this name.
     fn maker(&self, link: &Stat) -> Result<u32, Errno> {
         let directory = fstat(&self.directory)?;
         let brought = link.st_nlink > 1 && !self.trusts(directory.st_uid);
@@ -184,7 +185,7 @@ impl Walk {
         user == 0 || user == self.own
     }
 
-    /// Opens the file itself. What was seen of it is compared with what was opened.
+    /// Opens the file itself and compares the result of the previous check with the opened file.
     fn open(&self, name: &OsStr, seen: &Stat) -> Result<OwnedFd, OpenFault> {
         // Opening a device can have effects, and a link may lead to one.
         self.judge(seen)?;
@@ -211,7 +212,7 @@ impl Walk {
         let owner = directory.st_uid;
         let users = !self.trusts(owner) && file.st_uid != owner;
         let foreign = users && !self.trusts(file.st_uid);
-        // Whoever may write to the directory may have made the second name.
+        // Any user with write access to the directory may have created the second name.
         let by_others = directory.st_mode & OTHERS_WRITE != 0 && !is_safe_from_links(file);
         let linked = file.st_nlink > 1 && (users || by_others);
         let is_file = FileType::from_raw_mode(file.st_mode) != FileType::Directory;
@@ -222,14 +223,14 @@ impl Walk {
     }
 }
 
-/// Whether the kernel lets nobody but its owner give the file another name: it asks for the right to write it
-/// (`fs.protected_hardlinks`, proc_sys_fs(5)).
+/// Returns whether the kernel lets only the owner give the file another name. The kernel then requires write
+/// access to the file (`fs.protected_hardlinks`, proc_sys_fs(5)).
 fn is_safe_from_links(file: &Stat) -> bool {
     let protected = std::fs::read_to_string("/proc/sys/fs/protected_hardlinks");
     file.st_mode & OTHERS_WRITE == 0 && protected.is_ok_and(|text| text.trim() == "1")
 }
 
-/// The devices of FUSE file systems in a list of mounts (proc_pid_mountinfo(5)).
+/// Returns the devices of FUSE file systems in a list of mounts (proc_pid_mountinfo(5)).
 fn fuse_devices(mounts: &str) -> BTreeSet<(u32, u32)> {
     let device = |line: &str| {
         let (mount, kind) = line.split_once(" - ")?;
@@ -254,7 +255,8 @@ mod tests {
     const TENANT: u32 = 54_321;
     const OTHER: u32 = 54_322;
 
-    /// `tenant/`, which is the tenant's, `other/`, `root/`: each with the file `key` of its owner.
+    /// Creates `tenant/`, which belongs to the tenant, `other/` and `root/`. Each contains the file `key` of
+    /// its owner.
     fn tree() -> tempfile::TempDir {
         let tree = tempfile::tempdir().expect("a directory");
         for (name, owner) in [("tenant", TENANT), ("other", OTHER), ("root", 0)] {
@@ -277,7 +279,7 @@ mod tests {
         own(at, user);
     }
 
-    /// The content, or why not.
+    /// Returns the content, or the reason of the failure.
     fn read(path: &Path) -> Result<String, String> {
         let file = open_for(path, 0).map_err(|fault| fault.to_string())?;
         let mut text = String::new();
@@ -307,7 +309,7 @@ mod tests {
                 rustix::fs::open(&pipe, flags, Mode::empty()).is_ok()
             };
             assert!(open_for(&tree.path().join("tenant/link"), 0).is_err());
-            // Positive control: a writer that does not wait finds out whether somebody has the other end.
+            // Positive control: a writer that does not wait detects whether the other end is open.
             assert!(!writer());
             let open = open_for(&tree.path().join("root/link"), 0).expect("root's link");
             assert!(writer());
@@ -321,7 +323,7 @@ mod tests {
             for (name, owner) in [("other", OTHER), ("root", 0)] {
                 let stolen = at(&format!("tenant/{name}"));
                 link(at(&format!("{name}/key")), &stolen, TENANT);
-                // Positive control: whoever follows links gets it.
+                // Positive control: an open that follows links reads the file.
                 assert_eq!(std::fs::read_to_string(&stolen).as_deref().ok(), Some(name));
                 let said = read(&stolen).expect_err("somebody else's file");
                 assert!(said.contains(&format!("belongs to user {TENANT}, but")), "{said}");
@@ -359,12 +361,12 @@ mod tests {
                 assert!(read(&stolen).expect_err("somebody else's").contains("hard links"));
                 std::fs::remove_file(stolen).expect("removed");
             }
-            // Root's own file there, and a second name of the user's own file.
+            // A file of root there, and a second name of the user's own file.
             std::fs::write(at("tenant/roots"), "root").expect("a file");
             assert_eq!(read(&at("tenant/roots")).as_deref(), Ok("root"));
             std::fs::hard_link(at("tenant/key"), at("tenant/again")).expect("a link");
             assert_eq!(read(&at("tenant/again")).as_deref(), Ok("tenant"));
-            // A third user's file.
+            // A file of a third user.
             std::fs::write(at("tenant/third"), "other").expect("a file");
             own(&at("tenant/third"), OTHER);
             assert!(read(&at("tenant/third")).is_err());

@@ -1,4 +1,4 @@
-//! How the keeper and the fronts differ: their sockets, and their pushes.
+//! The differences between the keeper and the fronts: their sockets and their pushes.
 
 use crate::config::{Config, FEW, Front, few_names};
 use crate::push::{self, ANSWER_DEADLINE, Outcome, PushError, Report};
@@ -17,25 +17,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// The descriptor of the keeper's socket in a front of another user: behind the admin socket, which is
-/// SD_LISTEN_FDS_START.
+/// The descriptor of the keeper's socket in a front that runs as another user. It follows the admin socket,
+/// which is SD_LISTEN_FDS_START.
 const KEEPER_FILE: i32 = 4;
 
-/// Sockets that a child inherits when it starts, by their names in LISTEN_FDNAMES.
+/// Sockets that a child inherits at its start, by their names in LISTEN_FDNAMES.
 pub(crate) type InheritedSockets = Vec<(String, OwnedFd)>;
 
-/// How to start and configure one kind of child.
+/// Defines how one kind of child is started and configured.
 pub(crate) trait ChildSpec {
-    /// For the log.
+    /// Returns the name for the log.
     fn name(&self) -> String;
 
-    /// Its program and its sockets, for a new start.
+    /// Returns the program and the sockets for a new start.
     fn start(&mut self) -> io::Result<(Program, InheritedSockets)>;
 
-    /// Pushes the current state; returns the state's serial once the child has answered.
+    /// Pushes the current state. Returns the serial of the state when the child has answered.
     async fn push(&mut self, admin: Arc<OwnedFd>) -> Result<u64, PushError>;
 
-    /// Waits until there is something new to push.
+    /// Waits until there is a new state to push.
     async fn changed(&mut self);
 }
 
@@ -90,15 +90,15 @@ impl ChildSpec for KeeperSpec {
     }
 
     async fn changed(&mut self) {
-        // The others are served, so the postponed identities are pushed now.
+        // The other identities are served, so the postponed identities are pushed now.
         if !self.slow.take_due() {
             next(&mut self.states).await;
         }
     }
 }
 
-/// A line for each identity that was renewed or is not as it should be, and one for all. Of those that directories have
-/// brought, a few have a line of their own.
+/// Logs a line for each identity that was renewed or has an error, and one line for all. At most a few
+/// discovered identities have a line of their own.
 fn log(report: &Report, config: &Config) {
     say(&report.findings);
     let mut of_directories = 0;
@@ -139,15 +139,15 @@ pub(crate) struct FrontSpec {
     sockets: Arc<Sockets>,
     states: watch::Receiver<Arc<State>>,
     reports: watch::Receiver<Option<Arc<Reported>>>,
-    /// Listeners that this run of the front has.
+    /// The listeners that this run of the front has received.
     handed: Vec<(String, Arc<TcpSocket>)>,
-    /// What it was told last.
+    /// The settings that the front has received last.
     told: Option<Arc<Settings>>,
-    /// What it was sent and did not answer in time. Nothing else is sent before that answer.
+    /// The settings that were sent and not answered in time. Nothing else is sent before that answer arrives.
     owed: Option<Sent>,
 }
 
-/// What a front was sent.
+/// Settings that were sent to a front.
 struct Sent {
     settings: Arc<Settings>,
     fresh: Vec<(String, Arc<TcpSocket>)>,
@@ -166,7 +166,7 @@ impl FrontSpec {
         Self { name, user, programs, sockets, states, reports, handed: Vec::new(), told: None, owed: None }
     }
 
-    /// Its part of a configuration; a reload neither adds nor removes fronts.
+    /// Returns the front's part of a configuration. A reload neither adds nor removes fronts.
     fn front<'a>(&self, state: &'a State) -> io::Result<&'a Front> {
         state.config.fronts.get(&self.name).ok_or_else(|| io::Error::other("it is not in the configuration"))
     }
@@ -191,8 +191,8 @@ impl FrontSpec {
         Program { file: file.clone(), arguments }
     }
 
-    /// The state in force, once the keeper has reported on it. A front that has been told nothing does not wait for
-    /// a keeper that is busy with that: it begins with the state before.
+    /// Returns the state in force after the keeper has reported on it. A front that has not received settings
+    /// yet does not wait for a busy keeper: it begins with the previous state.
     async fn current(&mut self) -> Arc<Reported> {
         loop {
             let serial = self.states.borrow_and_update().serial;
@@ -204,8 +204,8 @@ impl FrontSpec {
         }
     }
 
-    /// Tells the front. One that has settings is told as much of the new ones as there is room for: a grant that was
-    /// withdrawn is never among what is left out.
+    /// Sends settings to the front. If the new settings are too large for a front that already has settings,
+    /// the front receives a part of them. The withdrawal of a grant is always included.
     async fn tell(
         &mut self,
         admin: Arc<OwnedFd>,
@@ -224,7 +224,7 @@ impl FrontSpec {
                 "front `{}` keeps its previous settings, without the grants that were removed: {error}",
                 self.name
             );
-            // Nor with sockets that are new.
+            // New sockets are left out too.
             outcome = self.send(admin, Arc::new(with_common_grants(&settings, &former)), Vec::new()).await;
         }
         outcome
@@ -256,7 +256,7 @@ impl FrontSpec {
         }
     }
 
-    /// Waits for an answer that has not come in time: it is about what was sent then, and about nothing that comes later.
+    /// Waits for an overdue answer. It refers to the settings that were sent then, not to later ones.
     async fn settle(&mut self, admin: Arc<OwnedFd>) -> Result<(), PushError> {
         let Some(sent) = self.owed.take() else { return Ok(()) };
         match blocking(move || push::late_reply(admin.as_fd())).await {
@@ -271,7 +271,7 @@ impl FrontSpec {
         }
     }
 
-    /// The front has answered.
+    /// Records the front's answer.
     fn has_taken(&mut self, Sent { settings, fresh }: Sent, reply: &PushReply) {
         for fault in &reply.faults {
             tracing::error!("front `{}`: {fault}", self.name);
@@ -283,12 +283,14 @@ impl FrontSpec {
     }
 }
 
-/// New settings with the former trusts: these alone have no bound that leaves room for everything else.
+/// Returns the new settings with the former trusts. Only trusts have no limit that leaves space for
+/// everything else.
 fn with_former_trusts(new: &Settings, former: &Settings) -> Settings {
     Settings { trusts: former.trusts.clone(), ..new.clone() }
 }
 
-/// The previous settings, which fitted, with only those of their grants that the new ones contain too.
+/// Returns the previous settings, which fitted, with only those of their grants that the new ones also
+/// contain.
 fn with_common_grants(new: &Settings, former: &Settings) -> Settings {
     let mut common = former.clone();
     common.grants.retain(|grant| new.grants.contains(grant));
@@ -304,7 +306,7 @@ impl ChildSpec for FrontSpec {
         let state = self.states.borrow().clone();
         let front = self.front(&state)?;
         let mut sockets = InheritedSockets::new();
-        // The first of them, since the front finds it by its number.
+        // The keeper's file comes directly after the admin socket, because the front finds it by its number.
         if let Some(keeper) = self.sockets.keeper.get(&self.name).filter(|_| self.user.is_some()) {
             sockets.push((luassl_settings::KEEPER_FILE.to_owned(), keeper.file()?));
         }
@@ -360,14 +362,15 @@ fn held(name: String, socket: &impl AsFd) -> io::Result<(String, OwnedFd)> {
     Ok((name, socket.as_fd().try_clone_to_owned()?))
 }
 
-/// The next value; never, once there can be none.
+/// Waits for the next value. Waits forever if there can be no further value.
 async fn next<T>(values: &mut watch::Receiver<T>) {
     if values.changed().await.is_err() {
         pending::<()>().await;
     }
 }
 
-/// A push waits for its answer on a thread of its own, so that the supervisor still hears signals.
+/// Runs a push on its own thread, where it waits for its answer. The supervisor still receives signals
+/// meanwhile.
 async fn blocking<T: Send + 'static>(
     push: impl FnOnce() -> Result<T, PushError> + Send + 'static,
 ) -> Result<T, PushError> {
@@ -388,7 +391,7 @@ mod tests {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use std::path::Path;
 
-    /// A front whose supervisor has a state for it, and the settings of that.
+    /// Returns a front with a state in the supervisor, and the settings of that state.
     fn front(directory: &Path) -> (FrontSpec, Settings) {
         let text = format!("[control]\nsocket = '{}'", directory.join("control").display());
         let config = load_text(Path::new("/x.toml"), &text, &Request::default()).config.expect("good");
@@ -406,7 +409,8 @@ mod tests {
         (FrontSpec::new(&name, None, programs.into(), sockets.into(), states, reports), settings)
     }
 
-    /// Pushes to a front that has answered so many times; gives how that ended, and whether an answer is left.
+    /// Pushes to a front that has sent this number of answers. Returns the result, and whether an answer is
+    /// left.
     fn pushed(spec: &mut FrontSpec, answers: usize) -> (Result<u64, PushError>, bool) {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -434,7 +438,7 @@ mod tests {
         let (outcome, _) = pushed(&mut spec, 1);
         assert!(matches!(outcome, Ok(1)), "{outcome:?}");
         assert_eq!(spec.told.as_deref(), Some(&settings));
-        // Positive control: one that serves waits for what the keeper says.
+        // Positive control: a front that already serves waits for the keeper's report.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             tokio::select! {
@@ -456,7 +460,7 @@ mod tests {
             load_text(Path::new("/x.toml"), &text(uids), &Request::default()).config.expect("good").grants
         };
         let former = Arc::new(Settings { grants: grants(&[1, 2]), ..settings.clone() });
-        // More than any datagram has room for, and of no use to anybody.
+        // The value is larger than a datagram can be.
         let large = "x".repeat(65 << 20);
         let trust = TrustSettings { certificates: vec![large.clone().into_bytes().into()], crls: Vec::new() };
         let told = |spec: &mut FrontSpec, new: Settings| {
@@ -469,19 +473,20 @@ mod tests {
             runtime.block_on(spec.tell(Arc::new(ours), Arc::new(new), Vec::new()))
         };
         let new = Settings { grants: grants(&[2, 3]), ..settings.clone() };
-        // A trust that has grown stays as it was, and everything else is as it is written now.
+        // A trust that became too large is not changed. Everything else has its new value.
         let grown = Settings { trusts: [("big".to_owned(), trust)].into(), ..new.clone() };
         spec.told = Some(Arc::clone(&former));
         told(&mut spec, grown.clone()).expect("told");
         assert_eq!(spec.told.as_deref(), Some(&new));
-        // Where something else has no room, nothing is new, and yet user 1 has no grant any more.
+        // If another part is too large, no new settings are sent, but the grant of user 1 is removed.
         let alias = IdentitySettings { aliases: vec![large], fault: None };
         let long = Settings { identities: [("a".to_owned(), alias)].into(), ..new.clone() };
         spec.told = Some(Arc::clone(&former));
         told(&mut spec, long).expect("told");
         let common = Settings { grants: grants(&[2]), ..settings };
         assert_eq!(spec.told.as_deref(), Some(&common));
-        // Positive control: what has room is told whole; and a front that has nothing yet does not begin with a part.
+        // Positive control: settings within the limit are sent completely. A front without settings does not
+        // receive a part.
         spec.told = Some(former);
         told(&mut spec, new.clone()).expect("told");
         assert_eq!(spec.told.as_deref(), Some(&new));
@@ -494,17 +499,18 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (mut spec, settings) = front(directory.path());
         let settings = Arc::new(settings);
-        // It was sent something else, and answers to that first.
+        // Other settings were sent to the front, and it answers those first.
         let former = Arc::new(Settings { session_lifetime_s: 1, ..Settings::clone(&settings) });
         spec.owed = Some(Sent { settings: Arc::clone(&former), fresh: Vec::new() });
         let (outcome, has_more) = pushed(&mut spec, 2);
         assert!(outcome.is_ok() && !has_more, "{outcome:?}");
         assert!(spec.owed.is_none() && spec.told.as_ref() == Some(&settings));
-        // Positive control: without such a debt the first answer is the push's, and another would be too much.
+        // Positive control: without an overdue answer, the first answer belongs to the push, and a second one
+        // is an error.
         spec.told = Some(former);
         let (outcome, has_more) = pushed(&mut spec, 2);
         assert!(outcome.is_ok() && has_more, "{outcome:?}");
-        // What it owes an answer for is what is in force: nothing else has to be sent.
+        // The settings with the overdue answer are those in force. Nothing else needs to be sent.
         spec.told = None;
         spec.owed = Some(Sent { settings: Arc::clone(&settings), fresh: Vec::new() });
         let (outcome, has_more) = pushed(&mut spec, 1);

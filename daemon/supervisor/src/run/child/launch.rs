@@ -1,8 +1,9 @@
 //! Starts a child with its sockets by the LISTEN_FDS protocol (sd_listen_fds(3)).
 //!
-//! LISTEN_PID must be the child's own id, and the sockets its descriptors from 3 up, neither of which a parent can
-//! arrange without running code between fork and exec. So the child starts as `luassld launch`: it takes program and
-//! sockets from its standard input, ties its life to the parent's, and becomes the program by exec.
+//! LISTEN_PID must be the process ID of the child, and the sockets must be its descriptors from 3 up. A
+//! parent cannot arrange either without running code between fork and exec. The child therefore starts as
+//! `luassld launch`. It reads the program and the sockets from its standard input, arranges to be killed when
+//! its parent exits, and becomes the program by exec.
 
 use luassl_keeper_ipc::transport::{self, RecvFlags, SendFlags};
 use rustix::io::FdFlags;
@@ -17,22 +18,22 @@ use std::process::{Command, Stdio};
 
 /// The first descriptor of the LISTEN_FDS protocol.
 const FIRST_DESCRIPTOR: i32 = 3;
-/// An order, in bytes.
+/// The maximum size of an order, in bytes.
 const MAX_ORDER: usize = 64 << 10;
 
-/// Memory that a child of root's may lock, in bytes: an arena for some ten thousand keys.
+/// The amount of memory that a child of root may lock, in bytes: an arena for some ten thousand keys.
 const LOCKED_MEMORY: u64 = 64 << 20;
 
-/// A program to become.
+/// A program to execute.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// Its file, absolute.
+    /// The absolute path of its file.
     pub file: PathBuf,
-    /// Its arguments, without its name.
+    /// Its arguments, without the program name.
     pub arguments: Vec<String>,
 }
 
-/// What a child reads from its standard input, together with its sockets.
+/// The order that a child reads from its standard input, together with its sockets.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
     parent: i32,
@@ -41,12 +42,14 @@ struct Order {
     names: Vec<String>,
 }
 
-/// A command that starts `launcher` (a `luassld`), which becomes `program` with `sockets` by their names.
+/// Returns a command that starts `launcher` (a `luassld`), which becomes `program` with `sockets` by their
+/// names.
 ///
-/// To be spawned from the main thread: the child ends with the thread that made it (PR_SET_PDEATHSIG).
+/// The command must be spawned from the main thread: the child is killed when the thread that spawned it
+/// exits (PR_SET_PDEATHSIG).
 ///
 /// # Errors
-/// Where the order cannot be written.
+/// Returns an error if the order cannot be written.
 pub fn command(
     launcher: &Path,
     program: &Program,
@@ -67,12 +70,12 @@ pub fn command(
     transport::send(&ours, &order, &descriptors, SendFlags::DONTWAIT)?;
     let mut command = Command::new(launcher);
     command.arg("launch").env_clear().stdin(Stdio::from(childs)).stdout(Stdio::null());
-    // A Ctrl-C in a terminal is for the supervisor, which ends its children in their order.
+    // A Ctrl-C in a terminal must reach only the supervisor, which stops its children in their order.
     command.process_group(0);
     Ok(command)
 }
 
-/// `luassld launch`: executes the program that standard input names. Returns only on error.
+/// Runs `luassld launch`: executes the program in the order on standard input. Returns only on error.
 pub fn launch() -> io::Error {
     become_child().err().unwrap_or_else(|| io::Error::other("the program was not started"))
 }
@@ -99,8 +102,9 @@ fn become_child() -> io::Result<()> {
         .exec())
 }
 
-/// As the units have them: no cores (LimitCORE=), from the very start on, and memory to lock (LimitMEMLOCK=), which is the
-/// size of the keeper's arena. Root alone may raise that, and for anybody else the keeper says what is missing.
+/// Sets the same limits as the units: no core dumps (LimitCORE=) from the start, and lockable memory
+/// (LimitMEMLOCK=) of the size of the keeper's arena. Only root may raise the latter; for other users the
+/// keeper reports the missing amount.
 fn set_limits() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
@@ -112,8 +116,8 @@ fn set_limits() {
     }
 }
 
-/// Nobody would look after the child of a supervisor that was killed; and while it lives, its copies of the sockets keep
-/// the next supervisor from binding them. So it ends at once.
+/// Arranges that this process is killed when its parent exits. If the supervisor is killed, its children are
+/// without supervision, and their copies of the sockets prevent the next supervisor from binding them.
 fn end_with(parent: i32) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // The parent may have exited before PR_SET_PDEATHSIG was set.
@@ -124,14 +128,15 @@ fn end_with(parent: i32) -> io::Result<()> {
     }
 }
 
-/// Lets the sockets through exec. They are 3 and up already: the lowest free numbers of a process that had none.
+/// Keeps the sockets open across exec. Their numbers start at 3, because they are the lowest free numbers of
+/// a process that had no other descriptors.
 fn keep_open(descriptors: Vec<OwnedFd>) -> io::Result<()> {
     for (descriptor, wanted) in descriptors.into_iter().zip(FIRST_DESCRIPTOR..) {
         if descriptor.as_raw_fd() != wanted {
             return Err(io::Error::other("the sockets arrived in the wrong order"));
         }
         rustix::io::fcntl_setfd(&descriptor, FdFlags::empty())?;
-        // From here on the program owns it.
+        // From this point the program owns the descriptor.
         let _ = descriptor.into_raw_fd();
     }
     Ok(())

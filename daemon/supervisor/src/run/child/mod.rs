@@ -1,4 +1,4 @@
-//! One child process: starts it, pushes its configuration, watches it, and restarts it when it exits.
+//! One child process: starts it, pushes its configuration, monitors it, and restarts it when it exits.
 
 pub(crate) mod child_spec;
 #[allow(unsafe_code)]
@@ -22,38 +22,40 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a child may take to exit after SIGTERM: a front drains its connections meanwhile.
+/// The time that a child has to exit after SIGTERM. A front drains its connections in that time.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a child may take to exit by itself after its admin socket was closed.
+/// The time that a child has to exit by itself after its admin socket was closed.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
-/// A child that exits this often before its first answer to a push has failed to start.
+/// The number of exits before the first answer to a push after which a child has failed to start.
 const ATTEMPTS: u32 = 5;
-/// A child that serves and leaves this many pushes in a row unanswered is replaced: it hangs. Each waits up to
-/// [`ANSWER_DEADLINE`](crate::push::ANSWER_DEADLINE), so a child has five minutes at least.
+/// The number of consecutive unanswered pushes after which a child that serves is considered to hang, and is
+/// replaced. Each push waits up to [`ANSWER_DEADLINE`](crate::push::ANSWER_DEADLINE), so a child has at least
+/// five minutes.
 const UNANSWERED: u32 = 10;
 
-/// How often to check for a child that was killed and has not exited: there is no event for it.
+/// The interval of the check for a child that was killed and has not exited. There is no event for this
+/// condition.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What the task of a child reports to the supervisor.
+/// A report of the task of a child to the supervisor.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// It answered the push of the state with this serial.
+    /// The child answered the push of the state with this serial.
     Serves(String, u64),
-    /// It failed to start too often, and never served.
+    /// The child failed to start too often, and never served.
     GaveUp(String),
 }
 
-/// How one run of a child ended.
+/// The end of one run of a child.
 enum End {
     Died(io::Result<ExitStatus>),
-    /// It was killed, but the kernel does not let it exit.
+    /// The child was killed, but the kernel does not let it exit.
     Pinned,
     Push(PushError),
     Stop,
 }
 
-/// Keeps one child running until `stop` says so.
+/// Keeps one child running until `stop` is set.
 pub(crate) struct ChildTask<P> {
     pub(crate) spec: P,
     pub(crate) launcher: Arc<Path>,
@@ -62,7 +64,7 @@ pub(crate) struct ChildTask<P> {
 }
 
 impl<P: ChildSpec> ChildTask<P> {
-    /// Runs until it is stopped, or gives up.
+    /// Runs the child until it is stopped, or until it fails to start too often.
     pub(crate) async fn run(mut self) {
         let mut restarts = Restarts::default();
         let mut served = false;
@@ -88,7 +90,7 @@ impl<P: ChildSpec> ChildTask<P> {
         }
     }
 
-    /// One run of the child. It has exited and was waited for when this returns.
+    /// Runs the child once. The child has exited and was waited for when this function returns.
     async fn once(&mut self, served: &mut bool) -> io::Result<End> {
         let (ours, childs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
@@ -124,12 +126,12 @@ impl<P: ChildSpec> ChildTask<P> {
     }
 }
 
-/// How one run of a child answers pushes.
+/// The answers of one run of a child to pushes.
 #[derive(Default)]
 struct Answering {
-    /// Whether it has answered a push.
+    /// Whether the child has answered a push.
     serves: bool,
-    /// Unanswered pushes since the last answer.
+    /// The number of unanswered pushes since the last answer.
     silences: Restarts,
 }
 
@@ -138,15 +140,15 @@ impl Answering {
         *self = Self { serves: true, silences: Restarts::default() };
     }
 
-    /// How long the next push waits after one that has failed; none where the child is to end. One that serves goes on
-    /// with what it has while it is busy, as with a file on a slow disk.
+    /// Returns the delay before the next push after a failed one; `None` if the child is to be stopped. A
+    /// busy child that serves, for example one that reads a slow disk, continues with its present state.
     fn again(&mut self, error: &PushError) -> Option<Duration> {
         let delay = self.silences.after(Duration::ZERO);
         (self.serves && error.is_silence() && self.silences.failures() < UNANSWERED).then_some(delay)
     }
 }
 
-/// Pushes now and at each change, until a push fails for good.
+/// Pushes now and at each change, until a push fails permanently.
 async fn push_each_change<P: ChildSpec>(
     spec: &mut P,
     admin: Arc<OwnedFd>,
@@ -176,7 +178,7 @@ async fn push_each_change<P: ChildSpec>(
     }
 }
 
-/// Ends the child: sends SIGTERM, and SIGKILL if it has not exited in time.
+/// Stops the child: sends SIGTERM, and SIGKILL if it has not exited in time.
 async fn finish(child: &mut Child) {
     let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     if let Some(id) = id {
@@ -190,13 +192,13 @@ async fn finish(child: &mut Child) {
     }
 }
 
-/// Why a killed process does not exit.
+/// The reason why a killed process does not exit.
 const PINNED: &str =
     "was killed but does not exit: the kernel waits for a file or device that the process was passed";
 
-/// Waits until a process was ended and yet is there a look later, which nobody is told of: one of its threads is in the
-/// kernel, where it closes a file that its server does not let go. Sockets stay with the supervisor, so that another
-/// process can have them at once.
+/// Waits until a process was killed and still exists at the next check. There is no notification of this. One
+/// of its threads is then in the kernel and closes a file whose server does not respond. The sockets stay
+/// with the supervisor, so that another process can have them at once.
 async fn pinned(id: u32) {
     let mut before = false;
     loop {
@@ -210,8 +212,8 @@ async fn pinned(id: u32) {
     }
 }
 
-/// By /proc/PID/status: its first thread is gone, or has SIGKILL before it. That is never seen for long of a process that
-/// can end.
+/// Returns whether a process was killed, according to /proc/PID/status: its first thread has exited, or has a
+/// pending SIGKILL. A process that can exit has this state only briefly.
 fn was_ended(status: &str) -> bool {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let killed = field("SigPnd:")
@@ -221,7 +223,7 @@ fn was_ended(status: &str) -> bool {
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the supervisor itself is gone, which is a stop as well.
+    // An error means that the supervisor has exited, which is a stop too.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -238,7 +240,7 @@ mod tests {
     use crate::run::child::{child_spec::InheritedSockets, launch::Program};
     use std::collections::VecDeque;
 
-    /// A child whose pushes come to these ends, one after the other.
+    /// A child whose pushes have these results, one after the other.
     struct Scripted(VecDeque<Result<u64, PushError>>);
 
     impl ChildSpec for Scripted {
@@ -257,7 +259,7 @@ mod tests {
         async fn changed(&mut self) {}
     }
 
-    /// What the child was seen to serve, and why its pushes ended.
+    /// Returns the states that the child served, and the error that ended its pushes.
     fn ended_by(script: impl IntoIterator<Item = Result<u64, PushError>>) -> (Vec<u64>, PushError, bool) {
         let (admin, _other) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
@@ -301,7 +303,7 @@ mod tests {
             assert!(answering.again(&PushError::Unanswered).is_some());
         }
         assert_eq!(answering.again(&PushError::Unanswered), None);
-        // Positive control: an answer in between begins the count anew.
+        // Positive control: an answer in between resets the count.
         answering.answered();
         assert!(answering.again(&PushError::Unanswered).is_some());
     }

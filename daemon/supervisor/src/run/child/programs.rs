@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The programs that the supervisor starts.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    /// A `luassld`, which becomes the others.
+    /// A `luassld`, which starts the other programs by exec.
     pub launcher: PathBuf,
     /// The keeper.
     pub keeper: Program,
@@ -18,10 +18,10 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Those that were installed together with the one that runs.
+    /// Returns the programs that were installed together with the running one.
     ///
     /// # Errors
-    /// A finding where the keeper cannot be found.
+    /// Returns a finding if the keeper cannot be found.
     pub fn installed() -> Result<Self, Finding> {
         let own = std::env::current_exe()
             .map_err(|error| Finding::error(None, format!("luassld cannot find its own file: {error}")))?;
@@ -32,7 +32,7 @@ impl Programs {
 }
 
 impl Programs {
-    /// With a keeper that becomes its user.
+    /// Adds the option with which the keeper switches to its user.
     #[must_use]
     pub fn for_users(mut self, users: &Users) -> Self {
         let option = users.keeper.map(|user| ["--user".to_owned(), user.to_string()]);
@@ -40,7 +40,7 @@ impl Programs {
         self
     }
 
-    /// With children that leave the file system and the network.
+    /// Adds the options with which the children isolate themselves from the file system and the network.
     #[must_use]
     pub fn isolated(mut self, isolations: Isolations) -> Self {
         let option = |kind: Isolation| ["--isolation".to_owned(), kind.to_string()];
@@ -50,7 +50,7 @@ impl Programs {
     }
 }
 
-/// The keeper's program: beside luassld, or in libexec.
+/// Returns the file of the keeper's program: beside luassld, or in libexec.
 fn keeper_file(own: &Path) -> Result<PathBuf, Finding> {
     let directory = own.parent().unwrap_or(Path::new("/"));
     [directory.join("luassl-keeper"), directory.join("../libexec/luassl/luassl-keeper")]

@@ -1,22 +1,22 @@
-//! When to restart a child that exited. Takes time as an argument.
+//! The delays between restarts of a child that exits. Times are passed as arguments.
 
 use std::time::Duration;
 
-/// The second start after a failure waits this long; each further one twice as long as the one before.
+/// The delay of the second start after a failure. Each further delay is twice the one before.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// No start waits longer.
+/// The maximum delay of a start.
 const MAX_DELAY: Duration = Duration::from_secs(10);
-/// A child that ran this long is considered healthy: its next start is immediate.
+/// A child that ran for this time is considered healthy: its next start is immediate.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// How often a child has exited recently.
+/// The number of recent exits of a child.
 #[derive(Debug, Default)]
 pub(crate) struct Restarts {
     failures: u32,
 }
 
 impl Restarts {
-    /// The child ended after it `ran` this long: how long its next start waits.
+    /// Returns the delay of the next start after the child `ran` for the given time.
     pub(crate) fn after(&mut self, ran: Duration) -> Duration {
         if ran >= STEADY {
             self.failures = 0;
@@ -29,7 +29,7 @@ impl Restarts {
         }
     }
 
-    /// How many ends there were since it last ran well.
+    /// Returns the number of exits since the child was last healthy.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
