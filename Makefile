@@ -19,7 +19,7 @@ feature     = lua$(subst .,,$(1))
 
 export CARGO FLAGS OFFLINE
 
-.PHONY: all bin lua deps lint-deps demo-deps keyscan demo check fuzz test test-long bench lint install clean help tools weakened
+.PHONY: all bin lua deps lint-deps demo-deps keyscan demo check fuzz fuzz-long test test-long bench lint install clean help tools weakened
 
 .NOTPARALLEL:
 
@@ -84,6 +84,9 @@ demo: demo-deps ## two Lua programs talk TLS; a scan finds the key in neither
 
 fuzz: ## SECONDS=60 TARGET=: each fuzz target, or one of them, for that long
 	@scripts/fuzz $(or $(SECONDS),60) $(TARGET)
+
+fuzz-long: ## each fuzz target for ten minutes
+	@scripts/fuzz 600
 
 check: all tools weakened ## unit tests and the short end-to-end tests
 	@scripts/run-tests quick

@@ -92,7 +92,7 @@ impl ErrorCode {
 /// messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub enum FailureReason {
     /// `tls`: the peer sent an alert.
     Alert,
     /// `tls`: no version, cipher, group, algorithm or protocol in common.
@@ -116,7 +116,7 @@ pub struct Failure {
     pub message: String,
     /// The reason, if programs distinguish failures with this code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Reason>,
+    pub reason: Option<FailureReason>,
 }
 
 impl Failure {
@@ -127,7 +127,7 @@ impl Failure {
 
     /// Adds a reason.
     #[must_use]
-    pub fn because(self, reason: Reason) -> Self {
+    pub fn because(self, reason: FailureReason) -> Self {
         Self { reason: Some(reason), ..self }
     }
 }

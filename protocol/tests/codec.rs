@@ -29,8 +29,13 @@ fn buffer() -> impl Strategy<Value = ByteBuf> {
     vec(any::<u8>(), 0..300).prop_map(ByteBuf::from)
 }
 
-fn reason() -> impl Strategy<Value = Reason> {
-    prop_oneof![Just(Reason::Alert), Just(Reason::NothingInCommon), Just(Reason::Pem), Just(Reason::Contexts)]
+fn reason() -> impl Strategy<Value = FailureReason> {
+    prop_oneof![
+        Just(FailureReason::Alert),
+        Just(FailureReason::NothingInCommon),
+        Just(FailureReason::Pem),
+        Just(FailureReason::Contexts)
+    ]
 }
 
 fn failure() -> impl Strategy<Value = Failure> {

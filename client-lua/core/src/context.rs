@@ -5,8 +5,8 @@ use crate::control::{CallError, request_deadline};
 use crate::error::Error;
 use crate::material::{Hashed, Material, MaterialError};
 use luassl_protocol::{
-    AdditionalIdentity, Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, MakeContext, Reason,
-    Request,
+    AdditionalIdentity, Blob, BlobStored, ContextMade, ContextSpec, DhSpec, Digest, FailureReason,
+    MakeContext, Request,
 };
 use std::cell::Cell;
 use std::rc::Rc;
@@ -164,7 +164,7 @@ impl Context {
     /// Adds the names of the files to a failure, because the daemon knows only their contents.
     fn named(&self, error: Error) -> Error {
         let origins: Vec<&str> = self.material.iter().map(Material::origin).collect();
-        if error.reason != Some(Reason::Pem) || origins.is_empty() {
+        if error.reason != Some(FailureReason::Pem) || origins.is_empty() {
             return error;
         }
         Error { message: format!("{} (given: {})", error.message, origins.join(", ")), ..error }

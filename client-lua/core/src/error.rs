@@ -1,6 +1,6 @@
 //! The error of a failed operation: a code for Lua programs and a message for users.
 
-use luassl_protocol::{Failure, LuaCode, Reason};
+use luassl_protocol::{Failure, FailureReason, LuaCode};
 
 /// A failed operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -11,7 +11,7 @@ pub struct Error {
     /// The problem and its remedy; lower case, no final period.
     pub message: String,
     /// The reason that distinguishes failures with this code, if the daemon sent one.
-    pub reason: Option<Reason>,
+    pub reason: Option<FailureReason>,
 }
 
 impl Error {

@@ -1,7 +1,7 @@
 //! Results for Lua programs: a value or `true`, or `nil, message, code`.
 
 use luassl_client::{Error, Timeout};
-use luassl_protocol::{LuaCode, Reason};
+use luassl_protocol::{FailureReason, LuaCode};
 use mlua::prelude::*;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) fn value(lua: &Lua, value: impl IntoLua) -> Returned {
 /// Returns `nil, message, code`, and whether a garbage collection may help. Contexts of unreferenced objects
 /// count towards the limit until they are collected.
 pub(crate) fn fail_to_make(lua: &Lua, error: &Error) -> Returned {
-    let may_help = error.reason == Some(Reason::Contexts);
+    let may_help = error.reason == Some(FailureReason::Contexts);
     (LuaNil, error.message.as_str(), error.code as i32, may_help).into_lua_multi(lua)
 }
 

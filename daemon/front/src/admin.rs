@@ -102,14 +102,14 @@ impl Door {
 
     /// Notifies the service manager that the front serves.
     fn ready(&self) {
-        told(self.manager.as_ref().map(SdNotify::ready));
+        warn_if_not_notified(self.manager.as_ref().map(SdNotify::ready));
     }
 
     fn take(&self, message: &[u8], descriptors: Vec<OwnedFd>) -> Vec<u8> {
         if let Some(reply) = status::answer(&self.services.authority, &self.services.runtime, message) {
             return reply;
         }
-        told(self.manager.as_ref().map(SdNotify::reloading));
+        warn_if_not_notified(self.manager.as_ref().map(SdNotify::reloading));
         let reply = match push::receive_settings(message, descriptors) {
             Ok(Push { settings, listeners }) => activate(&self.services, settings, listeners),
             Err(error) => PushReply::faulty(format!("the push cannot be read: {error}")),
@@ -120,7 +120,7 @@ impl Door {
 }
 
 /// Logs an error if the service manager could not be notified.
-fn told(outcome: Option<io::Result<()>>) {
+fn warn_if_not_notified(outcome: Option<io::Result<()>>) {
     if let Some(Err(error)) = outcome {
         tracing::warn!("NOTIFY_SOCKET cannot be written to: {error}");
     }

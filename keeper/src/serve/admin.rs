@@ -8,10 +8,10 @@ use crate::identities::tickets::{Plan, Root};
 use crate::limits::{ADMIN_IDLE, FRONTS_MAX, IDENTITIES_MAX, LOAD_MIN_FREE, RETRY_PAUSE, TICKET_ROOT_MAX};
 use crate::log;
 use crate::serve::signers::Signers;
-use crate::serve::socket;
+use crate::serve::socket::{self, Incoming, Unreceived};
 use luassl_keeper_ipc::admin::{self, Answer, Blamed, DESCRIPTORS_MAX, Failed, Fault, Loaded, Request};
 use luassl_keeper_ipc::sd_notify::SdNotify;
-use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
+use luassl_keeper_ipc::transport::{PollFlags, RecvFlags, wait};
 use luassl_keeper_ipc::{Malformed, TooLong};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
@@ -38,6 +38,16 @@ enum Broken {
     Answer(#[from] TooLong),
     #[error("the socket failed: {0}")]
     System(#[from] Errno),
+}
+
+impl From<Unreceived> for Broken {
+    fn from(unreceived: Unreceived) -> Self {
+        match unreceived {
+            Unreceived::Oversized => Self::Oversized,
+            Unreceived::Descriptors => Self::Descriptors,
+            Unreceived::System(error) => error.into(),
+        }
+    }
 }
 
 /// Accepts and serves connections, one after the other, until the process ends.
@@ -129,21 +139,14 @@ impl Session<'_> {
         if !ready {
             return Err(Broken::Idle);
         }
-        let received = match recv(self.socket, buffer, DESCRIPTORS_MAX, RecvFlags::DONTWAIT) {
-            Err(RecvError::System(Errno::AGAIN)) => return Ok(true),
-            Err(RecvError::System(Errno::CONNRESET)) => return Ok(false),
-            Err(RecvError::System(error)) => return Err(error.into()),
-            Err(RecvError::DescriptorsLost) => return Err(Broken::Descriptors),
-            Ok(received) => received,
-        };
-        if received.len == 0 {
-            return Ok(false);
+        match socket::receive(self.socket, buffer, DESCRIPTORS_MAX, RecvFlags::DONTWAIT)? {
+            Incoming::End => Ok(false),
+            Incoming::Nothing => Ok(true),
+            Incoming::Datagram(length, descriptors) => {
+                let request = Request::decode(buffer.get(..length).unwrap_or_default())?;
+                self.answer(request, descriptors).map(|()| true)
+            }
         }
-        if received.truncated {
-            return Err(Broken::Oversized);
-        }
-        let request = Request::decode(buffer.get(..received.len).unwrap_or_default())?;
-        self.answer(request, received.descriptors).map(|()| true)
     }
 
     fn answer(&mut self, request: Request<'_>, descriptors: Vec<OwnedFd>) -> Result<(), Broken> {

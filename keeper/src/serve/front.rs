@@ -11,13 +11,13 @@ use crate::policy::permits::Permits;
 use crate::policy::sign::{Denied, Done, decrypt, sign};
 use crate::policy::usage::Made;
 use crate::serve::signers::Signers;
-use crate::serve::socket;
+use crate::serve::socket::{self, Incoming, Unreceived};
 use luassl_keeper_ipc::admin::Rates;
 use luassl_keeper_ipc::audit::Line;
 use luassl_keeper_ipc::front::{
     Answer, Decrypt, Identity, PRE_MASTER, PreMaster, REQUEST_MAX, Refusal, Request, Sign,
 };
-use luassl_keeper_ipc::transport::{PollFlags, RecvError, RecvFlags, recv, wait};
+use luassl_keeper_ipc::transport::{PollFlags, RecvFlags, wait};
 use luassl_keeper_ipc::{Malformed, TooLong};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
@@ -56,6 +56,16 @@ enum Broken {
     Answer(#[from] TooLong),
     #[error("the socket failed: {0}")]
     System(Errno),
+}
+
+impl From<Unreceived> for Broken {
+    fn from(unreceived: Unreceived) -> Self {
+        match unreceived {
+            Unreceived::Oversized => Self::Oversized,
+            Unreceived::Descriptors => Self::Descriptors,
+            Unreceived::System(error) => error.into(),
+        }
+    }
 }
 
 impl From<Errno> for Broken {
@@ -231,27 +241,18 @@ impl Connection {
     fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, Broken> {
         let alone = self.changes.is_none();
         let flags = if alone { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        let received = match recv(&self.socket, buffer, 0, flags) {
-            Err(RecvError::System(Errno::AGAIN)) => {
+        let length = match socket::receive(&self.socket, buffer, 0, flags)? {
+            Incoming::End => return Ok(false),
+            Incoming::Nothing => {
                 // An inherited socket may be non-blocking.
                 if alone {
                     wait([self.socket.as_fd()], PollFlags::IN, None)?;
                 }
                 return Ok(true);
             }
-            // The front has ended and left answers unread.
-            Err(RecvError::System(Errno::CONNRESET)) => return Ok(false),
-            Err(RecvError::System(error)) => return Err(error.into()),
-            Err(RecvError::DescriptorsLost) => return Err(Broken::Descriptors),
-            Ok(received) => received,
+            Incoming::Datagram(length, _) => length,
         };
-        if received.len == 0 {
-            return Ok(false);
-        }
-        if received.truncated {
-            return Err(Broken::Oversized);
-        }
-        let request = Request::decode(buffer.get(..received.len).unwrap_or_default())?;
+        let request = Request::decode(buffer.get(..length).unwrap_or_default())?;
         match request {
             Request::Subscribe => self.subscribe()?,
             Request::Sign(request) => self.sign(&request)?,

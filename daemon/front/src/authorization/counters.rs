@@ -5,7 +5,7 @@
 
 use crate::authorization::owner::Owner;
 use luassl_keeper_ipc::audit::Line;
-use luassl_protocol::{ErrorCode, Failure};
+use luassl_protocol::{ErrorCode, Failure, FailureReason};
 use luassl_settings::{AUDIT, Open, OwnerStatus};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
@@ -50,8 +50,8 @@ impl Reason {
             ErrorCode::Timeout => Self::Timeout,
             ErrorCode::Cut | ErrorCode::Closed => Self::Cut,
             ErrorCode::Tls => match failure.reason {
-                Some(luassl_protocol::Reason::Alert) => Self::Alert,
-                Some(luassl_protocol::Reason::NothingInCommon) => Self::NothingInCommon,
+                Some(FailureReason::Alert) => Self::Alert,
+                Some(FailureReason::NothingInCommon) => Self::NothingInCommon,
                 _ => Self::Protocol,
             },
             ErrorCode::Verification => Self::Verification,
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn each_failure_has_its_reason() {
-        use luassl_protocol::Reason as Wire;
+        use FailureReason as Wire;
         for (code, reason, word) in [
             (ErrorCode::Timeout, None, "timeout"),
             (ErrorCode::Closed, None, "cut"),

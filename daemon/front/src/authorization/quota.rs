@@ -2,7 +2,7 @@
 
 use crate::authorization::counters::{Counters, Refusal};
 use crate::authorization::owner::Owner;
-use luassl_protocol::{ErrorCode, Failure, Reason};
+use luassl_protocol::{ErrorCode, Failure, FailureReason};
 use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
@@ -277,7 +277,7 @@ fn limit(kind: Kind, bound: u32, suffix: &str) -> Failure {
     let (what, key) = kind.words();
     let message = format!("the limit of {bound} {what} is reached ([limits] {key}{suffix}, or the grant)");
     let failure = Failure::new(ErrorCode::Limit, message);
-    if kind == Kind::Contexts { failure.because(Reason::Contexts) } else { failure }
+    if kind == Kind::Contexts { failure.because(FailureReason::Contexts) } else { failure }
 }
 
 impl QuotaGuard {

@@ -97,7 +97,7 @@ impl LockStep {
 
     pub(super) fn handshake_is_over(&mut self) {
         tls::ask_for_keys_by(self.session.ssl(), None);
-        self.apart_until = None;
+        self.handshake_until = None;
         if self.session.is_established() {
             self.connection.is_now(Stage::LockStep);
             self.authority.counters.handshake_done(&self.connection.owner);

@@ -49,7 +49,7 @@ pub(super) struct LockStep {
     /// The time by which an incomplete request has to be complete.
     whole_until: Option<Instant>,
     /// The time by which a handshake with a dedicated thread has to be complete.
-    apart_until: Option<Instant>,
+    handshake_until: Option<Instant>,
     spin: SpinPolicy,
 }
 
@@ -81,7 +81,7 @@ impl LockStep {
             Failure::new(ErrorCode::Internal, format!("no session for a connection: {error}"))
         })?;
         let (lua, inbox, handshaking) = (Detachable::Parked(lua), Vec::new(), Some(handshaking));
-        let (whole_until, apart_until, spin) = (None, None, SpinPolicy::new());
+        let (whole_until, handshake_until, spin) = (None, None, SpinPolicy::new());
         Ok(Self {
             authority,
             runtime,
@@ -91,7 +91,7 @@ impl LockStep {
             inbox,
             handshaking,
             whole_until,
-            apart_until,
+            handshake_until,
             spin,
         })
     }
@@ -102,7 +102,7 @@ impl LockStep {
     /// Returns an error if no descriptor or thread is left for a handshake that needs a dedicated thread.
     pub(super) fn start(self) -> Result<(), Failure> {
         if self.handshaking.as_ref().is_some_and(|handshaking| handshaking.dedicated_thread.is_some()) {
-            return self.start_apart();
+            return self.start_on_dedicated_thread();
         }
         let runtime = Arc::clone(&self.runtime);
         runtime.handshake_workers.spawn(self.into_job(true));
@@ -110,9 +110,9 @@ impl LockStep {
     }
 
     /// Starts a handshake on a dedicated thread. The handshake may ask the client, and wait.
-    fn start_apart(mut self) -> Result<(), Failure> {
+    fn start_on_dedicated_thread(mut self) -> Result<(), Failure> {
         let until = Instant::now() + self.authority.limits().handshake();
-        self.apart_until = Some(until);
+        self.handshake_until = Some(until);
         let limit = |error: io::Error| {
             Failure::new(ErrorCode::Limit, format!("no thread for a handshake of its own: {error}"))
         };
@@ -120,7 +120,7 @@ impl LockStep {
         let lua = lua.unwrap_or_else(|| Err(Errno::NOTCONN.into())).map_err(limit)?;
         let prompt = PskPrompt { lua, until: until.into_std() };
         tls::ask_for_keys_by(self.session.ssl(), Some(Arc::new(move |question| prompt.ask(question))));
-        workers::run_apart("luassl-psk", self.into_job(true)).map_err(limit)
+        workers::run_on_dedicated_thread("luassl-psk", self.into_job(true)).map_err(limit)
     }
 
     fn into_job(self, signing: bool) -> Job {
@@ -196,7 +196,7 @@ impl LockStep {
 
     /// Runs [`LockStep::serve`], within the deadline of a handshake if this thread is dedicated to it.
     async fn serve_in_time(&mut self, signing: bool) -> Transition {
-        let Some(until) = self.apart_until else { return self.serve(signing).await };
+        let Some(until) = self.handshake_until else { return self.serve(signing).await };
         match timeout_at(until, self.serve(signing)).await {
             Ok(next) => next,
             Err(_) => self.late(handshake::not_in_time(self.authority.limits().handshake())),

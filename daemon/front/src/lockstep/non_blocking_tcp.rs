@@ -53,7 +53,7 @@ impl NonBlockingTcp {
         if let Some(batch) = self.batch.take() {
             if !batch.unread.is_empty() {
                 // A batch has data only if no saved data is left.
-                self.saved.keep(&batch.buffers.cipher_in[batch.unread]);
+                self.saved.stash(&batch.buffers.cipher_in[batch.unread]);
             }
             buffers::give_back(batch.buffers);
         }

@@ -38,7 +38,7 @@ impl Workers {
 ///
 /// # Errors
 /// Returns an error if the kernel supplies no thread.
-pub(crate) fn run_apart(name: &str, job: Job) -> io::Result<()> {
+pub(crate) fn run_on_dedicated_thread(name: &str, job: Job) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         luassl_tls::may_sign(true);
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -40,7 +40,7 @@ pub(crate) struct Leftover {
 
 impl Leftover {
     /// Keeps a copy of `bytes`, which replaces the previous content.
-    pub(crate) fn keep(&mut self, bytes: &[u8]) {
+    pub(crate) fn stash(&mut self, bytes: &[u8]) {
         self.bytes = bytes.to_vec();
         self.done = 0;
     }

@@ -122,7 +122,7 @@ impl Transport {
         let mut buffers = self.loan.take()?;
         if !self.window.is_empty() {
             // The window is non-empty only if no saved bytes are left.
-            self.saved_in.keep(&buffers.cipher_in[self.window.clone()]);
+            self.saved_in.stash(&buffers.cipher_in[self.window.clone()]);
             self.window = 0..0;
         }
         if std::mem::take(&mut self.swapped) {

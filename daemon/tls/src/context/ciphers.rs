@@ -1,7 +1,7 @@
 //! Cipher strings, cipher suites, groups and Diffie-Hellman parameters.
 
 use crate::ffi::safe_ffi;
-use luassl_protocol::{ErrorCode, Failure, Reason};
+use luassl_protocol::{ErrorCode, Failure, FailureReason};
 use openssl::pkey::{PKey, Params};
 use openssl::ssl::{SslContextBuilder, SslContextRef, SslMethod};
 use std::ffi::CString;
@@ -138,7 +138,7 @@ pub(crate) fn named_dh(name: &str) -> Result<DhParameters, Failure> {
 pub(crate) fn given_dh(pem: &[u8]) -> Result<DhParameters, Failure> {
     let parameters = safe_ffi::read_dh_parameters(pem).map_err(|_| {
         invalid("the DH parameters are no PEM block of DH PARAMETERS; openssl dhparam makes one".to_owned())
-            .because(Reason::Pem)
+            .because(FailureReason::Pem)
     })?;
     if !matches!(parameters.id(), openssl::pkey::Id::DH | openssl::pkey::Id::DHX) {
         return Err(invalid("the DH parameters are those of another algorithm".to_owned()));

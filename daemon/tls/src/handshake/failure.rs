@@ -6,7 +6,7 @@ use crate::{
     ffi::{self, safe_ffi},
     handshake::peer_bounds,
 };
-use luassl_protocol::{ErrorCode, Failure, Reason};
+use luassl_protocol::{ErrorCode, Failure, FailureReason};
 use openssl::error::{Error, ErrorStack};
 use openssl::ssl::{self, NameType, SslRef};
 use openssl::x509::X509VerifyResult;
@@ -100,10 +100,10 @@ fn keeper(error: &Error) -> Option<Failure> {
 }
 
 const ERR_LIB_SSL: i32 = 20;
-/// Reason codes of libssl above this value are alerts that the peer sent.
+/// FailureReason codes of libssl above this value are alerts that the peer sent.
 const ALERT_OFFSET: i32 = 1000;
 
-/// Reason codes of libssl with a message of their own (`sslerr.h`; the numbers are part of OpenSSL's API).
+/// FailureReason codes of libssl with a message of their own (`sslerr.h`; the numbers are part of OpenSSL's API).
 mod reason {
     pub(crate) const NO_SUITABLE_KEY_SHARE: i32 = 101;
     pub(crate) const NO_SUITABLE_SIGNATURE_ALGORITHM: i32 = 118;
@@ -140,7 +140,7 @@ fn session(error: &Error, ssl: &SslRef) -> Option<Failure> {
         return Some(alert(code - ALERT_OFFSET));
     }
     if let Some(message) = nothing_in_common(code) {
-        return Some(Failure::new(ErrorCode::Tls, message).because(Reason::NothingInCommon));
+        return Some(Failure::new(ErrorCode::Tls, message).because(FailureReason::NothingInCommon));
     }
     let message = match code {
         reason::CERTIFICATE_VERIFY_FAILED => return Some(verification(ssl)),
@@ -201,7 +201,7 @@ fn alert(number: i32) -> Failure {
         _ => "",
     };
     let message = format!("the peer sent the alert {} ({number}){hint}", alert_name(number));
-    Failure::new(ErrorCode::Tls, message).because(Reason::Alert)
+    Failure::new(ErrorCode::Tls, message).because(FailureReason::Alert)
 }
 
 fn alert_name(number: i32) -> String {

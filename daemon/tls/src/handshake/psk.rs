@@ -79,25 +79,20 @@ impl Sharing {
 enum OfSession {}
 
 impl ffi::Keys for OfSession {
-    fn named(ssl: &SslRef, identity: &[u8], most_key: u32) -> Option<PskKey> {
+    fn named(ssl: &SslRef, identity: &[u8], max_key: u32) -> Option<PskKey> {
         let sharing = sharing(ssl)?;
         let known = sharing.shared.keys.iter().find(|key| *key.identity == *identity);
         known.cloned().or_else(|| {
             let identity = Some(identity.to_vec().into());
-            sharing.ask(PskQuestion { identity, max_key: most_key, ..PskQuestion::default() })
+            sharing.ask(PskQuestion { identity, max_key, ..PskQuestion::default() })
         })
     }
 
-    fn own(ssl: &SslRef, hint: Option<&[u8]>, (most_identity, most_key): (u32, u32)) -> Option<PskKey> {
+    fn own(ssl: &SslRef, hint: Option<&[u8]>, (max_identity, max_key): (u32, u32)) -> Option<PskKey> {
         let sharing = sharing(ssl)?;
         sharing.shared.keys.first().cloned().or_else(|| {
             let hint = hint.map(|hint| hint.to_vec().into());
-            sharing.ask(PskQuestion {
-                hint,
-                max_identity: Some(most_identity),
-                max_key: most_key,
-                identity: None,
-            })
+            sharing.ask(PskQuestion { hint, max_identity: Some(max_identity), max_key, identity: None })
         })
     }
 }

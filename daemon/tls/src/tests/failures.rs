@@ -5,7 +5,7 @@ use crate::kit::pipe::{End, Session, pass, shake};
 use crate::kit::pki::{Authority, Kind};
 use crate::kit::world::{World, meet, of};
 use crate::{Context, failure_of_io, handshake::failure::failure};
-use luassl_protocol::{ContextSpec, ErrorCode, Failure, ProtocolVersion, Reason, Role};
+use luassl_protocol::{ContextSpec, ErrorCode, Failure, FailureReason, ProtocolVersion, Role};
 use openssl::error::ErrorStack;
 use openssl::ssl::{self, SslStream};
 use std::io::{self, Write};
@@ -127,7 +127,7 @@ fn a_client_that_distrusts_is_told_by_its_alert() {
     let outcome = meet(&world.context(&of("server")), &world.context(&ContextSpec::default()), None);
     let seen = failure(&outcome.server_error.unwrap(), outcome.server.ssl());
     assert_eq!(seen.code, ErrorCode::Tls);
-    assert_eq!(seen.reason, Some(Reason::Alert));
+    assert_eq!(seen.reason, Some(FailureReason::Alert));
     assert!(seen.message.starts_with("the peer sent the alert unknown CA (48)"), "{seen}");
 }
 

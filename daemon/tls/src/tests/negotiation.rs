@@ -32,7 +32,7 @@ fn a_floor_of_versions_is_kept_on_the_wire() {
     let outcome = meet(&server, &old, None);
     let own = failure(&outcome.server_error.unwrap(), outcome.server.ssl());
     assert_eq!(own.message, "no protocol version in common with the peer");
-    assert_eq!(own.reason, Some(luassl_protocol::Reason::NothingInCommon));
+    assert_eq!(own.reason, Some(luassl_protocol::FailureReason::NothingInCommon));
     let seen = failure(&outcome.client_error.unwrap(), outcome.client.ssl());
     assert!(seen.message.contains("protocol version (70)"), "{seen}");
     meet(&server, &world.context(&ContextSpec::default()), None).established();
@@ -145,7 +145,7 @@ fn without_a_common_cipher_both_sides_say_so() {
     let outcome = meet(&world.context(&server), &world.context(&client), None);
     let own = failure(&outcome.server_error.unwrap(), outcome.server.ssl());
     assert_eq!((own.code, &*own.message), (ErrorCode::Tls, "no cipher in common with the peer"));
-    assert_eq!(own.reason, Some(luassl_protocol::Reason::NothingInCommon));
+    assert_eq!(own.reason, Some(luassl_protocol::FailureReason::NothingInCommon));
     let seen = failure(&outcome.client_error.unwrap(), outcome.client.ssl());
     assert!(seen.message.starts_with("the peer sent the alert handshake failure (40)"), "{seen}");
 }
@@ -207,7 +207,7 @@ fn application_protocols_are_the_servers_choice() {
     let outcome = meet(&server, &client(&["c"]), None);
     let own = failure(&outcome.server_error.unwrap(), outcome.server.ssl());
     assert_eq!(own.message, "no application protocol (alpn) in common with the peer");
-    assert_eq!(own.reason, Some(luassl_protocol::Reason::NothingInCommon));
+    assert_eq!(own.reason, Some(luassl_protocol::FailureReason::NothingInCommon));
     let seen = failure(&outcome.client_error.unwrap(), outcome.client.ssl());
     assert!(seen.message.contains("no application protocol (120)"), "{seen}");
 }

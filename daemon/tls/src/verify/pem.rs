@@ -2,7 +2,7 @@
 
 use crate::ffi::safe_ffi;
 use crate::verify::peer_keys::{self, KeyFault};
-use luassl_protocol::{ErrorCode, Failure, Reason};
+use luassl_protocol::{ErrorCode, Failure, FailureReason};
 use openssl::x509::{X509, X509Crl};
 
 /// The content of a PEM text.
@@ -25,10 +25,10 @@ impl<T> Read<T> {
             return Err(invalid(format!("{what}: a certificate has {fault}")));
         }
         if self.bad > 0 {
-            return Err(invalid(format!("{what}: a PEM block cannot be read")).because(Reason::Pem));
+            return Err(invalid(format!("{what}: a PEM block cannot be read")).because(FailureReason::Pem));
         }
         if self.found.is_empty() {
-            return Err(invalid(format!("{what}: no PEM block of that kind")).because(Reason::Pem));
+            return Err(invalid(format!("{what}: no PEM block of that kind")).because(FailureReason::Pem));
         }
         Ok(self.found)
     }

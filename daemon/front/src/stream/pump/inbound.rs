@@ -46,7 +46,7 @@ impl Pump {
     fn hand_to_lua(&mut self, cx: &mut Context<'_>, plain: &[u8]) {
         let sent = self.lua.send(cx, plain);
         if self.lua.reads() && sent < plain.len() {
-            self.to_lua.keep(&plain[sent..]);
+            self.to_lua.stash(&plain[sent..]);
         }
     }
 

@@ -25,7 +25,7 @@ impl Pump {
             Arrival::Data(count) => {
                 let taken = self.encrypt(cx, &plain[..count]);
                 if self.outbound == Outbound::Open && taken < count {
-                    self.from_lua.keep(&plain[taken..count]);
+                    self.from_lua.stash(&plain[taken..count]);
                 }
                 true
             }
