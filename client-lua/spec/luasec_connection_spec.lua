@@ -27,11 +27,7 @@ local function pair()
 end
 
 local function new(given)
-  local cfg = { mode = "client", protocol = "any" }
-  for name, value in pairs(given or {}) do
-    cfg[name] = value
-  end
-  local ctx, reason = ssl.newcontext(cfg)
+  local ctx, reason = ssl.newcontext(support.config(given))
   assert.is_nil(reason)
   return connection.create(ctx)
 end

@@ -22,11 +22,7 @@ local function stand_in()
 end
 
 local function new(given)
-  local cfg = { mode = "client", protocol = "any" }
-  for name, value in pairs(given or {}) do
-    cfg[name] = value
-  end
-  return ssl.newcontext(cfg)
+  return ssl.newcontext(support.config(given))
 end
 
 --- The options that the daemon gets for a configuration.

@@ -51,6 +51,15 @@ function support.restore()
   end
 end
 
+--- The configuration of a LuaSec client, with what is given in addition or instead.
+function support.config(given)
+  local cfg = { mode = "client", protocol = "any" }
+  for name, value in pairs(given or {}) do
+    cfg[name] = value
+  end
+  return cfg
+end
+
 --- Stands in for the daemon where it is asked for a context, until `restore`. The core checks the options first, and
 -- fails only because there is no daemon. `requests` are those that it has let through. `refuse(options)` returns a
 -- reason and a code to refuse one, and whether a collection of garbage may help.

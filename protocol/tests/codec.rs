@@ -451,3 +451,19 @@ fn a_blob_with_a_private_key_is_refused() {
     assert_eq!(bad.id, Some(3));
     assert_eq!(Failure::from(&bad.source).code, ErrorCode::Invalid);
 }
+
+#[test]
+fn an_unknown_reason_is_other_and_a_failure_without_one_has_none() {
+    let failure = |reason: &str| -> Failure {
+        let known = Failure::new(ErrorCode::Tls, "failed").because(FailureReason::Alert);
+        let body = luassl_protocol::to_body(&known).unwrap();
+        let at = body.windows(5).position(|bytes| bytes == b"alert").unwrap();
+        let body = [&body[..at], reason.as_bytes(), &body[at + 5..]].concat();
+        from_body(&body).unwrap()
+    };
+    // Positive control: a reason that is known stays what it is.
+    assert_eq!(failure("alert").reason, Some(FailureReason::Alert));
+    assert_eq!(failure("later").reason, Some(FailureReason::Other));
+    let without = luassl_protocol::to_body(&Failure::new(ErrorCode::Tls, "failed")).unwrap();
+    assert_eq!(from_body::<Failure>(&without).unwrap().reason, None);
+}
